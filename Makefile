@@ -1,0 +1,41 @@
+# One environment for everything: .venv, made anew whenever pyproject.toml changes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+# torch of another version must not come in behind the resolver's back, so both are asked for first.
+TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\|torchvision==[^"]*\)",/\1/p' pyproject.toml)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test lint ui mlproject clean
+
+# The main job on the built-in digits, as an MLflow Project.
+demo: $(STAMP)
+	@mlflow run . --env-manager local
+	@echo "open the MLflow UI with: make ui"
+
+# Lint, types, tests.
+test: lint
+	@pytest
+
+lint: $(STAMP)
+	@ruff check .
+	@ruff format --check .
+	@mypy
+
+# The MLflow UI on loopback.
+ui: $(STAMP)
+	@mlflow ui --host 127.0.0.1
+
+# MLproject is written from the stages' configurations.
+mlproject: $(STAMP)
+	@python -m sensai.stages.mlproject > MLproject.new && mv MLproject.new MLproject
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet $(TORCH)
+	@$(BIN)/pip install --quiet $(TORCH) $$($(BIN)/python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*(f\"'{d}'\" for d in p['dependencies'] + p['optional-dependencies']['dev']))" | xargs -n1 | sed 's/ //g')
+	@touch $@
+
+clean:
+	@rm -rf $(VENV) .sensai mlruns mlflow.db

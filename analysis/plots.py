@@ -1,0 +1,83 @@
+"""Figures of what was logged. K classes, M members, S sites."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+# More labels than this are not legible on an axis.
+_MOST_LABELS = 40
+
+
+def heatmap(matrix: np.ndarray, labels: Sequence[str], title: str) -> Figure:
+    """A (K, K) matrix over classes."""
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(matrix, cmap="viridis", interpolation="nearest")
+    figure.colorbar(image, ax=axes)
+    if len(labels) <= _MOST_LABELS:
+        axes.set_xticks(range(len(labels)), list(labels), rotation=90)
+        axes.set_yticks(range(len(labels)), list(labels))
+    axes.set_title(title, fontsize=10)
+    return figure
+
+
+def widths(layers: pd.DataFrame) -> Figure:
+    """Kept share of each site by depth, one line a member.
+
+    Args:
+        layers: columns `classes`, `depth`, `site`, `channels`, `kept`.
+    """
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.subplots()
+    for classes, rows in layers.groupby("classes", sort=False):
+        axes.plot(rows["depth"], rows["kept"] / rows["channels"], marker=".", linewidth=1, label=str(classes)[:30])
+    sites = layers.drop_duplicates("depth")
+    if len(sites) <= _MOST_LABELS:
+        axes.set_xticks(sites["depth"], sites["site"], rotation=90)
+    axes.set_ylim(0, 1.02)
+    axes.set_ylabel("share of channels kept")
+    axes.set_xlabel("site, by depth")
+    if layers["classes"].nunique() <= _MOST_LABELS:
+        axes.legend(fontsize=7, ncols=2)
+    axes.set_title("Widths of the members", fontsize=10)
+    return figure
+
+
+def learning_curve(history: Sequence[dict[str, float]]) -> Figure:
+    """Losses, and beside them the validation metrics, by epoch."""
+    frame = pd.DataFrame(list(history))
+    losses = [name for name in ("train_loss", "loss") if name in frame]
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    names = {"train_loss": "training loss", "loss": "validation loss"}
+    for name in losses:
+        left.plot(frame.index, frame[name], label=names[name])
+    left.legend(fontsize=8)
+    for name in frame.columns.difference(losses):
+        right.plot(frame.index, frame[name], label=name.replace("_", " "))
+    right.legend(fontsize=8)
+    right.set_title("validation", fontsize=10)
+    for axes in (left, right):
+        axes.set_xlabel("epoch")
+    return figure
+
+
+def members(table: pd.DataFrame) -> Figure:
+    """Test accuracy of each member against its FLOPs.
+
+    Args:
+        table: columns `classes`, `flops`, `binary_accuracy`, `balanced_accuracy`.
+    """
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.scatter(table["flops"], table["balanced_accuracy"], label="balanced accuracy")
+    axes.scatter(table["flops"], table["binary_accuracy"], marker="x", label="binary accuracy")
+    if len(table) <= _MOST_LABELS:
+        for _, row in table.iterrows():
+            axes.annotate(str(row["classes"])[:20], (row["flops"], row["balanced_accuracy"]), fontsize=7)
+    axes.set_xlabel("FLOPs of the member")
+    axes.set_ylabel("on the test split")
+    axes.legend(fontsize=8)
+    return figure

@@ -1,0 +1,115 @@
+"""One self-contained HTML page on an evaluation, from what was logged."""
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+
+import mlflow.artifacts
+import pandas as pd
+from jinja2 import Environment
+from markupsafe import Markup
+from mlflow.tracking import MlflowClient
+
+from analysis import tags
+
+# Figures by the stage that logged them, in the order of the page.
+_FIGURES = {
+    "evaluate": ("confusion.png", "members.png"),
+    "prune": ("widths.png",),
+    "group": ("coupling.png",),
+    "activations": ("class_similarity.png",),
+}
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}</title>
+<style>
+:root { color-scheme: light dark; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; margin: 1rem 0; }
+th, td { border-bottom: 1px solid #8884; padding: .25rem .75rem; text-align: right; }
+th:first-child, td:first-child { text-align: left; }
+figure { margin: 2rem 0; } img { max-width: 100%; background: white; }
+</style>
+<h1>{{ title }}</h1>
+<h2>Base model and ensemble</h2>
+{{ summary }}
+<h2>Members</h2>
+{{ members }}
+{% for figure in figures %}<figure><img alt="{{ figure.name }}" src="data:image/png;base64,{{ figure.data }}">
+<figcaption>{{ figure.name }} (run {{ figure.run }})</figcaption></figure>
+{% endfor %}
+<h2>Runs</h2>
+<ul>{% for stage, run in runs.items() %}<li>{{ stage }}: <code>{{ run }}</code></li>{% endfor %}</ul>
+<h2>Parameters</h2>
+<pre>{{ config }}</pre>
+</html>
+"""
+
+
+def summary_table(metrics: Mapping[str, float]) -> pd.DataFrame:
+    """Base model against ensemble: accuracy (fractions of the test split), params, FLOPs, latency (ms at batch 1).
+
+    Args:
+        metrics: of an evaluate run.
+
+    Returns:
+        Rows `base model`, `largest member`, `ensemble`; columns accuracy, top-5, params, flops, latency_ms. Of a single
+        member accuracies are not comparable and left empty.
+    """
+    rows = {
+        "base model": ("base_accuracy", "base_top5_accuracy", "params_base", "flops_base", "latency_base_ms"),
+        "largest member": (None, None, "params_max", "flops_max", "latency_member_max_ms"),
+        "ensemble": ("accuracy", "top5_accuracy", "params_total", "flops_total", "latency_ensemble_ms"),
+    }
+    table = pd.DataFrame(
+        [[metrics.get(name) if name else None for name in names] for names in rows.values()],
+        index=pd.Index(rows, name="network"),
+        columns=["accuracy", "top5_accuracy", "params", "flops", "latency_ms"],
+    ).astype("float64")
+    return pd.DataFrame(
+        {
+            "accuracy": table["accuracy"].map("{:.4f}".format, na_action="ignore"),
+            "top5_accuracy": table["top5_accuracy"].map("{:.4f}".format, na_action="ignore"),
+            "params": table["params"].map("{:,.0f}".format, na_action="ignore"),
+            "flops": table["flops"].map("{:,.0f}".format, na_action="ignore"),
+            "latency_ms": table["latency_ms"].map("{:.3f}".format, na_action="ignore"),
+        }
+    ).fillna("")
+
+
+def render(evaluate_run: str, tracking_uri: str) -> str:
+    """The page on one evaluate run, as HTML without references to other files or hosts."""
+    client = MlflowClient(tracking_uri)
+    run = client.get_run(evaluate_run)
+    runs = {
+        key.removeprefix(tags.UPSTREAM): value for key, value in run.data.tags.items() if key.startswith(tags.UPSTREAM)
+    } | {"evaluate": evaluate_run}
+    figures = [
+        {"name": name, "run": runs[stage], "data": _base64(_artifact(runs[stage], name, tracking_uri))}
+        for stage, names in _FIGURES.items()
+        for name in names
+    ]
+    members = pd.read_csv(_artifact(evaluate_run, "members.csv", tracking_uri))
+    page = Environment(autoescape=True).from_string(_PAGE)
+    return page.render(
+        title=run.info.run_name,
+        summary=_safe(summary_table(run.data.metrics).to_html()),
+        members=_safe(members.to_html(index=False, float_format="{:.4g}".format)),
+        figures=figures,
+        runs=runs,
+        config=run.data.tags.get(tags.CONFIG, ""),
+    )
+
+
+def _artifact(run_id: str, path: str, tracking_uri: str) -> Path:
+    return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, tracking_uri=tracking_uri))
+
+
+def _base64(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+def _safe(html: str) -> Markup:
+    return Markup(html)  # noqa: S704  (made by pandas, cells escaped)

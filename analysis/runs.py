@@ -1,0 +1,219 @@
+"""Logged runs as DataFrames: typed columns, one query a page of runs, no artifact read per row.
+
+Parameters come with their types from the tag `sensai.config`. Every function has the same fixed columns for no run and for
+many; further columns hold whatever parameters and metrics the runs have.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+
+import mlflow
+import mlflow.artifacts
+import pandas as pd
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from analysis import tags
+
+_PAGE = 1000
+
+_STAGE_COLUMNS = {
+    "run_id": "str",
+    "name": "str",
+    "stage": "str",
+    "status": "str",
+    "start": "datetime64[ms, UTC]",
+    "seconds": "float64",
+    "parent": "str",
+    "fingerprint": "str",
+    "reused": "str",
+}
+_MEMBER_COLUMNS = {
+    "run_id": "str",
+    "stage_run": "str",
+    "split": "str",
+    "member": "int64",
+    "classes": "str",
+    "binary_accuracy": "float64",
+    "balanced_accuracy": "float64",
+    "roc_auc": "float64",
+    "params": "float64",
+    "flops": "float64",
+    "epochs_run": "float64",
+    "seconds": "float64",
+    "stopped_by": "str",
+}
+_LAYER_COLUMNS = {
+    "member": "int64",
+    "classes": "str",
+    "depth": "int64",
+    "site": "str",
+    "channels": "int64",
+    "kept": "int64",
+}
+_LINEAGE_COLUMNS = {
+    "stage": "str",
+    "run_id": "str",
+    "name": "str",
+    "status": "str",
+    "fingerprint": "str",
+    "data_digest": "str",
+    "start": "datetime64[ms, UTC]",
+}
+
+
+def stage_runs(stage: str, *, include_reused: bool = False, finished_only: bool = True) -> pd.DataFrame:
+    """All runs of a stage, newest first, in every experiment of the tracking store that MLflow is set to.
+
+    Args:
+        stage: baseline, activations, group, prune, retrain, evaluate, register, report or main.
+        include_reused: also list runs that were answered from the cache (column `reused`: the run that answered); they are
+            found through the stage of that run.
+        finished_only: leave out runs that run, failed or were killed.
+
+    Returns:
+        Columns run_id, name, stage, status, start (UTC), seconds, parent, fingerprint, reused; `config.<parameter>` typed as
+        configured; `metrics.<name>` (fractions, counts, ms as DESIGN names them).
+    """
+    client = MlflowClient()
+    status = " and attributes.status = 'FINISHED'" if finished_only else ""
+    rows = [_stage_row(run) for run in _search(client, f"tags.`{tags.STAGE}` = '{stage}'{status}")]
+    if include_reused:
+        own = {row["run_id"]: row for row in rows}
+        for run in _search(client, f"tags.`{tags.REUSED}` LIKE '%'{status}"):
+            answered_by = own.get(run.data.tags[tags.REUSED])
+            if answered_by is not None:
+                rows.append({**answered_by, **_identity(run), "stage": stage, "reused": answered_by["run_id"]})
+    return _frame(rows, _STAGE_COLUMNS).sort_values("start", ascending=False, ignore_index=True)
+
+
+def members(run_ids: Sequence[str] | None = None) -> pd.DataFrame:
+    """The member runs: validation metrics of `retrain` (split `val`) and test metrics of `evaluate` (split `test`).
+
+    Args:
+        run_ids: of retrain or evaluate runs; None: all.
+
+    Returns:
+        Columns run_id, stage_run (the retrain or evaluate run), split, member, classes (joined by +), binary_accuracy,
+        balanced_accuracy, roc_auc (fractions), params, flops (2 x multiply-accumulates), epochs_run, seconds, stopped_by.
+    """
+    wanted = None if run_ids is None else set(run_ids)
+    rows = []
+    for run in _search(MlflowClient(), f"tags.`{tags.STAGE}` = 'member' and attributes.status = 'FINISHED'"):
+        run_tags, metrics = run.data.tags, run.data.metrics
+        upstream = [run_tags.get(tags.UPSTREAM + stage) for stage in ("retrain", "evaluate")]
+        stage_run = next(run_id for run_id in upstream if run_id)
+        if wanted is not None and stage_run not in wanted:
+            continue
+        rows.append(
+            {
+                **{name: metrics.get(name) for name, kind in _MEMBER_COLUMNS.items() if kind == "float64"},
+                "run_id": run.info.run_id,
+                "stage_run": stage_run,
+                "split": run_tags[tags.SPLIT],
+                "member": int(run_tags[tags.MEMBER]),
+                "classes": "+".join(json.loads(run_tags[tags.CLASSES])),
+                "stopped_by": run_tags.get(tags.STOPPED_BY, ""),
+            }
+        )
+    frame = _frame(rows, _MEMBER_COLUMNS)
+    return frame.sort_values(["stage_run", "split", "member"], ignore_index=True)
+
+
+def layers(run_id: str) -> pd.DataFrame:
+    """The irregular widths of one pruning: a row for every member and site.
+
+    Args:
+        run_id: a prune run, or a later one that stands on it.
+
+    Returns:
+        Columns member, classes, depth (position of the site), site, channels (of the base model), kept.
+    """
+    run_tags = MlflowClient().get_run(run_id).data.tags
+    run_tags = _answering(run_tags, run_id)
+    prune_run = run_tags.get(f"{tags.UPSTREAM}prune", run_tags[_SELF])
+    return table(prune_run, "layers.csv").astype(_LAYER_COLUMNS)
+
+
+def lineage(run_id: str) -> pd.DataFrame:
+    """Everything that a run stands on, itself last.
+
+    Returns:
+        Columns stage, run_id, name, status, fingerprint, data_digest, start (UTC), in the order in which data flowed.
+    """
+    client = MlflowClient()
+    run_tags = _answering(client.get_run(run_id).data.tags, run_id)
+    upstream = [value for key, value in run_tags.items() if key.startswith(tags.UPSTREAM)]
+    runs = [client.get_run(each) for each in [*upstream, run_tags[_SELF]]]
+    rows = [
+        {
+            **_identity(run),
+            "stage": run.data.tags.get(tags.STAGE, ""),
+            "fingerprint": run.data.tags.get(tags.FINGERPRINT, ""),
+            "data_digest": run.data.tags.get(tags.DATA_DIGEST, ""),
+        }
+        for run in runs
+    ]
+    # A run stands on all that its upstream runs stand on, so fewer upstream runs come first.
+    order = [sum(key.startswith(tags.UPSTREAM) for key in run.data.tags) for run in runs]
+    ordered = [row for _, row in sorted(zip(order, rows, strict=True), key=lambda pair: pair[0])]
+    return _frame(ordered, _LINEAGE_COLUMNS)[list(_LINEAGE_COLUMNS)]
+
+
+def table(run_id: str, path: str) -> pd.DataFrame:
+    """A table that a run logged as CSV."""
+    return pd.read_csv(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path))
+
+
+_SELF = "run_id"
+
+
+def _answering(run_tags: dict[str, str], run_id: str) -> dict[str, str]:
+    """The tags of the run that answered, which is another one where the run was reused, with its id under `_SELF`."""
+    reused = run_tags.get(tags.REUSED)
+    if reused is not None:
+        return {**MlflowClient().get_run(reused).data.tags, _SELF: reused}
+    return {**run_tags, _SELF: run_id}
+
+
+def _search(client: MlflowClient, filter_string: str) -> Iterator[Run]:
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    token = None
+    while True:
+        page = client.search_runs(experiments, filter_string, max_results=_PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _identity(run: Run) -> dict[str, object]:
+    info = run.info
+    ended = info.end_time
+    return {
+        "run_id": info.run_id,
+        "name": info.run_name,
+        "status": info.status,
+        "start": pd.Timestamp(info.start_time, unit="ms", tz="UTC"),
+        "seconds": (ended - info.start_time) / 1000 if ended else None,
+        "parent": run.data.tags.get("mlflow.parentRunId", ""),
+    }
+
+
+def _stage_row(run: Run) -> dict[str, object]:
+    run_tags = run.data.tags
+    config = json.loads(run_tags.get(tags.CONFIG, "{}"))
+    return {
+        **_identity(run),
+        "stage": run_tags[tags.STAGE],
+        "fingerprint": run_tags.get(tags.FINGERPRINT, ""),
+        "reused": "",
+        **{f"config.{name}": value for name, value in config.items()},
+        **{f"metrics.{name}": value for name, value in run.data.metrics.items()},
+    }
+
+
+def _frame(rows: list[dict], columns: dict[str, str]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows)
+    frame = frame.reindex(columns=[*columns, *frame.columns.difference(list(columns), sort=False)])
+    return frame.astype(columns)

@@ -1,0 +1,6 @@
+"""activations: see `sensai/stages/activations.py`; parameters as in MLproject."""
+
+from cli import launch
+
+if __name__ == "__main__":
+    launch("activations")

@@ -1,0 +1,6 @@
+"""evaluate: see `sensai/stages/evaluate.py`; parameters as in MLproject."""
+
+from cli import launch
+
+if __name__ == "__main__":
+    launch("evaluate")

@@ -1,0 +1,6 @@
+"""main: see `sensai/stages/main.py`; parameters as in MLproject."""
+
+from cli import launch
+
+if __name__ == "__main__":
+    launch("main")

@@ -1,0 +1,6 @@
+"""prune: see `sensai/stages/prune.py`; parameters as in MLproject."""
+
+from cli import launch
+
+if __name__ == "__main__":
+    launch("prune")

@@ -1,0 +1,6 @@
+"""register: see `sensai/stages/register.py`; parameters as in MLproject."""
+
+from cli import launch
+
+if __name__ == "__main__":
+    launch("register")

@@ -1,0 +1,6 @@
+"""report: see `sensai/stages/report.py`; parameters as in MLproject."""
+
+from cli import launch
+
+if __name__ == "__main__":
+    launch("report")

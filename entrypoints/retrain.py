@@ -1,0 +1,6 @@
+"""retrain: see `sensai/stages/retrain.py`; parameters as in MLproject."""
+
+from cli import launch
+
+if __name__ == "__main__":
+    launch("retrain")

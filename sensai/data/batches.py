@@ -1,0 +1,125 @@
+"""Batches of a split: shuffled, augmented per sample, normalised. N images, C channels, H x W pixels."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sensai.data import names
+from sensai.data.dataset import Split
+
+Augmentation = Literal["none", "crop", "crop_flip"]
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """(pixel / 255 - mean) / std per channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 (N, C, H, W) to float32 of the same shape."""
+        mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
+        return images.float().div_(255).sub_(mean).div_(std)
+
+
+def default_augmentation(dataset: str) -> Augmentation:
+    """Shifted crops everywhere, mirrored too unless the images are symbols."""
+    return "crop" if dataset in names.NOT_MIRRORED else "crop_flip"
+
+
+def batches(
+    split: Split, batch_size: int, normalization: Normalization, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """All images in order, as (images float32 (N, C, H, W), labels int64 (N,)) on the device."""
+    for start in range(0, len(split), batch_size):
+        yield _batch(split, split.rows[start : start + batch_size], normalization, device)
+
+
+def training_batches(
+    split: Split,
+    batch_size: int,
+    normalization: Normalization,
+    device: torch.device,
+    epoch: int,
+    *,
+    augmentation: Augmentation,
+    seed: int,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch in the order that `seed` and `epoch` give; a last batch of one image is left out (batch norm needs two)."""
+    order = np.random.default_rng([seed, epoch]).permutation(split.rows)
+    generator = torch.Generator().manual_seed(int(np.random.default_rng([seed, epoch, 1]).integers(2**63 - 1)))
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        if len(rows) < 2:
+            return
+        images, labels = _raw_batch(split, rows, device)
+        yield normalization(augment(images, augmentation, generator)), labels
+
+
+def steps_per_epoch(split: Split, batch_size: int) -> int:
+    """How many batches `training_batches` gives."""
+    full, rest = divmod(len(split), batch_size)
+    return full + (rest > 1)
+
+
+def _batch(split: Split, rows: np.ndarray, normalization: Normalization, device: torch.device) -> tuple[Tensor, Tensor]:
+    images, labels = _raw_batch(split, rows, device)
+    return normalization(images), labels
+
+
+def _raw_batch(split: Split, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
+    images = torch.from_numpy(split.images[rows]).to(device)
+    return images, torch.from_numpy(split.all_labels[rows]).to(device)
+
+
+def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    """Every image shifted by up to an eighth of its side (zeros come in) and, with `crop_flip`, mirrored with chance 1/2.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        augmentation: `none`, `crop` or `crop_flip`.
+        generator: on the CPU, so that the draw does not depend on the device.
+
+    Returns:
+        uint8 (N, C, H, W).
+    """
+    if augmentation == "none":
+        return images
+    count, channels, height, width = images.shape
+    padding = max(height // 8, 1)
+    shift = torch.randint(0, 2 * padding + 1, (2, count, 1), generator=generator)
+    rows = torch.arange(height) + shift[0]  # (N, H)
+    columns = torch.arange(width) + shift[1]  # (N, W)
+    if augmentation == "crop_flip":
+        mirrored = torch.rand((count, 1), generator=generator) < 0.5
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    padded = F.pad(images, (padding, padding, padding, padding))
+    rows, columns = rows.to(images.device), columns.to(images.device)
+    image = torch.arange(count, device=images.device)[:, None, None, None]
+    channel = torch.arange(channels, device=images.device)[None, :, None, None]
+    return padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def member_targets(labels: Tensor, classes: tuple[int, ...], num_classes: int) -> Tensor:
+    """Labels as one member sees them.
+
+    Args:
+        labels: int64 (N,), in [0, num_classes).
+        classes: the member's classes, in the order of its outputs.
+        num_classes: K.
+
+    Returns:
+        int64 (N,). Binary member: 1 for its class, else 0. Group of g < K classes: 1 + position in the group, 0 for none of
+        them. All K classes: position in the group.
+    """
+    first = 0 if len(classes) == num_classes else 1
+    table = torch.zeros(num_classes, dtype=torch.int64, device=labels.device)
+    table[list(classes)] = torch.arange(first, first + len(classes), device=labels.device)
+    return table[labels]

@@ -1,0 +1,291 @@
+"""Where each kind of data set comes from, read as uint8 arrays.
+
+A source names itself cheaply (`identity`, the key of the decoded copy) and reads itself when asked. Arrays are handed over
+in the images' own size; the folder source fits each image as it is decoded.
+"""
+
+import hashlib
+import urllib.error
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from sensai.data.fitting import fit, target_channels, target_size
+from sensai.errors import InputError
+from sensai.models.names import InputRule
+from sensai.plugins import load_factory
+
+SPLITS = ("train", "val", "test")
+_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A data set as it was read: `splits` maps train, val, test to (images uint8 (N, C, H, W), labels int64 (N,))."""
+
+    class_names: tuple[str, ...]
+    splits: dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+class Source(Protocol):
+    """One data set that can be read."""
+
+    @property
+    def identity(self) -> str:
+        """Changes whenever what `read` gives may change; costs no decoding."""
+
+    def read(self, requested_size: int | None, rule: InputRule) -> Arrays:
+        """The images, brought to the size and channels that the network takes."""
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """Data that some library or the user's function hands over as arrays."""
+
+    identity: str
+    load: Callable[[], Arrays]
+
+    def read(self, requested_size: int | None, rule: InputRule) -> Arrays:
+        """Fit what `load` gives."""
+        raw = self.load()
+        splits = {}
+        for name, (images, labels) in raw.splits.items():
+            size = target_size(requested_size, rule, (images.shape[2], images.shape[3]))
+            channels = target_channels(rule, images.shape[1])
+            chunks = [fit(images[start : start + _CHUNK], size, channels) for start in range(0, len(images), _CHUNK)]
+            splits[name] = (np.concatenate(chunks), labels.astype(np.int64))
+        return Arrays(raw.class_names, splits)
+
+
+# ---------------------------------------------------------------------------------------------- built in and torchvision
+
+
+def digits() -> Source:
+    """The 1,797 handwritten digits of scikit-learn (8x8, grey); a fixed stratified fifth is the test split."""
+
+    def load() -> Arrays:
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+
+        bunch = load_digits()
+        images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
+        train, test = train_test_split(
+            np.arange(len(images)), test_size=0.2, stratify=bunch.target, random_state=np.random.RandomState(0)
+        )
+        splits = {"train": (images[train], bunch.target[train]), "test": (images[test], bunch.target[test])}
+        return Arrays(tuple(str(digit) for digit in bunch.target_names), splits)
+
+    return ArraySource("digits", load)
+
+
+@dataclass(frozen=True)
+class _TorchvisionForm:
+    class_name: str
+    split_argument: dict[str, dict[str, Any]]
+    expected: str
+
+
+_TRAIN_FLAG: dict[str, dict[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
+_IDX_FILES = "{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz"
+_TORCHVISION_FORMS = {
+    "mnist": _TorchvisionForm("MNIST", _TRAIN_FLAG, f"MNIST/raw/{_IDX_FILES}"),
+    "fashion_mnist": _TorchvisionForm("FashionMNIST", _TRAIN_FLAG, f"FashionMNIST/raw/{_IDX_FILES}"),
+    "cifar10": _TorchvisionForm("CIFAR10", _TRAIN_FLAG, "cifar-10-python.tar.gz"),
+    "cifar100": _TorchvisionForm("CIFAR100", _TRAIN_FLAG, "cifar-100-python.tar.gz"),
+    "svhn": _TorchvisionForm(
+        "SVHN", {"train": {"split": "train"}, "test": {"split": "test"}}, "train_32x32.mat and test_32x32.mat"
+    ),
+}
+
+
+def torchvision_set(name: str, folder: Path) -> Source:
+    """A data set of torchvision, downloaded into `folder` where that is possible."""
+    form = _TORCHVISION_FORMS[name]
+
+    def load() -> Arrays:
+        import torchvision
+
+        make = getattr(torchvision.datasets, form.class_name)
+        splits, class_names = {}, ()
+        for split, arguments in form.split_argument.items():
+            try:
+                data = make(root=folder, download=True, **arguments)
+            except (RuntimeError, OSError, urllib.error.URLError) as error:
+                raise InputError(
+                    f"dataset={name!r}: not found under data_dir={str(folder)!r} and it cannot be downloaded; "
+                    f"put {form.expected} there ({type(error).__name__}: {str(error)[:120]})"
+                ) from error
+            images = np.asarray(data.data)
+            if images.ndim == 3:
+                images = images[:, None]
+            elif images.shape[-1] == 3:
+                images = images.transpose(0, 3, 1, 2)
+            labels = np.asarray(data.labels if hasattr(data, "labels") else data.targets)
+            splits[split] = (images, labels)
+            class_names = tuple(getattr(data, "classes", [str(label) for label in range(int(labels.max()) + 1)]))
+        return Arrays(class_names, splits)
+
+    return ArraySource(f"{name} {folder.resolve()}", load)
+
+
+# ------------------------------------------------------------------------------------------------------- the user's own
+
+
+def user_set(reference: str, data_dir: str) -> Source:
+    """The user's own data set, `path/to/file.py:factory`.
+
+    The function is called with `data_dir` (a string, perhaps empty) and returns a mapping: `train`, and where there are any
+    `val` and `test`, each a pair (images uint8 (N, H, W) or (N, H, W, C), integer labels (N,)); and, optionally, `classes`,
+    the class names.
+    """
+    factory = load_factory(reference, "dataset")
+    source_file = Path(reference.rpartition(":")[0]).resolve()
+    code = hashlib.sha256(source_file.read_bytes()).hexdigest()
+    # What the function reads is unknown, so its arrays are read and compared by digest every time.
+    arrays = _checked_user_arrays(reference, factory(data_dir))
+    content = digest(arrays)
+    return ArraySource(f"{code} {content}", lambda: arrays)
+
+
+def _checked_user_arrays(reference: str, result: object) -> Arrays:
+    if not isinstance(result, Mapping) or "train" not in result:
+        raise InputError(f"dataset={reference!r}: the function must return a mapping with 'train'")
+    splits = {}
+    for name in SPLITS:
+        if result.get(name) is None:
+            continue
+        images, labels = (np.asarray(part) for part in result[name])
+        if images.dtype != np.uint8 or images.ndim not in (3, 4) or len(images) != len(labels) or not len(images):
+            raise InputError(
+                f"dataset={reference!r}: {name} must be images uint8 (N, H, W) or (N, H, W, C) and as many labels, "
+                f"but got {images.dtype} {images.shape} and {len(labels)} labels"
+            )
+        images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+        splits[name] = (images, labels.astype(np.int64))
+    highest = max(int(labels.max()) for _, labels in splits.values())
+    lowest = min(int(labels.min()) for _, labels in splits.values())
+    class_names = tuple(str(name) for name in result.get("classes", range(highest + 1)))
+    if lowest < 0 or highest >= len(class_names):
+        raise InputError(
+            f"dataset={reference!r}: labels run from {lowest} to {highest}, but there are {len(class_names)} classes"
+        )
+    return Arrays(class_names, splits)
+
+
+# ------------------------------------------------------------------------------------------------------------- folders
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """Images in `<split>/<class>/`, of any format that Pillow reads, taken as RGB."""
+
+    folder: Path
+    class_names: tuple[str, ...]
+    files: dict[str, list[tuple[Path, int]]]
+
+    @property
+    def identity(self) -> str:
+        """Digest of every file's name, size and time of change."""
+        listing = hashlib.sha256(str(self.folder.resolve()).encode())
+        for split, files in self.files.items():
+            for path, label in files:
+                status = path.stat()
+                entry = f"{split} {path.relative_to(self.folder)} {label} {status.st_size} {status.st_mtime_ns}"
+                listing.update(entry.encode())
+        return listing.hexdigest()
+
+    def read(self, requested_size: int | None, rule: InputRule) -> Arrays:
+        """Decode and fit every image, on all cores."""
+        channels = target_channels(rule, 3)
+        size = target_size(requested_size, rule, None if requested_size or rule.image_size else self._common_size())
+        splits = {}
+        for split, files in self.files.items():
+            images = np.empty((len(files), channels, *size), np.uint8)
+
+            def decode(position: int, files: list = files, images: np.ndarray = images) -> None:
+                images[position] = fit(_decode(files[position][0])[None], size, channels)[0]
+
+            with ThreadPoolExecutor() as pool:
+                progress = tqdm(range(len(files)), desc=f"decoding {split}", unit="image", leave=False)
+                list(pool.map(decode, progress))
+            splits[split] = (images, np.array([label for _, label in files], np.int64))
+        return Arrays(self.class_names, splits)
+
+    def _common_size(self) -> tuple[int, int] | None:
+        sizes = set()
+        for files in self.files.values():
+            for path, _ in files:
+                with _opened(path) as image:
+                    sizes.add((image.height, image.width))
+                if len(sizes) > 1:
+                    return None
+        return sizes.pop()
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except (UnidentifiedImageError, OSError) as error:
+        raise InputError(f"data_dir: {str(path)!r} is not an image that can be read") from error
+
+
+def _decode(path: Path) -> np.ndarray:
+    try:
+        with _opened(path) as image:
+            return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"data_dir: {str(path)!r} is broken ({error})") from error
+
+
+def image_folder(folder: Path) -> Source:
+    """The images below `folder`, laid out as `train/`, `val/`, `test/`, then one folder a class.
+
+    With only one of `val/` and `test/` that one is the test split.
+
+    Raises:
+        InputError: no folder, no `train/`, no images, or splits with different classes.
+    """
+    if not folder.is_dir():
+        raise InputError(f"data_dir={str(folder)!r}: there is no such folder (dataset=imagefolder needs one)")
+    present = [split for split in SPLITS if (folder / split).is_dir()]
+    if "train" not in present:
+        raise InputError(f"data_dir={str(folder)!r}: has no folder train/ with one folder a class in it")
+    class_names = tuple(sorted(entry.name for entry in (folder / "train").iterdir() if entry.is_dir()))
+    files = {split: _listed(folder / split, class_names) for split in present}
+    if not files["train"]:
+        raise InputError(f"data_dir={str(folder)!r}: train/ holds no images in class folders")
+    if present == ["train", "val"]:
+        files["test"] = files.pop("val")
+    return FolderSource(folder, class_names, {split: found for split, found in files.items() if found})
+
+
+def _listed(folder: Path, class_names: tuple[str, ...]) -> list[tuple[Path, int]]:
+    readable = Image.registered_extensions()
+    labels = {name: label for label, name in enumerate(class_names)}
+    found = []
+    for entry in sorted(folder.iterdir()):
+        if not entry.is_dir():
+            continue
+        if entry.name not in labels:
+            raise InputError(f"data_dir: class folder {str(entry)!r} has no counterpart in train/")
+        images = sorted(path for path in entry.rglob("*") if path.suffix.lower() in readable)
+        found += [(path, labels[entry.name]) for path in images]
+    return found
+
+
+def digest(arrays: Arrays) -> str:
+    """SHA-256 of class names, labels and images."""
+    content = hashlib.sha256("\0".join(arrays.class_names).encode())
+    for split in sorted(arrays.splits):
+        for part in arrays.splits[split]:
+            content.update(f"{split} {part.shape} {part.dtype}".encode())
+            content.update(np.ascontiguousarray(part).data)
+    return content.hexdigest()

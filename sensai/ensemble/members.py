@@ -1,0 +1,71 @@
+"""Members from a base model and plans, before any retraining."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+import torch.nn.functional as F
+from scipy.optimize import minimize_scalar
+from torch import Tensor, nn
+
+from sensai.data.batches import Normalization, member_targets
+from sensai.ensemble import Ensemble, Group, Member
+from sensai.models.factory import NetworkSpec
+from sensai.pruning import member_network
+from sensai.sites import Plan, SiteMap
+
+# Logits further apart than this are one and the same answer in float32.
+_BIAS_BOUND = 50.0
+
+
+def build_ensemble(
+    model: nn.Module,
+    spec: NetworkSpec,
+    sites: SiteMap,
+    plans: Sequence[tuple[Group, Plan]],
+    class_names: tuple[str, ...],
+    normalization: Normalization,
+) -> Ensemble:
+    """Cut one member per plan out of the base model."""
+    members = [
+        Member(classes, member_network(model, sites, plan, classes, len(class_names))) for classes, plan in plans
+    ]
+    return Ensemble(members, class_names, spec, normalization)
+
+
+@torch.no_grad()
+def fit_none_biases(ensemble: Ensemble, head: str, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Set the bias of every group's "none" row to what minimises the balanced cross entropy on validation data, in place.
+
+    Args:
+        ensemble: its groups' "none" rows have zero weight.
+        head: module path of the members' last layer.
+        batches: images float32 (N, C, H, W) and labels int64 (N,) of the validation split.
+    """
+    num_classes = len(ensemble.class_names)
+    grouped = [member for member in ensemble.members if 1 < len(member.classes) < num_classes]
+    if not grouped:
+        return
+    outputs: list[list[Tensor]] = [[] for _ in grouped]
+    labels = []
+    for images, batch_labels in batches:
+        labels.append(batch_labels)
+        for member, collected in zip(grouped, outputs, strict=True):
+            collected.append(member.network(images))
+    for member, collected in zip(grouped, outputs, strict=True):
+        targets = member_targets(torch.cat(labels), member.classes, num_classes)
+        bias = member.network.get_submodule(head).bias
+        if isinstance(bias, Tensor):
+            bias[0] = _best_none_bias(torch.cat(collected), targets)
+
+
+def _best_none_bias(logits: Tensor, targets: Tensor) -> float:
+    """The value of output 0 that minimises the class-balanced cross entropy (convex in it)."""
+    counts = torch.bincount(targets, minlength=logits.shape[1]).clamp(min=1)
+    weight = (1.0 / counts).to(logits)
+
+    def loss(bias: float) -> float:
+        shifted = logits.clone()
+        shifted[:, 0] = bias
+        return float(F.cross_entropy(shifted, targets, weight=weight))
+
+    return float(minimize_scalar(loss, bounds=(-_BIAS_BOUND, _BIAS_BOUND), method="bounded").x)

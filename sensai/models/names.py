@@ -1,0 +1,24 @@
+"""The architectures and what input each takes, for checks that come before the heavy imports."""
+
+from typing import NamedTuple
+
+
+class InputRule(NamedTuple):
+    """What an architecture asks of its input; None: whatever the data set has."""
+
+    image_size: int | None
+    channels: int | None
+
+
+VGG_DEPTHS = (11, 13, 16, 19)
+BASIC_RESNET_DEPTHS = (20, 32, 44, 56)
+BOTTLENECK_RESNET_DEPTHS = (110, 164)
+
+ARCHITECTURES: dict[str, InputRule] = {
+    "small_cnn": InputRule(image_size=None, channels=None),
+    **{f"vgg{depth}_bn": InputRule(image_size=32, channels=3) for depth in VGG_DEPTHS},
+    **{
+        f"resnet{depth}": InputRule(image_size=32, channels=3)
+        for depth in (*BASIC_RESNET_DEPTHS, *BOTTLENECK_RESNET_DEPTHS)
+    },
+}

@@ -1,0 +1,44 @@
+"""Networks on disk: safetensors for the weights, JSON for the specification and the widths."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from sensai.files import write_text
+from sensai.models.factory import NetworkSpec, build
+from sensai.models.widths import load_narrow, widths
+
+WEIGHTS_FILE = "weights.safetensors"
+SPEC_FILE = "network.json"
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write the state dict of a network."""
+    save_file({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}, path)
+
+
+def describe(model: nn.Module, spec: NetworkSpec) -> dict[str, Any]:
+    """The specification and widths of a network as JSON values."""
+    return {"spec": spec.to_json(), "widths": {name: list(sizes) for name, sizes in widths(model).items()}}
+
+
+def rebuild(description: dict[str, Any], weights: Path) -> tuple[nn.Module, NetworkSpec]:
+    """The network of a description and a weights file, in eval mode, bit for bit as it was saved."""
+    spec = NetworkSpec.from_json(description["spec"])
+    target = {name: tuple(sizes) for name, sizes in description["widths"].items()}
+    return load_narrow(build(spec), target, load_file(weights)).eval(), spec
+
+
+def save_network(model: nn.Module, spec: NetworkSpec, folder: Path) -> None:
+    """Write a network into a folder, the JSON last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(model, folder / WEIGHTS_FILE)
+    write_text(folder / SPEC_FILE, json.dumps(describe(model, spec), indent=1))
+
+
+def load_network(folder: Path) -> tuple[nn.Module, NetworkSpec]:
+    """The inverse of `save_network`."""
+    return rebuild(json.loads((folder / SPEC_FILE).read_text()), folder / WEIGHTS_FILE)

@@ -1,0 +1,65 @@
+"""How wide each layer of a network is, and a network brought to given widths."""
+
+from torch import Tensor, nn
+
+# Layer name -> the sizes that a cut changes: (out, in, groups) of a convolution, (out, in) of a linear layer,
+# (features,) of a batch norm.
+Widths = dict[str, tuple[int, ...]]
+
+
+def layer_widths(module: nn.Module) -> tuple[int, ...] | None:
+    """The sizes of one layer that a cut changes, or None for a module without any."""
+    if isinstance(module, nn.Conv2d):
+        return (module.out_channels, module.in_channels, module.groups)
+    if isinstance(module, nn.Linear):
+        return (module.out_features, module.in_features)
+    if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+        return (module.num_features,)
+    return None
+
+
+def widths(model: nn.Module) -> Widths:
+    """The widths of every layer that has any."""
+    return {name: sizes for name, module in model.named_modules() if (sizes := layer_widths(module)) is not None}
+
+
+def set_layer_widths(module: nn.Module, sizes: tuple[int, ...]) -> None:
+    """Declare the sizes of one layer; its tensors are set by the caller."""
+    if isinstance(module, nn.Conv2d):
+        module.out_channels, module.in_channels, module.groups = sizes
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = sizes
+    elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+        (module.num_features,) = sizes
+    else:
+        raise TypeError(f"{type(module).__name__} has no widths")
+
+
+def load_narrow(model: nn.Module, target: Widths, tensors: dict[str, Tensor]) -> nn.Module:
+    """Bring a network of full width to the target widths and fill it with tensors of those shapes, in place.
+
+    Raises:
+        RuntimeError: a tensor is missing, left over or of the wrong shape (from `load_state_dict`).
+    """
+    modules = dict(model.named_modules())
+    for name, sizes in target.items():
+        module = modules[name]
+        if layer_widths(module) == tuple(sizes):
+            continue
+        set_layer_widths(module, tuple(sizes))
+        for key, parameter in list(module.named_parameters(recurse=False)):
+            setattr(module, key, nn.Parameter(parameter.new_empty(_shape(module, key))))
+        for key, buffer in list(module.named_buffers(recurse=False)):
+            if buffer.ndim:
+                module.register_buffer(key, buffer.new_empty(_shape(module, key)))
+    model.load_state_dict(tensors, strict=True)
+    return model
+
+
+def _shape(module: nn.Module, key: str) -> tuple[int, ...]:
+    if isinstance(module, nn.Conv2d):
+        weight = (module.out_channels, module.in_channels // module.groups, *module.kernel_size)
+        return weight if key == "weight" else (module.out_channels,)
+    if isinstance(module, nn.Linear):
+        return (module.out_features, module.in_features) if key == "weight" else (module.out_features,)
+    return tuple(layer_widths(module) or ())

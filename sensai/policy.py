@@ -1,0 +1,142 @@
+"""Statistics to plans: which channels a member can do without. Array arithmetic only.
+
+C channels of a site; a plan maps each site to the sorted indices that are removed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from sensai.activations import Statistics
+from sensai.sites import Plan
+
+Ranking = Literal["global", "layer"]
+
+_APOZ_STEP = 0.05
+
+
+@dataclass(frozen=True)
+class WidthRule:
+    """What every site must keep.
+
+    Attributes:
+        min_channels: at least so many channels stay in a site (all, where it has fewer).
+        round_to: kept widths are the nearest multiple of this, where the site is wide enough for one.
+    """
+
+    min_channels: int = 1
+    round_to: int = 1
+
+    def kept_width(self, kept: int, channels: int) -> int:
+        """The width that a site of so many channels keeps when a policy would keep `kept`."""
+        rounded = int(kept / self.round_to + 0.5) * self.round_to if channels >= self.round_to else channels
+        floor = -(-self.min_channels // self.round_to) * self.round_to
+        return min(max(rounded, floor, 1), channels)
+
+
+def ratio_plan(
+    statistics: Statistics,
+    classes: Sequence[int],
+    *,
+    ratio: float,
+    ranking: Ranking = "global",
+    rule: WidthRule = WidthRule(),
+) -> Plan:
+    """Remove the share `ratio` of all channels, those with the highest APoZ first (ties: the smaller mean first).
+
+    Args:
+        statistics: of every site.
+        classes: the member's classes; their images are what the channels are judged on.
+        ratio: in [0, 1); where `rule` forbids so many, as many as it allows.
+        ranking: `global` ranks the channels of all sites together, `layer` removes the share in each site.
+        rule: widths to keep.
+    """
+    orders = {site: _most_dispensable(statistics, site, classes) for site in statistics}
+    channels = {site: len(order) for site, order in orders.items()}
+    if ranking == "layer":
+        removed = {site: round(ratio * count) for site, count in channels.items()}
+    else:
+        removed = _removed_globally(statistics, orders, classes, ratio, rule)
+    return {
+        site: np.sort(order[: channels[site] - rule.kept_width(channels[site] - removed[site], channels[site])])
+        for site, order in orders.items()
+    }
+
+
+def threshold_plan(
+    statistics: Statistics,
+    classes: Sequence[int],
+    *,
+    apoz_threshold: float,
+    mean_threshold: float,
+    rule: WidthRule = WidthRule(),
+) -> Plan:
+    """Remove a channel if APoZ > `apoz_threshold` and mean < `mean_threshold`.
+
+    Where that would leave a site fewer than `rule.min_channels`, its APoZ threshold rises in steps of 0.05 until it does not;
+    where even APoZ = 1 is not enough, the most dispensable channels go until the minimum is left.
+    """
+    plan = {}
+    for site, values in statistics.items():
+        apoz, mean = values.apoz(classes), values.mean(classes)
+        order = _most_dispensable(statistics, site, classes)
+        most = len(order) - rule.kept_width(0, len(order))
+        threshold = apoz_threshold
+        removed = (apoz > threshold) & (mean < mean_threshold)
+        while removed.sum() > most and threshold < 1:
+            threshold += _APOZ_STEP
+            removed = (apoz > threshold) & (mean < mean_threshold)
+        count = len(order) - rule.kept_width(len(order) - int(removed.sum()), len(order))
+        # Rounding widths may ask for more or fewer than the rule found: its own finds go first, in order.
+        by_rule = np.concatenate([order[removed[order]], order[~removed[order]]])
+        plan[site] = np.sort(by_rule[:count])
+    return plan
+
+
+def coupling(plans: Mapping[int, Plan]) -> np.ndarray:
+    """int64 (K, K): for two classes the number of channels that both of their plans remove.
+
+    Args:
+        plans: class index -> its plan as a binary member, for every class 0 ... K - 1.
+    """
+    classes = sorted(plans)
+    sites = list(plans[classes[0]])
+    total = np.zeros((len(classes), len(classes)), np.int64)
+    for site in sites:
+        width = 1 + max((int(plans[c][site].max(initial=-1)) for c in classes), default=-1)
+        removed = np.zeros((len(classes), width), np.int64)
+        for row, c in enumerate(classes):
+            removed[row, plans[c][site]] = 1
+        total += removed @ removed.T
+    return total
+
+
+def _ranks(statistics: Statistics, site: str, classes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Sort keys (smaller goes first): -APoZ, mean. A channel that nothing is known of goes last."""
+    apoz = np.nan_to_num(statistics[site].apoz(classes), nan=-1.0)
+    mean = np.nan_to_num(statistics[site].mean(classes), nan=np.inf)
+    return -apoz, mean
+
+
+def _most_dispensable(statistics: Statistics, site: str, classes: Sequence[int]) -> np.ndarray:
+    minus_apoz, mean = _ranks(statistics, site, classes)
+    return np.lexsort((mean, minus_apoz))
+
+
+def _removed_globally(
+    statistics: Statistics, orders: dict[str, np.ndarray], classes: Sequence[int], ratio: float, rule: WidthRule
+) -> dict[str, int]:
+    """How many channels each site loses when all are ranked together and no site goes below its least width."""
+    owners, keys = [], []
+    for number, (site, order) in enumerate(orders.items()):
+        removable = order[: len(order) - rule.kept_width(0, len(order))]
+        minus_apoz, mean = _ranks(statistics, site, classes)
+        owners.append(np.full(len(removable), number))
+        keys.append(np.stack([minus_apoz[removable], mean[removable]]))
+    owner, key = np.concatenate(owners), np.concatenate(keys, axis=1)
+    wanted = round(ratio * sum(len(order) for order in orders.values()))
+    first = np.lexsort((owner, key[1], key[0]))[:wanted]
+    counts = np.bincount(owner[first], minlength=len(orders))
+    return dict(zip(orders, counts.tolist(), strict=True))

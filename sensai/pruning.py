@@ -1,0 +1,187 @@
+"""Plans to smaller networks, and the proof that these compute what the full one computes with the channels masked."""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sensai.models.widths import layer_widths, set_layer_widths
+from sensai.sites import Plan, Side, SiteMap
+
+TOLERANCE = 1e-5
+
+
+def check_plan(plan: Plan, sites: SiteMap, min_channels: int = 1) -> None:
+    """Refuse a plan that names no site of the network, indices out of range or twice, or that empties a site.
+
+    Raises:
+        ValueError: says which site and what is wrong with it.
+    """
+    channels = {site.name: site.channels for site in sites.sites}
+    for site, removed in plan.items():
+        if site not in channels:
+            raise ValueError(f"plan: {site!r} is no removable site" + _why_kept(sites, site))
+        if len(removed) and (min(removed) < 0 or max(removed) >= channels[site]):
+            raise ValueError(f"plan: {site!r} has channels 0 to {channels[site] - 1}, not {max(removed)}")
+        if len(set(map(int, removed))) != len(removed):
+            raise ValueError(f"plan: {site!r} lists a channel twice")
+        if channels[site] - len(removed) < min(min_channels, channels[site]):
+            raise ValueError(f"plan: {site!r} would keep {channels[site] - len(removed)} of {channels[site]} channels")
+
+
+def _why_kept(sites: SiteMap, site: str) -> str:
+    return f" ({sites.kept_whole[site]})" if site in sites.kept_whole else ""
+
+
+def prune(model: nn.Module, sites: SiteMap, plan: Plan) -> nn.Module:
+    """A new network without the plan's channels; the given one stays as it is.
+
+    Raises:
+        ValueError: the plan does not fit the network (see `check_plan`).
+    """
+    check_plan(plan, sites)
+    pruned = copy.deepcopy(model)
+    sides: dict[str, dict[Side, np.ndarray]] = {}
+    for (layer, side), mask in sites.kept(plan, model).items():
+        sides.setdefault(layer, {})[side] = np.flatnonzero(mask)
+    for layer, kept in sides.items():
+        _narrow(pruned.get_submodule(layer), kept)
+    return pruned
+
+
+def _narrow(module: nn.Module, kept: dict[Side, np.ndarray]) -> None:
+    """Keep some outputs and inputs of one layer, in place."""
+    out = torch.from_numpy(kept["out"]) if "out" in kept else None
+    into = torch.from_numpy(kept["in"]) if "in" in kept else None
+    sizes = layer_widths(module)
+    if sizes is None:
+        raise TypeError(f"{type(module).__name__} has no widths")
+    for name, parameter in list(module.named_parameters(recurse=False)):
+        values = parameter.detach()
+        if out is not None:
+            values = values.index_select(0, out.to(values.device))
+        if into is not None and values.ndim > 1:
+            values = values.index_select(1, into.to(values.device))
+        setattr(module, name, nn.Parameter(values.clone(), requires_grad=parameter.requires_grad))
+    for name, buffer in list(module.named_buffers(recurse=False)):
+        if out is not None and buffer.ndim:
+            setattr(module, name, buffer.index_select(0, out.to(buffer.device)))
+    new = list(sizes)
+    for position, indices in ((0, out), (1, into)):
+        if indices is not None and position < len(new):
+            new[position] = len(indices)
+    set_layer_widths(module, tuple(new))
+
+
+@contextmanager
+def masked(model: nn.Module, sites: SiteMap, plan: Plan) -> Iterator[nn.Module]:
+    """The full network with the plan's channels set to zero behind every layer that makes them."""
+    modules = dict(model.named_modules())
+    handles = []
+    for (layer, side), mask in sites.kept(plan, model).items():
+        if side == "out":
+            handles.append(modules[layer].register_forward_hook(_mask_output(torch.from_numpy(mask))))
+    try:
+        yield model
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _mask_output(mask: Tensor) -> Callable[[nn.Module, object, Tensor], Tensor]:
+    def hook(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        shape = (1, -1, *(1,) * (output.ndim - 2))
+        return output * mask.to(output.device).view(shape)
+
+    return hook
+
+
+@torch.no_grad()
+def features(model: nn.Module, head: str, images: Tensor) -> Tensor:
+    """What the head reads, (N, features), for images (N, C, H, W)."""
+    captured: list[Tensor] = []
+    handle = model.get_submodule(head).register_forward_pre_hook(lambda _, inputs: captured.append(inputs[0]))
+    try:
+        model.eval()(images)
+    finally:
+        handle.remove()
+    return captured[-1]
+
+
+def pruning_error(model: nn.Module, sites: SiteMap, plan: Plan, images: Tensor) -> tuple[float, float]:
+    """Largest difference between the features of the pruned and of the masked network, and the tolerance for it.
+
+    Args:
+        model: the full network.
+        sites: its removable channels.
+        plan: what is removed.
+        images: float32 (N, C, H, W) on the model's device.
+    """
+    pruned = features(prune(model, sites, plan), sites.head, images)
+    with masked(model, sites, plan):
+        expected = features(model, sites.head, images)
+    tolerance = TOLERANCE * max(1.0, float(expected.abs().max()))
+    kept = sites.kept(plan, model).get((sites.head, "in"))
+    if kept is not None:
+        expected = expected[:, torch.from_numpy(kept).to(expected.device)]
+    return float((pruned - expected).abs().max()), tolerance
+
+
+def provable(model: nn.Module, sites: SiteMap, images: Tensor, seed: int = 0) -> SiteMap:
+    """The map with every site kept whole for which pruning and masking differ.
+
+    A random half of all sites' channels is removed at once; only if that shows a difference or an error are the sites halved
+    until the guilty ones are found.
+    """
+    generator = np.random.default_rng(seed)
+    plan = {
+        site.name: np.sort(generator.permutation(site.channels)[: site.channels // 2]).astype(np.int64)
+        for site in sites.sites
+    }
+    reasons: dict[str, str] = {}
+    _find_unprovable(model, sites, plan, images, reasons)
+    return sites.without(reasons)
+
+
+def _find_unprovable(model: nn.Module, sites: SiteMap, plan: Plan, images: Tensor, reasons: dict[str, str]) -> None:
+    try:
+        error, tolerance = pruning_error(model, sites, plan, images)
+    except (RuntimeError, IndexError) as failure:
+        error, tolerance, why = np.inf, 0.0, f"the cut network fails: {str(failure).splitlines()[0]}"
+    else:
+        why = f"cut and masked differ by {error:.2g}"
+    if error <= tolerance or not plan:
+        return
+    if len(plan) == 1:
+        reasons[next(iter(plan))] = why
+        return
+    names = list(plan)
+    for part in (names[: len(names) // 2], names[len(names) // 2 :]):
+        _find_unprovable(model, sites, {name: plan[name] for name in part}, images, reasons)
+
+
+def member_network(
+    model: nn.Module, sites: SiteMap, plan: Plan, classes: tuple[int, ...], num_classes: int
+) -> nn.Module:
+    """The pruned network of one member.
+
+    The rows of the head that belong to its classes are kept; a group of more than one class, but not of all, gets a row at
+    index 0 for "none of mine", of zero weight and bias.
+    """
+    network = prune(model, sites, plan)
+    head = network.get_submodule(sites.head)
+    _narrow(head, {"out": np.array(classes)})
+    if 1 < len(classes) < num_classes:
+        _prepend_none(head)
+    return network
+
+
+def _prepend_none(head: nn.Module) -> None:
+    for name, parameter in list(head.named_parameters(recurse=False)):
+        none = parameter.detach().new_zeros(1, *parameter.shape[1:])
+        setattr(head, name, nn.Parameter(torch.cat([none, parameter.detach()])))
+    out, *rest = layer_widths(head) or ()
+    set_layer_widths(head, (out + 1, *rest))

@@ -1,0 +1,65 @@
+"""Versions of ensembles in the MLflow model registry."""
+
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow
+import numpy as np
+from mlflow.models import Model, ModelSignature
+from mlflow.tracking import MlflowClient
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+
+from sensai.ensemble import Ensemble
+from sensai.registry import pyfunc_model
+from sensai.registry.bundle import export_bundle
+
+CANDIDATE = "candidate"
+_MODEL = "ensemble"
+
+
+def register_ensemble(
+    client: MlflowClient,
+    run_id: str,
+    ensemble: Ensemble,
+    example: np.ndarray,
+    model_name: str,
+    version_tags: Mapping[str, str],
+) -> int:
+    """Log an ensemble as one pyfunc into a run and make it the newest version of a registered model.
+
+    Args:
+        client: of the store that holds run and registry.
+        run_id: the run that the model belongs to.
+        ensemble: exported to ONNX.
+        example: uint8 (N, H, W, C), kept as the input example.
+        model_name: registered model; made where it does not exist.
+        version_tags: what people look for: accuracy, ratio, ...
+
+    Returns:
+        The number of the version, to which the alias `candidate` moves.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        export_bundle(ensemble, Path(folder))
+        model = Model.log(
+            artifact_path=None,
+            name=_MODEL,
+            flavor=mlflow.pyfunc,
+            run_id=run_id,
+            python_model=pyfunc_model.__file__,
+            artifacts={_MODEL: folder},
+            signature=_signature(ensemble),
+            input_example=example,
+            pip_requirements=[f"{package}=={version(package)}" for package in ("numpy", "onnxruntime")],
+        )
+    registered = mlflow.register_model(model.model_uri, model_name, tags=dict(version_tags))
+    client.set_registered_model_alias(model_name, CANDIDATE, registered.version)
+    return int(registered.version)
+
+
+def _signature(ensemble: Ensemble) -> ModelSignature:
+    channels, height, width = ensemble.spec.input_shape
+    images = TensorSpec(np.dtype(np.uint8), (-1, height, width, channels))
+    probabilities: list[ColSpec | TensorSpec] = [ColSpec(DataType.float, name) for name in ensemble.class_names]
+    return ModelSignature(inputs=Schema([images]), outputs=Schema(probabilities))

@@ -1,0 +1,136 @@
+"""baseline: the trained K-way classifier. Logs val_accuracy, params, flops, the learning curve and the model."""
+
+import logging
+import tempfile
+from functools import lru_cache, partial
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from analysis import plots
+from sensai.data.batches import batches, steps_per_epoch, training_batches
+from sensai.evaluation import accuracies, run_networks, size, softmax
+from sensai.models.checkpoints import adopt, read_checkpoint
+from sensai.models.factory import NetworkSpec, build
+from sensai.models.storage import load_network, save_network
+from sensai.pruning import provable
+from sensai.retraining.fitting import Progress, Recipe, fit
+from sensai.retraining.objectives import Objective
+from sensai.sites import SiteMap, find_sites
+from sensai.stages.configs import BaselineConfig, StageConfig
+from sensai.stages.inputs import (
+    EVALUATION_BATCH,
+    augmentation_of,
+    dataset_of,
+    device_of,
+    example_images,
+    file_digest,
+    network_spec_of,
+    normalization_of,
+)
+from sensai.stages.stage import Context, Stage
+from sensai.tracking import Store
+
+_log = logging.getLogger(__name__)
+_MODEL = "model"
+
+
+def _execute(config: BaselineConfig, context: Context) -> None:
+    model, spec = _initial_model(config)
+    if config.base_epochs:
+        progress = _train(model, config, context)
+        context.run.log_metrics({"epochs_run": len(progress.history), "seconds": progress.seconds})
+        context.run.log_figure(plots.learning_curve(progress.history), "learning_curve.png")
+    sizes = size(model, spec.input_shape)
+    context.run.log_metrics({"params": sizes.params, "flops": sizes.flops})
+    if (val := dataset_of(config).val) is not None:
+        images = batches(val, EVALUATION_BATCH, normalization_of(config), device_of(config))
+        outputs = run_networks([model], images)
+        context.run.log_metrics({"val_accuracy": accuracies(softmax(outputs.members[0]), outputs.labels)["accuracy"]})
+    with tempfile.TemporaryDirectory() as folder:
+        save_network(model, spec, Path(folder))
+        context.run.log_folder(Path(folder), _MODEL)
+
+
+def _initial_model(config: BaselineConfig) -> tuple[nn.Module, NetworkSpec]:
+    spec = network_spec_of(config)
+    torch.manual_seed(config.base_seed)
+    model = build(spec)
+    if config.checkpoint:
+        path = Path(config.checkpoint)
+        adopt(model, read_checkpoint(path), path)
+    elif config.base_epochs == 0:
+        _log.warning("base_epochs=0 without a checkpoint: the base model is an untrained network")
+    return model.to(device_of(config)), spec
+
+
+def _train(model: nn.Module, config: BaselineConfig, context: Context) -> Progress:
+    data, device, normalization = dataset_of(config), device_of(config), normalization_of(config)
+    recipe = Recipe(
+        epochs=config.base_epochs,
+        lr=config.base_lr,
+        weight_decay=config.base_weight_decay,
+        patience=0,
+        min_gain=0.0,
+        metric="accuracy",
+    )
+    with tqdm(total=config.base_epochs, desc="baseline", unit="epoch") as bar:
+
+        def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+            context.run.log_epoch({f"curve/{name}": value for name, value in metrics.items()}, epoch)
+            bar.update()
+
+        return fit(
+            model,
+            Objective.multiclass(len(data.class_names)),
+            partial(
+                training_batches,
+                data.train,
+                config.base_batch_size,
+                normalization,
+                device,
+                augmentation=augmentation_of(config.base_augmentation, config),
+                seed=config.base_seed,
+            ),
+            steps_per_epoch(data.train, config.base_batch_size),
+            partial(batches, data.val, EVALUATION_BATCH, normalization, device) if data.val else None,
+            recipe,
+            context.checkpoints / "baseline.safetensors",
+            on_epoch,
+        )
+
+
+@lru_cache(maxsize=2)
+def load(store: Store, run_id: str) -> tuple[nn.Module, NetworkSpec]:
+    """The base model of a run, in eval mode; shared within the process, so not to be changed."""
+    return load_network(store.download(run_id, _MODEL))
+
+
+def base_model(context: Context, config: StageConfig) -> tuple[nn.Module, NetworkSpec]:
+    """The base model that a stage stands on, on the device."""
+    model, spec = load(context.store, context.upstream["baseline"])
+    return model.to(device_of(config)), spec
+
+
+def site_map(context: Context, config: StageConfig) -> SiteMap:
+    """The removable channels of the base model, those included that only `scope=all` touches."""
+    return _site_map(context.store, context.upstream["baseline"], config)
+
+
+@lru_cache(maxsize=2)
+def _site_map(store: Store, run_id: str, config: StageConfig) -> SiteMap:
+    model = load(store, run_id)[0].to(device_of(config))
+    images = example_images(config)
+    return provable(model, find_sites(model, images), images)
+
+
+stage = Stage(
+    version=1,
+    config=BaselineConfig,
+    previous=None,
+    execute=_execute,
+    inputs=lambda config: {"checkpoint": file_digest(config.checkpoint, "checkpoint")},
+)
+run = stage.run

@@ -1,0 +1,340 @@
+"""The parameters of every stage: names, types, defaults, and what each is for. Imports neither torch nor MLflow.
+
+A stage also takes its upstream stages' parameters, so each set of parameters extends the one before it, in the order in
+which data flows. Optional parameters default to empty. Every parameter of a stage enters its fingerprint, but for those in
+`NOT_IN_FINGERPRINT` and those that its `ignored` names for the chosen method.
+"""
+
+import difflib
+import json
+import math
+import re
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from sensai.data.names import DATASETS
+from sensai.errors import InputError
+from sensai.models.names import ARCHITECTURES
+
+_FACTORY = re.compile(r".+\.py:\w+")
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+
+# What cannot change a result, or enters it by content (data, checkpoint, groups file) or by name of the stage (seed).
+NOT_IN_FINGERPRINT = frozenset({"data_dir", "checkpoint", "groups_file", "seed", "device", "force", "work_dir"})
+
+
+# ------------------------------------------------------------------------------------------------------- value types
+
+
+def _none_if_empty(value: object) -> object:
+    return None if value == "" else value
+
+
+def _known(allowed: tuple[str, ...], what: str, value: str) -> str:
+    if value in allowed:
+        return value
+    near = difflib.get_close_matches(value, allowed, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"allowed are {', '.join(allowed)}"
+    raise ValueError(f"is no {what}; {hint}")
+
+
+def _dataset(value: str) -> str:
+    return value if _FACTORY.fullmatch(value) else _known(DATASETS, "data set (or path/to/file.py:factory)", value)
+
+
+def _arch(value: str) -> str:
+    return _known(tuple(ARCHITECTURES), "architecture", value)
+
+
+def _channel_values(value: str) -> str:
+    try:
+        numbers = [float(part) for part in value.split(",")] if value else []
+    except ValueError:
+        numbers = [math.nan]
+    if not all(math.isfinite(number) for number in numbers):
+        raise ValueError("must be one number a channel, separated by commas, e.g. 0.49,0.48,0.45")
+    return value
+
+
+def _positive_channel_values(value: str) -> str:
+    if any(number <= 0 for number in parse_channel_values(_channel_values(value)) or ()):
+        raise ValueError("must be above 0 in every channel")
+    return value
+
+
+def parse_channel_values(value: str) -> tuple[float, ...] | None:
+    """The numbers of `mean` or `std`, None where the parameter is empty."""
+    return tuple(float(part) for part in value.split(",")) if value else None
+
+
+def _json_object(value: str) -> str:
+    try:
+        parsed = json.loads(value) if value else {}
+    except json.JSONDecodeError as error:
+        raise ValueError(f"must be a JSON object ({error})") from error
+    if not isinstance(parsed, dict):
+        raise ValueError('must be a JSON object, e.g. {"block": "basic"}')
+    return value
+
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Ratio = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+BatchSize = Annotated[int, Field(ge=2)]
+CountOrZero = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+OptionalCount = Annotated[Count | None, BeforeValidator(_none_if_empty)]
+
+
+def _device(value: str) -> str:
+    if not _DEVICE.fullmatch(value):
+        raise ValueError("must be auto, cpu, cuda or cuda:<n>")
+    return value
+
+
+Augment = Literal["auto", "none", "crop", "crop_flip"]
+
+
+# --------------------------------------------------------------------------------------------------- parameters by stage
+
+
+class Common(BaseModel):
+    """Parameters that every stage takes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: Annotated[str, AfterValidator(_dataset)] = Field(
+        "digits", description=f"{', '.join(DATASETS)}, or path/to/file.py:factory"
+    )
+    data_dir: str = Field("", description="folder of the data; downloads go there (default: below work_dir)")
+    arch: Annotated[str, AfterValidator(_arch)] = Field("small_cnn", description=", ".join(ARCHITECTURES))
+    arch_args: Annotated[str, AfterValidator(_json_object)] = Field(
+        "",
+        description='JSON object; residual nets: "block" basic or bottleneck, "shortcut" projection or parameter_free',
+    )
+    checkpoint: str = Field("", description="file of trained weights to start from")
+    mean: Annotated[str, AfterValidator(_channel_values)] = Field(
+        "", description="input normalisation per channel of values in [0, 1] (default: the data set's)"
+    )
+    std: Annotated[str, AfterValidator(_positive_channel_values)] = Field("", description="likewise")
+    image_size: OptionalCount = Field(None, description="side of the network's input (default: the architecture's)")
+    val_fraction: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = Field(
+        0.1, description="share of the training data that is validation, where the data have no val split"
+    )
+    split_seed: Seed = Field(0, description="seed of that split")
+    base_seed: Seed = Field(0, description="seed of the base model")
+    seed: Seed = Field(0, description="seed of group, prune and retrain")
+    device: Annotated[str, AfterValidator(_device)] = Field("auto", description="auto, cpu, cuda or cuda:<n>")
+    force: bool = Field(False, description="run again although a finished run with the same fingerprint exists")
+    work_dir: str = Field(".sensai", description="folder of working files: decoded arrays, checkpoints, locks")
+
+    def ignored(self) -> set[str]:
+        """Parameters that make no difference with the methods that are chosen."""
+        return set()
+
+
+class Baseline(Common):
+    """The base model: trained here, or taken from a checkpoint."""
+
+    base_epochs: CountOrZero = Field(30, description="epochs of training; 0 takes the checkpoint as it is")
+    base_lr: Positive = Field(0.1, description="peak learning rate of the one-cycle schedule")
+    base_batch_size: BatchSize = Field(64, description="images a step")
+    base_weight_decay: NonNegative = Field(5e-4, description="L2 penalty")
+    base_augmentation: Augment = Field("auto", description="auto: crop, and mirroring where images are no symbols")
+
+    def ignored(self) -> set[str]:
+        untrained = {"base_lr", "base_batch_size", "base_weight_decay", "base_augmentation"}
+        return super().ignored() | (untrained if self.base_epochs == 0 else set())
+
+
+class Activations(Baseline):
+    """Per-class statistics of every removable channel."""
+
+    zero_threshold: NonNegative = Field(0.005, description="an activation up to this counts as zero")
+
+
+class Group(Activations):
+    """Which classes share a member."""
+
+    method: Literal["singletons", "random", "file"] = Field("singletons", description="one class a member, or groups")
+    n_groups: OptionalCount = Field(None, description="number of groups for method=random; 1 is the control")
+    groups_file: str = Field("", description="for method=file: JSON list of lists of class names or indices")
+    coupling_ratio: Ratio = Field(0.5, description="ratio of the plans that the coupling heatmap compares")
+
+    def ignored(self) -> set[str]:
+        return super().ignored() | (set() if self.method == "random" else {"n_groups"})
+
+    @model_validator(mode="after")
+    def _method_has_what_it_needs(self) -> Self:
+        if self.method == "random" and self.n_groups is None:
+            raise ValueError("n_groups='': method=random needs the number of groups")
+        if self.method == "file" and not self.groups_file:
+            raise ValueError("groups_file='': method=file needs the file of the groups")
+        return self
+
+
+class Prune(Group):
+    """Which channels each member goes without."""
+
+    policy: Literal["ratio", "threshold"] = Field("ratio", description="ratio of all channels, or APoZ thresholds")
+    ratio: Ratio = Field(0.5, description="share of all removable channels that is removed, in [0, 1)")
+    ranking: Literal["global", "layer"] = Field("global", description="rank all channels together or site by site")
+    apoz_threshold: Share = Field(0.8, description="policy=threshold: remove a channel with a larger APoZ ...")
+    mean_threshold: NonNegative = Field(0.01, description="... and a smaller mean activation")
+    min_channels: Count = Field(1, description="channels that every site keeps")
+    round_to: Count = Field(1, description="kept widths are multiples of this")
+    scope: Literal["inner", "all"] = Field("inner", description="channels inside blocks, or the residual stream too")
+
+    def ignored(self) -> set[str]:
+        by_policy = {"ratio": {"apoz_threshold", "mean_threshold"}, "threshold": {"ratio", "ranking"}}
+        return super().ignored() | by_policy[self.policy]
+
+
+class Retrain(Prune):
+    """How the members are trained after the cut."""
+
+    epochs: CountOrZero = Field(20, description="most epochs of each member; 0 passes them on as they were cut")
+    lr: Positive = Field(0.05, description="peak learning rate of the one-cycle schedule")
+    batch_size: BatchSize = Field(64, description="images a step")
+    weight_decay: NonNegative = Field(5e-4, description="L2 penalty")
+    loss: Literal["bce"] = Field("bce", description="each member by itself: binary cross entropy, groups cross entropy")
+    augmentation: Augment = Field("auto", description="auto: crop, and mirroring where images are no symbols")
+    patience: CountOrZero = Field(0, description="stop a member after so many epochs without gain; 0: never")
+    min_gain: NonNegative = Field(0.0, description="what counts as gain in the validation metric")
+
+    def ignored(self) -> set[str]:
+        unretrained = {"lr", "batch_size", "weight_decay", "loss", "augmentation", "patience", "min_gain"}
+        return super().ignored() | (unretrained if self.epochs == 0 else set())
+
+
+class Evaluate(Retrain):
+    """The one reading of the test split."""
+
+
+class Register(Evaluate):
+    """The ensemble as a version in the model registry."""
+
+    model_name: Annotated[str, Field(min_length=1, pattern=r"^[^/:.]+$")] = Field(
+        "sensai-ensemble", description="registered model that gets the version"
+    )
+
+
+class FromRun(BaseModel):
+    """For stages that have one before them."""
+
+    from_run: str = Field("", description="id of the run of the stage before to stand on; its parameters are inherited")
+
+
+# ------------------------------------------------------------------------------------------- configurations by entry point
+
+
+class StageConfig(Common):
+    """The parameters of one entry point."""
+
+    stage: ClassVar[str]
+    adds: ClassVar[type[Common]]
+
+    @classmethod
+    def own_parameters(cls) -> set[str]:
+        """The parameters that this stage adds to those of the stage before it."""
+        before = cls.adds.__mro__[1]
+        inherited = set(before.model_fields) if before is not Common and issubclass(before, Common) else set()
+        return set(cls.adds.model_fields) - inherited
+
+    def fingerprint_parameters(self) -> dict[str, Any]:
+        """The parameters of this very stage that its result depends on."""
+        return self.model_dump(include=self.own_parameters() - NOT_IN_FINGERPRINT - self.ignored())
+
+    def upstream(self, config: "type[StageConfig]") -> "StageConfig":
+        """The configuration of an earlier stage with the values given here; `force` and `from_run` stay behind."""
+        return config.model_validate(self.model_dump(include=set(config.model_fields) - {"force", "from_run"}))
+
+
+class BaselineConfig(Baseline, StageConfig):
+    stage = "baseline"
+    adds = Baseline
+
+
+class ActivationsConfig(Activations, FromRun, StageConfig):
+    stage = "activations"
+    adds = Activations
+
+
+class GroupConfig(Group, FromRun, StageConfig):
+    stage = "group"
+    adds = Group
+
+    def fingerprint_parameters(self) -> dict[str, Any]:
+        return super().fingerprint_parameters() | ({"seed": self.seed} if self.method == "random" else {})
+
+
+class PruneConfig(Prune, FromRun, StageConfig):
+    stage = "prune"
+    adds = Prune
+
+
+class RetrainConfig(Retrain, FromRun, StageConfig):
+    stage = "retrain"
+    adds = Retrain
+
+    def fingerprint_parameters(self) -> dict[str, Any]:
+        return super().fingerprint_parameters() | ({"seed": self.seed} if self.epochs else {})
+
+
+class EvaluateConfig(Evaluate, FromRun, StageConfig):
+    stage = "evaluate"
+    adds = Evaluate
+
+
+class RegisterConfig(Register, FromRun, StageConfig):
+    stage = "register"
+    adds = Register
+
+
+class MainConfig(Register, StageConfig):
+    stage = "main"
+    adds = Register
+
+
+class ReportConfig(Evaluate, FromRun, StageConfig):
+    stage = "report"
+    adds = Evaluate
+
+
+# In the order in which they run.
+CONFIGS: dict[str, type[StageConfig]] = {
+    config.stage: config
+    for config in (
+        MainConfig,
+        BaselineConfig,
+        ActivationsConfig,
+        GroupConfig,
+        PruneConfig,
+        RetrainConfig,
+        EvaluateConfig,
+        RegisterConfig,
+        ReportConfig,
+    )
+}
+
+
+def describe_errors(error: ValidationError) -> str:
+    """One line for all bad parameters of a call: name, value, what is allowed."""
+    return "; ".join(_describe(details) for details in error.errors(include_url=False))
+
+
+def _describe(details: Any) -> str:
+    message = details["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if not details["loc"]:
+        return message
+    return f"{details['loc'][0]}={details['input']!r}: {message}"
+
+
+def unknown_parameter(name: str, config: type[StageConfig]) -> InputError:
+    """The error for a parameter that a stage does not take, with the near miss."""
+    near = difflib.get_close_matches(name, config.model_fields, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"allowed are {', '.join(config.model_fields)}"
+    return InputError(f"{name!r} is no parameter of {config.stage}; {hint}")

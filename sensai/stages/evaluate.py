@@ -1,0 +1,150 @@
+"""evaluate: the one reading of the test split. Logs accuracies, sizes and latencies of base model and ensemble, confusion
+matrices and the members' table; one child run a member with its test metrics.
+"""
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from analysis import plots, tags
+from sensai import evaluation
+from sensai.data.batches import batches
+from sensai.data.dataset import Split
+from sensai.ensemble import Ensemble
+from sensai.errors import InputError
+from sensai.stages import retrain
+from sensai.stages.baseline import base_model
+from sensai.stages.configs import EvaluateConfig
+from sensai.stages.inputs import EVALUATION_BATCH, dataset_of, device_of
+from sensai.stages.prune import class_label
+from sensai.stages.stage import Context, Stage
+
+
+def _execute(config: EvaluateConfig, context: Context) -> None:
+    test, device = _test_split(config), device_of(config)
+    base, spec = base_model(context, config)
+    ensemble = retrain.load(context.store, context.upstream["retrain"]).to(device)
+    context.run.set_tags({f"{tags.HOST}.{key}": value for key, value in evaluation.host().items()})
+
+    stream = tqdm(
+        batches(test, EVALUATION_BATCH, ensemble.normalization, device),
+        total=-(-len(test) // EVALUATION_BATCH),
+        desc="evaluate",
+    )
+    outputs = evaluation.run_networks([*(member.network for member in ensemble.members), base], stream)
+    base_probabilities = evaluation.softmax(outputs.members.pop())
+    probabilities = evaluation.ensemble_probabilities(outputs, ensemble)
+
+    members = _members_table(ensemble, outputs, device)
+    base_size = evaluation.size(base, spec.input_shape)
+    latencies = _latencies(base, ensemble, members, device)
+    context.run.log_metrics(
+        {
+            **_accuracy_metrics(probabilities, base_probabilities, outputs),
+            "binary_accuracy_mean": members["binary_accuracy"].mean(),
+            "binary_accuracy_min": members["binary_accuracy"].min(),
+            "params_base": base_size.params,
+            "params_max": members["params"].max(),
+            "params_total": members["params"].sum(),
+            "flops_base": base_size.flops,
+            "flops_max": members["flops"].max(),
+            "flops_total": members["flops"].sum(),
+            "flops_speedup": base_size.flops / members["flops"].max(),
+            **latencies,
+        }
+    )
+    context.run.log_frame(members, "members.csv")
+    context.run.log_figure(plots.members(members), "members.png")
+    _log_confusion(probabilities, outputs, ensemble, context)
+    _log_member_runs(ensemble, members, config, context)
+
+
+def _test_split(config: EvaluateConfig) -> Split:
+    test = dataset_of(config).test
+    if test is None:
+        raise InputError(
+            f"dataset={config.dataset!r}: has no test split to evaluate on; lay the folder out as train/ and test/ "
+            "(and, if you like, val/), one folder a class in each"
+        )
+    return test
+
+
+def _accuracy_metrics(
+    probabilities: np.ndarray, base_probabilities: np.ndarray, outputs: evaluation.Outputs
+) -> dict[str, float]:
+    own = evaluation.accuracies(probabilities, outputs.labels)
+    base = evaluation.accuracies(base_probabilities, outputs.labels)
+    return {
+        **own,
+        **{f"base_{name}": value for name, value in base.items()},
+        "accuracy_drop": base["accuracy"] - own["accuracy"],
+    }
+
+
+def _members_table(ensemble: Ensemble, outputs: evaluation.Outputs, device: torch.device) -> pd.DataFrame:
+    rows = []
+    metrics = evaluation.member_metrics(outputs, ensemble)
+    for number, (member, values) in enumerate(zip(ensemble.members, metrics, strict=True)):
+        sizes = evaluation.size(member.network, ensemble.spec.input_shape)
+        rows.append(
+            {
+                "member": number,
+                "classes": class_label(member.classes, ensemble.class_names),
+                **retrain.named_for_member(values),
+                "params": sizes.params,
+                "flops": sizes.flops,
+                "bytes": sizes.bytes,
+                "latency_ms": evaluation.latency_ms(member.network, ensemble.spec.input_shape, device),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _latencies(
+    base: torch.nn.Module, ensemble: Ensemble, members: pd.DataFrame, device: torch.device
+) -> dict[str, float]:
+    shape = ensemble.spec.input_shape
+    base_ms = evaluation.latency_ms(base, shape, device)
+    ensemble_ms = evaluation.latency_ms(ensemble, shape, device)
+    slowest_ms = float(members["latency_ms"].max())
+    return {
+        "latency_base_ms": base_ms,
+        "latency_member_max_ms": slowest_ms,
+        "latency_ensemble_ms": ensemble_ms,
+        "speedup_critical_path": base_ms / slowest_ms,
+        "speedup_ensemble": base_ms / ensemble_ms,
+    }
+
+
+def _log_confusion(
+    probabilities: np.ndarray, outputs: evaluation.Outputs, ensemble: Ensemble, context: Context
+) -> None:
+    names = ensemble.class_names
+    matrix = evaluation.confusion(probabilities, outputs.labels)
+    context.run.log_frame(pd.DataFrame(matrix, columns=list(names)), "confusion.csv")
+    context.run.log_figure(
+        plots.heatmap(matrix, names, "Test images: true class (row), answer (column)"), "confusion.png"
+    )
+
+
+def _log_member_runs(ensemble: Ensemble, members: pd.DataFrame, config: EvaluateConfig, context: Context) -> None:
+    retrained = context.store.member_runs(context.upstream["retrain"])
+    measured = members.drop(columns=["member", "classes"]).astype("float64").to_dict("records")
+    for number in range(len(ensemble.members)):
+        run = retrain.open_member_run(ensemble, number, config, context, split="test")
+        with run.closing():
+            if number in retrained:
+                run.set_tags({tags.MEMBER_RUN: retrained[number]})
+            run.log_metrics({str(name): value for name, value in measured[number].items() if not np.isnan(value)})
+
+
+stage = Stage(
+    version=1,
+    config=EvaluateConfig,
+    previous=retrain.stage,
+    execute=_execute,
+    title=retrain.title,
+    inputs=lambda _: {"host": evaluation.host()},
+)
+run = stage.run

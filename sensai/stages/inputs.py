@@ -1,0 +1,113 @@
+"""What stages read again and again, once a process: the data set, the device, and earlier stages' results."""
+
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from sensai.data.batches import Augmentation, Normalization, default_augmentation
+from sensai.data.dataset import Dataset, load_dataset
+from sensai.errors import InputError
+from sensai.models.factory import NetworkSpec
+from sensai.models.names import ARCHITECTURES
+from sensai.stages.configs import StageConfig, parse_channel_values
+
+# Images a forward pass where nothing is trained.
+EVALUATION_BATCH = 256
+
+
+def dataset_of(config: StageConfig) -> Dataset:
+    """The data set that the parameters name."""
+    return _dataset(
+        config.dataset,
+        config.data_dir,
+        config.work_dir,
+        config.arch,
+        config.image_size,
+        config.val_fraction,
+        config.split_seed,
+    )
+
+
+@lru_cache(maxsize=2)
+def _dataset(
+    name: str, data_dir: str, work_dir: str, arch: str, image_size: int | None, val_fraction: float, split_seed: int
+) -> Dataset:
+    return load_dataset(
+        name,
+        data_dir,
+        work_dir=Path(work_dir),
+        rule=ARCHITECTURES[arch],
+        image_size=image_size,
+        val_fraction=val_fraction,
+        split_seed=split_seed,
+    )
+
+
+def device_of(config: StageConfig) -> torch.device:
+    """The device that the parameters name; `auto` is the GPU where there is one.
+
+    Raises:
+        InputError: a GPU that this machine does not have.
+    """
+    available = torch.cuda.device_count()
+    if config.device == "auto":
+        return torch.device("cuda" if available else "cpu")
+    device = torch.device(config.device)
+    if device.type == "cuda" and (device.index or 0) >= available:
+        raise InputError(f"device={config.device!r}: this machine has {available} GPUs; auto or cpu always works")
+    return device
+
+
+def normalization_of(config: StageConfig) -> Normalization:
+    """The input normalisation that the parameters give, else the data set's.
+
+    Raises:
+        InputError: not one value a channel.
+    """
+    data = dataset_of(config)
+    channels = data.image_shape[0]
+    values = []
+    for name, default in (("mean", data.mean), ("std", data.std)):
+        given = parse_channel_values(getattr(config, name))
+        if given is not None and len(given) != channels:
+            raise InputError(f"{name}={getattr(config, name)!r}: must be {channels} numbers, one a channel")
+        values.append(given or default)
+    return Normalization(*values)
+
+
+def network_spec_of(config: StageConfig) -> NetworkSpec:
+    """The base model's architecture for this data set."""
+    data = dataset_of(config)
+    channels, height, width = data.image_shape
+    arguments = json.loads(config.arch_args) if config.arch_args else {}
+    return NetworkSpec(config.arch, len(data.class_names), channels, (height, width), arguments)
+
+
+def augmentation_of(value: str, config: StageConfig) -> Augmentation:
+    """The augmentation that a parameter names; `auto` suits the data set."""
+    return default_augmentation(config.dataset) if value == "auto" else value  # type: ignore[return-value]
+
+
+def example_images(config: StageConfig, count: int = 16) -> torch.Tensor:
+    """The first training images, normalised, on the device: float32 (count, C, H, W)."""
+    data = dataset_of(config)
+    images = torch.from_numpy(data.train.images[data.train.rows[:count]]).to(device_of(config))
+    return normalization_of(config)(images)
+
+
+def file_digest(path: str, parameter: str) -> str:
+    """SHA-256 of the file that a parameter names; empty where it names none.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    if not path:
+        return ""
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{parameter}={path!r}: there is no such file ({error.strerror})") from error

@@ -1,0 +1,193 @@
+"""prune: which channels each member goes without. Logs plans only (weights are rebuilt from base and plan), the sizes that
+follow, and val_accuracy of the members as they are cut.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import plots
+from sensai.activations import Statistics
+from sensai.data.batches import batches
+from sensai.ensemble import Ensemble, Group
+from sensai.ensemble.members import build_ensemble, fit_none_biases
+from sensai.evaluation import Size, accuracies, ensemble_probabilities, run_networks, size
+from sensai.policy import WidthRule, ratio_plan, threshold_plan
+from sensai.pruning import pruning_error
+from sensai.sites import Plan, SiteMap
+from sensai.stages import activations, group
+from sensai.stages.baseline import base_model, site_map
+from sensai.stages.configs import Prune, PruneConfig, StageConfig
+from sensai.stages.inputs import EVALUATION_BATCH, dataset_of, device_of, example_images, normalization_of
+from sensai.stages.stage import Context, Stage
+from sensai.tracking import Store
+
+_PLANS = "plans.json"
+
+
+@dataclass(frozen=True)
+class MemberPlan:
+    """What one member goes without."""
+
+    classes: Group
+    plan: Plan
+
+
+def _execute(config: PruneConfig, context: Context) -> None:
+    sites = site_map(context, config).within(config.scope)
+    statistics = activations.load(context.store, context.upstream["activations"])
+    removable = {site.name: statistics[site.name] for site in sites.sites}
+    plans = [
+        MemberPlan(classes, make_plan(config, removable, classes))
+        for classes in group.load(context.store, context.upstream["group"])
+    ]
+    context.run.log_json(_to_json(plans, sites), _PLANS)
+    _prove(plans, sites, config, context)
+    ensemble = build(context, config, plans)
+    _log_sizes(ensemble, plans, sites, config, context)
+    if (accuracy := validation_accuracy(ensemble, config)) is not None:
+        context.run.log_metrics({"val_accuracy": accuracy})
+
+
+def make_plan(config: PruneConfig, statistics: Statistics, classes: Group) -> Plan:
+    """The plan of one member by the chosen policy."""
+    rule = WidthRule(config.min_channels, config.round_to)
+    if config.policy == "ratio":
+        return ratio_plan(statistics, classes, ratio=config.ratio, ranking=config.ranking, rule=rule)
+    return threshold_plan(
+        statistics,
+        classes,
+        apoz_threshold=config.apoz_threshold,
+        mean_threshold=config.mean_threshold,
+        rule=rule,
+    )
+
+
+def build(context: Context, config: StageConfig, plans: list[MemberPlan]) -> Ensemble:
+    """The members as they are cut, with the "none" rows of groups fitted on validation data, on the device."""
+    model, spec = base_model(context, config)
+    data, sites = dataset_of(config), site_map(context, config)
+    normalization, device = normalization_of(config), device_of(config)
+    pairs = [(member.classes, member.plan) for member in plans]
+    ensemble = build_ensemble(model, spec, sites, pairs, data.class_names, normalization).to(device).eval()
+    if data.val is not None:
+        fit_none_biases(ensemble, sites.head, batches(data.val, EVALUATION_BATCH, normalization, device))
+    return ensemble
+
+
+def validation_accuracy(ensemble: Ensemble, config: StageConfig) -> float | None:
+    """Top-1 accuracy of an ensemble on the validation split; None where the data have none."""
+    val = dataset_of(config).val
+    if val is None:
+        return None
+    images = batches(val, EVALUATION_BATCH, ensemble.normalization, device_of(config))
+    outputs = run_networks([member.network for member in ensemble.members], images)
+    return accuracies(ensemble_probabilities(outputs, ensemble), outputs.labels)["accuracy"]
+
+
+def _prove(plans: list[MemberPlan], sites: SiteMap, config: PruneConfig, context: Context) -> None:
+    model, _ = base_model(context, config)
+    images = example_images(config)
+    errors = [pruning_error(model, sites, member.plan, images) for member in plans]
+    context.run.log_metrics({"proof_error": max(error for error, _ in errors)})
+    for member, (error, tolerance) in zip(plans, errors, strict=True):
+        if error > tolerance:
+            raise RuntimeError(f"member {member.classes}: pruned and masked differ by {error:.3g} > {tolerance:.3g}")
+
+
+def _log_sizes(
+    ensemble: Ensemble, plans: list[MemberPlan], sites: SiteMap, config: PruneConfig, context: Context
+) -> None:
+    base = size(base_model(context, config)[0], ensemble.spec.input_shape)
+    sizes = [size(member.network, ensemble.spec.input_shape) for member in ensemble.members]
+    layers = _layers(plans, sites, ensemble.class_names)
+    context.run.log_frame(layers, "layers.csv")
+    context.run.log_frame(_members(plans, sizes, sites, ensemble.class_names), "members.csv")
+    context.run.log_figure(plots.widths(layers), "widths.png")
+    context.run.log_metrics(
+        {
+            "members": len(plans),
+            "channels_kept": float(np.mean([kept_channels(member.plan, sites) for member in plans])) / sites.channels,
+            "params_base": base.params,
+            "params_max": max(each.params for each in sizes),
+            "params_total": sum(each.params for each in sizes),
+            "flops_base": base.flops,
+            "flops_max": max(each.flops for each in sizes),
+            "flops_total": sum(each.flops for each in sizes),
+        }
+    )
+
+
+def kept_channels(plan: Plan, sites: SiteMap) -> int:
+    """How many of the removable channels a plan keeps."""
+    return sites.channels - sum(len(removed) for removed in plan.values())
+
+
+def class_label(classes: Group, class_names: tuple[str, ...]) -> str:
+    """The classes of a member as people read them."""
+    return "+".join(class_names[label] for label in classes)
+
+
+def _layers(plans: list[MemberPlan], sites: SiteMap, class_names: tuple[str, ...]) -> pd.DataFrame:
+    rows = [
+        {
+            "member": number,
+            "classes": class_label(member.classes, class_names),
+            "depth": depth,
+            "site": site.name,
+            "channels": site.channels,
+            "kept": site.channels - len(member.plan.get(site.name, ())),
+        }
+        for number, member in enumerate(plans)
+        for depth, site in enumerate(sites.sites)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _members(plans: list[MemberPlan], sizes: list[Size], sites: SiteMap, class_names: tuple[str, ...]) -> pd.DataFrame:
+    rows = [
+        {
+            "member": number,
+            "classes": class_label(member.classes, class_names),
+            "channels_kept": kept_channels(member.plan, sites),
+            "params": each.params,
+            "flops": each.flops,
+            "bytes": each.bytes,
+        }
+        for number, (member, each) in enumerate(zip(plans, sizes, strict=True))
+    ]
+    return pd.DataFrame(rows)
+
+
+def _to_json(plans: list[MemberPlan], sites: SiteMap) -> dict[str, Any]:
+    members = [
+        {"classes": list(each.classes), "removed": {site: removed.tolist() for site, removed in each.plan.items()}}
+        for each in plans
+    ]
+    return {"members": members, "kept_whole": sites.kept_whole}
+
+
+def load(store: Store, run_id: str) -> list[MemberPlan]:
+    """The plans of a run."""
+    content = json.loads(store.download(run_id, _PLANS).read_text())
+    return [
+        MemberPlan(
+            tuple(member["classes"]),
+            {site: np.array(removed, np.int64) for site, removed in member["removed"].items()},
+        )
+        for member in content["members"]
+    ]
+
+
+def title(config: Prune) -> str:
+    """What tells one pruning from another."""
+    if config.policy == "threshold":
+        return f"apoz>{config.apoz_threshold:g} mean<{config.mean_threshold:g}"
+    return f"ratio={config.ratio:g}" + (" by layer" if config.ranking == "layer" else "")
+
+
+stage = Stage(version=1, config=PruneConfig, previous=group.stage, execute=_execute, title=title)
+run = stage.run

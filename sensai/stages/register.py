@@ -1,0 +1,38 @@
+"""register: the ensemble as a version in the model registry. Logs the model (pyfunc, signature, input example) and version."""
+
+from analysis import tags
+from sensai.registry.versions import register_ensemble
+from sensai.stages import evaluate, retrain
+from sensai.stages.configs import RegisterConfig
+from sensai.stages.inputs import dataset_of
+from sensai.stages.prune import title as prune_title
+from sensai.stages.stage import Context, Stage
+
+# Metrics of the evaluation that a version is looked up by.
+_TAGGED_METRICS = ("accuracy", "accuracy_drop", "flops_base", "flops_max", "flops_speedup", "latency_member_max_ms")
+
+
+def _execute(config: RegisterConfig, context: Context) -> None:
+    data = dataset_of(config)
+    ensemble = retrain.load(context.store, context.upstream["retrain"])
+    example = data.train.images[data.train.rows[:1]].transpose(0, 2, 3, 1)
+    metrics = context.store.metrics_of(context.upstream["evaluate"])
+    version_tags = {
+        "dataset": config.dataset,
+        "arch": config.arch,
+        "pruning": prune_title(config),
+        "members": str(len(ensemble.members)),
+        **({"ratio": f"{config.ratio:g}"} if config.policy == "ratio" else {}),
+        **{name: f"{metrics[name]:g}" for name in _TAGGED_METRICS if name in metrics},
+        **{tags.UPSTREAM + name: run_id for name, run_id in context.upstream.items()},
+    }
+    version = register_ensemble(
+        context.store.client, context.run.id, ensemble, example, config.model_name, version_tags
+    )
+    context.run.log_metrics({"version": version})
+
+
+stage = Stage(
+    version=1, config=RegisterConfig, previous=evaluate.stage, execute=_execute, title=lambda config: config.model_name
+)
+run = stage.run

@@ -1,0 +1,132 @@
+"""retrain: every member trained on its own outcomes. Logs val_accuracy, epochs_saved, images_per_s, seconds and the members;
+one child run a member with its validation metrics and curves.
+"""
+
+import json
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from analysis import plots, tags
+from sensai.data.batches import batches
+from sensai.ensemble import Ensemble, load_ensemble, save_ensemble
+from sensai.evaluation import member_metrics, run_networks, size
+from sensai.retraining.fitting import Progress, Recipe
+from sensai.retraining.members import retrain_member
+from sensai.stages import prune
+from sensai.stages.configs import Retrain, RetrainConfig, StageConfig
+from sensai.stages.inputs import EVALUATION_BATCH, augmentation_of, dataset_of, device_of
+from sensai.stages.stage import Context, Stage
+from sensai.tracking import Run, Store
+
+_MEMBERS = "members"
+_UNTRAINED = Progress(history=[], done=True, stopped_by="epochs=0")
+
+
+def _execute(config: RetrainConfig, context: Context) -> None:
+    plans = prune.load(context.store, context.upstream["prune"])
+    ensemble = prune.build(context, config, plans)
+    numbers = tqdm(range(len(ensemble.members)), desc="retrain", unit="member")
+    results = [_retrain(ensemble, number, config, context) for number in numbers]
+    seconds = sum(result.seconds for result in results)
+    epochs_run = sum(len(result.history) for result in results)
+    metrics = {"epochs_saved": config.epochs * len(results) - epochs_run, "seconds": seconds}
+    if epochs_run:
+        metrics["images_per_s"] = epochs_run * len(dataset_of(config).train) / seconds
+    if (accuracy := prune.validation_accuracy(ensemble, config)) is not None:
+        metrics["val_accuracy"] = accuracy
+    context.run.log_metrics(metrics)
+    with tempfile.TemporaryDirectory() as folder:
+        save_ensemble(ensemble, Path(folder))
+        context.run.log_folder(Path(folder), _MEMBERS)
+
+
+def _retrain(ensemble: Ensemble, number: int, config: RetrainConfig, context: Context) -> Progress:
+    run = open_member_run(ensemble, number, config, context, split="val")
+    with run.closing():
+        result = _fit(ensemble, number, config, context, run) if config.epochs else _UNTRAINED
+        _log_member(ensemble, number, config, result, run)
+    return result
+
+
+def _fit(ensemble: Ensemble, number: int, config: RetrainConfig, context: Context, run: Run) -> Progress:
+    recipe = Recipe(
+        epochs=config.epochs,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        patience=config.patience,
+        min_gain=config.min_gain,
+        metric="balanced_accuracy",
+    )
+    return retrain_member(
+        ensemble,
+        number,
+        dataset_of(config),
+        recipe,
+        batch_size=config.batch_size,
+        augmentation=augmentation_of(config.augmentation, config),
+        seed=config.seed,
+        device=device_of(config),
+        checkpoint=context.checkpoints / f"member_{number:03d}.safetensors",
+        on_epoch=partial(_log_epoch, run),
+    )
+
+
+def _log_epoch(run: Run, epoch: int, metrics: dict[str, float]) -> None:
+    run.log_epoch({f"curve/{name}": value for name, value in metrics.items()}, epoch)
+
+
+def _log_member(ensemble: Ensemble, number: int, config: RetrainConfig, result: Progress, run: Run) -> None:
+    data, network = dataset_of(config), ensemble.members[number].network
+    sizes = size(network, ensemble.spec.input_shape)
+    metrics = {
+        "params": sizes.params,
+        "flops": sizes.flops,
+        "epochs_run": len(result.history),
+        "seconds": result.seconds,
+    }
+    if data.val is not None:
+        images = batches(data.val, EVALUATION_BATCH, ensemble.normalization, device_of(config))
+        alone = Ensemble([ensemble.members[number]], ensemble.class_names, ensemble.spec, ensemble.normalization)
+        metrics |= named_for_member(member_metrics(run_networks([network], images), alone)[0])
+    run.log_metrics(metrics)
+    run.set_tags({tags.STOPPED_BY: result.stopped_by})
+    if result.history:
+        run.log_figure(plots.learning_curve(result.history), "learning_curve.png")
+
+
+def open_member_run(ensemble: Ensemble, number: int, config: StageConfig, context: Context, split: str) -> Run:
+    """A child run for one member, below the same parent as the stage's own."""
+    classes = [ensemble.class_names[label] for label in ensemble.members[number].classes]
+    member_tags = {
+        tags.STAGE: "member",
+        tags.UPSTREAM + config.stage: context.run.id,
+        tags.CLASSES: json.dumps(classes),
+        tags.MEMBER: str(number),
+        tags.SPLIT: split,
+        tags.DATASET: config.dataset,
+        tags.ARCH: config.arch,
+        tags.CONFIG: config.model_dump_json(),
+    }
+    return context.store.create(f"member {'+'.join(classes)[:60]} ({split})", context.parent, member_tags)
+
+
+def named_for_member(metrics: dict[str, float]) -> dict[str, float]:
+    """Outcome metrics under the names that member runs carry: the accuracy over a member's own outcomes is binary."""
+    return {"binary_accuracy" if name == "accuracy" else name: value for name, value in metrics.items()}
+
+
+def load(store: Store, run_id: str) -> Ensemble:
+    """The ensemble of a run, on the CPU."""
+    return load_ensemble(store.download(run_id, _MEMBERS))
+
+
+def title(config: Retrain) -> str:
+    """What tells one retraining from another."""
+    return f"{prune.title(config)} epochs={config.epochs}"
+
+
+stage = Stage(version=1, config=RetrainConfig, previous=prune.stage, execute=_execute, title=title)
+run = stage.run

@@ -1,0 +1,208 @@
+"""What all stages share: fingerprint, cache, upstream runs, locks, and the run that is logged into."""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from filelock import FileLock
+
+from analysis import tags
+from sensai.errors import InputError
+from sensai.stages.configs import StageConfig
+from sensai.stages.inputs import dataset_of
+from sensai.tracking import Run, Store
+
+_log = logging.getLogger(__name__)
+
+# Where a run is made, not what it gives: never inherited from `from_run`.
+_NOT_INHERITED = {"device", "force", "work_dir", "seed"}
+
+ConfigT = TypeVar("ConfigT", bound=StageConfig)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage works with beside its parameters.
+
+    Attributes:
+        store: for the upstream runs' artifacts.
+        run: the stage's own run.
+        upstream: stage -> run id, of every stage before.
+        parent: the run that further runs (members) are nested below.
+        checkpoints: folder of what a killed run left and its successor goes on from; removed when the stage is done.
+    """
+
+    store: Store
+    run: Run
+    upstream: dict[str, str]
+    parent: str
+    checkpoints: Path
+
+
+@dataclass(frozen=True)
+class Stage(Generic[ConfigT]):
+    """One step of the pipeline.
+
+    Attributes:
+        version: raised whenever the stage's results change.
+        config: the class of its parameters.
+        previous: the stage whose run it stands on.
+        execute: computes and logs.
+        title: the part of the run's name that tells it from others of the stage.
+        inputs: what enters the fingerprint beside the parameters, by content.
+    """
+
+    version: int
+    config: type[ConfigT]
+    previous: "Stage[Any] | None"
+    execute: Callable[[ConfigT, Context], None]
+    title: Callable[[ConfigT], str] = lambda _: ""
+    inputs: Callable[[ConfigT], dict[str, Any]] = field(default=lambda _: {})
+
+    @property
+    def name(self) -> str:
+        """As in MLproject, tags and lineage."""
+        return self.config.stage
+
+    def run(self, config: ConfigT) -> str:
+        """Run the stage by itself, its missing upstream stages nested below it; returns the id of the run to use.
+
+        Raises:
+            InputError: what the user can mend.
+        """
+        store = Store.connect()
+        store.close_orphans()
+        adopted = store.adopt()
+        if adopted is None:
+            return self.ensure(config, store, parent=None)
+        with adopted.closing():
+            return self.ensure(config, store, parent=None, root=adopted)
+
+    def ensure(self, config: ConfigT, store: Store, parent: str | None, root: Run | None = None) -> str:
+        """The id of a finished run with this configuration: one from the store, or a new one.
+
+        Args:
+            config: the stage's parameters.
+            store: where runs are looked for and made.
+            parent: run that new runs are nested below; None: the new run is itself the top.
+            root: the run that `mlflow run` opened for this stage.
+        """
+        before = _run_before(self, config, store)
+        if before is not None:
+            config = _inherited(self, config, before.config)
+        fingerprint = self.fingerprint(config, before.fingerprint if before else None)
+        if not config.force and (found := store.find(self.name, fingerprint)):
+            return _reuse(store, root, found.info.run_id, self.name)
+        if root is not None:
+            return self._execute(config, store, root, parent, before, fingerprint)
+        run = store.create(self._run_name(config), parent)
+        with run.closing():
+            return self._execute(config, store, run, parent, before, fingerprint)
+
+    def fingerprint(self, config: ConfigT, upstream: str | None = None) -> str:
+        """Digest of all that the result depends on; `upstream` is known where a run was named."""
+        if self.previous is None:
+            before = dataset_of(config).digest
+        else:
+            before = upstream or self.previous.fingerprint(config.upstream(self.previous.config))
+        content = [self.name, self.version, config.fingerprint_parameters(), self.inputs(config), before]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def _execute(
+        self, config: ConfigT, store: Store, run: Run, parent: str | None, before: "_Before | None", fingerprint: str
+    ) -> str:
+        upstream = self._upstream(config, store, parent or run.id, before)
+        with _lock(Path(config.work_dir), fingerprint):
+            # Another process may have finished the same while this one waited.
+            if not config.force and (found := store.find(self.name, fingerprint)):
+                return _reuse(store, run, found.info.run_id, self.name)
+            _log.info("%s: running", self.name)
+            self._describe(config, run, upstream, fingerprint)
+            checkpoints = Path(config.work_dir) / "checkpoints" / fingerprint
+            if config.force:
+                shutil.rmtree(checkpoints, ignore_errors=True)
+            self.execute(config, Context(store, run, upstream, parent or run.id, checkpoints))
+            shutil.rmtree(checkpoints, ignore_errors=True)
+        return run.id
+
+    def _upstream(self, config: ConfigT, store: Store, parent: str, before: "_Before | None") -> dict[str, str]:
+        if self.previous is None:
+            return {}
+        if before is not None:
+            run_id = before.run_id
+        else:
+            run_id = self.previous.ensure(config.upstream(self.previous.config), store, parent)
+        return {**upstream_of(store.tags_of(run_id)), self.previous.name: run_id}
+
+    def _describe(self, config: ConfigT, run: Run, upstream: dict[str, str], fingerprint: str) -> None:
+        run.set_name(self._run_name(config))
+        run.log_params(config.model_dump())
+        run.set_tags(
+            {
+                tags.STAGE: self.name,
+                tags.FINGERPRINT: fingerprint,
+                tags.CONFIG: config.model_dump_json(),
+                tags.DATASET: config.dataset,
+                tags.DATA_DIGEST: dataset_of(config).digest,
+                tags.ARCH: config.arch,
+                **{tags.UPSTREAM + name: run_id for name, run_id in upstream.items()},
+            }
+        )
+
+    def _run_name(self, config: ConfigT) -> str:
+        return " ".join(part for part in (self.name, config.dataset, config.arch, self.title(config)) if part)
+
+
+def upstream_of(run_tags: dict[str, str]) -> dict[str, str]:
+    """Stage -> run id from a run's tags."""
+    return {key.removeprefix(tags.UPSTREAM): value for key, value in run_tags.items() if key.startswith(tags.UPSTREAM)}
+
+
+@dataclass(frozen=True)
+class _Before:
+    """The run that `from_run` names."""
+
+    run_id: str
+    fingerprint: str
+    config: dict[str, Any]
+
+
+def _run_before(stage: Stage[Any], config: StageConfig, store: Store) -> _Before | None:
+    run_id = getattr(config, "from_run", "")
+    if not run_id or stage.previous is None:
+        return None
+    run = store.finished_run(run_id, stage.previous.name)
+    run_tags = run.data.tags
+    return _Before(run.info.run_id, run_tags[tags.FINGERPRINT], json.loads(run_tags[tags.CONFIG]))
+
+
+def _inherited(stage: Stage[ConfigT], config: ConfigT, values: dict[str, Any]) -> ConfigT:
+    """The configuration with the parameters of the run that it stands on."""
+    known = set(values) & set(stage.config.model_fields) - _NOT_INHERITED - {"from_run"}
+    inherited = {name: values[name] for name in known}
+    if config.data_dir:
+        inherited["data_dir"] = config.data_dir
+    return stage.config.model_validate({**config.model_dump(), **inherited})
+
+
+def _reuse(store: Store, run: Run | None, found: str, stage: str) -> str:
+    """Answer from the store; the run that was opened for the stage says so and carries the metrics."""
+    _log.info("%s: reused run %s", stage, found)
+    if run is not None:
+        run.set_tags({tags.REUSED: found})
+        run.log_metrics(store.metrics_of(found))
+    return found
+
+
+def _lock(work_dir: Path, fingerprint: str) -> FileLock:
+    folder = work_dir / "locks"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"work_dir={str(work_dir)!r}: cannot be made ({error.strerror})") from error
+    return FileLock(folder / f"{fingerprint}.lock")

@@ -1,0 +1,130 @@
+"""One MLflow run: everything that is logged into it goes through here, with an explicit client and run id."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlflow.artifacts
+import pandas as pd
+from matplotlib.figure import Figure
+from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.tracking import MlflowClient
+from mlflow.utils.async_logging.run_operations import RunOperations
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
+
+from analysis import tags
+from sensai.errors import InputError
+
+_LONGEST_PARAM = 6000
+_LONGEST_REASON = 1000
+
+
+@dataclass
+class Run:
+    """A run that is being written.
+
+    Attributes:
+        client: the store's client.
+        id: run id.
+        adopted: it was opened by `mlflow run`, which has already logged the parameters.
+    """
+
+    client: MlflowClient
+    id: str
+    adopted: bool = False
+    _pending: list[RunOperations] = field(default_factory=list)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Log values at once, in one call."""
+        self.client.log_batch(self.id, metrics=_metrics(metrics, step))
+
+    def log_epoch(self, metrics: Mapping[str, float], epoch: int) -> None:
+        """Queue an epoch's values, in one call off this thread; `close` waits for them."""
+        operations = self.client.log_batch(self.id, metrics=_metrics(metrics, epoch), synchronous=False)
+        if operations is not None:
+            self._pending.append(operations)
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log parameters, unless MLflow has done so."""
+        if not self.adopted:
+            entries = [Param(key, str(value)[:_LONGEST_PARAM]) for key, value in params.items()]
+            self.client.log_batch(self.id, params=entries)
+
+    def set_tags(self, values: Mapping[str, str]) -> None:
+        """Set tags, in one call."""
+        self.client.log_batch(self.id, tags=[RunTag(key, value) for key, value in values.items()])
+
+    def set_name(self, name: str) -> None:
+        """Name the run as the UI shows it."""
+        self.set_tags({MLFLOW_RUN_NAME: name})
+
+    def log_json(self, content: Any, path: str) -> None:
+        """Log a JSON artifact."""
+        self.client.log_dict(self.id, content, path)
+
+    def log_frame(self, frame: pd.DataFrame, path: str) -> None:
+        """Log a table as CSV."""
+        self.client.log_text(self.id, frame.to_csv(index=False), path)
+
+    def log_text(self, text: str, path: str) -> None:
+        """Log a text artifact."""
+        self.client.log_text(self.id, text, path)
+
+    def log_figure(self, figure: Figure, path: str) -> None:
+        """Log a figure."""
+        self.client.log_figure(self.id, figure, path)
+
+    def log_file(self, path: Path) -> None:
+        """Log a file under its own name."""
+        self.client.log_artifact(self.id, str(path))
+
+    def log_folder(self, folder: Path, path: str) -> None:
+        """Log everything in a folder below `path`."""
+        self.client.log_artifacts(self.id, str(folder), path)
+
+    @contextmanager
+    def closing(self) -> Iterator["Run"]:
+        """End the run with the block: FINISHED, FAILED with the reason as a tag, or KILLED when interrupted."""
+        try:
+            yield self
+            self._flush()
+        except (KeyboardInterrupt, SystemExit):
+            self._end(RunStatus.KILLED, "interrupted")
+            raise
+        except BaseException as error:
+            self._end(RunStatus.FAILED, f"{type(error).__name__}: {error}")
+            raise
+        self._end(RunStatus.FINISHED)
+
+    def _flush(self) -> None:
+        for operations in self._pending:
+            operations.wait()
+        self._pending.clear()
+
+    def _end(self, status: int, reason: str = "") -> None:
+        if reason:
+            self.set_tags({tags.FAILURE: reason[:_LONGEST_REASON]})
+        self.client.set_terminated(self.id, RunStatus.to_string(status))
+
+
+def download(client: MlflowClient, run_id: str, path: str) -> Path:
+    """An artifact of a run as a local path (of the store itself where that is local).
+
+    Raises:
+        InputError: the run has lost the artifact.
+    """
+    try:
+        uri = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, tracking_uri=client.tracking_uri)
+    except Exception as error:
+        raise InputError(
+            f"run {run_id} has no artifact {path!r} any more ({type(error).__name__}); delete the run or use force=true"
+        ) from error
+    return Path(uri)
+
+
+def _metrics(metrics: Mapping[str, float], step: int) -> list[Metric]:
+    now = int(time.time() * 1000)
+    return [Metric(key, float(value), now, step) for key, value in metrics.items()]

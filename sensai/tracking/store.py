@@ -1,0 +1,172 @@
+"""The tracking store: runs found by fingerprint, opened, adopted from `mlflow run`, and closed when their process is gone."""
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlparse
+
+import mlflow
+import psutil
+import requests
+from mlflow.entities import Run as StoredRun
+from mlflow.entities import RunStatus
+from mlflow.environment_variables import MLFLOW_EXPERIMENT_ID, MLFLOW_EXPERIMENT_NAME, MLFLOW_RUN_ID
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from analysis import tags
+from sensai.errors import InputError
+from sensai.tracking.run import Run, download
+
+_ANSWER_SECONDS = 5
+_SAME_PROCESS_SECONDS = 1.0
+_DEFAULT_EXPERIMENT = "Default"
+
+
+@dataclass(frozen=True)
+class Store:
+    """One tracking store, and the experiment that new runs go to."""
+
+    client: MlflowClient
+    experiment_id: str
+
+    @classmethod
+    def connect(cls) -> "Store":
+        """The store that MLflow is set to, and the experiment that `mlflow run` or the environment names.
+
+        Raises:
+            InputError: the store does not answer, or there is no such experiment.
+        """
+        uri = mlflow.get_tracking_uri()
+        _check_reachable(uri)
+        try:
+            client = MlflowClient(uri)
+            return cls(client, _experiment_id(client))
+        except MlflowException as error:
+            raise InputError(f"MLFLOW_TRACKING_URI={uri!r}: {str(error).splitlines()[0]}") from error
+
+    def find(self, stage: str, fingerprint: str) -> StoredRun | None:
+        """The latest finished run of a stage with a fingerprint, in any experiment."""
+        found = self._search(
+            f"tags.`{tags.FINGERPRINT}` = '{fingerprint}' and tags.`{tags.STAGE}` = '{stage}' "
+            "and attributes.status = 'FINISHED'",
+            limit=1,
+        )
+        return found[0] if found else None
+
+    def finished_run(self, run_id: str, stage: str) -> StoredRun:
+        """The finished run of a stage that an id names, directly or through `sensai.reused`.
+
+        Raises:
+            InputError: no such run, another stage's, or one that has not finished.
+        """
+        try:
+            run = self.client.get_run(run_id)
+            if tags.REUSED in run.data.tags:
+                run = self.client.get_run(run.data.tags[tags.REUSED])
+        except MlflowException as error:
+            raise InputError(f"from_run={run_id!r}: there is no such run") from error
+        actual = run.data.tags.get(tags.STAGE)
+        if actual != stage:
+            raise InputError(f"from_run={run_id!r}: must be a run of {stage}, but it is one of {actual or 'no stage'}")
+        if run.info.status != "FINISHED":
+            raise InputError(f"from_run={run_id!r}: must have finished, but it is {run.info.status}")
+        return run
+
+    def adopt(self) -> Run | None:
+        """The run that `mlflow run` opened for this process, if it did; asked a second time there is none."""
+        run_id = os.environ.pop(MLFLOW_RUN_ID.name, None)
+        if run_id is None:
+            return None
+        run = Run(self.client, run_id, adopted=True)
+        run.set_tags({tags.PROCESS: _this_process()})
+        return run
+
+    def create(self, name: str, parent: str | None, run_tags: Mapping[str, str] | None = None) -> Run:
+        """A new run, below another one where `parent` is given."""
+        nested = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
+        all_tags = {tags.PROCESS: _this_process(), **nested, **(run_tags or {})}
+        return Run(self.client, self.client.create_run(self.experiment_id, tags=all_tags, run_name=name).info.run_id)
+
+    def download(self, run_id: str, path: str) -> Path:
+        """An artifact of a run as a local path."""
+        return download(self.client, run_id, path)
+
+    def tags_of(self, run_id: str) -> dict[str, str]:
+        """All tags of a run."""
+        return dict(self.client.get_run(run_id).data.tags)
+
+    def metrics_of(self, run_id: str) -> dict[str, float]:
+        """The latest value of every metric of a run."""
+        return dict(self.client.get_run(run_id).data.metrics)
+
+    def member_runs(self, retrain_run: str) -> dict[int, str]:
+        """Member number -> run id of the member runs of a retraining."""
+        found = self._search(
+            f"tags.`{tags.STAGE}` = 'member' and tags.`{tags.UPSTREAM}retrain` = '{retrain_run}'", limit=10_000
+        )
+        return {int(run.data.tags[tags.MEMBER]): run.info.run_id for run in found}
+
+    def close_orphans(self) -> None:
+        """Close runs of this machine that are still RUNNING although their process is gone (MLflow has no heartbeat)."""
+        for run in self._search("attributes.status = 'RUNNING'", limit=1000):
+            if _is_orphan(run.data.tags.get(tags.PROCESS)):
+                self.client.set_tag(run.info.run_id, tags.FAILURE, "its process is gone")
+                self.client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+
+    def _search(self, filter_string: str, limit: int) -> list[StoredRun]:
+        experiments = [experiment.experiment_id for experiment in self.client.search_experiments()]
+        return list(
+            self.client.search_runs(
+                experiments, filter_string, max_results=limit, order_by=["attributes.start_time DESC"]
+            )
+        )
+
+
+def _check_reachable(uri: str) -> None:
+    parsed = urlparse(uri)
+    if parsed.scheme in ("http", "https"):
+        try:
+            requests.get(f"{uri.rstrip('/')}/health", timeout=_ANSWER_SECONDS)
+        except requests.RequestException as error:
+            raise InputError(
+                f"MLFLOW_TRACKING_URI={uri!r}: no tracking server answers within {_ANSWER_SECONDS} s "
+                f"({type(error).__name__})"
+            ) from error
+    elif parsed.scheme == "sqlite":
+        folder = Path(uri.removeprefix("sqlite:///")).parent
+        if not os.access(folder, os.W_OK):
+            raise InputError(
+                f"MLFLOW_TRACKING_URI={uri!r}: the folder {str(folder)!r} does not exist or is not writable"
+            )
+
+
+def _experiment_id(client: MlflowClient) -> str:
+    if given := MLFLOW_EXPERIMENT_ID.get():
+        return str(given)
+    name = MLFLOW_EXPERIMENT_NAME.get() or _DEFAULT_EXPERIMENT
+    experiment = client.get_experiment_by_name(name)
+    return experiment.experiment_id if experiment else client.create_experiment(name)
+
+
+def _this_process() -> str:
+    process = psutil.Process()
+    return json.dumps({"host": socket.gethostname(), "pid": process.pid, "started": process.create_time()})
+
+
+def _is_orphan(tag: str | None) -> bool:
+    """Whether a run's process ran on this machine and is gone."""
+    if tag is None:
+        return False
+    owner = json.loads(tag)
+    if owner["host"] != socket.gethostname():
+        return False
+    try:
+        started = psutil.Process(owner["pid"]).create_time()
+    except psutil.NoSuchProcess:
+        return True
+    return abs(started - owner["started"]) > _SAME_PROCESS_SECONDS

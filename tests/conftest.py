@@ -1,0 +1,76 @@
+"""Shared fixtures: an empty tracking store in a folder of its own, and the command line as a user calls it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+# Enough for every stage to do its work on tests/helpers/tiny_data.py within a second or two.
+TINY = {
+    "dataset": f"{ROOT}/tests/helpers/tiny_data.py:tiny",
+    "base_epochs": 3,
+    "epochs": 1,
+    "base_batch_size": 32,
+    "batch_size": 32,
+}
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test sees another's store, nor that of whoever runs the tests."""
+    for name in list(os.environ):
+        if name.startswith("MLFLOW_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    monkeypatch.chdir(tmp_path)
+    yield
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite store: making one takes seconds, copying it does not."""
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def store_uri(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The tracking store of a test: SQLite and artifacts below its own folder."""
+    (tmp_path / "mlflow.db").write_bytes(empty_database.read_bytes())
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    mlflow.set_tracking_uri(uri)
+    client = mlflow.MlflowClient(uri)
+    experiment = client.create_experiment("test", artifact_location=(tmp_path / "artifacts").as_uri())
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment)
+    return uri
+
+
+Entry = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def entry(tmp_path: Path) -> Entry:
+    """Call an entry point as a user does, in the test's own folder: `entry("prune", ratio=0.1)`."""
+
+    def call(stage: str, timeout: float = 300, **parameters: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(stage, **parameters), cwd=tmp_path, capture_output=True, text=True, timeout=timeout, check=False
+        )
+
+    return call
+
+
+def command(stage: str, **parameters: object) -> list[str]:
+    """The command line of an entry point."""
+    arguments = [part for name, value in parameters.items() for part in (f"--{name}", str(value))]
+    return [sys.executable, str(ROOT / "entrypoints" / f"{stage}.py"), *arguments]

@@ -1,0 +1,1 @@
+"""Small things whose right answer is known by construction."""
