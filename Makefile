@@ -34,7 +34,7 @@ mlproject: $(STAMP)
 $(STAMP): pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet $(TORCH)
-	@$(BIN)/pip install --quiet $(TORCH) $$($(BIN)/python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*(f\"'{d}'\" for d in p['dependencies'] + p['optional-dependencies']['dev']))" | xargs -n1 | sed 's/ //g')
+	@$(BIN)/pip install --quiet $(TORCH) --editable ".[dev]"
 	@touch $@
 
 clean:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sensai.ensemble import Group
 from sensai.errors import InputError
+
+# The classes of one member, in the order of its outputs.
+Group = tuple[int, ...]
 
 
 def singletons(num_classes: int) -> list[Group]:

@@ -10,10 +10,10 @@ import numpy as np
 from filelock import FileLock
 
 from sensai.data import names
+from sensai.data.names import InputRule
 from sensai.data.sources import Source, digest, digits, image_folder, torchvision_set, user_set
 from sensai.errors import InputError
 from sensai.files import whole_folder
-from sensai.models.names import InputRule
 
 _MANIFEST = "manifest.json"
 

@@ -8,11 +8,10 @@ channels; colour images for a network of one channel are refused.
 
 import numpy as np
 import torch
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as transforms
+import torch.nn.functional as F
 
+from sensai.data.names import InputRule
 from sensai.errors import InputError
-from sensai.models.names import InputRule
 
 _LARGEST_PADDING = 1.25
 
@@ -72,7 +71,8 @@ def _resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     enlargement = max(to_height / height, to_width / width)
     if to_height >= height and to_width >= width and enlargement <= _LARGEST_PADDING:
         top, left = (to_height - height) // 2, (to_width - width) // 2
-        return transforms.pad(images, [left, top, to_width - width - left, to_height - height - top])
-    scaled = [max(round(height * enlargement), to_height), max(round(width * enlargement), to_width)]
-    images = transforms.resize(images, scaled, interpolation=InterpolationMode.BILINEAR, antialias=True)
-    return transforms.center_crop(images, list(size))
+        return F.pad(images, (left, to_width - width - left, top, to_height - height - top))
+    scaled = (max(round(height * enlargement), to_height), max(round(width * enlargement), to_width))
+    images = F.interpolate(images, scaled, mode="bilinear", antialias=True)
+    top, left = (scaled[0] - to_height) // 2, (scaled[1] - to_width) // 2
+    return images[:, :, top : top + to_height, left : left + to_width]

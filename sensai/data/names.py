@@ -1,5 +1,7 @@
 """The names of the data sets, for checks that come before the heavy imports."""
 
+from typing import NamedTuple
+
 BUILT_IN = ("digits",)
 TORCHVISION = ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn")
 FOLDER = "imagefolder"
@@ -7,3 +9,10 @@ DATASETS = (*BUILT_IN, *TORCHVISION, FOLDER)
 
 # Mirroring a digit or a house number makes another symbol of it.
 NOT_MIRRORED = ("digits", "mnist", "svhn")
+
+
+class InputRule(NamedTuple):
+    """What a network asks of its input; None: whatever the data set has."""
+
+    image_size: int | None
+    channels: int | None

@@ -17,8 +17,8 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from sensai.data.fitting import fit, target_channels, target_size
+from sensai.data.names import InputRule
 from sensai.errors import InputError
-from sensai.models.names import InputRule
 from sensai.plugins import load_factory
 
 SPLITS = ("train", "val", "test")

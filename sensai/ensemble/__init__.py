@@ -10,14 +10,12 @@ from torch import Tensor, nn
 
 from sensai.data.batches import Normalization
 from sensai.files import write_text
+from sensai.grouping import Group
 from sensai.models.factory import NetworkSpec
 from sensai.models.storage import describe, rebuild, save_weights
 
 FORMAT_VERSION = 1
 MANIFEST = "ensemble.json"
-
-# The classes of one member, in the order of its outputs.
-Group = tuple[int, ...]
 
 
 @dataclass(frozen=True)

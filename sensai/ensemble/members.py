@@ -8,7 +8,8 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from sensai.data.batches import Normalization, member_targets
-from sensai.ensemble import Ensemble, Group, Member
+from sensai.ensemble import Ensemble, Member
+from sensai.grouping import Group
 from sensai.models.factory import NetworkSpec
 from sensai.pruning import member_network
 from sensai.sites import Plan, SiteMap

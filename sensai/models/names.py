@@ -1,14 +1,6 @@
 """The architectures and what input each takes, for checks that come before the heavy imports."""
 
-from typing import NamedTuple
-
-
-class InputRule(NamedTuple):
-    """What an architecture asks of its input; None: whatever the data set has."""
-
-    image_size: int | None
-    channels: int | None
-
+from sensai.data.names import InputRule
 
 VGG_DEPTHS = (11, 13, 16, 19)
 BASIC_RESNET_DEPTHS = (20, 32, 44, 56)

@@ -25,7 +25,6 @@ from sensai.stages.inputs import (
     augmentation_of,
     dataset_of,
     device_of,
-    example_images,
     file_digest,
     network_spec_of,
     normalization_of,
@@ -35,6 +34,7 @@ from sensai.tracking import Store
 
 _log = logging.getLogger(__name__)
 _MODEL = "model"
+_PROOF_IMAGES = 8
 
 
 def _execute(config: BaselineConfig, context: Context) -> None:
@@ -116,14 +116,15 @@ def base_model(context: Context, config: StageConfig) -> tuple[nn.Module, Networ
 
 def site_map(context: Context, config: StageConfig) -> SiteMap:
     """The removable channels of the base model, those included that only `scope=all` touches."""
-    return _site_map(context.store, context.upstream["baseline"], config)
+    return _site_map(context.store, context.upstream["baseline"], device_of(config))
 
 
 @lru_cache(maxsize=2)
-def _site_map(store: Store, run_id: str, config: StageConfig) -> SiteMap:
-    model = load(store, run_id)[0].to(device_of(config))
-    images = example_images(config)
-    return provable(model, find_sites(model, images), images)
+def _site_map(store: Store, run_id: str, device: torch.device) -> SiteMap:
+    model, spec = load(store, run_id)
+    # Whether a site can be cut is the network's affair, so any input shows it.
+    images = torch.randn(_PROOF_IMAGES, *spec.input_shape, generator=torch.Generator().manual_seed(0)).to(device)
+    return provable(model.to(device), find_sites(model, images), images)
 
 
 stage = Stage(

@@ -2,6 +2,8 @@
 matrices and the members' table; one child run a member with its test metrics.
 """
 
+import json
+
 import numpy as np
 import pandas as pd
 import torch
@@ -25,7 +27,7 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
     test, device = _test_split(config), device_of(config)
     base, spec = base_model(context, config)
     ensemble = retrain.load(context.store, context.upstream["retrain"]).to(device)
-    context.run.set_tags({f"{tags.HOST}.{key}": value for key, value in evaluation.host().items()})
+    context.run.set_tags({tags.HOST: json.dumps(evaluation.host())})
 
     stream = tqdm(
         batches(test, EVALUATION_BATCH, ensemble.normalization, device),

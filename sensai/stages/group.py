@@ -6,8 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis import plots
-from sensai.ensemble import Group
-from sensai.grouping import coupling_means, random_groups, read_groups, singletons
+from sensai.grouping import Group, coupling_means, random_groups, read_groups, singletons
 from sensai.policy import coupling, ratio_plan
 from sensai.stages import activations
 from sensai.stages.configs import GroupConfig

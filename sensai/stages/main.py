@@ -55,6 +55,7 @@ def _run_stages(config: MainConfig, store: Store, parent: Run) -> None:
     for stage in PIPELINE:
         run_ids[stage.name] = stage.ensure(_stage_config(config, stage), store, parent.id)
         parent.set_tags({tags.UPSTREAM + stage.name: run_ids[stage.name]})
+        _log.info("%s: run %s", stage.name, run_ids[stage.name])
     metrics = store.metrics_of(run_ids["evaluate"]) | store.metrics_of(run_ids["register"])
     parent.log_metrics(metrics)
     print(summary_table(metrics).to_string())  # noqa: T201  (what the user asked for)

@@ -12,9 +12,10 @@ import pandas as pd
 from analysis import plots
 from sensai.activations import Statistics
 from sensai.data.batches import batches
-from sensai.ensemble import Ensemble, Group
+from sensai.ensemble import Ensemble
 from sensai.ensemble.members import build_ensemble, fit_none_biases
 from sensai.evaluation import Size, accuracies, ensemble_probabilities, run_networks, size
+from sensai.grouping import Group
 from sensai.policy import WidthRule, ratio_plan, threshold_plan
 from sensai.pruning import pruning_error
 from sensai.sites import Plan, SiteMap

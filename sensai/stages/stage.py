@@ -97,7 +97,7 @@ class Stage(Generic[ConfigT]):
             config = _inherited(self, config, before.config)
         fingerprint = self.fingerprint(config, before.fingerprint if before else None)
         if not config.force and (found := store.find(self.name, fingerprint)):
-            return _reuse(store, root, found.info.run_id, self.name)
+            return _reuse(store, root, found.info.run_id)
         if root is not None:
             return self._execute(config, store, root, parent, before, fingerprint)
         run = store.create(self._run_name(config), parent)
@@ -120,7 +120,7 @@ class Stage(Generic[ConfigT]):
         with _lock(Path(config.work_dir), fingerprint):
             # Another process may have finished the same while this one waited.
             if not config.force and (found := store.find(self.name, fingerprint)):
-                return _reuse(store, run, found.info.run_id, self.name)
+                return _reuse(store, run, found.info.run_id)
             _log.info("%s: running", self.name)
             self._describe(config, run, upstream, fingerprint)
             checkpoints = Path(config.work_dir) / "checkpoints" / fingerprint
@@ -190,9 +190,8 @@ def _inherited(stage: Stage[ConfigT], config: ConfigT, values: dict[str, Any]) -
     return stage.config.model_validate({**config.model_dump(), **inherited})
 
 
-def _reuse(store: Store, run: Run | None, found: str, stage: str) -> str:
+def _reuse(store: Store, run: Run | None, found: str) -> str:
     """Answer from the store; the run that was opened for the stage says so and carries the metrics."""
-    _log.info("%s: reused run %s", stage, found)
     if run is not None:
         run.set_tags({tags.REUSED: found})
         run.log_metrics(store.metrics_of(found))
