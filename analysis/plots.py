@@ -17,8 +17,9 @@ def heatmap(matrix: np.ndarray, labels: Sequence[str], title: str) -> Figure:
     image = axes.imshow(matrix, cmap="viridis", interpolation="nearest")
     figure.colorbar(image, ax=axes)
     if len(labels) <= _MOST_LABELS:
-        axes.set_xticks(range(len(labels)), list(labels), rotation=90)
-        axes.set_yticks(range(len(labels)), list(labels))
+        # Names are names: a $ in one is no formula.
+        axes.set_xticks(range(len(labels)), list(labels), rotation=90, parse_math=False)
+        axes.set_yticks(range(len(labels)), list(labels), parse_math=False)
     axes.set_title(title, fontsize=10)
     return figure
 
@@ -57,7 +58,8 @@ def learning_curve(history: Sequence[dict[str, float]]) -> Figure:
     left.legend(fontsize=8)
     for name in frame.columns.difference(losses):
         right.plot(frame.index, frame[name], label=name.replace("_", " "))
-    right.legend(fontsize=8)
+    if right.lines:
+        right.legend(fontsize=8)
     right.set_title("validation", fontsize=10)
     for axes in (left, right):
         axes.set_xlabel("epoch")

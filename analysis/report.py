@@ -11,6 +11,7 @@ from markupsafe import Markup
 from mlflow.tracking import MlflowClient
 
 from analysis import tags
+from analysis.runs import read_table
 
 # Figures by the stage that logged them, in the order of the page.
 _FIGURES = {
@@ -91,7 +92,7 @@ def render(evaluate_run: str, tracking_uri: str) -> str:
         for stage, names in _FIGURES.items()
         for name in names
     ]
-    members = pd.read_csv(_artifact(evaluate_run, "members.csv", tracking_uri))
+    members = read_table(_artifact(evaluate_run, "members.csv", tracking_uri))
     page = Environment(autoescape=True).from_string(_PAGE)
     return page.render(
         title=run.info.run_name,

@@ -6,6 +6,7 @@ many; further columns hold whatever parameters and metrics the runs have.
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import mlflow
 import mlflow.artifacts
@@ -101,7 +102,7 @@ def members(run_ids: Sequence[str] | None = None) -> pd.DataFrame:
     rows = []
     for run in _search(MlflowClient(), f"tags.`{tags.STAGE}` = 'member' and attributes.status = 'FINISHED'"):
         run_tags, metrics = run.data.tags, run.data.metrics
-        upstream = [run_tags.get(tags.UPSTREAM + stage) for stage in ("retrain", "evaluate")]
+        upstream = [run_tags.get(tags.UPSTREAM + stage) for stage in ("evaluate", "retrain")]
         stage_run = next(run_id for run_id in upstream if run_id)
         if wanted is not None and stage_run not in wanted:
             continue
@@ -128,10 +129,16 @@ def layers(run_id: str) -> pd.DataFrame:
 
     Returns:
         Columns member, classes, depth (position of the site), site, channels (of the base model), kept.
+
+    Raises:
+        ValueError: the run stands on no pruning.
     """
     run_tags = MlflowClient().get_run(run_id).data.tags
     run_tags = _answering(run_tags, run_id)
-    prune_run = run_tags.get(f"{tags.UPSTREAM}prune", run_tags[_SELF])
+    own = run_tags[_SELF] if run_tags.get(tags.STAGE) == "prune" else None
+    prune_run = run_tags.get(f"{tags.UPSTREAM}prune", own)
+    if prune_run is None:
+        raise ValueError(f"run {run_id} is no prune run and stands on none")
     return table(prune_run, "layers.csv").astype(_LAYER_COLUMNS)
 
 
@@ -156,13 +163,20 @@ def lineage(run_id: str) -> pd.DataFrame:
     ]
     # A run stands on all that its upstream runs stand on, so fewer upstream runs come first.
     order = [sum(key.startswith(tags.UPSTREAM) for key in run.data.tags) for run in runs]
+    # The run itself is last, also where it is a member's run, which shares the tags of its stage.
+    order[-1] = max(order) + 1
     ordered = [row for _, row in sorted(zip(order, rows, strict=True), key=lambda pair: pair[0])]
     return _frame(ordered, _LINEAGE_COLUMNS)[list(_LINEAGE_COLUMNS)]
 
 
 def table(run_id: str, path: str) -> pd.DataFrame:
     """A table that a run logged as CSV."""
-    return pd.read_csv(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path))
+    return read_table(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path))
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """A logged table; names of classes and sites stay text, also where they look like numbers or missing values."""
+    return pd.read_csv(path, dtype={"classes": "str", "site": "str"}, keep_default_na=False, na_values=[""])
 
 
 _SELF = "run_id"

@@ -161,9 +161,10 @@ def read_statistics(reader: ActivationReader, batches: Iterable[tuple[Tensor, Te
 
 def channel_sums(activation: Tensor, zero_threshold: float) -> tuple[Tensor, Tensor, int]:
     """Zeros (N, C) int64, sum of |a| (N, C) float64, and pixels a channel, of an activation (N, C) or (N, C, H, W)."""
-    magnitude = activation.abs().flatten(2) if activation.ndim > 2 else activation.abs().unsqueeze(2)
-    zeros = (magnitude <= zero_threshold).sum(2)
-    return zeros, magnitude.sum(2).double(), magnitude.shape[2]
+    magnitude = activation.abs() if activation.ndim > 2 else activation.abs().unsqueeze(2)
+    pixels = tuple(range(2, magnitude.ndim))
+    zeros = (magnitude <= zero_threshold).sum(pixels)
+    return zeros, magnitude.sum(pixels).double(), magnitude[0, 0].numel()
 
 
 def _insert_sums(graph_module: fx.GraphModule, sites: Sequence[Site], zero_threshold: float) -> list[str]:

@@ -7,6 +7,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sensai.errors import InputError
+
+
+def make_folder(path: Path, parameter: str) -> Path:
+    """A folder below one that a parameter names, made where it is not there yet.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{parameter}: the folder {str(path)!r} cannot be made ({error.strerror})") from error
+    return path
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file through a temporary name in the same folder."""

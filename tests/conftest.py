@@ -5,9 +5,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mlflow
 import pytest
+
+from sensai.stages.configs import CONFIGS
+
+if TYPE_CHECKING:
+    from tests.helpers.pipeline import FinishedMain
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -20,6 +26,11 @@ TINY = {
     "base_batch_size": 32,
     "batch_size": 32,
 }
+
+
+def tiny(stage: str, **more: object) -> dict[str, object]:
+    """The parameters of TINY that a stage takes, and others."""
+    return {name: value for name, value in TINY.items() if name in CONFIGS[stage].model_fields} | more
 
 
 @pytest.fixture(autouse=True)
@@ -74,3 +85,18 @@ def command(stage: str, **parameters: object) -> list[str]:
     """The command line of an entry point."""
     arguments = [part for name, value in parameters.items() for part in (f"--{name}", str(value))]
     return [sys.executable, str(ROOT / "entrypoints" / f"{stage}.py"), *arguments]
+
+
+@pytest.fixture(scope="session")
+def finished_main(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> "FinishedMain":
+    """One `main` on the tiny data, run in process once a session: to be read from only."""
+    from tests.helpers.pipeline import Place, run_main
+
+    return run_main(Place.make(tmp_path_factory.mktemp("finished"), empty_database))
+
+
+@pytest.fixture
+def finished(finished_main: "FinishedMain") -> Iterator["FinishedMain"]:
+    """`finished_main`, with MLflow set to its store."""
+    with finished_main.place.active():
+        yield finished_main

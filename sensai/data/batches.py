@@ -23,10 +23,10 @@ class Normalization:
     std: tuple[float, ...]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """uint8 (N, C, H, W) to float32 of the same shape."""
+        """uint8 (N, C, H, W) to float32 of the same shape, channels last in memory (which convolutions run faster on)."""
         mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
         std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
-        return images.float().div_(255).sub_(mean).div_(std)
+        return images.to(torch.float32, memory_format=torch.channels_last).div_(255).sub_(mean).div_(std)
 
 
 def default_augmentation(dataset: str) -> Augmentation:

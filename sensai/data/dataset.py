@@ -13,7 +13,7 @@ from sensai.data import names
 from sensai.data.names import InputRule
 from sensai.data.sources import Source, digest, digits, image_folder, torchvision_set, user_set
 from sensai.errors import InputError
-from sensai.files import whole_folder
+from sensai.files import make_folder, whole_folder
 
 _MANIFEST = "manifest.json"
 
@@ -130,7 +130,7 @@ def _source(name: str, data_dir: str, work_dir: Path) -> Source:
 
 
 def _decode_once(source: Source, folder: Path, image_size: int | None, rule: InputRule) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent, "work_dir")
     with FileLock(folder.with_suffix(".lock")):
         if (folder / _MANIFEST).exists():
             return

@@ -40,15 +40,17 @@ def register_ensemble(
     Returns:
         The number of the version, to which the alias `candidate` moves.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        export_bundle(ensemble, Path(folder))
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent) / _MODEL
+        folder.mkdir()
+        export_bundle(ensemble, folder)
         model = Model.log(
             artifact_path=None,
             name=_MODEL,
             flavor=mlflow.pyfunc,
             run_id=run_id,
             python_model=pyfunc_model.__file__,
-            artifacts={_MODEL: folder},
+            artifacts={_MODEL: str(folder)},
             signature=_signature(ensemble),
             input_example=example,
             pip_requirements=[f"{package}=={version(package)}" for package in ("numpy", "onnxruntime")],

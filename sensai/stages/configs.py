@@ -6,96 +6,35 @@ which data flows. Optional parameters default to empty. Every parameter of a sta
 """
 
 import difflib
-import json
-import math
-import re
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sensai.data.names import DATASETS
 from sensai.errors import InputError
 from sensai.models.names import ARCHITECTURES
-
-_FACTORY = re.compile(r".+\.py:\w+")
-_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+from sensai.stages.values import (
+    ArchName,
+    Augment,
+    BatchSize,
+    ChannelValues,
+    Count,
+    CountOrZero,
+    DatasetName,
+    DeviceName,
+    InnerShare,
+    JsonObject,
+    NonNegative,
+    OptionalCount,
+    Positive,
+    PositiveChannelValues,
+    Ratio,
+    Seed,
+    Share,
+)
 
 # What cannot change a result, or enters it by content (data, checkpoint, groups file) or by name of the stage (seed).
 NOT_IN_FINGERPRINT = frozenset({"data_dir", "checkpoint", "groups_file", "seed", "device", "force", "work_dir"})
-
-
-# ------------------------------------------------------------------------------------------------------- value types
-
-
-def _none_if_empty(value: object) -> object:
-    return None if value == "" else value
-
-
-def _known(allowed: tuple[str, ...], what: str, value: str) -> str:
-    if value in allowed:
-        return value
-    near = difflib.get_close_matches(value, allowed, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"allowed are {', '.join(allowed)}"
-    raise ValueError(f"is no {what}; {hint}")
-
-
-def _dataset(value: str) -> str:
-    return value if _FACTORY.fullmatch(value) else _known(DATASETS, "data set (or path/to/file.py:factory)", value)
-
-
-def _arch(value: str) -> str:
-    return _known(tuple(ARCHITECTURES), "architecture", value)
-
-
-def _channel_values(value: str) -> str:
-    try:
-        numbers = [float(part) for part in value.split(",")] if value else []
-    except ValueError:
-        numbers = [math.nan]
-    if not all(math.isfinite(number) for number in numbers):
-        raise ValueError("must be one number a channel, separated by commas, e.g. 0.49,0.48,0.45")
-    return value
-
-
-def _positive_channel_values(value: str) -> str:
-    if any(number <= 0 for number in parse_channel_values(_channel_values(value)) or ()):
-        raise ValueError("must be above 0 in every channel")
-    return value
-
-
-def parse_channel_values(value: str) -> tuple[float, ...] | None:
-    """The numbers of `mean` or `std`, None where the parameter is empty."""
-    return tuple(float(part) for part in value.split(",")) if value else None
-
-
-def _json_object(value: str) -> str:
-    try:
-        parsed = json.loads(value) if value else {}
-    except json.JSONDecodeError as error:
-        raise ValueError(f"must be a JSON object ({error})") from error
-    if not isinstance(parsed, dict):
-        raise ValueError('must be a JSON object, e.g. {"block": "basic"}')
-    return value
-
-
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Ratio = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-BatchSize = Annotated[int, Field(ge=2)]
-CountOrZero = Annotated[int, Field(ge=0)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-OptionalCount = Annotated[Count | None, BeforeValidator(_none_if_empty)]
-
-
-def _device(value: str) -> str:
-    if not _DEVICE.fullmatch(value):
-        raise ValueError("must be auto, cpu, cuda or cuda:<n>")
-    return value
-
-
-Augment = Literal["auto", "none", "crop", "crop_flip"]
 
 
 # --------------------------------------------------------------------------------------------------- parameters by stage
@@ -106,28 +45,26 @@ class Common(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dataset: Annotated[str, AfterValidator(_dataset)] = Field(
-        "digits", description=f"{', '.join(DATASETS)}, or path/to/file.py:factory"
-    )
+    dataset: DatasetName = Field("digits", description=f"{', '.join(DATASETS)}, or path/to/file.py:factory")
     data_dir: str = Field("", description="folder of the data; downloads go there (default: below work_dir)")
-    arch: Annotated[str, AfterValidator(_arch)] = Field("small_cnn", description=", ".join(ARCHITECTURES))
-    arch_args: Annotated[str, AfterValidator(_json_object)] = Field(
+    arch: ArchName = Field("small_cnn", description=", ".join(ARCHITECTURES))
+    arch_args: JsonObject = Field(
         "",
         description='JSON object; residual nets: "block" basic or bottleneck, "shortcut" projection or parameter_free',
     )
     checkpoint: str = Field("", description="file of trained weights to start from")
-    mean: Annotated[str, AfterValidator(_channel_values)] = Field(
+    mean: ChannelValues = Field(
         "", description="input normalisation per channel of values in [0, 1] (default: the data set's)"
     )
-    std: Annotated[str, AfterValidator(_positive_channel_values)] = Field("", description="likewise")
+    std: PositiveChannelValues = Field("", description="likewise")
     image_size: OptionalCount = Field(None, description="side of the network's input (default: the architecture's)")
-    val_fraction: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = Field(
+    val_fraction: InnerShare = Field(
         0.1, description="share of the training data that is validation, where the data have no val split"
     )
     split_seed: Seed = Field(0, description="seed of that split")
     base_seed: Seed = Field(0, description="seed of the base model")
     seed: Seed = Field(0, description="seed of group, prune and retrain")
-    device: Annotated[str, AfterValidator(_device)] = Field("auto", description="auto, cpu, cuda or cuda:<n>")
+    device: DeviceName = Field("auto", description="auto, cpu, cuda or cuda:<n>")
     force: bool = Field(False, description="run again although a finished run with the same fingerprint exists")
     work_dir: str = Field(".sensai", description="folder of working files: decoded arrays, checkpoints, locks")
 
@@ -147,7 +84,9 @@ class Baseline(Common):
 
     def ignored(self) -> set[str]:
         untrained = {"base_lr", "base_batch_size", "base_weight_decay", "base_augmentation"}
-        return super().ignored() | (untrained if self.base_epochs == 0 else set())
+        if self.base_epochs:
+            return super().ignored()
+        return super().ignored() | untrained | ({"base_seed"} if self.checkpoint else set())
 
 
 class Activations(Baseline):
@@ -162,7 +101,6 @@ class Group(Activations):
     method: Literal["singletons", "random", "file"] = Field("singletons", description="one class a member, or groups")
     n_groups: OptionalCount = Field(None, description="number of groups for method=random; 1 is the control")
     groups_file: str = Field("", description="for method=file: JSON list of lists of class names or indices")
-    coupling_ratio: Ratio = Field(0.5, description="ratio of the plans that the coupling heatmap compares")
 
     def ignored(self) -> set[str]:
         return super().ignored() | (set() if self.method == "random" else {"n_groups"})
@@ -207,7 +145,9 @@ class Retrain(Prune):
 
     def ignored(self) -> set[str]:
         unretrained = {"lr", "batch_size", "weight_decay", "loss", "augmentation", "patience", "min_gain"}
-        return super().ignored() | (unretrained if self.epochs == 0 else set())
+        if self.epochs == 0:
+            return super().ignored() | unretrained
+        return super().ignored() | (set() if self.patience else {"min_gain"})
 
 
 class Evaluate(Retrain):

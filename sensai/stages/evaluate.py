@@ -17,14 +17,14 @@ from sensai.ensemble import Ensemble
 from sensai.errors import InputError
 from sensai.stages import retrain
 from sensai.stages.baseline import base_model
-from sensai.stages.configs import EvaluateConfig
+from sensai.stages.configs import EvaluateConfig, StageConfig
 from sensai.stages.inputs import EVALUATION_BATCH, dataset_of, device_of
 from sensai.stages.prune import class_label
 from sensai.stages.stage import Context, Stage
 
 
 def _execute(config: EvaluateConfig, context: Context) -> None:
-    test, device = _test_split(config), device_of(config)
+    test, device = test_split(config), device_of(config)
     base, spec = base_model(context, config)
     ensemble = retrain.load(context.store, context.upstream["retrain"]).to(device)
     context.run.set_tags({tags.HOST: json.dumps(evaluation.host())})
@@ -62,7 +62,12 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
     _log_member_runs(ensemble, members, config, context)
 
 
-def _test_split(config: EvaluateConfig) -> Split:
+def test_split(config: StageConfig) -> Split:
+    """The test split.
+
+    Raises:
+        InputError: the data have none.
+    """
     test = dataset_of(config).test
     if test is None:
         raise InputError(

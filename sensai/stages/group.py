@@ -15,19 +15,21 @@ from sensai.stages.stage import Context, Stage
 from sensai.tracking import Store
 
 _GROUPS = "groups.json"
+# Ratio of the plans that the coupling compares.
+COUPLING_RATIO = 0.5
 
 
 def _execute(config: GroupConfig, context: Context) -> None:
     class_names = dataset_of(config).class_names
     groups = form_groups(config, class_names)
     statistics = activations.load(context.store, context.upstream["activations"])
-    plans = {label: ratio_plan(statistics, [label], ratio=config.coupling_ratio) for label in range(len(class_names))}
+    plans = {label: ratio_plan(statistics, [label], ratio=COUPLING_RATIO) for label in range(len(class_names))}
     matrix = coupling(plans)
     context.run.log_metrics({"groups": len(groups), **coupling_means(matrix, groups)})
     content = {"groups": [list(group) for group in groups], "class_names": list(class_names)}
     context.run.log_json(content, _GROUPS)
     context.run.log_frame(pd.DataFrame(matrix, columns=list(class_names)), "coupling.csv")
-    title = f"Channels that both classes' plans remove at ratio {config.coupling_ratio:g}"
+    title = f"Channels that both classes' plans remove at ratio {COUPLING_RATIO:g}"
     context.run.log_figure(plots.heatmap(matrix, class_names, title), "coupling.png")
 
 

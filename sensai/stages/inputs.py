@@ -12,7 +12,8 @@ from sensai.data.dataset import Dataset, load_dataset
 from sensai.errors import InputError
 from sensai.models.factory import NetworkSpec
 from sensai.models.names import ARCHITECTURES
-from sensai.stages.configs import StageConfig, parse_channel_values
+from sensai.stages.configs import StageConfig
+from sensai.stages.values import parse_channel_values
 
 # Images a forward pass where nothing is trained.
 EVALUATION_BATCH = 256

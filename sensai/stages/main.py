@@ -7,7 +7,8 @@ from analysis import tags
 from analysis.report import summary_table
 from sensai.stages import activations, baseline, evaluate, group, prune, register, report, retrain
 from sensai.stages.configs import MainConfig, StageConfig
-from sensai.stages.stage import Stage
+from sensai.stages.inputs import dataset_of
+from sensai.stages.stage import Stage, run_name
 from sensai.tracking import Run, Store
 
 _log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def run(config: MainConfig) -> str:
     """
     store = Store.connect()
     store.close_orphans()
-    name = f"main {config.dataset} {config.arch} {retrain.title(config)}"
+    name = run_name(config, retrain.title(config))
     parent = store.adopt() or store.create(name, parent=None)
     with parent.closing():
         parent.set_name(name)
@@ -49,8 +50,11 @@ def _run_stages(config: MainConfig, store: Store, parent: Run) -> None:
             tags.CONFIG: config.model_dump_json(),
             tags.DATASET: config.dataset,
             tags.ARCH: config.arch,
+            tags.DATA_DIGEST: dataset_of(config).digest,
         }
     )
+    # Better refused now than after all the training.
+    evaluate.test_split(config)
     run_ids: dict[str, str] = {}
     for stage in PIPELINE:
         run_ids[stage.name] = stage.ensure(_stage_config(config, stage), store, parent.id)

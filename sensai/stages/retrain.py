@@ -12,9 +12,10 @@ from tqdm import tqdm
 from analysis import plots, tags
 from sensai.data.batches import batches
 from sensai.ensemble import Ensemble, load_ensemble, save_ensemble
-from sensai.evaluation import member_metrics, run_networks, size
+from sensai.evaluation import size
 from sensai.retraining.fitting import Progress, Recipe
 from sensai.retraining.members import retrain_member
+from sensai.retraining.objectives import Objective, judge
 from sensai.stages import prune
 from sensai.stages.configs import Retrain, RetrainConfig, StageConfig
 from sensai.stages.inputs import EVALUATION_BATCH, augmentation_of, dataset_of, device_of
@@ -79,22 +80,32 @@ def _log_epoch(run: Run, epoch: int, metrics: dict[str, float]) -> None:
 
 
 def _log_member(ensemble: Ensemble, number: int, config: RetrainConfig, result: Progress, run: Run) -> None:
-    data, network = dataset_of(config), ensemble.members[number].network
-    sizes = size(network, ensemble.spec.input_shape)
+    sizes = size(ensemble.members[number].network, ensemble.spec.input_shape)
     metrics = {
         "params": sizes.params,
         "flops": sizes.flops,
         "epochs_run": len(result.history),
         "seconds": result.seconds,
     }
-    if data.val is not None:
-        images = batches(data.val, EVALUATION_BATCH, ensemble.normalization, device_of(config))
-        alone = Ensemble([ensemble.members[number]], ensemble.class_names, ensemble.spec, ensemble.normalization)
-        metrics |= named_for_member(member_metrics(run_networks([network], images), alone)[0])
-    run.log_metrics(metrics)
+    run.log_metrics(metrics | named_for_member(_validation_metrics(ensemble, number, config, result)))
     run.set_tags({tags.STOPPED_BY: result.stopped_by})
     if result.history:
         run.log_figure(plots.learning_curve(result.history), "learning_curve.png")
+
+
+def _validation_metrics(ensemble: Ensemble, number: int, config: RetrainConfig, result: Progress) -> dict[str, float]:
+    """Those of the best epoch; of a member that was not trained, measured now; none without a validation split."""
+    data, member = dataset_of(config), ensemble.members[number]
+    if result.history:
+        metrics = result.history[result.best_epoch]
+    elif data.val is not None:
+        images = batches(data.val, EVALUATION_BATCH, ensemble.normalization, device_of(config))
+        metrics = judge(
+            member.network, Objective.balanced(member.classes, len(data.class_names), data.train.labels), images
+        )
+    else:
+        metrics = {}
+    return {name: value for name, value in metrics.items() if name not in ("loss", "train_loss")}
 
 
 def open_member_run(ensemble: Ensemble, number: int, config: StageConfig, context: Context, split: str) -> Run:
@@ -102,12 +113,14 @@ def open_member_run(ensemble: Ensemble, number: int, config: StageConfig, contex
     classes = [ensemble.class_names[label] for label in ensemble.members[number].classes]
     member_tags = {
         tags.STAGE: "member",
+        **{tags.UPSTREAM + name: run_id for name, run_id in context.upstream.items()},
         tags.UPSTREAM + config.stage: context.run.id,
         tags.CLASSES: json.dumps(classes),
         tags.MEMBER: str(number),
         tags.SPLIT: split,
         tags.DATASET: config.dataset,
         tags.ARCH: config.arch,
+        tags.DATA_DIGEST: dataset_of(config).digest,
         tags.CONFIG: config.model_dump_json(),
     }
     return context.store.create(f"member {'+'.join(classes)[:60]} ({split})", context.parent, member_tags)

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from filelock import FileLock
 
 from analysis import tags
-from sensai.errors import InputError
+from sensai.files import make_folder
 from sensai.stages.configs import StageConfig
 from sensai.stages.inputs import dataset_of
 from sensai.tracking import Run, Store
@@ -20,7 +20,7 @@ from sensai.tracking import Run, Store
 _log = logging.getLogger(__name__)
 
 # Where a run is made, not what it gives: never inherited from `from_run`.
-_NOT_INHERITED = {"device", "force", "work_dir", "seed"}
+_NOT_INHERITED = {"device", "force", "work_dir", "from_run"}
 
 ConfigT = TypeVar("ConfigT", bound=StageConfig)
 
@@ -98,11 +98,15 @@ class Stage(Generic[ConfigT]):
         fingerprint = self.fingerprint(config, before.fingerprint if before else None)
         if not config.force and (found := store.find(self.name, fingerprint)):
             return _reuse(store, root, found.info.run_id)
-        if root is not None:
-            return self._execute(config, store, root, parent, before, fingerprint)
-        run = store.create(self._run_name(config), parent)
-        with run.closing():
-            return self._execute(config, store, run, parent, before, fingerprint)
+        # Locks are taken from the later stage to the earlier one, so two processes cannot wait for each other.
+        with _lock(Path(config.work_dir), fingerprint):
+            # Another process may have finished the same while this one waited.
+            if not config.force and (found := store.find(self.name, fingerprint)):
+                return _reuse(store, root, found.info.run_id)
+            run = root or store.create(self._run_name(config), parent)
+            with run.closing():
+                self._execute(config, store, run, parent or run.id, before, fingerprint)
+        return run.id
 
     def fingerprint(self, config: ConfigT, upstream: str | None = None) -> str:
         """Digest of all that the result depends on; `upstream` is known where a run was named."""
@@ -114,21 +118,16 @@ class Stage(Generic[ConfigT]):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def _execute(
-        self, config: ConfigT, store: Store, run: Run, parent: str | None, before: "_Before | None", fingerprint: str
-    ) -> str:
-        upstream = self._upstream(config, store, parent or run.id, before)
-        with _lock(Path(config.work_dir), fingerprint):
-            # Another process may have finished the same while this one waited.
-            if not config.force and (found := store.find(self.name, fingerprint)):
-                return _reuse(store, run, found.info.run_id)
-            _log.info("%s: running", self.name)
-            self._describe(config, run, upstream, fingerprint)
-            checkpoints = Path(config.work_dir) / "checkpoints" / fingerprint
-            if config.force:
-                shutil.rmtree(checkpoints, ignore_errors=True)
-            self.execute(config, Context(store, run, upstream, parent or run.id, checkpoints))
+        self, config: ConfigT, store: Store, run: Run, parent: str, before: "_Before | None", fingerprint: str
+    ) -> None:
+        upstream = self._upstream(config, store, parent, before)
+        self._describe(config, run, upstream, fingerprint)
+        _log.info("%s: running", self.name)
+        checkpoints = Path(config.work_dir) / "checkpoints" / fingerprint
+        if config.force:
             shutil.rmtree(checkpoints, ignore_errors=True)
-        return run.id
+        self.execute(config, Context(store, run, upstream, parent, checkpoints))
+        shutil.rmtree(checkpoints, ignore_errors=True)
 
     def _upstream(self, config: ConfigT, store: Store, parent: str, before: "_Before | None") -> dict[str, str]:
         if self.previous is None:
@@ -155,7 +154,12 @@ class Stage(Generic[ConfigT]):
         )
 
     def _run_name(self, config: ConfigT) -> str:
-        return " ".join(part for part in (self.name, config.dataset, config.arch, self.title(config)) if part)
+        return run_name(config, self.title(config))
+
+
+def run_name(config: StageConfig, title: str) -> str:
+    """The name of a run as the UI lists it: stage, data set, architecture, and what tells it from others."""
+    return " ".join(part for part in (config.stage, Path(config.dataset).name, config.arch, title) if part)
 
 
 def upstream_of(run_tags: dict[str, str]) -> dict[str, str]:
@@ -183,8 +187,9 @@ def _run_before(stage: Stage[Any], config: StageConfig, store: Store) -> _Before
 
 def _inherited(stage: Stage[ConfigT], config: ConfigT, values: dict[str, Any]) -> ConfigT:
     """The configuration with the parameters of the run that it stands on."""
-    known = set(values) & set(stage.config.model_fields) - _NOT_INHERITED - {"from_run"}
-    inherited = {name: values[name] for name in known}
+    # The seed is the stage's own where it draws something itself, so that repeats can stand on one run.
+    own = _NOT_INHERITED | ({"seed"} & config.fingerprint_parameters().keys())
+    inherited = {name: value for name, value in values.items() if name in stage.config.model_fields and name not in own}
     if config.data_dir:
         inherited["data_dir"] = config.data_dir
     return stage.config.model_validate({**config.model_dump(), **inherited})
@@ -199,9 +204,5 @@ def _reuse(store: Store, run: Run | None, found: str) -> str:
 
 
 def _lock(work_dir: Path, fingerprint: str) -> FileLock:
-    folder = work_dir / "locks"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"work_dir={str(work_dir)!r}: cannot be made ({error.strerror})") from error
+    folder = make_folder(work_dir / "locks", "work_dir")
     return FileLock(folder / f"{fingerprint}.lock")

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 from mlflow.entities import Metric, Param, RunStatus, RunTag
 from mlflow.tracking import MlflowClient
-from mlflow.utils.async_logging.run_operations import RunOperations
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from analysis import tags
@@ -35,22 +35,25 @@ class Run:
     client: MlflowClient
     id: str
     adopted: bool = False
-    _pending: list[RunOperations] = field(default_factory=list)
+    # MLflow's own asynchronous queue belongs to the whole store, and ending any run waits a second for it.
+    _writer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(max_workers=1))
+    _pending: list[Future[object]] = field(default_factory=list)
+    _ended: bool = False
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Log values at once, in one call."""
         self.client.log_batch(self.id, metrics=_metrics(metrics, step))
 
     def log_epoch(self, metrics: Mapping[str, float], epoch: int) -> None:
-        """Queue an epoch's values, in one call off this thread; `close` waits for them."""
-        operations = self.client.log_batch(self.id, metrics=_metrics(metrics, epoch), synchronous=False)
-        if operations is not None:
-            self._pending.append(operations)
+        """Queue an epoch's values, in one call off this thread; `closing` waits for them."""
+        self._pending.append(self._writer.submit(self.client.log_batch, self.id, metrics=_metrics(metrics, epoch)))
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters, unless MLflow has done so."""
         if not self.adopted:
-            entries = [Param(key, str(value)[:_LONGEST_PARAM]) for key, value in params.items()]
+            entries = [
+                Param(key, "" if value is None else str(value)[:_LONGEST_PARAM]) for key, value in params.items()
+            ]
             self.client.log_batch(self.id, params=entries)
 
     def set_tags(self, values: Mapping[str, str]) -> None:
@@ -87,7 +90,10 @@ class Run:
 
     @contextmanager
     def closing(self) -> Iterator["Run"]:
-        """End the run with the block: FINISHED, FAILED with the reason as a tag, or KILLED when interrupted."""
+        """End the run with the block: FINISHED, FAILED with the reason as a tag, or KILLED when interrupted.
+
+        Blocks may be nested; the innermost one ends the run.
+        """
         try:
             yield self
             self._flush()
@@ -100,11 +106,14 @@ class Run:
         self._end(RunStatus.FINISHED)
 
     def _flush(self) -> None:
-        for operations in self._pending:
-            operations.wait()
-        self._pending.clear()
+        self._writer.shutdown(wait=True)
+        for written in self._pending:
+            written.result()
 
     def _end(self, status: int, reason: str = "") -> None:
+        if self._ended:
+            return
+        self._ended = True
         if reason:
             self.set_tags({tags.FAILURE: reason[:_LONGEST_REASON]})
         self.client.set_terminated(self.id, RunStatus.to_string(status))

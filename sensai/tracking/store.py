@@ -17,6 +17,7 @@ from mlflow.environment_variables import MLFLOW_EXPERIMENT_ID, MLFLOW_EXPERIMENT
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from sqlalchemy.exc import SQLAlchemyError
 
 from analysis import tags
 from sensai.errors import InputError
@@ -46,7 +47,7 @@ class Store:
         try:
             client = MlflowClient(uri)
             return cls(client, _experiment_id(client))
-        except MlflowException as error:
+        except (MlflowException, SQLAlchemyError, ImportError) as error:
             raise InputError(f"MLFLOW_TRACKING_URI={uri!r}: {str(error).splitlines()[0]}") from error
 
     def find(self, stage: str, fingerprint: str) -> StoredRun | None:
@@ -107,7 +108,9 @@ class Store:
     def member_runs(self, retrain_run: str) -> dict[int, str]:
         """Member number -> run id of the member runs of a retraining."""
         found = self._search(
-            f"tags.`{tags.STAGE}` = 'member' and tags.`{tags.UPSTREAM}retrain` = '{retrain_run}'", limit=10_000
+            f"tags.`{tags.STAGE}` = 'member' and tags.`{tags.SPLIT}` = 'val' "
+            f"and tags.`{tags.UPSTREAM}retrain` = '{retrain_run}'",
+            limit=10_000,
         )
         return {int(run.data.tags[tags.MEMBER]): run.info.run_id for run in found}
 
@@ -147,7 +150,7 @@ def _check_reachable(uri: str) -> None:
 
 def _experiment_id(client: MlflowClient) -> str:
     if given := MLFLOW_EXPERIMENT_ID.get():
-        return str(given)
+        return client.get_experiment(str(given)).experiment_id
     name = MLFLOW_EXPERIMENT_NAME.get() or _DEFAULT_EXPERIMENT
     experiment = client.get_experiment_by_name(name)
     return experiment.experiment_id if experiment else client.create_experiment(name)
@@ -166,7 +169,8 @@ def _is_orphan(tag: str | None) -> bool:
     if owner["host"] != socket.gethostname():
         return False
     try:
-        started = psutil.Process(owner["pid"]).create_time()
+        process = psutil.Process(owner["pid"])
+        gone = process.status() == psutil.STATUS_ZOMBIE
+        return gone or abs(process.create_time() - owner["started"]) > _SAME_PROCESS_SECONDS
     except psutil.NoSuchProcess:
         return True
-    return abs(started - owner["started"]) > _SAME_PROCESS_SECONDS

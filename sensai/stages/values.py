@@ -1,0 +1,92 @@
+"""The types of parameters: what each value may be. Imports neither torch nor MLflow."""
+
+import difflib
+import json
+import math
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from sensai.data.names import DATASETS
+from sensai.models.names import ARCHITECTURES
+
+_FACTORY = re.compile(r".+\.py:\w+")
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+
+
+def _none_if_empty(value: object) -> object:
+    return None if value == "" else value
+
+
+def _known(allowed: tuple[str, ...], what: str, value: str) -> str:
+    if value in allowed:
+        return value
+    near = difflib.get_close_matches(value, allowed, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"allowed are {', '.join(allowed)}"
+    raise ValueError(f"is no {what}; {hint}")
+
+
+def _dataset(value: str) -> str:
+    return value if _FACTORY.fullmatch(value) else _known(DATASETS, "data set (or path/to/file.py:factory)", value)
+
+
+def _arch(value: str) -> str:
+    return _known(tuple(ARCHITECTURES), "architecture", value)
+
+
+def _channel_values(value: str) -> str:
+    try:
+        numbers = [float(part) for part in value.split(",")] if value else []
+    except ValueError:
+        numbers = [math.nan]
+    if not all(math.isfinite(number) for number in numbers):
+        raise ValueError("must be one number a channel, separated by commas, e.g. 0.49,0.48,0.45")
+    return value
+
+
+def _positive_channel_values(value: str) -> str:
+    if any(number <= 0 for number in parse_channel_values(_channel_values(value)) or ()):
+        raise ValueError("must be above 0 in every channel")
+    return value
+
+
+def parse_channel_values(value: str) -> tuple[float, ...] | None:
+    """The numbers of `mean` or `std`, None where the parameter is empty."""
+    return tuple(float(part) for part in value.split(",")) if value else None
+
+
+def _json_object(value: str) -> str:
+    try:
+        parsed = json.loads(value) if value else {}
+    except json.JSONDecodeError as error:
+        raise ValueError(f"must be a JSON object ({error})") from error
+    if not isinstance(parsed, dict):
+        raise ValueError('must be a JSON object, e.g. {"block": "basic"}')
+    return value
+
+
+def _device(value: str) -> str:
+    if not _DEVICE.fullmatch(value):
+        raise ValueError("must be auto, cpu, cuda or cuda:<n>")
+    return value
+
+
+DatasetName = Annotated[str, AfterValidator(_dataset)]
+ArchName = Annotated[str, AfterValidator(_arch)]
+DeviceName = Annotated[str, AfterValidator(_device)]
+JsonObject = Annotated[str, AfterValidator(_json_object)]
+ChannelValues = Annotated[str, AfterValidator(_channel_values)]
+PositiveChannelValues = Annotated[str, AfterValidator(_positive_channel_values)]
+Augment = Literal["auto", "none", "crop", "crop_flip"]
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Ratio = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+BatchSize = Annotated[int, Field(ge=2)]
+CountOrZero = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+OptionalCount = Annotated[Count | None, BeforeValidator(_none_if_empty)]
+InnerShare = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]

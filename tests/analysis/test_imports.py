@@ -1,0 +1,30 @@
+"""Who reads runs needs neither torch nor sensAI, and a command line is parsed without either of the heavy ones."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+
+def modules_after(code: str, folder: Path) -> set[str]:
+    """The top-level modules that are imported once some code has run in a fresh process."""
+    code += "\nimport sys\nprint('modules:', *{name.partition('.')[0] for name in sys.modules})"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True, env={"PATH": ""}
+    )
+    return set(result.stdout.rpartition("modules:")[2].split())
+
+
+def test_analysis_imports_neither_torch_nor_sensai(tmp_path: Path) -> None:
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nimport analysis.plots, analysis.report, analysis.runs"
+    modules = modules_after(code, tmp_path)
+    assert {"analysis", "mlflow", "matplotlib", "pandas"} <= modules
+    assert not {"torch", "torchvision", "sensai", "entrypoints", "cli"} & modules
+
+
+def test_a_command_line_is_parsed_before_torch_and_mlflow_are_imported(tmp_path: Path) -> None:
+    code = f"import sys; sys.path.insert(0, {str(ROOT / 'entrypoints')!r})\nimport cli\n"
+    modules = modules_after(f"{code}assert cli.parse('main', ['--ratio', '0.25']).ratio == 0.25", tmp_path)
+    assert {"cli", "sensai", "pydantic"} <= modules
+    assert not {"torch", "torchvision", "mlflow", "pandas", "matplotlib"} & modules

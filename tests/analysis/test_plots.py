@@ -1,0 +1,124 @@
+"""Figures: drawn for three classes as for a thousand, and as many labels as can be read."""
+
+import io
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from analysis import plots
+
+FEW, MANY = 3, 1000
+LEGIBLE = 40
+
+
+def drawn(figure: Figure) -> list[Axes]:
+    """Draw a figure as it is stored, without any warning; its axes."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure.savefig(buffer, format="png")
+    image = np.asarray(Image.open(buffer).convert("L"))
+    assert image.shape[0] > 200
+    assert image.std() > 5, "the figure is empty"
+    return figure.axes
+
+
+def texts(labels: list) -> list[str]:
+    return [label.get_text() for label in labels]
+
+
+def names(count: int) -> list[str]:
+    return [f"class {number}" for number in range(count)]
+
+
+@pytest.mark.parametrize("count", [FEW, LEGIBLE])
+def test_a_heatmap_names_its_classes(count: int) -> None:
+    matrix = np.arange(count * count, dtype=float).reshape(count, count)
+    axes = drawn(plots.heatmap(matrix, names(count), "the title"))[0]
+    assert axes.get_title() == "the title"
+    assert texts(axes.get_xticklabels()) == texts(axes.get_yticklabels()) == names(count)
+    (image,) = axes.get_images()
+    np.testing.assert_array_equal(image.get_array(), matrix)
+
+
+def test_a_heatmap_of_a_thousand_classes_names_none() -> None:
+    matrix = np.random.default_rng(0).random((MANY, MANY))
+    axes = drawn(plots.heatmap(matrix, names(MANY), "the title"))[0]
+    assert len(axes.get_xticks()) < LEGIBLE
+    assert len(axes.get_yticks()) < LEGIBLE
+    assert not set(texts(axes.get_xticklabels())) & set(names(MANY))
+
+
+def test_a_heatmap_of_names_that_matplotlib_reads_as_formulas() -> None:
+    labels = ["$5", "a_b$c$", "$_$"]
+    axes = drawn(plots.heatmap(np.eye(3), labels, "cost in $"))[0]
+    assert texts(axes.get_xticklabels()) == labels
+
+
+def layers(members: int, sites: int) -> pd.DataFrame:
+    rows = [
+        {"classes": f"class {member}", "depth": depth, "site": f"conv{depth}", "channels": 10, "kept": 1 + member % 9}
+        for member in range(members)
+        for depth in range(sites)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_widths_have_a_line_a_member_and_a_label_a_site() -> None:
+    (axes,) = drawn(plots.widths(layers(FEW, 4)))
+    assert [list(line.get_ydata()) for line in axes.get_lines()] == [[0.1] * 4, [0.2] * 4, [0.3] * 4]
+    assert texts(axes.get_xticklabels()) == ["conv0", "conv1", "conv2", "conv3"]
+    assert texts(axes.get_legend().get_texts()) == names(FEW)
+
+
+def test_widths_of_a_thousand_members_name_none() -> None:
+    (axes,) = drawn(plots.widths(layers(MANY, 50)))
+    assert len(axes.get_lines()) == MANY
+    assert axes.get_legend() is None
+    assert len(axes.get_xticks()) < LEGIBLE
+
+
+@pytest.mark.parametrize("epochs", [1, 30])
+def test_a_learning_curve(epochs: int) -> None:
+    history = [{"loss": 1.0, "accuracy": 0.1, "roc_auc": 0.6, "train_loss": 2.0} for _ in range(epochs)]
+    left, right = drawn(plots.learning_curve(history))
+    assert [line.get_label() for line in left.get_lines()] == ["training loss", "validation loss"]
+    assert [line.get_label() for line in right.get_lines()] == ["accuracy", "roc auc"]
+    assert all(len(line.get_xdata()) == epochs for line in (*left.get_lines(), *right.get_lines()))
+
+
+def test_a_learning_curve_without_a_validation_split() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = plots.learning_curve([{"train_loss": 2.0}, {"train_loss": 1.0}])
+    assert [line.get_label() for line in drawn(figure)[0].get_lines()] == ["training loss"]
+
+
+def table(count: int) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "classes": names(count),
+            "flops": np.linspace(1e6, 2e6, count),
+            "binary_accuracy": np.linspace(0.5, 0.9, count),
+            "balanced_accuracy": np.linspace(0.4, 0.8, count),
+        }
+    )
+
+
+def test_members_are_named_where_they_are_few() -> None:
+    (axes,) = drawn(plots.members(table(FEW)))
+    assert texts(axes.texts) == names(FEW)
+    balanced, binary = (np.asarray(each.get_offsets()) for each in axes.collections)
+    np.testing.assert_allclose(balanced[:, 1], [0.4, 0.6, 0.8])
+    np.testing.assert_allclose(binary[:, 1], [0.5, 0.7, 0.9])
+
+
+def test_a_thousand_members_are_not_named() -> None:
+    (axes,) = drawn(plots.members(table(MANY)))
+    assert texts(axes.texts) == []
+    assert [len(each.get_offsets()) for each in axes.collections] == [MANY, MANY]

@@ -1,0 +1,142 @@
+"""The report: one page that needs nothing else, with the values of the tables and names as they are."""
+
+import base64
+import html
+import io
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from analysis.report import render, summary_table
+from tests.analysis.conftest import Logbook
+from tests.helpers.pipeline import FinishedMain
+
+METRICS = {
+    "base_accuracy": 0.98765,
+    "base_top5_accuracy": 1.0,
+    "params_base": 65379.0,
+    "flops_base": 2986368.0,
+    "latency_base_ms": 0.51234,
+    "params_max": 15595.0,
+    "flops_max": 772770.0,
+    "latency_member_max_ms": 0.25,
+    "accuracy": 0.96,
+    "top5_accuracy": 0.999,
+    "params_total": 45505.0,
+    "flops_total": 2241698.0,
+    "latency_ensemble_ms": 1.5,
+    "flops_speedup": 3.86,
+}
+
+
+def rows(page: str, heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading."""
+    table = page.partition(f"<h2>{heading}</h2>")[2].partition("</table>")[0]
+    found = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in table.split("</tr>")]
+    return [[html.unescape(cell) for cell in row] for row in found if row]
+
+
+class TestSummary:
+    """`summary_table`."""
+
+    def test_it_sets_the_ensemble_beside_the_base_model(self) -> None:
+        table = summary_table(METRICS)
+        assert list(table.columns) == ["accuracy", "top5_accuracy", "params", "flops", "latency_ms"]
+        assert list(table.index) == ["base model", "largest member", "ensemble"]
+        assert table.loc["base model"].tolist() == ["0.9877", "1.0000", "65,379", "2,986,368", "0.512"]
+        assert table.loc["largest member"].tolist() == ["", "", "15,595", "772,770", "0.250"]
+        assert table.loc["ensemble"].tolist() == ["0.9600", "0.9990", "45,505", "2,241,698", "1.500"]
+
+    def test_what_was_not_logged_is_left_empty(self) -> None:
+        assert set(summary_table({}).to_numpy().ravel()) == {""}
+        table = summary_table({"accuracy": 0.5})
+        assert table.loc["ensemble"].tolist() == ["0.5000", "", "", "", ""]
+
+
+def png(logbook: Logbook, run_id: str, name: str) -> None:
+    logbook.client.log_image(run_id, np.zeros((4, 4, 3), np.uint8), name)
+
+
+def evaluation(logbook: Logbook, classes: list[str]) -> str:
+    """An evaluation with members of these classes, and whatever else the report reads."""
+    ids = {stage: logbook.run({"stage": stage}) for stage in ("activations", "group", "prune")}
+    evaluate = logbook.run(
+        {
+            "stage": "evaluate",
+            "config": json.dumps({"dataset": "<script>alert(1)</script>"}),
+            **{f"upstream.{stage}": run_id for stage, run_id in ids.items()},
+        },
+        METRICS,
+        name="evaluate <i>set</i> & co",
+    )
+    for stage, name in (("prune", "widths"), ("group", "coupling"), ("activations", "class_similarity")):
+        png(logbook, ids[stage], f"{name}.png")
+    for name in ("confusion", "members"):
+        png(logbook, evaluate, f"{name}.png")
+    table = pd.DataFrame({"member": range(len(classes)), "classes": classes, "binary_accuracy": 0.123456})
+    logbook.client.log_text(evaluate, table.to_csv(index=False), "members.csv")
+    return evaluate
+
+
+@pytest.fixture
+def nasty(logbook: Logbook) -> str:
+    """An evaluation whose names are HTML."""
+    return evaluation(logbook, ["<b>bold</b>+a&b"])
+
+
+def test_names_are_text_and_never_markup(nasty: str, store_uri: str) -> None:
+    page = render(nasty, store_uri)
+    for markup in ("<b>", "<i>", "<script"):
+        assert markup not in page
+    assert "&lt;b&gt;bold&lt;/b&gt;+a&amp;b" in page
+    assert html.unescape(page).count("<script>alert(1)</script>") == 1
+    assert "<title>evaluate &lt;i&gt;set&lt;/i&gt; &amp; co</title>" in page
+
+
+def test_the_tables_hold_the_logged_values(nasty: str, store_uri: str) -> None:
+    page = render(nasty, store_uri)
+    summary = rows(page, "Base model and ensemble")
+    assert [row for row in summary if row[0] == "ensemble"] == [["ensemble", *summary_table(METRICS).loc["ensemble"]]]
+    assert rows(page, "Members")[1:] == [["0", "<b>bold</b>+a&b", "0.1235"]]
+    assert nasty in page
+
+
+def test_names_that_look_like_numbers_stay_as_they_are(logbook: Logbook, store_uri: str) -> None:
+    page = render(evaluation(logbook, ["007", "NA", "1e3"]), store_uri)
+    assert [row[1] for row in rows(page, "Members")[1:]] == ["007", "NA", "1e3"]
+    page = render(evaluation(logbook, ["007", "1e3"]), store_uri)
+    assert [row[1] for row in rows(page, "Members")[1:]] == ["007", "1e3"]
+
+
+def assert_stands_alone(page: str) -> None:
+    without_images = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "data:image/png;base64,", page)
+    assert "//" not in without_images, "refers to another host"
+    sources = re.findall(r"""\b(?:src|href|srcset|data|action)\s*=\s*["']?([^"'\s>]*)""", page)
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert not re.search(r"<(?:link|script|iframe|object|embed|base)\b|@import|url\(", page)
+
+
+def test_it_stands_alone(nasty: str, store_uri: str) -> None:
+    assert_stands_alone(render(nasty, store_uri))
+
+
+def test_the_report_of_main(finished: FinishedMain) -> None:
+    page = finished.place.artifact(finished.upstream("report"), "report.html").read_text()
+    assert_stands_alone(page)
+    images = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    # Confusion, members, widths, coupling, similarity.
+    assert len(images) == 5
+    for image in images:
+        assert min(Image.open(io.BytesIO(base64.b64decode(image))).size) > 200
+    run = finished.place.run(finished.upstream("evaluate"))
+    summary = summary_table(run.data.metrics)
+    for name, values in summary.iterrows():
+        assert [name, *values] in rows(page, "Base model and ensemble")
+    assert [row[1] for row in rows(page, "Members")[1:]] == ["top", "middle", "bottom"]
+    for stage in ("baseline", "activations", "group", "prune", "retrain", "evaluate"):
+        assert f"{stage}: <code>{finished.upstream(stage)}</code>" in page
+    assert '"ratio":0.5' in html.unescape(page)

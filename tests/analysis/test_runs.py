@@ -1,0 +1,283 @@
+"""Run tables: fixed columns and types for no run, one and many; typed values; no artifact read per row."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+
+from analysis import runs
+from tests.analysis.conftest import Logbook
+from tests.helpers.pipeline import FinishedMain
+
+TIME = "datetime64[ms, UTC]"
+STAGE_COLUMNS = {
+    **dict.fromkeys(["run_id", "name", "stage", "status"], "str"),
+    "start": TIME,
+    "seconds": "float64",
+    **dict.fromkeys(["parent", "fingerprint", "reused"], "str"),
+}
+MEMBER_COLUMNS = {
+    **dict.fromkeys(["run_id", "stage_run", "split"], "str"),
+    "member": "int64",
+    "classes": "str",
+    **dict.fromkeys(
+        ["binary_accuracy", "balanced_accuracy", "roc_auc", "params", "flops", "epochs_run", "seconds"], "float64"
+    ),
+    "stopped_by": "str",
+}
+LINEAGE_COLUMNS = {
+    **dict.fromkeys(["stage", "run_id", "name", "status", "fingerprint", "data_digest"], "str"),
+    "start": TIME,
+}
+LAYER_COLUMNS = {
+    "member": "int64",
+    "classes": "str",
+    "depth": "int64",
+    "site": "str",
+    "channels": "int64",
+    "kept": "int64",
+}
+STAGES = ["baseline", "activations", "group", "prune", "retrain", "evaluate", "register", "report"]
+
+
+def types(frame: pd.DataFrame, columns: dict[str, str]) -> dict[str, str]:
+    return {name: str(frame.dtypes[name]) for name in list(frame.columns)[: len(columns)]}
+
+
+def prune_run(logbook: Logbook, number: int = 0, **more: str) -> str:
+    """A run of prune whose ratio and accuracy follow from its number."""
+    config = {"ratio": number / 10, "epochs": number, "force": False, "policy": "ratio"}
+    tags = {"stage": "prune", "fingerprint": f"print {number}", "config": json.dumps(config)}
+    return logbook.run({**tags, **more}, {"val_accuracy": 1 - number / 100}, name=f"prune {number}")
+
+
+def member_run(logbook: Logbook, stage: str, stage_run: str, number: int, *classes: str) -> str:
+    tags = {"stage": "member", "member": str(number), "classes": json.dumps(classes), f"upstream.{stage}": stage_run}
+    tags["split"] = {"retrain": "val", "evaluate": "test"}[stage]
+    more = {"epochs_run": 7.0} if stage == "retrain" else {}
+    return logbook.run(tags, {"binary_accuracy": 0.9, "flops": 1000.0 + number, **more})
+
+
+class TestStageRuns:
+    """`stage_runs`."""
+
+    @pytest.mark.parametrize("count", [0, 1, 5])
+    def test_columns_and_types_are_the_same_for_any_number(self, logbook: Logbook, count: int) -> None:
+        ids = [prune_run(logbook, number) for number in range(count)]
+        frame = runs.stage_runs("prune")
+        assert types(frame, STAGE_COLUMNS) == STAGE_COLUMNS
+        assert list(frame["run_id"]) == ids[::-1]
+        assert list(frame.index) == list(range(count))
+
+    def test_values_have_the_types_of_the_configuration(self, logbook: Logbook) -> None:
+        ids = [prune_run(logbook, number, **{"mlflow.parentRunId": "the parent"}) for number in (1, 2)]
+        frame = runs.stage_runs("prune").set_index("run_id")
+        assert {name: str(frame.dtypes[f"config.{name}"]) for name in ("ratio", "epochs", "force", "policy")} == {
+            "ratio": "float64",
+            "epochs": "int64",
+            "force": "bool",
+            "policy": "str",
+        }
+        assert frame["config.ratio"].to_dict() == {ids[0]: 0.1, ids[1]: 0.2}
+        assert frame["metrics.val_accuracy"].to_dict() == {ids[0]: 0.99, ids[1]: 0.98}
+        row = frame.loc[ids[0]]
+        assert (row["name"], row["stage"], row["status"]) == ("prune 1", "prune", "FINISHED")
+        assert (row["parent"], row["fingerprint"], row["reused"]) == ("the parent", "print 1", "")
+        assert row["seconds"] == 0.5
+        assert row["start"] == pd.Timestamp(1_700_000_001, unit="s", tz="UTC")
+
+    def test_runs_that_have_not_finished_are_asked_for(self, logbook: Logbook) -> None:
+        done = prune_run(logbook)
+        running = logbook.run({"stage": "prune"}, status="RUNNING")
+        failed = logbook.run({"stage": "prune"}, status="FAILED")
+        assert list(runs.stage_runs("prune")["run_id"]) == [done]
+        frame = runs.stage_runs("prune", finished_only=False).set_index("run_id")
+        assert frame["status"].to_dict() == {done: "FINISHED", running: "RUNNING", failed: "FAILED"}
+        assert frame["seconds"].isna().to_dict() == {done: False, running: True, failed: False}
+        assert types(frame.reset_index(), STAGE_COLUMNS) == STAGE_COLUMNS
+
+    def test_all_experiments_are_read_and_other_stages_are_not(self, logbook: Logbook) -> None:
+        elsewhere = logbook.client.create_experiment("elsewhere")
+        first = prune_run(logbook, 1)
+        second = logbook.run({"stage": "prune"}, experiment=elsewhere)
+        logbook.run({"stage": "retrain"})
+        logbook.run({})
+        assert list(runs.stage_runs("prune")["run_id"]) == [second, first]
+        assert runs.stage_runs("tune").empty
+
+    def test_a_run_that_was_answered_from_the_store_is_listed_when_asked_for(self, logbook: Logbook) -> None:
+        answer = prune_run(logbook, 3)
+        asked = logbook.run({"reused": answer}, name="asked again")
+        logbook.run({"reused": answer}, status="FAILED")
+        logbook.run({"reused": logbook.run({"stage": "retrain"})})
+        assert list(runs.stage_runs("prune")["run_id"]) == [answer]
+        frame = runs.stage_runs("prune", include_reused=True)
+        assert list(frame["run_id"]) == [asked, answer]
+        assert list(frame["reused"]) == [answer, ""]
+        assert list(frame["name"]) == ["asked again", "prune 3"]
+        for column in ("stage", "fingerprint", "config.ratio", "metrics.val_accuracy"):
+            assert len(set(frame[column])) == 1, column
+        assert types(frame, STAGE_COLUMNS) == STAGE_COLUMNS
+
+    @pytest.mark.parametrize("page", [1, 2, 5, 6])
+    def test_every_page_is_read(self, logbook: Logbook, monkeypatch: pytest.MonkeyPatch, page: int) -> None:
+        ids = [prune_run(logbook, number) for number in range(5)]
+        monkeypatch.setattr(runs, "_PAGE", page)
+        assert list(runs.stage_runs("prune")["run_id"]) == ids[::-1]
+
+
+class TestMembers:
+    """`members`."""
+
+    @pytest.mark.parametrize("count", [0, 1, 4])
+    def test_columns_and_types_are_the_same_for_any_number(self, logbook: Logbook, count: int) -> None:
+        ids = [member_run(logbook, "retrain", "a retraining", number, "cat") for number in reversed(range(count))]
+        frame = runs.members()
+        assert types(frame, MEMBER_COLUMNS) == MEMBER_COLUMNS
+        assert list(frame.columns) == list(MEMBER_COLUMNS)
+        assert list(frame["run_id"]) == ids[::-1]
+        assert list(frame["member"]) == list(range(count))
+
+    def test_values(self, logbook: Logbook) -> None:
+        member_run(logbook, "retrain", "r", 0, "cat", "dog")
+        member_run(logbook, "evaluate", "e", 0, "cat", "dog")
+        logbook.run({"stage": "member", "upstream.retrain": "r"}, status="FAILED")
+        test, val = (row for _, row in runs.members().iterrows())
+        assert (test["stage_run"], test["split"], test["classes"]) == ("e", "test", "cat+dog")
+        assert (val["stage_run"], val["split"], val["classes"]) == ("r", "val", "cat+dog")
+        assert (val["epochs_run"], val["flops"], val["binary_accuracy"]) == (7.0, 1000.0, 0.9)
+        assert pd.isna(test["epochs_run"])
+        assert pd.isna(test["roc_auc"])
+
+    def test_those_of_some_runs(self, logbook: Logbook) -> None:
+        for stage, stage_run in (("retrain", "one"), ("retrain", "two"), ("evaluate", "three")):
+            for number in range(2):
+                member_run(logbook, stage, stage_run, number, "cat")
+        assert set(runs.members(["one", "three"])["stage_run"]) == {"one", "three"}
+        assert len(runs.members(["one", "three"])) == 4
+        assert types(runs.members([]), MEMBER_COLUMNS) == MEMBER_COLUMNS
+        assert runs.members([]).empty
+
+    def test_every_page_is_read(self, logbook: Logbook, monkeypatch: pytest.MonkeyPatch) -> None:
+        for number in range(5):
+            member_run(logbook, "retrain", "r", number, "cat")
+        monkeypatch.setattr(runs, "_PAGE", 2)
+        assert list(runs.members()["member"]) == [0, 1, 2, 3, 4]
+
+
+@pytest.fixture
+def without_artifacts(finished: FinishedMain) -> Iterator[FinishedMain]:
+    """The store, while its artifacts are out of reach."""
+    folder = finished.place.folder / "artifacts"
+    away = folder.rename(folder.with_name("away"))
+    yield finished
+    away.rename(folder)
+
+
+class TestOfMain:
+    """Over everything that `main` logs."""
+
+    def test_no_artifact_is_read(self, without_artifacts: FinishedMain) -> None:
+        for stage in ("main", *STAGES):
+            assert len(runs.stage_runs(stage, include_reused=True)) == 1, stage
+        assert len(runs.members()) == 6
+        assert len(runs.lineage(without_artifacts.run_id)) == 9
+
+    def test_every_parameter_and_metric_of_a_stage_is_a_column(self, finished: FinishedMain) -> None:
+        (row,) = (row for _, row in runs.stage_runs("evaluate").iterrows())
+        run = finished.place.run(finished.upstream("evaluate"))
+        metrics = {name.removeprefix("metrics."): value for name, value in row.items() if name.startswith("metrics.")}
+        assert metrics == run.data.metrics
+        config = {name.removeprefix("config."): value for name, value in row.items() if name.startswith("config.")}
+        assert config == json.loads(run.data.tags["sensai.config"])
+        assert runs.stage_runs("main")["config.model_name"].tolist() == ["sensai-ensemble"]
+
+    def test_members_of_one_run(self, finished: FinishedMain) -> None:
+        frame = runs.members([finished.upstream("retrain")])
+        assert list(frame["classes"]) == ["top", "middle", "bottom"]
+        assert set(frame["split"]) == {"val"}
+        assert set(frame["stopped_by"]) == {"epochs"}
+        assert frame.notna().all(axis=None)
+
+    @pytest.mark.parametrize("stage", ["prune", "retrain", "evaluate", "report", "main"])
+    def test_layers_are_those_of_the_pruning_it_stands_on(self, finished: FinishedMain, stage: str) -> None:
+        run_id = finished.run_id if stage == "main" else finished.upstream(stage)
+        frame = runs.layers(run_id)
+        assert types(frame, LAYER_COLUMNS) == LAYER_COLUMNS
+        assert list(frame.columns) == list(LAYER_COLUMNS)
+        assert list(frame["classes"].unique()) == ["top", "middle", "bottom"]
+        assert list(frame["depth"]) == [0, 1, 2, 3] * 3
+        assert list(frame["channels"]) == [32, 32, 64, 64] * 3
+        assert frame["kept"].between(1, frame["channels"]).all()
+        assert frame.groupby("member")["kept"].sum().tolist() == [96] * 3
+        plans = json.loads(finished.place.artifact(finished.upstream("prune"), "plans.json").read_text())
+        for (member, site), rows in frame.groupby(["member", "site"]):
+            removed = plans["members"][member]["removed"].get(site, [])
+            assert rows["kept"].item() == rows["channels"].item() - len(removed)
+
+    def test_a_table_by_name(self, finished: FinishedMain) -> None:
+        frame = runs.table(finished.upstream("evaluate"), "confusion.csv")
+        assert list(frame.columns) == ["top", "middle", "bottom"]
+        assert frame.to_numpy().sum() == 30
+
+    @pytest.mark.parametrize("stage", ["baseline", "group", "evaluate", "register", "report"])
+    def test_lineage_goes_as_the_data_flowed(self, finished: FinishedMain, stage: str) -> None:
+        frame = runs.lineage(finished.upstream(stage))
+        before = STAGES[: min(STAGES.index(stage), 6)]
+        assert list(frame["stage"]) == [*before, stage]
+        assert list(frame["run_id"]) == [finished.upstream(each) for each in (*before, stage)]
+        assert list(frame.columns) == list(LINEAGE_COLUMNS)
+        assert types(frame, LINEAGE_COLUMNS) == LINEAGE_COLUMNS
+        assert set(frame["status"]) == {"FINISHED"}
+        assert len(set(frame["data_digest"])) == 1
+        assert frame["fingerprint"].is_unique
+
+    def test_lineage_of_main(self, finished: FinishedMain) -> None:
+        frame = runs.lineage(finished.run_id)
+        assert list(frame["stage"])[:6] == STAGES[:6]
+        assert set(frame["stage"][6:8]) == {"register", "report"}
+        assert frame["run_id"].iloc[-1] == finished.run_id
+
+    @pytest.mark.parametrize("split", ["val", "test"])
+    def test_lineage_of_a_member_ends_with_it(self, finished: FinishedMain, split: str) -> None:
+        members = runs.members()
+        run_id = members[members["split"] == split]["run_id"].iloc[0]
+        frame = runs.lineage(run_id)
+        assert frame["run_id"].iloc[-1] == run_id
+        assert frame["stage"].iloc[-2] == {"val": "retrain", "test": "evaluate"}[split]
+
+
+class TestReused:
+    """A run that was answered from the store stands for the one that answered."""
+
+    def test_lineage(self, logbook: Logbook) -> None:
+        base = logbook.run({"stage": "baseline", "fingerprint": "f", "data_digest": "d"}, name="base")
+        answer = logbook.run({"stage": "activations", "upstream.baseline": base})
+        asked = logbook.run({"reused": answer})
+        frame = runs.lineage(asked)
+        assert list(frame["run_id"]) == [base, answer]
+        assert frame.loc[0, ["stage", "name", "fingerprint", "data_digest"]].tolist() == ["baseline", "base", "f", "d"]
+
+    # What looks like a number or like nothing at all is a class's name all the same.
+    @pytest.mark.parametrize("name", ["cat", "1", "007", "NA", "1e3"])
+    def test_layers(self, logbook: Logbook, name: str) -> None:
+        answer = prune_run(logbook)
+        logbook.client.log_text(answer, f"member,classes,depth,site,channels,kept\n0,{name},0,conv,8,5\n", "layers.csv")
+        frame = runs.layers(logbook.run({"reused": answer}))
+        assert types(frame, LAYER_COLUMNS) == LAYER_COLUMNS
+        assert frame.iloc[0].tolist() == [0, name, 0, "conv", 8, 5]
+
+    def test_layers_of_a_run_that_stands_on_no_pruning(self, logbook: Logbook) -> None:
+        with pytest.raises((ValueError, mlflow.MlflowException), match=r"prune|layers\.csv"):
+            runs.layers(logbook.run({"stage": "baseline"}))
+
+
+def test_the_store_is_the_one_that_mlflow_is_set_to(logbook: Logbook, empty_database: Path, tmp_path: Path) -> None:
+    prune_run(logbook)
+    assert len(runs.stage_runs("prune")) == 1
+    (tmp_path / "other.db").write_bytes(empty_database.read_bytes())
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/other.db")
+    assert runs.stage_runs("prune").empty

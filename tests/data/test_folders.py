@@ -1,0 +1,214 @@
+"""Image folders: which split is which, every format, sizes, broken files, and decoding once."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sensai.data.dataset import Dataset, load_dataset
+from sensai.errors import InputError
+from sensai.models.names import InputRule
+
+ANY = InputRule(None, None)
+
+
+def picture(path: Path, value: int, size: tuple[int, int] = (10, 8), mode: str = "RGB") -> None:
+    """An image (width, height) of one brightness, in the format of its suffix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, value if mode == "L" else (value, value // 2, 0)).save(path)
+
+
+def folder(root: Path, splits: dict[str, int], classes: tuple[str, ...] = ("cat", "dog")) -> Path:
+    """`<split>/<class>/<n>.png`, so many a class; brightness 10 x class + n, and 100 more in each further split."""
+    for position, (split, count) in enumerate(splits.items()):
+        for label, name in enumerate(classes):
+            for number in range(count):
+                picture(root / split / name / f"{number}.png", 100 * position + 10 * label + number)
+    return root
+
+
+def load(root: Path, rule: InputRule = ANY, **arguments: Any) -> Dataset:
+    return load_dataset("imagefolder", str(root), work_dir=root.parent / "work", rule=rule, **arguments)
+
+
+def values(split: Any) -> dict[int, list[int]]:
+    """Label -> brightness of its images."""
+    return {
+        label: sorted(int(split.images[row, 0].max()) for row in split.rows if split.all_labels[row] == label)
+        for label in (0, 1)
+    }
+
+
+def test_three_splits(tmp_path: Path) -> None:
+    data = load(folder(tmp_path / "set", {"train": 6, "val": 2, "test": 3}))
+    assert data.class_names == ("cat", "dog")
+    assert data.image_shape == (3, 8, 10)
+    assert values(data.train) == {0: [0, 1, 2, 3, 4, 5], 1: [10, 11, 12, 13, 14, 15]}
+    assert values(data.val) == {0: [100, 101], 1: [110, 111]}
+    assert values(data.test) == {0: [200, 201, 202], 1: [210, 211, 212]}
+
+
+def test_an_only_val_is_the_test_split_and_validation_is_split_off(tmp_path: Path) -> None:
+    data = load(folder(tmp_path / "set", {"train": 10, "val": 3}), val_fraction=0.2)
+    assert values(data.test) == {0: [100, 101, 102], 1: [110, 111, 112]}
+    assert data.val is not None
+    assert (len(data.train), len(data.val)) == (16, 4)
+    together = {label: sorted(values(data.train)[label] + values(data.val)[label]) for label in (0, 1)}
+    assert together == {0: list(range(10)), 1: list(range(10, 20))}
+    assert [len(own) for own in values(data.val).values()] == [2, 2]
+
+
+def test_train_and_test(tmp_path: Path) -> None:
+    data = load(folder(tmp_path / "set", {"train": 10, "test": 3}), val_fraction=0.2)
+    assert values(data.test) == {0: [100, 101, 102], 1: [110, 111, 112]}
+    assert len(data.val) == 4
+
+
+def test_train_alone(tmp_path: Path) -> None:
+    data = load(folder(tmp_path / "set", {"train": 10}), val_fraction=0.2)
+    assert data.test is None
+    assert (len(data.train), len(data.val)) == (16, 4)
+
+
+def test_every_format_is_read_as_colour(tmp_path: Path) -> None:
+    root = folder(tmp_path / "set", {})
+    for name, mode in (("a.png", "RGB"), ("b.JPG", "RGB"), ("c.bmp", "RGB"), ("d.png", "L"), ("e.webp", "RGB")):
+        picture(root / "train" / "one" / name, 200, mode=mode)
+    Image.new("RGBA", (10, 8), (200, 100, 0, 50)).save(root / "train" / "one" / "f.png")
+    Image.new("P", (10, 8), 1).save(root / "train" / "one" / "g.gif")
+    (root / "train" / "one" / "notes.txt").write_text("no image")
+    picture(root / "train" / "two" / "deeper" / "h.png", 60)
+    data = load(root)
+    assert data.image_shape == (3, 8, 10)
+    assert data.train.all_labels.tolist() == [0] * 7 + [1]
+    first = data.train.images[:, :, 4, 4].astype(int)
+    for position in (0, 1, 2, 4, 5):
+        assert np.abs(first[position] - [200, 100, 0]).max() <= 4, position
+    assert first[3].tolist() == [200, 200, 200]
+    assert first[7].tolist() == [60, 30, 0]
+
+
+def test_images_of_many_sizes_are_refused_without_a_size_and_fitted_with_one(tmp_path: Path) -> None:
+    root = folder(tmp_path / "set", {"train": 3})
+    picture(root / "train" / "dog" / "large.jpg", 80, size=(40, 20))
+    with pytest.raises(InputError, match="the images differ in size; give the side in pixels"):
+        load(root)
+    assert load(root, image_size=12).image_shape == (3, 12, 12)
+    assert load(root, InputRule(32, 3)).image_shape == (3, 32, 32)
+    large = load(root, image_size=20).train.images[-1]
+    assert np.abs(large[0].astype(int) - 80).max() <= 4
+
+
+def test_a_network_for_grey_images_does_not_take_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="its images have 3 channels, the network takes 1"):
+        load(folder(tmp_path / "set", {"train": 3}), InputRule(None, 1))
+
+
+@pytest.mark.parametrize("image_size", [None, 16])
+def test_a_broken_image_is_named(tmp_path: Path, image_size: int | None) -> None:
+    root = folder(tmp_path / "set", {"train": 3})
+    path = root / "train" / "dog" / "1.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 10, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:150])
+    with pytest.raises(InputError, match=r"dog/1\.png' is broken"):
+        load(root, image_size=image_size)
+    path.write_text("this is no image")
+    with pytest.raises(InputError, match=r"dog/1\.png' is not an image that can be read"):
+        load(root, image_size=image_size)
+    # Nothing half-decoded is left that a later load would take for the data.
+    picture(path, 11)
+    assert len(load(root, image_size=image_size).train.images) == 6
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        (None, "there is no such folder"),
+        ({}, "has no folder train/"),
+        ({"test": 2}, "has no folder train/"),
+        ({"train": 0}, "train/ holds no images in class folders"),
+    ],
+)
+def test_folders_without_data_are_refused(tmp_path: Path, splits: dict[str, int] | None, message: str) -> None:
+    root = tmp_path / "set"
+    if splits is not None:
+        root.mkdir()
+        folder(root, splits)
+    for split in splits or {}:
+        (root / split / "empty").mkdir(parents=True, exist_ok=True)
+    with pytest.raises(InputError, match=message) as caught:
+        load(root)
+    assert str(root) in str(caught.value)
+
+
+def test_images_must_lie_in_class_folders(tmp_path: Path) -> None:
+    picture(tmp_path / "set" / "train" / "loose.png", 3)
+    with pytest.raises(InputError, match="train/ holds no images in class folders"):
+        load(tmp_path / "set")
+
+
+def test_the_folder_must_be_given(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="dataset=imagefolder needs the folder that holds train/"):
+        load_dataset("imagefolder", "", work_dir=tmp_path, rule=ANY)
+
+
+def test_a_class_that_only_the_test_split_has_is_refused(tmp_path: Path) -> None:
+    root = folder(tmp_path / "set", {"train": 3, "test": 2})
+    picture(root / "test" / "horse" / "0.png", 1)
+    with pytest.raises(InputError, match=r"class folder '.*test/horse' has no counterpart in train/"):
+        load(root)
+
+
+def test_a_class_that_the_test_split_lacks_keeps_its_label(tmp_path: Path) -> None:
+    root = folder(tmp_path / "set", {"train": 3})
+    picture(root / "test" / "dog" / "0.png", 77)
+    assert values(load(root).test) == {0: [], 1: [77]}
+
+
+# ------------------------------------------------------------------------------------------------------- decoding once
+
+
+def test_the_second_load_does_not_read_the_images(tmp_path: Path) -> None:
+    root = folder(tmp_path / "set", {"train": 6, "test": 1})
+    first = load(root)
+    path = root / "train" / "cat" / "0.png"
+    status = path.stat()
+    path.write_bytes(b"\0" * status.st_size)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    second = load(root)
+    assert second.digest == first.digest
+    assert np.array_equal(second.train.images, first.train.images)
+
+
+@pytest.mark.parametrize("change", ["content", "name", "class", "gone", "new"])
+def test_a_change_in_the_folder_is_noticed(tmp_path: Path, change: str) -> None:
+    root = folder(tmp_path / "set", {"train": 6, "test": 1})
+    first = load(root)
+    path = root / "train" / "cat" / "0.png"
+    match change:
+        case "content":
+            picture(path, 99)
+            os.utime(path, ns=(1, 1))
+        case "name":
+            path.rename(path.with_name("zz.png"))
+        case "class":
+            path.rename(root / "train" / "dog" / "zz.png")
+        case "gone":
+            path.unlink()
+        case "new":
+            picture(path.with_name("more.png"), 50)
+    second = load(root)
+    assert second.digest != first.digest
+    kept = len(list((root / "train").rglob("*.png")))
+    assert len(second.train.images) == kept
+    if change == "content":
+        assert 99 in second.train.images[:, 0, 0, 0]
+
+
+def test_a_copy_of_the_folder_has_the_same_digest(tmp_path: Path) -> None:
+    first = load(folder(tmp_path / "one", {"train": 6, "test": 1}))
+    second = load(folder(tmp_path / "two", {"train": 6, "test": 1}))
+    assert first.digest == second.digest

@@ -1,0 +1,99 @@
+"""The sets of torchvision: from files that lie there, or a message that says which files to put where."""
+
+import struct
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sensai.data.dataset import load_dataset
+from sensai.data.names import TORCHVISION
+from sensai.errors import InputError
+from sensai.models.names import InputRule
+
+
+def _write_idx(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape)
+    path.write_bytes(header + values.astype(np.uint8).tobytes())
+
+
+@pytest.fixture
+def idx_folder(tmp_path: Path) -> Path:
+    """A hand-made MNIST: 60 images for training, 20 for test, each of the brightness of its label."""
+    for prefix, count in (("train", 60), ("t10k", 20)):
+        labels = np.arange(count) % 10
+        images = np.broadcast_to(labels[:, None, None] * 20, (count, 28, 28))
+        for name in ("MNIST", "FashionMNIST"):
+            _write_idx(tmp_path / name / "raw" / f"{prefix}-images-idx3-ubyte", images)
+            _write_idx(tmp_path / name / "raw" / f"{prefix}-labels-idx1-ubyte", labels)
+    return tmp_path
+
+
+def test_mnist_is_read_from_its_files(idx_folder: Path, tmp_path: Path) -> None:
+    data = load_dataset(
+        "mnist", str(idx_folder), work_dir=tmp_path / "work", rule=InputRule(None, None), val_fraction=0.2
+    )
+    assert data.image_shape == (1, 28, 28)
+    assert data.val is not None
+    assert data.test is not None
+    assert (len(data.train), len(data.val), len(data.test)) == (48, 12, 20)
+    assert len(data.class_names) == 10
+    for split in (data.train, data.val, data.test):
+        assert np.array_equal(split.images[split.rows][:, 0, 5, 5], split.labels * 20)
+
+
+def test_mnist_fits_a_network_for_colour_images(idx_folder: Path, tmp_path: Path) -> None:
+    data = load_dataset("mnist", str(idx_folder), work_dir=tmp_path / "work", rule=InputRule(32, 3))
+    assert data.image_shape == (3, 32, 32)
+    # 28 -> 32: padded by two on each side, not scaled.
+    image = data.train.images[1]
+    assert (image[:, 2:-2, 2:-2] == 20).all()
+    assert not image[:, :2].any()
+    assert not image[:, :, -2:].any()
+
+
+def test_fashion_mnist_names_its_classes(idx_folder: Path, tmp_path: Path) -> None:
+    data = load_dataset("fashion_mnist", str(idx_folder), work_dir=tmp_path / "work", rule=InputRule(None, None))
+    assert data.class_names[0] == "T-shirt/top"
+    assert data.class_names[9] == "Ankle boot"
+
+
+FILES = {
+    "mnist": "MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz",
+    "fashion_mnist": "FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz",
+    "cifar10": "cifar-10-python.tar.gz",
+    "cifar100": "cifar-100-python.tar.gz",
+    "svhn": "train_32x32.mat and test_32x32.mat",
+}
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Downloads go to a proxy that is not there, so that they fail at once wherever the tests run."""
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_without_network_the_message_names_files_and_folder(name: str, tmp_path: Path) -> None:
+    start = time.perf_counter()
+    with pytest.raises(InputError, match=f"dataset='{name}': not found under") as caught:
+        load_dataset(name, str(tmp_path / "here"), work_dir=tmp_path / "work", rule=InputRule(32, 3))
+    assert time.perf_counter() - start < 20
+    message = str(caught.value)
+    assert str(tmp_path / "here") in message
+    assert FILES[name] in message
+    assert "cannot be downloaded" in message
+    assert "\n" not in message
+    assert not list((tmp_path / "work").glob("data/*/manifest.json"))
+
+
+@pytest.mark.usefixtures("no_network")
+def test_downloads_go_below_work_dir_by_default(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"data_dir='{tmp_path}/work/downloads'"):
+        load_dataset("cifar10", "", work_dir=tmp_path / "work", rule=InputRule(32, 3))

@@ -1,0 +1,224 @@
+"""Whatever a user can get wrong is one clear line and status 2, and the run, if one was begun, is FAILED."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from sensai.models.factory import NetworkSpec, build
+from tests.conftest import TINY, Entry, command, tiny
+
+
+def assert_refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    for word in words:
+        assert word in line, line
+
+
+@pytest.mark.parametrize("ratio", ["-0.1", "1", "1.5", "nan", "abc", ""])
+def test_ratio(entry: Entry, ratio: str) -> None:
+    assert_refused(entry("prune", ratio=ratio), f"ratio='{ratio}'", "must be")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"dataset": "cifar11"}, ["dataset='cifar11'", "cifar10"]),
+        ({"arch": "resnet21"}, ["arch='resnet21'", "resnet20"]),
+        ({"rato": 0.1}, ["'rato'", "'ratio'"]),
+        ({"nonsense_here": 0.1}, ["'nonsense_here'", "allowed are", "ratio"]),
+        ({"arch_args": "[1]"}, ["arch_args='[1]'", "JSON object"]),
+        ({"mean": "0.5,x"}, ["mean='0.5,x'", "one number a channel"]),
+        ({"std": "0.5,0"}, ["std='0.5,0'", "above 0"]),
+        ({"device": "tpu"}, ["device='tpu'", "cuda"]),
+        ({"force": "maybe"}, ["force='maybe'"]),
+        ({"method": "random"}, ["n_groups=''", "method=random"]),
+        ({"method": "file"}, ["groups_file=''", "method=file"]),
+        ({"image_size": 0}, ["image_size='0'", "greater than or equal to 1"]),
+        ({"ratio": 2, "seed": "x", "policy": "magic"}, ["ratio='2'", "seed='x'", "policy='magic'"]),
+    ],
+)
+def test_parameters(entry: Entry, parameters: dict, words: list[str]) -> None:
+    assert_refused(entry("prune", **parameters), *words)
+
+
+def test_refusal_comes_before_torch_and_mlflow_are_imported(tmp_path: Path) -> None:
+    arguments = command("main", ratio=2)
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", *arguments[1:]], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert result.returncode == 2
+    imported = {line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines() if "|" in line}
+    assert "pydantic" in imported
+    assert not {"torch", "mlflow", "torchvision", "pandas"} & imported
+
+
+def test_the_environment_gives_no_parameters(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RATIO", "0.3")
+    monkeypatch.setenv("ratio", "0.3")
+    # A bad value elsewhere shows what was read: only the command line's.
+    assert_refused(entry("prune", seed="x"), "error: prune: seed='x'")
+
+
+def test_help_names_every_parameter(entry: Entry) -> None:
+    result = entry("prune", help="")
+    assert result.returncode == 0
+    assert "--ratio" in result.stdout
+    assert "--base_epochs" in result.stdout
+
+
+def run_of(store_uri: str) -> mlflow.entities.Run:
+    client = mlflow.MlflowClient(store_uri)
+    (experiment,) = [e.experiment_id for e in client.search_experiments() if e.name == "test"]
+    runs = client.search_runs([experiment])
+    return next(run for run in runs if "mlflow.parentRunId" not in run.data.tags)
+
+
+def _network(path: Path, arch: str = "vgg11_bn") -> Path:
+    save_file(build(NetworkSpec(arch, 10, 3, (32, 32))).state_dict(), path)
+    return path
+
+
+def test_checkpoint_of_another_network(entry: Entry, store_uri: str, tmp_path: Path) -> None:
+    checkpoint = _network(tmp_path / "vgg.safetensors")
+    result = entry("baseline", **tiny("baseline"), checkpoint=checkpoint)
+    assert_refused(result, "vgg.safetensors", "missing", "unexpected")
+    run = run_of(store_uri)
+    assert run.info.status == "FAILED"
+    assert "vgg.safetensors" in run.data.tags["sensai.failure"]
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth.tar"])
+def test_corrupt_checkpoint(entry: Entry, store_uri: str, tmp_path: Path, suffix: str) -> None:
+    checkpoint = tmp_path / f"broken{suffix}"
+    checkpoint.write_bytes(b"\x80not a checkpoint")
+    assert_refused(entry("baseline", **tiny("baseline"), checkpoint=checkpoint), checkpoint.name, "cannot be read")
+    assert run_of(store_uri).info.status == "FAILED"
+
+
+def test_checkpoint_that_runs_code_is_not_run(entry: Entry, store_uri: str, tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple:
+            return (Path.write_text, (tmp_path / "executed", "yes"))
+
+    torch.save({"state_dict": Evil()}, tmp_path / "evil.pth")
+    assert_refused(entry("baseline", **tiny("baseline"), checkpoint=tmp_path / "evil.pth"), "evil.pth", "plain weights")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_missing_checkpoint(entry: Entry, store_uri: str) -> None:
+    assert_refused(
+        entry("baseline", **tiny("baseline"), checkpoint="nowhere.pth"), "checkpoint='nowhere.pth'", "no such file"
+    )
+
+
+def test_failure_of_a_missing_upstream_stage_fails_the_asked_one(entry: Entry, store_uri: str, tmp_path: Path) -> None:
+    checkpoint = _network(tmp_path / "vgg.safetensors")
+    assert_refused(
+        entry("prune", **tiny("prune"), checkpoint=checkpoint),
+        "unexpected",
+    )
+    assert run_of(store_uri).info.status == "FAILED"
+
+
+@pytest.mark.parametrize(
+    ("layout", "words", "opened_by_mlflow"),
+    [
+        ("nothing", ["data_dir=", "no folder train/"], False),
+        ("no images", ["data_dir=", "no images"], False),
+        ("broken", ["broken.png"], True),
+        ("truncated", ["truncated.jpg"], False),
+        ("sizes differ", ["image_size=''", "differ in size"], False),
+    ],
+)
+def test_data_folder(
+    entry: Entry,
+    store_uri: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    layout: str,
+    words: list[str],
+    opened_by_mlflow: bool,
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    if layout != "nothing":
+        for name in ("cat", "dog"):
+            (folder / "train" / name).mkdir(parents=True)
+            if layout == "no images":
+                continue
+            for number in range(3):
+                side = 16 + number * (layout == "sizes differ")
+                pixels = np.random.default_rng(number).integers(0, 255, (side, side, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / "train" / name / f"{number}.jpg")
+        if layout == "broken":
+            (folder / "train" / "cat" / "broken.png").write_text("no image")
+        if layout == "truncated":
+            whole = (folder / "train" / "cat" / "0.jpg").read_bytes()
+            (folder / "train" / "cat" / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    if opened_by_mlflow:
+        client = mlflow.MlflowClient(store_uri)
+        run = client.create_run(client.get_experiment_by_name("test").experiment_id)
+        monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
+    assert_refused(entry("baseline", dataset="imagefolder", data_dir=folder), *words)
+    if opened_by_mlflow:
+        assert run_of(store_uri).info.status == "FAILED"
+        assert words[0] in run_of(store_uri).data.tags["sensai.failure"]
+
+
+def test_no_test_split(entry: Entry, store_uri: str) -> None:
+    parameters = {**TINY, "dataset": TINY["dataset"].replace(":tiny", ":without_test"), "epochs": 0, "base_epochs": 1}
+    assert_refused(entry("evaluate", **parameters), "no test split", "train/ and test/")
+
+
+def test_download_that_cannot_be_made(entry: Entry, store_uri: str, tmp_path: Path) -> None:
+    # A proxy that nobody listens at keeps the machine's own network out of the test.
+    result = subprocess.run(
+        command("baseline", dataset="cifar10", data_dir=tmp_path / "downloads", arch="vgg11_bn"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"},
+    )
+    assert_refused(result, "cifar-10-python.tar.gz", "downloads")
+
+
+def test_tracking_server_that_refuses(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    assert_refused(entry("baseline", timeout=60), "MLFLOW_TRACKING_URI", str(port))
+
+
+def test_tracking_server_that_never_answers(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        start = time.monotonic()
+        assert_refused(entry("baseline", timeout=60), "MLFLOW_TRACKING_URI", "no tracking server answers")
+        # The limit that users are promised, imports included; the test's own limit leaves room for a loaded machine.
+        assert time.monotonic() - start < 45
+
+
+def test_store_in_a_folder_that_does_not_exist(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////nowhere/at/all/mlflow.db")
+    assert_refused(entry("baseline"), "/nowhere/at/all")
+
+
+def test_device_that_is_not_there(entry: Entry, store_uri: str) -> None:
+    assert_refused(entry("baseline", **tiny("baseline"), device="cuda:99"), "device='cuda:99'")

@@ -1,0 +1,235 @@
+"""Weights of other repositories: adopted strictly, and nothing in them is executed."""
+
+import io
+import os
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from sensai.data.batches import Normalization
+from sensai.errors import InputError
+from sensai.models.checkpoints import adopt, read_checkpoint
+from sensai.models.factory import NetworkSpec, build
+from tests.conftest import SHARED_DATA
+from tests.helpers.networks import images_for, make
+
+SPEC = NetworkSpec("small_cnn", 10, 1, (8, 8))
+
+
+def _prefixed(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {f"module.{key}": value for key, value in tensors.items()}
+
+
+def _without_counters(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key: value for key, value in tensors.items() if not key.endswith("num_batches_tracked")}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "wrap"),
+    [
+        (".safetensors", dict),
+        (".safetensors", _prefixed),
+        (".pth", dict),
+        (".pt", lambda tensors: {"state_dict": tensors, "epoch": 3, "best_prec1": 91.7}),
+        (".tar", lambda tensors: {"net": tensors, "acc": 91.7}),
+        (".th", lambda tensors: {"model": tensors}),
+        (".pth", lambda tensors: {"state_dict": _prefixed(tensors)}),
+        (".pth", _without_counters),
+    ],
+)
+def test_every_common_form_gives_the_same_network(tmp_path: Path, suffix: str, wrap: Any) -> None:
+    trained, spec = make("small_cnn")
+    path = tmp_path / f"weights{suffix}"
+    content = wrap(dict(trained.state_dict()))
+    if suffix == ".safetensors":
+        save_file(content, path)
+    else:
+        torch.save(content, path)
+    network = build(spec).eval()
+    adopt(network, read_checkpoint(path), path)
+    images = images_for(spec, 3)
+    with torch.no_grad():
+        assert torch.equal(network(images), trained(images))
+
+
+def test_the_old_format_of_torch_is_read(tmp_path: Path) -> None:
+    trained, _ = make("small_cnn")
+    torch.save(trained.state_dict(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert read_checkpoint(tmp_path / "old.pth").keys() == trained.state_dict().keys()
+
+
+class _Bomb:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path: Path, zipped: bool) -> None:
+    path, mark = tmp_path / "evil.pth", tmp_path / "executed"
+    content = {"state_dict": {"weight": torch.zeros(1)}, "extra": _Bomb(mark)}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(InputError, match="cannot be read as plain weights") as caught:
+        read_checkpoint(path)
+    assert not mark.exists()
+    assert "\n" not in str(caught.value)
+    torch.load(path, weights_only=False)  # The file would do it.
+    assert mark.exists()
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("content", [b"", b"not weights at all", b"\x80\x04"])
+def test_corrupt_files_are_named(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"broken{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"checkpoint='.*broken{suffix}'") as caught:
+        read_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"cut{suffix}"
+    tensors = dict(make("small_cnn")[0].state_dict())
+    if suffix == ".safetensors":
+        save_file(tensors, path)
+    else:
+        torch.save(tensors, path)
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(InputError, match="cannot be read as plain weights"):
+        read_checkpoint(path)
+
+
+def test_missing_files_and_other_kinds_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.pth': there is no such file"):
+        read_checkpoint(tmp_path / "none.pth")
+    with pytest.raises(InputError, match="there is no such file"):
+        read_checkpoint(tmp_path)
+    (tmp_path / "weights.npz").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"allowed file types are \.safetensors, \.pth"):
+        read_checkpoint(tmp_path / "weights.npz")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{}, {"epoch": 3}, [torch.zeros(1)], torch.zeros(3), {"state_dict": {"epoch": 3}}, {"net": {}}],
+)
+def test_files_without_a_state_dict_are_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(InputError, match="holds no state dict, plainly or under state_dict, net, model"):
+        read_checkpoint(tmp_path / "other.pth")
+
+
+def test_the_first_key_that_does_not_fit_is_named() -> None:
+    network, source = build(SPEC), Path("some.pth")
+    tensors = dict(build(SPEC).state_dict())
+    del tensors["features.3.weight"], tensors["features.4.bias"]
+    tensors |= {"fc.weight": torch.zeros(1), "zz": torch.zeros(1)}
+    tensors["features.0.weight"] = torch.zeros(32, 3, 3, 3)
+    with pytest.raises(InputError, match=r"checkpoint='some\.pth' does not fit") as caught:
+        adopt(network, tensors, source)
+    message = str(caught.value)
+    assert "missing 'features.3.weight'" in message
+    assert "unexpected 'fc.weight'" in message
+    assert "'features.0.weight' has shape (32, 3, 3, 3), not (32, 1, 3, 3)" in message
+    assert "features.4.bias" not in message
+    assert "zz" not in message
+
+
+@pytest.mark.parametrize("key", ["classifier.bias", "features.1.running_var", "features.1.weight"])
+def test_nothing_but_counters_may_be_missing(key: str) -> None:
+    tensors = dict(build(SPEC).state_dict())
+    del tensors[key]
+    with pytest.raises(InputError, match=f"first missing '{key}'"):
+        adopt(build(SPEC), tensors, Path("x"))
+
+
+def test_a_network_that_was_refused_is_not_half_loaded() -> None:
+    network = build(SPEC)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    tensors = {key: value + 1 for key, value in before.items()} | {"more": torch.zeros(1)}
+    with pytest.raises(InputError, match="unexpected 'more'"):
+        adopt(network, tensors, Path("x"))
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def _test_images(every: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every so-manieth test image of the shared CIFAR-10, with its label (classes in alphabetical order)."""
+    images, classes = [], []
+    with tarfile.open(SHARED_DATA / "cifar10-jpeg.tar.xz") as archive:
+        position = 0
+        for member in archive:
+            parts = Path(member.name).parts
+            if not member.isfile() or "test" not in parts:
+                continue
+            position += 1
+            if position % every == 0:
+                content = archive.extractfile(member)
+                assert content is not None
+                pixels = np.asarray(Image.open(io.BytesIO(content.read())).convert("RGB"))
+                images.append(torch.from_numpy(pixels.transpose(2, 0, 1).copy()))
+                classes.append(parts[-2])
+    names = sorted(set(classes))
+    assert len(names) == 10
+    return torch.stack(images), torch.tensor([names.index(each) for each in classes])
+
+
+REAL = [
+    (
+        "resnet20-cifar10-jpeg.safetensors",
+        "resnet20",
+        {"shortcut": "parameter_free"},
+        Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        0.876,
+    ),
+    (
+        "vgg11_bn-cifar10-jpeg.safetensors",
+        "vgg11_bn",
+        {},
+        Normalization((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+        0.854,
+    ),
+]
+
+
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason=f"the trained weights in {SHARED_DATA} are not here")
+class TestRealCheckpoints:
+    @pytest.fixture(scope="class")
+    def some_images(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return _test_images(every=20)
+
+    @pytest.mark.parametrize(("file", "arch", "arch_args", "normalization", "accuracy"), REAL)
+    def test_they_are_adopted_and_as_good_as_measured(
+        self,
+        some_images: tuple[torch.Tensor, torch.Tensor],
+        file: str,
+        arch: str,
+        arch_args: dict[str, str],
+        normalization: Normalization,
+        accuracy: float,
+    ) -> None:
+        network: nn.Module = build(NetworkSpec(arch, 10, 3, (32, 32), arch_args))
+        adopt(network, read_checkpoint(SHARED_DATA / file), SHARED_DATA / file)
+        images, labels = some_images
+        with torch.no_grad():
+            right = (network.eval()(normalization(images)).argmax(1) == labels).float().mean()
+        # 500 images: a standard deviation of 1.5 points.
+        assert float(right) == pytest.approx(accuracy, abs=0.05)
+
+    def test_a_projection_network_does_not_take_the_parameter_free_one(self) -> None:
+        path = SHARED_DATA / "resnet20-cifar10-jpeg.safetensors"
+        network = build(NetworkSpec("resnet20", 10, 3, (32, 32), {}))
+        with pytest.raises(InputError, match=r"first missing 'layer2\.0\.shortcut\.0\.weight'"):
+            adopt(network, read_checkpoint(path), path)

@@ -1,0 +1,81 @@
+"""Networks of any width on disk."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sensai.models.storage import load_network, save_network
+from sensai.models.widths import load_narrow, set_layer_widths, widths
+from sensai.pruning import member_network, prune
+from sensai.sites import find_sites
+from tests.helpers.networks import images_for, make
+
+
+@pytest.mark.parametrize(
+    ("arch", "arch_args"),
+    [("small_cnn", {}), ("vgg11_bn", {}), ("resnet20", {"block": "bottleneck"})],
+)
+def test_an_irregular_network_comes_back_bit_for_bit(tmp_path: Path, arch: str, arch_args: dict[str, str]) -> None:
+    network, spec = make(arch, arch_args)
+    images = images_for(spec, 3)
+    sites = find_sites(network, images)
+    plan = {site.name: np.arange(position % site.channels) for position, site in enumerate(sites.sites)}
+    narrow = member_network(network, sites, plan, (4, 1), 10)
+    save_network(narrow, spec, tmp_path / "net")
+    loaded, loaded_spec = load_network(tmp_path / "net")
+    assert loaded_spec == spec
+    assert widths(loaded) == widths(narrow) != widths(network)
+    assert loaded.state_dict().keys() == narrow.state_dict().keys()
+    for name, value in narrow.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+        assert loaded.state_dict()[name].dtype == value.dtype
+    assert not any(module.training for module in loaded.modules())
+    with torch.no_grad():
+        assert torch.equal(loaded(images), narrow(images))
+
+
+def test_a_loaded_network_can_be_trained_on(tmp_path: Path) -> None:
+    network, spec = make("small_cnn")
+    sites = find_sites(network, images_for(spec, 2))
+    save_network(prune(network, sites, {"features.3": np.array([0, 5])}), spec, tmp_path)
+    loaded, _ = load_network(tmp_path)
+    loaded.train()(images_for(spec, 4)).sum().backward()
+    assert all(parameter.grad is not None for parameter in loaded.parameters())
+    assert loaded.features[4].running_mean.shape == (30,)
+
+
+def test_only_weights_and_json_are_written(tmp_path: Path) -> None:
+    network, spec = make("small_cnn")
+    save_network(network, spec, tmp_path)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["network.json", "weights.safetensors"]
+    assert load_file(tmp_path / "weights.safetensors").keys() == network.state_dict().keys()
+    assert json.loads((tmp_path / "network.json").read_text())["spec"]["arch"] == "small_cnn"
+
+
+def test_tensors_of_other_widths_are_refused() -> None:
+    network, _ = make("small_cnn")
+    wrong = {**widths(network), "features.0": (31, 1, 1)}
+    with pytest.raises(RuntimeError, match=r"features\.0\.weight"):
+        load_narrow(make("small_cnn")[0], wrong, dict(network.state_dict()))
+
+
+def test_a_missing_tensor_is_refused() -> None:
+    network, _ = make("small_cnn")
+    tensors = dict(network.state_dict())
+    del tensors["features.1.running_mean"]
+    with pytest.raises(RuntimeError, match=r"features\.1\.running_mean"):
+        load_narrow(make("small_cnn")[0], widths(network), tensors)
+
+
+def test_widths_are_those_of_layers_only() -> None:
+    network, _ = make("small_cnn")
+    assert widths(network)["features.3"] == (32, 32, 1)
+    assert widths(network)["features.4"] == (32,)
+    assert widths(network)["classifier"] == (10, 64)
+    assert "features.2" not in widths(network)
+    with pytest.raises(TypeError, match="ReLU has no widths"):
+        set_layer_widths(network.features[2], (3,))

@@ -1,0 +1,117 @@
+"""An ensemble as ONNX files and the script that serves them: the same answers as the ensemble in memory."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from mlflow.pyfunc.model import PythonModelContext
+
+from sensai.data.batches import Normalization
+from sensai.ensemble import Ensemble, Member
+from sensai.models.factory import NetworkSpec, build
+from sensai.registry.bundle import export_bundle
+from sensai.registry.pyfunc_model import EnsembleModel
+from tests.helpers.networks import randomise
+
+NAMES = ("zero", "one", "two", "three")
+SHAPE = (9, 8, 1)  # height, width, channels
+# A pair whose classes are no neighbours and stand in no order, and two classes by themselves.
+GROUPS = [(3, 0), (2,), (1,)]
+
+
+def ensemble_of(groups: list[tuple[int, ...]]) -> Ensemble:
+    """Members with random weights, every one other than the others."""
+    height, width, channels = SHAPE
+    members = []
+    for number, classes in enumerate(groups):
+        outputs = len(classes) + (1 < len(classes) < len(NAMES))
+        torch.manual_seed(number)
+        network = build(NetworkSpec("small_cnn", outputs, channels, (height, width)))
+        members.append(Member(classes, randomise(network, number)))
+    spec = NetworkSpec("small_cnn", len(NAMES), channels, (height, width))
+    return Ensemble(members, NAMES, spec, Normalization((0.3,), (0.2,))).eval()
+
+
+def served(folder: Path) -> EnsembleModel:
+    model = EnsembleModel()
+    model.load_context(PythonModelContext(artifacts={"ensemble": str(folder)}, model_config=None))
+    return model
+
+
+def images(count: int) -> np.ndarray:
+    return np.random.default_rng(count).integers(0, 256, (count, *SHAPE), dtype=np.uint8)
+
+
+def probabilities(ensemble: Ensemble, batch: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        return ensemble(ensemble.normalization(torch.from_numpy(batch.transpose(0, 3, 1, 2)))).numpy()
+
+
+@pytest.fixture(scope="module")
+def grouped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ensemble, Path]:
+    ensemble, folder = ensemble_of(GROUPS), tmp_path_factory.mktemp("grouped")
+    before = {name: value.clone() for name, value in ensemble.state_dict().items()}
+    export_bundle(ensemble, folder)
+    assert not ensemble.training
+    assert all(torch.equal(value, before[name]) for name, value in ensemble.state_dict().items())
+    return ensemble, folder
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_groups_and_single_classes_answer_alike(grouped: tuple[Ensemble, Path], count: int) -> None:
+    ensemble, folder = grouped
+    expected = probabilities(ensemble, images(count))
+    answer = served(folder).predict(None, images(count))
+    assert list(answer.columns) == list(NAMES)
+    np.testing.assert_allclose(answer.to_numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-5)
+    # The members differ, so that classes that were mixed up would show.
+    assert np.ptp(expected, axis=1).min() > 1e-3
+
+
+def test_where_no_member_wants_the_image_all_classes_are_alike(tmp_path: Path) -> None:
+    ensemble = ensemble_of([(0,), (1, 2, 3)])
+    with torch.no_grad():
+        ensemble.members[0].network.classifier.bias.fill_(-1e4)
+        ensemble.members[1].network.classifier.bias.copy_(torch.tensor([1e4, 0.0, 0.0, 0.0]))
+    export_bundle(ensemble, tmp_path)
+    answer = served(tmp_path).predict(None, images(2)).to_numpy()
+    np.testing.assert_allclose(answer, 0.25)
+    np.testing.assert_allclose(probabilities(ensemble, images(2)), 0.25)
+
+
+def test_the_manifest_says_who_answers_for_what(grouped: tuple[Ensemble, Path]) -> None:
+    _, folder = grouped
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["class_names"] == list(NAMES)
+    assert manifest["image_shape"] == list(SHAPE)
+    assert [tuple(member["classes"]) for member in manifest["members"]] == GROUPS
+    assert manifest["format_version"] == 1
+    files = [member["file"] for member in manifest["members"]]
+    assert len(set(files)) == 3
+    # Each member is one file, weights included.
+    assert {path.name for path in folder.iterdir()} == {"manifest.json", *files}
+    for file in files:
+        model = onnx.load(folder / file, load_external_data=False)
+        onnx.checker.check_model(model)
+        assert not [each.name for each in model.graph.initializer if each.external_data]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros((2, *SHAPE), np.float32),
+        np.zeros((2, *SHAPE), np.int64),
+        np.zeros((2, 1, 9, 8), np.uint8),
+        np.zeros((2, 8, 8, 1), np.uint8),
+        np.zeros((2, 9, 8, 3), np.uint8),
+        np.zeros(SHAPE, np.uint8),
+    ],
+    ids=lambda images: f"{images.dtype}-{images.shape}",
+)
+def test_other_images_are_refused(grouped: tuple[Ensemble, Path], wrong: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"images must be uint8 of shape \(N, 9, 8, 1\), not "):
+        served(grouped[1]).predict(None, wrong)

@@ -1,0 +1,164 @@
+"""A registered version: it stands alone, answers as the ensemble in memory does, and says what it is."""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.models import ModelSignature, get_model_info
+
+from sensai.registry.versions import register_ensemble
+from sensai.stages import retrain
+from sensai.stages.inputs import dataset_of
+from sensai.tracking import Store
+from tests.helpers.pipeline import FinishedMain, Place
+from tests.registry.test_bundle import ensemble_of, images, probabilities
+
+NAME = "sensai-ensemble"
+URI = f"models:/{NAME}/1"
+
+# What another machine does with a version: it has MLflow, numpy and onnxruntime, and images.
+ELSEWHERE = """
+import sys
+import numpy as np
+import mlflow
+uri, images, answers = sys.argv[1:]
+model = mlflow.pyfunc.load_model(uri)
+model.predict(np.load(images)).to_csv(answers, index=False)
+print("modules:", *sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What a fresh process answered, and the modules that it imported."""
+
+    answers: pd.DataFrame
+    modules: set[str]
+
+
+def images_of_test_split(finished: FinishedMain) -> np.ndarray:
+    """uint8 (N, H, W, C)."""
+    test = dataset_of(finished.config).test
+    return test.images[test.rows].transpose(0, 2, 3, 1)
+
+
+@pytest.fixture(scope="module")
+def elsewhere(finished_main: FinishedMain, tmp_path_factory: pytest.TempPathFactory) -> Elsewhere:
+    folder = tmp_path_factory.mktemp("elsewhere")
+    np.save(folder / "images.npy", images_of_test_split(finished_main))
+    result = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, URI, "images.npy", "answers.csv"],
+        cwd=folder,
+        env={**os.environ, "MLFLOW_TRACKING_URI": finished_main.place.uri, "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    modules = re.search(r"^modules: (.*)$", result.stdout, re.MULTILINE)
+    assert modules is not None
+    return Elsewhere(pd.read_csv(folder / "answers.csv"), set(modules[1].split()))
+
+
+def test_a_fresh_process_answers_as_the_ensemble_in_memory(finished: FinishedMain, elsewhere: Elsewhere) -> None:
+    ensemble = retrain.load(Store.connect(), finished.upstream("retrain"))
+    expected = probabilities(ensemble, images_of_test_split(finished))
+    assert list(elsewhere.answers.columns) == ["top", "middle", "bottom"]
+    np.testing.assert_allclose(elsewhere.answers.to_numpy(), expected, atol=1e-5)
+    accuracy = (elsewhere.answers.to_numpy().argmax(1) == dataset_of(finished.config).test.labels).mean()
+    assert accuracy == pytest.approx(finished.place.run(finished.run_id).data.metrics["accuracy"])
+
+
+def test_a_fresh_process_needs_neither_torch_nor_sensai(elsewhere: Elsewhere) -> None:
+    assert {"mlflow", "numpy", "onnxruntime"} <= elsewhere.modules
+    assert not {"torch", "torchvision", "sensai", "analysis"} & elsewhere.modules
+
+
+def test_its_requirements_are_the_few_that_serving_takes(finished: FinishedMain) -> None:
+    file = Path(mlflow.pyfunc.get_model_dependencies(URI))
+    names = {re.split("[=<>!~ ]", line)[0] for line in file.read_text().splitlines() if line.strip()}
+    assert names == {"mlflow", "numpy", "onnxruntime"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros((2, 8, 8, 1), np.float64),
+        np.zeros((2, 8, 8, 1), np.int64),
+        np.zeros((2, 1, 8, 8), np.uint8),
+        np.zeros((2, 16, 16, 1), np.uint8),
+        np.zeros((2, 8, 8, 3), np.uint8),
+        np.zeros((8, 8, 1), np.uint8),
+    ],
+    ids=lambda images: f"{images.dtype}-{images.shape}",
+)
+def test_other_images_are_refused(finished: FinishedMain, wrong: np.ndarray) -> None:
+    model = mlflow.pyfunc.load_model(URI)
+    assert len(model.predict(np.zeros((2, 8, 8, 1), np.uint8))) == 2
+    with pytest.raises((mlflow.MlflowException, ValueError), match=r"(?i)uint8|shape"):
+        model.predict(wrong)
+
+
+def test_signature_and_example_say_what_goes_in_and_what_comes_out(finished: FinishedMain) -> None:
+    info = get_model_info(URI)
+    signature = info.signature
+    assert isinstance(signature, ModelSignature)
+    (tensor,) = signature.inputs.inputs
+    assert (tensor.type, tensor.shape) == (np.dtype("uint8"), (-1, 8, 8, 1))
+    assert signature.outputs.input_names() == ["top", "middle", "bottom"]
+    model = mlflow.pyfunc.load_model(URI)
+    example = np.asarray(model.input_example)
+    assert example.shape == (1, 8, 8, 1)
+    assert example.max() > 100, "an image of the data set"
+    np.testing.assert_allclose(model.predict(example.astype(np.uint8)).sum(axis=1), 1, atol=1e-5)
+
+
+def test_tags_say_what_people_look_for(finished: FinishedMain) -> None:
+    version = finished.place.client.get_model_version(NAME, "1")
+    metrics = finished.place.run(finished.upstream("evaluate")).data.metrics
+    assert version.tags["dataset"] == finished.config.dataset
+    assert version.tags["arch"] == "small_cnn"
+    assert version.tags["ratio"] == "0.5"
+    assert version.tags["pruning"] == "ratio=0.5"
+    assert version.tags["members"] == "3"
+    for name in ("accuracy", "accuracy_drop", "flops_base", "flops_max", "flops_speedup", "latency_member_max_ms"):
+        assert float(version.tags[name]) == pytest.approx(metrics[name], rel=1e-4), name
+    for stage in ("baseline", "activations", "group", "prune", "retrain", "evaluate"):
+        assert version.tags[f"sensai.upstream.{stage}"] == finished.upstream(stage)
+    assert version.run_id == finished.upstream("register")
+    found = finished.place.client.search_model_versions(f"name = '{NAME}' and tags.ratio = '0.5'")
+    assert [each.version for each in found] == [version.version]
+
+
+def test_the_candidate_is_the_version_that_was_registered(finished: FinishedMain) -> None:
+    candidate = finished.place.client.get_model_version_by_alias(NAME, "candidate")
+    assert int(candidate.version) == finished.place.run(finished.run_id).data.metrics["version"] == 1
+
+
+def test_the_candidate_moves_to_the_newest_version(empty_database: Path, tmp_path: Path) -> None:
+    # Controls: one network of all classes, in two orders.
+    ensembles = [ensemble_of([(0, 1, 2, 3)]), ensemble_of([(3, 2, 1, 0)])]
+    with Place.make(tmp_path, empty_database).active() as place:
+        run_id = place.client.create_run(place.experiment).info.run_id
+        versions = []
+        for number, ensemble in enumerate(ensembles, start=1):
+            versions.append(
+                register_ensemble(place.client, run_id, ensemble, images(1), "mine", {"ratio": f"0.{number}"})
+            )
+            assert int(place.client.get_model_version_by_alias("mine", "candidate").version) == number
+        assert versions == [1, 2]
+        # Each keeps its own tags and its own weights.
+        for number, ensemble in enumerate(ensembles, start=1):
+            assert place.client.get_model_version("mine", str(number)).tags == {"ratio": f"0.{number}"}
+            answer = mlflow.pyfunc.load_model(f"models:/mine/{number}").predict(images(4))
+            np.testing.assert_allclose(answer.to_numpy(), probabilities(ensemble, images(4)), atol=1e-5)
+        newest = mlflow.pyfunc.load_model("models:/mine@candidate").predict(images(4))
+        np.testing.assert_allclose(newest.to_numpy(), probabilities(ensembles[1], images(4)), atol=1e-5)
+        assert newest.shape == (4, len(ensembles[1].class_names))

@@ -1,0 +1,217 @@
+"""What enters the fingerprint of a stage, held against every parameter that there is."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sensai.errors import InputError
+from sensai.stages.configs import CONFIGS
+from sensai.stages.main import PIPELINE
+from tests.conftest import tiny
+
+STAGES = {stage.name: stage for stage in PIPELINE}
+
+# Where and how often something runs, not what it gives.
+NEVER = {"data_dir", "device", "force", "work_dir", "from_run"}
+
+# Another value for every parameter.
+OTHER = {
+    "dataset": "digits",
+    "data_dir": "elsewhere",
+    "arch": "vgg11_bn",
+    "arch_args": '{"block": "bottleneck"}',
+    "checkpoint": "{folder}/other.bin",
+    "mean": "0.4",
+    "std": "0.4",
+    "image_size": 16,
+    "val_fraction": 0.3,
+    "split_seed": 1,
+    "base_seed": 1,
+    "seed": 1,
+    "device": "cpu",
+    "force": True,
+    "work_dir": "{folder}/elsewhere",
+    "from_run": "0" * 32,
+    "base_epochs": 4,
+    "base_lr": 0.2,
+    "base_batch_size": 16,
+    "base_weight_decay": 0.1,
+    "base_augmentation": "crop",
+    "zero_threshold": 0.1,
+    "method": "singletons",
+    "n_groups": 3,
+    "groups_file": "{folder}/other.bin",
+    "coupling_ratio": 0.1,
+    "policy": "threshold",
+    "ratio": 0.1,
+    "ranking": "layer",
+    "apoz_threshold": 0.9,
+    "mean_threshold": 0.1,
+    "min_channels": 2,
+    "round_to": 8,
+    "scope": "all",
+    "epochs": 2,
+    "lr": 0.2,
+    "batch_size": 16,
+    "weight_decay": 0.1,
+    "augmentation": "crop",
+    "patience": 3,
+    "min_gain": 0.1,
+    "model_name": "another",
+}
+
+# There is but one value so far.
+ONE_VALUE = {"loss"}
+
+# The choices under which a parameter matters, and those under which it does not.
+MATTERS_WITH = {
+    "groups_file": {"method": "file"},
+    "apoz_threshold": {"policy": "threshold"},
+    "mean_threshold": {"policy": "threshold"},
+    "min_gain": {"patience": 2},
+    "arch_args": {"arch": "resnet20"},
+}
+UNTRAINED, UNRETRAINED = {"base_epochs": 0}, {"epochs": 0}
+IGNORED_WITH = [
+    ("apoz_threshold", {"policy": "ratio"}),
+    ("mean_threshold", {"policy": "ratio"}),
+    ("ratio", {"policy": "threshold"}),
+    ("ranking", {"policy": "threshold"}),
+    ("n_groups", {"method": "singletons"}),
+    ("n_groups", {"method": "file"}),
+    ("groups_file", {"method": "singletons"}),
+    ("groups_file", {"method": "random"}),
+    *((name, UNTRAINED) for name in ("base_lr", "base_batch_size", "base_weight_decay", "base_augmentation")),
+    *((name, UNRETRAINED) for name in ("lr", "batch_size", "weight_decay", "augmentation", "patience", "min_gain")),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fingerprints")
+    (folder / "one.bin").write_text("one")
+    (folder / "other.bin").write_text("other")
+    return folder
+
+
+def fingerprints(folder: Path, **parameters: object) -> dict[str, str]:
+    """The fingerprint of every stage with these parameters, of those that it takes."""
+    base = {
+        "method": "random",
+        "n_groups": 2,
+        "groups_file": f"{folder}/one.bin",
+        "work_dir": f"{folder}/work",
+        **parameters,
+    }
+    return {
+        name: stage.fingerprint(
+            stage.config(**tiny(name, **{key: base[key] for key in base if key in stage.config.model_fields}))
+        )
+        for name, stage in STAGES.items()
+    }
+
+
+def other(name: str, folder: Path) -> object:
+    value = OTHER[name]
+    return value.replace("{folder}", str(folder)) if isinstance(value, str) else value
+
+
+def changed(folder: Path, name: str, given: dict[str, object]) -> set[str]:
+    """The stages whose fingerprint the other value of a parameter changes."""
+    before, after = fingerprints(folder, **given), fingerprints(folder, **given, **{name: other(name, folder)})
+    return {stage for stage in STAGES if before[stage] != after[stage]}
+
+
+def stages_with(name: str) -> set[str]:
+    return {stage for stage in STAGES if name in STAGES[stage].config.model_fields}
+
+
+def test_every_stage_differs(folder: Path) -> None:
+    assert len(set(fingerprints(folder).values())) == len(STAGES) == 8
+
+
+EVERY = {name for config in CONFIGS.values() for name in config.model_fields}
+
+
+@pytest.mark.parametrize("name", sorted(EVERY - ONE_VALUE))
+def test_every_parameter_enters_or_is_known_not_to(folder: Path, name: str) -> None:
+    assert name in OTHER, f"{name} is new: say here whether it changes the result"
+    expected = set() if name in NEVER else stages_with(name)
+    if name == "seed":
+        expected -= {"baseline", "activations"}
+    assert stages_with(name)
+    assert changed(folder, name, MATTERS_WITH.get(name, {})) == expected
+
+
+def test_a_parameter_of_one_value_enters_already() -> None:
+    assert {"loss"} == ONE_VALUE
+    assert CONFIGS["retrain"](epochs=1).fingerprint_parameters()["loss"] == "bce"
+    assert "loss" not in CONFIGS["retrain"](epochs=0).fingerprint_parameters()
+
+
+@pytest.mark.parametrize(("name", "given"), IGNORED_WITH)
+def test_what_the_chosen_method_ignores_does_not_enter(folder: Path, name: str, given: dict) -> None:
+    assert changed(folder, name, given) == set()
+
+
+def test_the_seed_enters_where_something_is_drawn(folder: Path) -> None:
+    after_group = {"group", "prune", "retrain", "evaluate", "register", "report"}
+    assert changed(folder, "seed", {"method": "random"}) == after_group
+    assert changed(folder, "seed", {"method": "singletons"}) == after_group - {"group", "prune"}
+    assert changed(folder, "seed", {"method": "singletons", "epochs": 0}) == set()
+    assert changed(folder, "seed", {"method": "random", "epochs": 0}) == after_group
+
+
+@pytest.mark.parametrize(("name", "given"), [("checkpoint", {}), ("groups_file", {"method": "file"})])
+def test_files_enter_by_content(folder: Path, tmp_path: Path, name: str, given: dict) -> None:
+    file, copy = tmp_path / "file", tmp_path / "copy"
+    file.write_text("content")
+    copy.write_text("content")
+    first = fingerprints(folder, **given, **{name: str(file)})
+    assert fingerprints(folder, **given, **{name: str(copy)}) == first
+    file.write_text("changed")
+    second = fingerprints(folder, **given, **{name: str(file)})
+    assert {stage for stage in STAGES if first[stage] != second[stage]} == (
+        set(STAGES) if name == "checkpoint" else stages_with("groups_file")
+    )
+
+
+@pytest.mark.parametrize(("name", "given"), [("checkpoint", {}), ("groups_file", {"method": "file"})])
+def test_a_file_that_does_not_exist_is_the_users_to_mend(folder: Path, name: str, given: dict) -> None:
+    with pytest.raises(InputError, match=rf"{name}='nowhere': there is no such file"):
+        fingerprints(folder, **given, **{name: "nowhere"})
+
+
+def test_data_enter_by_content(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "user.py").write_text(
+        "import numpy as np\n"
+        "def load(data_dir):\n"
+        "    images = np.load(f'{data_dir}/images.npy')\n"
+        "    return {'train': (images, np.arange(len(images)) % 2), 'test': (images[:4], np.arange(4) % 2)}\n"
+    )
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    for name in ("here", "there", "changed"):
+        (tmp_path / name).mkdir()
+        if name == "changed":
+            images[39, 7, 7] ^= 1
+        np.save(tmp_path / name / "images.npy", images)
+
+    def stages(name: str) -> dict[str, str]:
+        return fingerprints(folder, dataset=f"{tmp_path}/user.py:load", data_dir=str(tmp_path / name))
+
+    here, there, one_bit = stages("here"), stages("there"), stages("changed")
+    assert here == there
+    assert not set(here.values()) & set(one_bit.values())
+
+
+def test_the_host_enters_evaluate_which_times(folder: Path) -> None:
+    threads = torch.get_num_threads()
+    before = fingerprints(folder)
+    try:
+        torch.set_num_threads(threads + 1)
+        after = fingerprints(folder)
+    finally:
+        torch.set_num_threads(threads)
+    assert {stage for stage in STAGES if before[stage] != after[stage]} == {"evaluate", "register", "report"}

@@ -1,0 +1,284 @@
+"""`main`: the whole pipeline on tiny data, and the choices that reach through all of it."""
+
+import json
+import pickletools
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from sensai import evaluation
+from sensai.errors import InputError
+from sensai.stages import main, retrain
+from sensai.stages.inputs import dataset_of, normalization_of
+from sensai.tracking import Store
+from tests.conftest import ROOT
+from tests.helpers.pipeline import FinishedMain, Place, parent_of, stage_of
+
+STAGES = ("baseline", "activations", "group", "prune", "retrain", "evaluate", "register", "report")
+
+# What every stage logs, as DESIGN has it.
+ARTIFACTS = {
+    "baseline": {"model/weights.safetensors", "learning_curve.png"},
+    "activations": {"statistics.safetensors", "sites.json", "class_similarity.csv", "class_similarity.png"},
+    "group": {"groups.json", "coupling.csv", "coupling.png"},
+    "prune": {"plans.json", "layers.csv", "members.csv", "widths.png"},
+    "retrain": {"members/ensemble.json", *(f"members/member_00{number}.safetensors" for number in range(3))},
+    "evaluate": {"members.csv", "members.png", "confusion.csv", "confusion.png"},
+    "register": set(),
+    "report": {"report.html"},
+}
+METRICS = {
+    "baseline": {"val_accuracy", "params", "flops", "epochs_run", "seconds"},
+    "activations": {"images_per_s"},
+    "group": {"coupling_between"},
+    "prune": {
+        *("val_accuracy", "members", "channels_kept", "proof_error"),
+        *("params_base", "params_max", "params_total", "flops_base", "flops_max", "flops_total"),
+    },
+    "retrain": {"val_accuracy", "epochs_saved", "images_per_s", "seconds"},
+    "evaluate": {
+        *("accuracy", "top5_accuracy", "base_accuracy", "accuracy_drop", "binary_accuracy_mean", "binary_accuracy_min"),
+        *("params_base", "params_max", "params_total", "flops_base", "flops_max", "flops_total", "flops_speedup"),
+        *("latency_base_ms", "latency_member_max_ms", "latency_ensemble_ms"),
+        *("speedup_critical_path", "speedup_ensemble"),
+    },
+    "register": {"version"},
+    "report": set(),
+}
+PICKLED = {".pkl", ".pickle", ".pt", ".pth", ".joblib", ".cloudpickle"}
+
+
+def test_all_runs_are_nested_below_one_parent(finished: FinishedMain) -> None:
+    runs = finished.place.runs()
+    stages = sorted(stage_of(run) for run in runs.values())
+    # Three members are retrained and three are tested.
+    assert stages == sorted(["main", *STAGES, *["member"] * 6])
+    assert parent_of(runs[finished.run_id]) is None
+    assert {parent_of(run) for run_id, run in runs.items() if run_id != finished.run_id} == {finished.run_id}
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+
+
+def test_the_parent_carries_the_result(finished: FinishedMain) -> None:
+    run = finished.place.run(finished.run_id)
+    evaluated = finished.place.run(finished.upstream("evaluate")).data.metrics
+    assert run.data.metrics == {**evaluated, "version": 1.0}
+    assert stage_of(run) == "main"
+    assert json.loads(run.data.tags["sensai.config"]) == finished.config.model_dump(mode="json")
+    assert set(run.data.params) == set(type(finished.config).model_fields)
+    assert "sensai.fingerprint" not in run.data.tags
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_logs_what_it_should(finished: FinishedMain, stage: str) -> None:
+    run_id = finished.upstream(stage)
+    run = finished.place.run(run_id)
+    assert finished.place.artifacts(run_id) >= ARTIFACTS[stage]
+    assert set(run.data.metrics) >= METRICS[stage]
+    assert np.isfinite(list(run.data.metrics.values())).all()
+    expected = {f"sensai.upstream.{name}": finished.upstream(name) for name in STAGES[: min(STAGES.index(stage), 6)]}
+    assert {key: value for key, value in run.data.tags.items() if "upstream" in key} == expected
+
+
+def test_the_result_adds_up(finished: FinishedMain) -> None:
+    run_id = finished.upstream("evaluate")
+    metrics = finished.place.run(run_id).data.metrics
+    members = pd.read_csv(finished.place.artifact(run_id, "members.csv"))
+    confusion = pd.read_csv(finished.place.artifact(run_id, "confusion.csv"))
+    assert confusion.to_numpy().sum() == 30
+    assert metrics["accuracy"] == pytest.approx(np.trace(confusion.to_numpy()) / 30)
+    assert metrics["accuracy_drop"] == pytest.approx(metrics["base_accuracy"] - metrics["accuracy"])
+    # The classes are separable, and the base model has learnt so.
+    assert metrics["base_accuracy"] == 1.0
+    assert list(members["classes"]) == list(confusion.columns) == ["top", "middle", "bottom"]
+    assert metrics["flops_max"] == members["flops"].max() < metrics["flops_base"]
+    assert metrics["flops_speedup"] == pytest.approx(metrics["flops_base"] / metrics["flops_max"])
+    assert metrics["params_total"] == members["params"].sum()
+    assert metrics["binary_accuracy_min"] == members["binary_accuracy"].min()
+    pruned = finished.place.run(finished.upstream("prune")).data.metrics
+    assert {name: metrics[name] for name in pruned if name.startswith(("flops", "params"))} == {
+        name: value for name, value in pruned.items() if name.startswith(("flops", "params"))
+    }
+
+
+def test_members_are_validated_by_retrain_and_tested_by_evaluate(finished: FinishedMain) -> None:
+    members = finished.place.of("member")
+    by_split = {
+        split: {run.data.tags["sensai.member"]: run for run in members if run.data.tags["sensai.split"] == split}
+        for split in ("val", "test")
+    }
+    assert set(by_split["val"]) == set(by_split["test"]) == {"0", "1", "2"}
+    sizes = pd.read_csv(finished.place.artifact(finished.upstream("evaluate"), "members.csv"))
+    for number, name in enumerate(("top", "middle", "bottom")):
+        val, test = (by_split[split][str(number)] for split in ("val", "test"))
+        assert val.data.tags["sensai.upstream.retrain"] == finished.upstream("retrain")
+        assert test.data.tags["sensai.upstream.evaluate"] == finished.upstream("evaluate")
+        assert test.data.tags["sensai.member_run"] == val.info.run_id
+        assert json.loads(val.data.tags["sensai.classes"]) == json.loads(test.data.tags["sensai.classes"]) == [name]
+        assert val.data.tags["sensai.stopped_by"] == "epochs"
+        assert "learning_curve.png" in finished.place.artifacts(val.info.run_id)
+        assert val.data.metrics["epochs_run"] == 1
+        for run in (val, test):
+            assert {"binary_accuracy", "balanced_accuracy", "roc_auc", "params", "flops"} <= set(run.data.metrics)
+        assert test.data.metrics["flops"] == val.data.metrics["flops"] == sizes["flops"][number]
+        assert test.data.metrics["latency_ms"] == pytest.approx(sizes["latency_ms"][number])
+
+
+def test_learning_curves_have_one_point_an_epoch(finished: FinishedMain) -> None:
+    def curve(run_id: str, name: str) -> list[int]:
+        return sorted(point.step for point in finished.place.client.get_metric_history(run_id, f"curve/{name}"))
+
+    base = finished.upstream("baseline")
+    for name in ("train_loss", "loss", "accuracy", "balanced_accuracy"):
+        assert curve(base, name) == [0, 1, 2]
+    assert finished.place.run(base).data.metrics["epochs_run"] == 3
+    for run in finished.place.of("member"):
+        expected = [0] if run.data.tags["sensai.split"] == "val" else []
+        assert curve(run.info.run_id, "train_loss") == curve(run.info.run_id, "balanced_accuracy") == expected
+
+
+def is_pickled(path: Path) -> bool:
+    """Whether loading a file would unpickle something."""
+    content = path.read_bytes()
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return any(Path(name).suffix in PICKLED for name in archive.namelist())
+    if content.startswith(b"\x93NUMPY"):
+        return b"'|O'" in content[:200]
+    if not content.startswith(b"\x80"):
+        return False
+    try:
+        return sum(1 for _ in pickletools.genops(content)) > 0
+    except ValueError:
+        return False
+
+
+def test_the_search_for_pickles_finds_them(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1)}, tmp_path / "weights.safetensors")
+    torch.save({"a": torch.zeros(1)}, tmp_path / "old", _use_new_zipfile_serialization=False)
+    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    np.save(tmp_path / "numbers.npy", np.zeros(3))
+    found = {path.name for path in tmp_path.iterdir() if is_pickled(path)}
+    assert found == {"weights.safetensors", "old", "objects.npy"}
+
+
+def test_nothing_that_was_stored_is_pickled(finished: FinishedMain) -> None:
+    folder = finished.place.folder
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "mlflow.db"]
+    kinds = {path.suffix for path in files}
+    assert {".safetensors", ".onnx", ".npy", ".json", ".csv", ".png", ".html", ".py"} <= kinds
+    assert not kinds & PICKLED
+    assert [path for path in files if is_pickled(path)] == []
+    for path in files:
+        if path.name in ("requirements.txt", "conda.yaml"):
+            assert "cloudpickle" not in path.read_text()
+
+
+def test_a_finished_stage_leaves_no_checkpoints(finished: FinishedMain) -> None:
+    assert list((finished.place.folder / "work").rglob("checkpoints/*")) == []
+
+
+@pytest.fixture
+def place(finished_main: FinishedMain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A copy of the store in which `main` has run, so that base model and statistics are there; latencies are rough."""
+    monkeypatch.setattr(evaluation, "_LATENCY_SECONDS", 0.01)
+    with finished_main.place.copy(tmp_path).active() as copied:
+        yield copied
+
+
+def run_again(place: Place, **parameters: object) -> FinishedMain:
+    config = place.config("main", **parameters)
+    return FinishedMain(place, config, main.run(config))
+
+
+def member_outputs(finished: FinishedMain) -> list[tuple[tuple[int, ...], np.ndarray]]:
+    """Classes and outputs, on the test images, of every member that was retrained."""
+    ensemble = retrain.load(Store.connect(), finished.upstream("retrain"))
+    test = dataset_of(finished.config).test
+    images = normalization_of(finished.config)(torch.from_numpy(test.images[test.rows]))
+    with torch.no_grad():
+        logits = ensemble.member_logits(images)
+    return [(member.classes, each.numpy()) for member, each in zip(ensemble.members, logits, strict=True)]
+
+
+def test_run_again_it_answers_from_the_store(place: Place) -> None:
+    before = place.runs()
+    (first,) = (run for run in before.values() if stage_of(run) == "main")
+    again = run_again(place)
+    (new,) = place.new_runs(before)
+    assert new.info.run_id == again.run_id
+    assert new.data.metrics == first.data.metrics
+    assert [again.upstream(stage) for stage in STAGES] == [
+        first.data.tags[f"sensai.upstream.{stage}"] for stage in STAGES
+    ]
+
+
+def test_two_random_groups(place: Place) -> None:
+    before = place.runs()
+    finished = run_again(place, method="random", n_groups=2)
+    assert {stage_of(run) for run in place.new_runs(before)} == {"main", *STAGES[2:], "member"}
+    content = json.loads(place.artifact(finished.upstream("group"), "groups.json").read_text())
+    assert sorted(label for each in content["groups"] for label in each) == [0, 1, 2]
+    assert sorted(map(len, content["groups"])) == [1, 2]
+    assert content["class_names"] == ["top", "middle", "bottom"]
+    outputs = member_outputs(finished)
+    assert [list(classes) for classes, _ in outputs] == content["groups"]
+    for classes, logits in outputs:
+        assert logits.shape == (30, {1: 1, 2: 3}[len(classes)])
+    labels = {run.data.tags["sensai.classes"] for run in place.new_runs(before) if stage_of(run) == "member"}
+    assert {len(json.loads(each)) for each in labels} == {1, 2}
+    assert place.run(finished.run_id).data.metrics["version"] == 2
+
+
+def test_the_control_is_one_network_of_all_classes(place: Place) -> None:
+    finished = run_again(place, method="random", n_groups=1)
+    ((classes, logits),) = member_outputs(finished)
+    assert classes == (0, 1, 2)
+    # K outputs, none of which says "none of mine".
+    assert logits.shape == (30, 3)
+    metrics = place.run(finished.run_id).data.metrics
+    test = dataset_of(finished.config).test
+    assert metrics["accuracy"] == pytest.approx((logits.argmax(1) == test.labels).mean())
+    assert place.run(finished.upstream("prune")).data.metrics["members"] == 1
+    assert metrics["params_total"] == metrics["params_max"]
+
+
+def test_thresholds_members_as_they_were_cut_and_force(place: Place) -> None:
+    before = place.runs()
+    finished = run_again(
+        place,
+        **{"policy": "threshold", "apoz_threshold": 0.4, "mean_threshold": 10.0},
+        **{"method": "random", "n_groups": 1, "epochs": 0, "force": True},
+    )
+    new = place.new_runs(before)
+    # Force redoes every stage, each once, and each stands on the new ones.
+    assert sorted(stage_of(run) for run in new) == sorted(["main", *STAGES, "member", "member"])
+    for stage in STAGES[:6]:
+        assert {run.data.tags.get(f"sensai.upstream.{stage}") for run in new} - {None} == {finished.upstream(stage)}
+
+    pruned, retrained = (place.run(finished.upstream(stage)) for stage in ("prune", "retrain"))
+    assert "apoz>0.4 mean<10" in pruned.info.run_name
+    assert 0 < pruned.data.metrics["channels_kept"] < 1
+    version = place.client.get_model_version("sensai-ensemble", "2")
+    assert version.tags["pruning"] == "apoz>0.4 mean<10"
+    assert "ratio" not in version.tags
+
+    assert retrained.data.metrics["val_accuracy"] == pruned.data.metrics["val_accuracy"]
+    assert retrained.data.metrics["epochs_saved"] == 0
+    (val,) = (run for run in new if run.data.tags.get("sensai.split") == "val")
+    assert val.data.metrics["epochs_run"] == 0
+    assert val.data.tags["sensai.stopped_by"] == "epochs=0"
+    assert not [name for name in val.data.metrics if name.startswith("curve/")]
+
+
+def test_data_without_a_test_split_are_refused(place: Place) -> None:
+    before = place.runs()
+    dataset = f"{ROOT}/tests/helpers/tiny_data.py:without_test"
+    with pytest.raises(InputError, match="has no test split"):
+        run_again(place, dataset=dataset, base_epochs=0, epochs=0, method="random", n_groups=1)
+    (parent,) = (run for run in place.new_runs(before) if stage_of(run) == "main")
+    assert parent.info.status == "FAILED"
+    assert "has no test split" in parent.data.tags["sensai.failure"]

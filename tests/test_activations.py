@@ -1,0 +1,326 @@
+"""The statistics of one pass equal those of feature maps that are kept and counted class by class.
+
+The maps are taken by hooks of the test's own: behind ReLU modules, or behind batch norms with the ReLU applied here.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file
+from torch import Tensor, nn
+
+from sensai.activations import (
+    ZERO_THRESHOLD,
+    ActivationReader,
+    SiteStatistics,
+    Statistics,
+    channel_sums,
+    load_statistics,
+    merge,
+    read_statistics,
+    save_statistics,
+)
+from sensai.sites import SiteMap, find_sites
+from tests.helpers.networks import (
+    assert_same,
+    blocks_per_stage,
+    contract_id,
+    images_for,
+    make,
+    norm_behind,
+    snapshot,
+    three_layers,
+)
+
+NUM_CLASSES = 10
+# Class 7 has no images.
+LABELS = torch.tensor([0, 1, 2, 3, 4, 5, 6, 8, 9, 0, 0, 3, 3])
+
+
+def _maps_of(network: nn.Module, modules: list[str], images: Tensor) -> list[Tensor]:
+    """The outputs of some modules, through a ReLU (which leaves what is a ReLU's already as it is)."""
+    maps: dict[str, Tensor] = {}
+    handles = [
+        network.get_submodule(name).register_forward_hook(
+            # Copied at once: a ReLU in place would write into it.
+            lambda _m, _i, output, name=name: maps.__setitem__(name, F.relu(output.clone()))
+        )
+        for name in modules
+    ]
+    with torch.no_grad():
+        network(images)
+    for handle in handles:
+        handle.remove()
+    return [maps[name] for name in modules]
+
+
+def places(network: nn.Module, site: str) -> list[str]:
+    """The modules behind which a site's channels are read: its own batch norm, or every block of a residual stream."""
+    if site == "conv1" and "layer1" in dict(network.named_children()):
+        identity = isinstance(network.layer1[0].shortcut, nn.Identity)
+        return ["bn1", *(_blocks(network, 1) if identity else [])]
+    path, _, last = site.rpartition(".")
+    if path.startswith("layer") and last == ("conv3" if hasattr(network.get_submodule(path), "conv3") else "conv2"):
+        return _blocks(network, int(path[len("layer")]))
+    return [norm_behind(site)]
+
+
+def _blocks(network: nn.Module, stage: int) -> list[str]:
+    return [f"layer{stage}.{block}" for block in range(blocks_per_stage(network))]
+
+
+def counted_directly(
+    network: nn.Module, sites: SiteMap, images: Tensor, labels: Tensor, threshold: float
+) -> Statistics:
+    statistics = {}
+    for site in sites.sites:
+        zeros = np.zeros((NUM_CLASSES, site.channels), np.int64)
+        magnitude = np.zeros((NUM_CLASSES, site.channels))
+        elements = np.zeros(NUM_CLASSES, np.int64)
+        for activation in _maps_of(network, places(network, site.name), images):
+            for label in range(NUM_CLASSES):
+                own = activation[labels == label].numpy().astype(np.float64)
+                zeros[label] += (own <= np.float32(threshold)).sum((0, 2, 3))
+                magnitude[label] += own.sum((0, 2, 3))
+                elements[label] += len(own) * own.shape[2] * own.shape[3]
+        statistics[site.name] = SiteStatistics(zeros, magnitude, elements)
+    return statistics
+
+
+def assert_equal(first: Statistics, second: Statistics) -> None:
+    assert list(first) == list(second)
+    for site, values in first.items():
+        np.testing.assert_array_equal(values.zeros, second[site].zeros, err_msg=site)
+        np.testing.assert_array_equal(values.elements, second[site].elements, err_msg=site)
+        np.testing.assert_allclose(values.magnitude, second[site].magnitude, rtol=1e-5, atol=1e-5, err_msg=site)
+
+
+def read(
+    network: nn.Module, sites: SiteMap, images: Tensor, labels: Tensor, batch: int, threshold: float
+) -> Statistics:
+    reader = ActivationReader(network, sites.sites, images[:2], NUM_CLASSES, threshold)
+    return read_statistics(reader, zip(images.split(batch), labels.split(batch), strict=True))
+
+
+@pytest.mark.parametrize("threshold", [ZERO_THRESHOLD, 0.3])
+@pytest.mark.parametrize(
+    ("arch", "arch_args"),
+    [
+        ("small_cnn", {}),
+        ("vgg11_bn", {}),
+        ("resnet20", {"shortcut": "projection"}),
+        ("resnet20", {"shortcut": "parameter_free"}),
+        ("resnet20", {"block": "bottleneck"}),
+    ],
+    ids=contract_id,
+)
+def test_one_pass_equals_counting_kept_maps(arch: str, arch_args: dict[str, Any], threshold: float) -> None:
+    network, spec = make(arch, arch_args)
+    images = images_for(spec, len(LABELS))
+    sites = find_sites(network, images[:2])
+    # Batches of 4, 4, 4 and 1.
+    statistics = read(network, sites, images, LABELS, 4, threshold)
+    expected = counted_directly(network, sites, images, LABELS, threshold)
+    assert_equal(statistics, expected)
+    first = next(iter(statistics.values()))
+    assert first.zeros.dtype == first.elements.dtype == np.int64
+    assert first.magnitude.dtype == np.float64
+    assert not any(values.elements[7] or values.zeros[7].any() for values in statistics.values())
+    # The case is worth something: neither all zero nor all alive, and classes differ.
+    apoz = np.concatenate([values.apoz(range(10)) for values in statistics.values()])
+    assert 0.05 < apoz.mean() < 0.95
+    assert not np.allclose(first.apoz([0]), first.apoz([3]))
+
+
+def test_a_residual_stream_is_read_behind_every_addition() -> None:
+    network, spec = make("resnet20")
+    images = images_for(spec, 4)
+    sites = find_sites(network, images)
+    values = read(network, sites, images, torch.zeros(4, dtype=torch.int64), 4, 0.0)
+    # Four places of 32x32 (the first ReLU and three blocks), three of 16x16 and of 8x8; one inside a block.
+    assert values["conv1"].elements[0] == 4 * 4 * 32 * 32
+    assert values["layer2.0.conv2"].elements[0] == 4 * 3 * 16 * 16
+    assert values["layer3.0.conv2"].elements[0] == 4 * 3 * 8 * 8
+    assert values["layer2.0.conv1"].elements[0] == 4 * 16 * 16
+
+
+def test_the_threshold_itself_counts_as_zero() -> None:
+    activation = torch.tensor([[[[0.0, -0.25], [0.25, 0.2500001]], [[1.0, 0.0], [-3.0, 0.5]]]])
+    zeros, magnitude, pixels = channel_sums(activation, 0.25)
+    assert zeros.tolist() == [[3, 1]]
+    assert magnitude.tolist() == [[pytest.approx(0.75, abs=1e-6), 4.5]]
+    assert pixels == 4
+    assert magnitude.dtype == torch.float64
+
+
+def test_features_without_pixels_are_their_own_pixel() -> None:
+    zeros, magnitude, pixels = channel_sums(torch.tensor([[0.0, 2.0, -1.0]]), 0.1)
+    assert (zeros.tolist(), magnitude.tolist(), pixels) == ([[1, 0, 0]], [[0.0, 2.0, 1.0]], 1)
+
+
+@pytest.mark.parametrize("arch", ["small_cnn", "resnet20"])
+def test_the_pass_also_gives_the_logits_and_changes_nothing(arch: str) -> None:
+    network, spec = make(arch)
+    network.requires_grad_(False)
+    images = images_for(spec, 5)
+    sites = find_sites(network, images)
+    before = snapshot(network)
+    reader = ActivationReader(network, sites.sites, images[:3], NUM_CLASSES)
+    logits = reader.read(images, torch.tensor([0, 1, 2, 3, 4]))
+    with torch.no_grad():
+        assert torch.allclose(logits, network(images), atol=1e-6)
+    assert_same(network, before)
+
+
+def test_batches_of_any_size_give_the_same_sums() -> None:
+    network, spec = make("small_cnn")
+    images = images_for(spec, len(LABELS))
+    sites = find_sites(network, images[:2])
+    whole = read(network, sites, images, LABELS, len(LABELS), ZERO_THRESHOLD)
+    for batch in (1, 5):
+        for site, values in read(network, sites, images, LABELS, batch, ZERO_THRESHOLD).items():
+            np.testing.assert_array_equal(values.elements, whole[site].elements)
+            # Another batch size may take another kernel, whose last digit falls on the other side of the threshold.
+            assert np.abs(values.zeros - whole[site].zeros).max() <= 1
+            np.testing.assert_allclose(values.magnitude, whole[site].magnitude, rtol=1e-5, atol=1e-3)
+
+
+def test_shards_merge_to_the_whole() -> None:
+    network, spec = make("resnet20")
+    images = images_for(spec, len(LABELS))
+    sites = find_sites(network, images[:2])
+    whole = read(network, sites, images, LABELS, 4, ZERO_THRESHOLD)
+    first = read(network, sites, images[:8], LABELS[:8], 4, ZERO_THRESHOLD)
+    second = read(network, sites, images[8:], LABELS[8:], 4, ZERO_THRESHOLD)
+    assert_equal(merge(first, second), whole)
+    assert_equal(merge(second, first), whole)
+
+
+def test_statistics_are_a_snapshot_of_what_was_read_so_far() -> None:
+    network, spec = make("small_cnn")
+    images = images_for(spec, 4)
+    reader = ActivationReader(network, find_sites(network, images).sites, images, NUM_CLASSES)
+    labels = torch.tensor([0, 0, 1, 1])
+    reader.read(images, labels)
+    first = reader.statistics()["features.0"]
+    elements, zeros = first.elements.copy(), first.zeros.copy()
+    reader.read(images, labels)
+    np.testing.assert_array_equal(reader.statistics()["features.0"].elements, 2 * elements)
+    np.testing.assert_array_equal(reader.statistics()["features.0"].zeros, 2 * zeros)
+    np.testing.assert_array_equal(first.elements, elements)
+
+
+# ------------------------------------------------------------------------------------------------- other activations
+
+
+class _Activated(nn.Module):
+    """Two convolutions with one kind of activation between them; the second one's channels have none."""
+
+    def __init__(self, activation: nn.Module, norm: bool) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 6, 3, padding=1)
+        self.norm = nn.BatchNorm2d(6) if norm else nn.Identity()
+        self.activation = activation
+        self.second = nn.Conv2d(6, 5, 3, padding=1)
+        self.second_norm = nn.BatchNorm2d(5) if norm else nn.Identity()
+        self.linear = nn.Linear(5, NUM_CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.activation(self.norm(self.first(x)))
+        return self.linear(self.second_norm(self.second(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("norm", [True, False])
+@pytest.mark.parametrize(
+    "activation", [nn.ReLU(), nn.ReLU(inplace=True), nn.ReLU6(), nn.SiLU(), nn.Hardswish(), nn.SiLU(inplace=True)]
+)
+def test_every_activation_is_read_by_its_magnitude(activation: nn.Module, norm: bool) -> None:
+    torch.manual_seed(0)
+    network = _Activated(activation, norm).eval()
+    if norm:
+        for module in (network.norm, network.second_norm):
+            nn.init.uniform_(module.bias, -1, 1)
+            nn.init.uniform_(module.running_mean, -1, 1)
+    images = torch.randn(len(LABELS), 1, 4, 4)
+    sites = find_sites(network, images)
+    statistics = read(network, sites, images, LABELS, 4, 0.1)
+    with torch.no_grad():
+        active = activation(network.norm(network.first(images)).clone())
+        # Without an activation a site is read at its batch norm, else at the layer itself.
+        plain = network.second_norm(network.second(active))
+    for site, maps in (("first", active), ("second", plain)):
+        own = maps[LABELS == 3].abs()
+        np.testing.assert_array_equal(statistics[site].zeros[3], (own <= 0.1).sum((0, 2, 3)).numpy(), err_msg=site)
+        np.testing.assert_allclose(statistics[site].magnitude[3], own.sum((0, 2, 3)).numpy(), rtol=1e-4, err_msg=site)
+
+
+def test_a_layer_without_batch_norm_is_read_behind_its_relu() -> None:
+    network = three_layers()
+    images, labels = torch.randn(5, 1, 6, 6), torch.tensor([0, 1, 1, 0, 2])
+    sites = find_sites(network, images)
+    statistics = read(network, sites, images, labels, 2, ZERO_THRESHOLD)
+    with torch.no_grad():
+        first = F.relu(network.bn1(network.conv1(images)))
+    np.testing.assert_array_equal(
+        statistics["conv1"].zeros[1], (first[labels == 1] <= ZERO_THRESHOLD).sum((0, 2, 3)).numpy()
+    )
+    assert statistics["conv1"].elements.tolist()[:4] == [72, 72, 36, 0]
+
+
+# --------------------------------------------------------------------------------------------------------- the numbers
+
+
+def some_statistics(seed: int = 0) -> Statistics:
+    """Statistics of three sites, named so that their order is not the alphabet's."""
+    generator = np.random.default_rng(seed)
+    return {
+        site: SiteStatistics(
+            generator.integers(0, 2**40, (3, channels)), generator.random((3, channels)), generator.integers(1, 9, 3)
+        )
+        for site, channels in (("features.3", 2), ("features.10", 4), ("conv/1", 1))
+    }
+
+
+def test_statistics_come_back_as_they_were_saved(tmp_path: Path) -> None:
+    statistics = some_statistics()
+    save_statistics(statistics, tmp_path / "s.safetensors")
+    loaded = load_statistics(tmp_path / "s.safetensors")
+    assert loaded.keys() == statistics.keys()
+    for site, values in statistics.items():
+        for field in ("zeros", "magnitude", "elements"):
+            stored, own = getattr(loaded[site], field), getattr(values, field)
+            assert stored.dtype == own.dtype
+            np.testing.assert_array_equal(stored, own)
+    assert "features.10/zeros" in load_file(tmp_path / "s.safetensors")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["s.safetensors"]
+
+
+def test_the_order_of_the_sites_survives_saving(tmp_path: Path) -> None:
+    """A policy breaks ties between sites by their order, so a plan would else depend on where statistics come from."""
+    statistics = some_statistics()
+    save_statistics(statistics, tmp_path / "s.safetensors")
+    assert list(load_statistics(tmp_path / "s.safetensors")) == list(statistics)
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10**6), classes=st.sets(st.integers(0, 4), min_size=1))
+def test_apoz_of_a_group_is_the_share_over_all_its_images(seed: int, classes: set[int]) -> None:
+    generator = np.random.default_rng(seed)
+    elements = generator.integers(0, 3, 5) * 16
+    zeros = np.array([generator.integers(0, count + 1, 7) for count in elements])
+    magnitude = generator.random((5, 7)) * elements[:, None]
+    values = SiteStatistics(zeros, magnitude, elements)
+    total = sum(int(elements[label]) for label in classes)
+    for shares, sums in ((values.apoz(sorted(classes)), zeros), (values.mean(sorted(classes)), magnitude)):
+        assert shares.shape == (7,)
+        if total == 0:
+            assert np.isnan(shares).all()
+        else:
+            expected = [sum(sums[label, channel] for label in classes) / total for channel in range(7)]
+            np.testing.assert_allclose(shares, expected)

@@ -1,0 +1,136 @@
+"""The rules of the house that a machine can hold: one source of truth, one direction of imports, no unsafe loading."""
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sensai.stages.configs import CONFIGS
+from sensai.stages.mlproject import render
+from tests.conftest import ROOT
+
+# From the bottom up, as in DESIGN: a module imports only what stands before it.
+LAYERS = [
+    {"errors", "files", "plugins"},
+    {"data"},
+    {"models"},
+    {"sites"},
+    {"activations"},
+    {"pruning"},
+    {"policy"},
+    {"grouping"},
+    {"ensemble"},
+    {"retraining"},
+    {"evaluation"},
+    {"tracking"},
+    {"registry"},
+    {"stages"},
+]
+BELOW_TRACKING = {name for layer in LAYERS[:11] for name in layer}
+
+
+def _layer(module: str) -> int:
+    """Position of a module below `sensai` in the layers, by its longest name that stands there."""
+    parts = module.split(".")
+    for length in range(len(parts), 0, -1):
+        name = ".".join(parts[:length])
+        for position, layer in enumerate(LAYERS):
+            if name in layer:
+                return position
+    raise AssertionError(f"sensai.{module} is in no layer")
+
+
+def _imports(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def _modules(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def _name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT / "sensai").with_suffix("").parts).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("path", [p for p in _modules("sensai") if _name(p) != "__init__"], ids=_name)
+def test_imports_go_downwards(path: Path) -> None:
+    own = _layer(_name(path))
+    for imported in _imports(path):
+        if imported.startswith("sensai.") and (ROOT / (imported.replace(".", "/"))).with_suffix(".py").is_file():
+            assert _layer(imported.removeprefix("sensai.")) <= own, f"{_name(path)} imports {imported}"
+
+
+@pytest.mark.parametrize("path", [p for p in _modules("sensai") if _name(p) != "__init__"], ids=_name)
+def test_what_stands_below_tracking_knows_no_mlflow(path: Path) -> None:
+    if _name(path).split(".")[0] in {name.split(".")[0] for name in BELOW_TRACKING}:
+        assert not {name.split(".")[0] for name in _imports(path)} & {
+            "mlflow",
+            "optuna",
+            "argparse",
+            "pydantic_settings",
+        }
+
+
+def test_nothing_imports_the_entry_points() -> None:
+    names = {path.stem for path in _modules("entrypoints")}
+    for path in [*_modules("sensai"), *_modules("analysis")]:
+        top = {name.split(".")[0] for name in _imports(path)}
+        assert not top & ({"entrypoints"} | (names - {"main"}))
+
+
+def test_analysis_imports_neither_torch_nor_sensai() -> None:
+    for path in _modules("analysis"):
+        assert not {name.split(".")[0] for name in _imports(path)} & {"torch", "torchvision", "sensai"}, path
+
+
+def test_mlproject_is_what_the_configurations_say() -> None:
+    assert (ROOT / "MLproject").read_text() == render(), "run `make mlproject`"
+
+
+def test_every_stage_has_its_entry_point_and_module() -> None:
+    scripts = {path.stem for path in _modules("entrypoints")} - {"cli"}
+    assert scripts == set(CONFIGS)
+    assert all((ROOT / "sensai" / "stages" / f"{stage}.py").is_file() for stage in CONFIGS)
+
+
+def test_mlproject_hands_every_parameter_over() -> None:
+    project = yaml.safe_load((ROOT / "MLproject").read_text())
+    for stage, config in CONFIGS.items():
+        entry_point = project["entry_points"][stage]
+        assert list(entry_point["parameters"]) == list(config.model_fields)
+        assert re.findall(r"--(\w+) \{(\w+)\}", entry_point["command"]) == [(n, n) for n in config.model_fields]
+        # MLflow passes the declared default as text: it must be read back as the default.
+        given = {name: str(p["default"]) for name, p in entry_point["parameters"].items()}
+        assert config.model_validate(given) == config()
+
+
+def test_conda_lists_the_dependencies_of_pyproject() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)["project"]
+    environment = yaml.safe_load((ROOT / "conda.yaml").read_text())
+    *conda, pip = environment["dependencies"]
+    assert pip["pip"] == project["dependencies"]
+    assert environment["channels"] == ["conda-forge"]
+    assert [re.split("[=<>]", name)[0] for name in conda] == ["python", "pip"]
+    assert project["requires-python"] == ">=" + conda[0].removeprefix("python=")
+    assert not [name for name in pip["pip"] if name.startswith("sensai")]
+
+
+@pytest.mark.parametrize("folder", ["sensai", "entrypoints", "analysis"])
+def test_nothing_is_pickled(folder: str) -> None:
+    for path in _modules(folder):
+        text = path.read_text()
+        assert not re.search(
+            r"\bpickle\.|\bcloudpickle|torch\.save\(|weights_only=False|allow_pickle=True|joblib\.dump", text
+        ), path
+        assert text.count("torch.load(") == text.count("weights_only=True)"), path

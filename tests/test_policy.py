@@ -1,0 +1,356 @@
+"""Which channels go: every policy against a plain loop, and the promises that hold for any statistics."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sensai.activations import SiteStatistics, Statistics
+from sensai.policy import WidthRule, coupling, ratio_plan, threshold_plan
+from sensai.sites import Plan
+
+NUM_CLASSES = 3
+ELEMENTS = 20
+
+checked = settings(max_examples=150, deadline=None, derandomize=True)
+
+# Few different values, so that ties are common.
+_zeros = st.integers(0, ELEMENTS)
+_magnitudes = st.sampled_from([0.0, 0.05, 0.1, 0.5, 7.0])
+
+
+@st.composite
+def statistics_of_sites(draw: st.DrawFn, least_channels: int = 1) -> Statistics:
+    """Statistics of one to four sites, the last of the three classes without images in some."""
+    sites = {}
+    images = [1, 2, draw(st.sampled_from([0, 1, 3]))]
+    for number in range(draw(st.integers(1, 4))):
+        channels = draw(st.integers(least_channels, 9))
+        zeros = [[draw(_zeros) * count for _ in range(channels)] for count in images]
+        magnitude = [[draw(_magnitudes) * count for _ in range(channels)] for count in images]
+        sites[f"site{number}"] = SiteStatistics(
+            np.array(zeros, np.int64), np.array(magnitude, np.float64), ELEMENTS * np.array(images, np.int64)
+        )
+    return sites
+
+
+_classes = st.sampled_from([(0,), (1,), (0, 1), (0, 2), (0, 1, 2)])
+_rules = st.builds(WidthRule, min_channels=st.integers(1, 5), round_to=st.sampled_from([1, 1, 2, 4, 8]))
+_ratios = st.floats(0, 0.99)
+
+
+def keys(statistics: Statistics, site: str, classes: Sequence[int]) -> list[tuple[float, float]]:
+    """(-APoZ, mean) of each channel, by hand."""
+    values = statistics[site]
+    elements = sum(int(values.elements[label]) for label in classes)
+    return [
+        (
+            -sum(int(values.zeros[label, channel]) for label in classes) / elements,
+            sum(float(values.magnitude[label, channel]) for label in classes) / elements,
+        )
+        for channel in range(values.zeros.shape[1])
+    ]
+
+
+def removed_by_loop(statistics: Statistics, classes: Sequence[int], ratio: float, min_channels: int) -> Plan:
+    """The global ratio policy: go through all channels, the most dispensable first, until enough are gone."""
+    ranked = sorted(
+        (*key, position, channel, site)
+        for position, site in enumerate(statistics)
+        for channel, key in enumerate(keys(statistics, site, classes))
+    )
+    kept = {site: values.zeros.shape[1] for site, values in statistics.items()}
+    wanted = round(ratio * sum(kept.values()))
+    plan: dict[str, list[int]] = {site: [] for site in statistics}
+    for *_, channel, site in ranked:
+        if wanted and kept[site] > min_channels:
+            plan[site].append(channel)
+            kept[site] -= 1
+            wanted -= 1
+    return {site: np.array(sorted(channels), np.int64) for site, channels in plan.items()}
+
+
+def assert_plans_equal(first: Plan, second: Plan) -> None:
+    assert list(first) == list(second)
+    for site, removed in first.items():
+        assert removed.tolist() == second[site].tolist(), site
+
+
+def assert_sound(plan: Plan, statistics: Statistics, rule: WidthRule) -> None:
+    """What every plan of every policy must be."""
+    assert list(plan) == list(statistics)
+    for site, removed in plan.items():
+        channels = statistics[site].zeros.shape[1]
+        kept = channels - len(removed)
+        assert removed.tolist() == sorted(set(removed.tolist()))
+        assert not len(removed) or (removed[0] >= 0 and removed[-1] < channels)
+        assert kept >= min(rule.min_channels, channels)
+        assert kept >= 1
+        assert kept % rule.round_to == 0 or kept == channels
+
+
+@checked
+@given(statistics=statistics_of_sites(), classes=_classes, ratio=_ratios, min_channels=st.integers(1, 4))
+def test_the_global_ratio_equals_a_loop(
+    statistics: Statistics, classes: tuple[int, ...], ratio: float, min_channels: int
+) -> None:
+    plan = ratio_plan(statistics, classes, ratio=ratio, rule=WidthRule(min_channels))
+    assert_plans_equal(plan, removed_by_loop(statistics, classes, ratio, min_channels))
+
+
+@checked
+@given(statistics=statistics_of_sites(), classes=_classes, ratio=_ratios)
+def test_exactly_the_ratio_goes_where_nothing_stands_against_it(
+    statistics: Statistics, classes: tuple[int, ...], ratio: float
+) -> None:
+    plan = ratio_plan(statistics, classes, ratio=ratio)
+    total = sum(values.zeros.shape[1] for values in statistics.values())
+    removed = sum(len(each) for each in plan.values())
+    # Against it stands only that no site is emptied.
+    assert removed == min(round(ratio * total), total - len(statistics))
+
+
+@checked
+@given(
+    statistics=statistics_of_sites(),
+    classes=_classes,
+    ratio=_ratios,
+    rule=_rules,
+    ranking=st.sampled_from(["global", "layer"]),
+)
+def test_ratio_plans_are_sound(
+    statistics: Statistics, classes: tuple[int, ...], ratio: float, rule: WidthRule, ranking: str
+) -> None:
+    plan = ratio_plan(statistics, classes, ratio=ratio, ranking=ranking, rule=rule)
+    assert_sound(plan, statistics, rule)
+    # What goes is never better than what stays in the same site.
+    for site, removed in plan.items():
+        own = keys(statistics, site, classes)
+        stays = [key for channel, key in enumerate(own) if channel not in removed]
+        assert not len(removed) or max(own[channel] for channel in removed) <= min(stays)
+
+
+@checked
+@given(statistics=statistics_of_sites(), classes=_classes, ratio=_ratios, min_channels=st.integers(1, 4))
+def test_layer_ranking_removes_the_share_in_each_site(
+    statistics: Statistics, classes: tuple[int, ...], ratio: float, min_channels: int
+) -> None:
+    plan = ratio_plan(statistics, classes, ratio=ratio, ranking="layer", rule=WidthRule(min_channels))
+    for site, removed in plan.items():
+        own = keys(statistics, site, classes)
+        count = min(round(ratio * len(own)), max(len(own) - min_channels, 0))
+        order = sorted(range(len(own)), key=lambda channel: (own[channel], channel))
+        assert removed.tolist() == sorted(order[:count])
+
+
+@pytest.mark.parametrize("ranking", ["global", "layer"])
+def test_more_is_removed_for_a_larger_ratio_and_nothing_for_none(ranking: str) -> None:
+    generator = np.random.default_rng(0)
+    statistics = {
+        name: SiteStatistics(generator.integers(0, 99, (1, 30)), generator.random((1, 30)), np.array([100]))
+        for name in ("a", "b")
+    }
+    previous: set[tuple[str, int]] = set()
+    for ratio in (0.0, 0.1, 0.3, 0.6, 0.9):
+        plan = ratio_plan(statistics, (0,), ratio=ratio, ranking=ranking)
+        removed = {(site, int(channel)) for site, channels in plan.items() for channel in channels}
+        assert len(removed) == round(ratio * 60)
+        assert previous <= removed
+        previous = removed
+
+
+def one_class(**sites: list[tuple[int, float]]) -> Statistics:
+    """Statistics of one class with 100 activations a channel, from (zeros, mean) of each channel."""
+    return {
+        site: SiteStatistics(
+            np.array([[zeros for zeros, _ in channels]]),
+            np.array([[100 * mean for _, mean in channels]]),
+            np.array([100]),
+        )
+        for site, channels in sites.items()
+    }
+
+
+def test_ties_go_to_the_smaller_mean() -> None:
+    statistics = one_class(a=[(50, 0.3), (50, 0.1), (50, 0.2), (10, 0.0)])
+    assert ratio_plan(statistics, (0,), ratio=0.25)["a"].tolist() == [1]
+    assert ratio_plan(statistics, (0,), ratio=0.5)["a"].tolist() == [1, 2]
+    assert ratio_plan(statistics, (0,), ratio=0.75)["a"].tolist() == [0, 1, 2]
+
+
+def test_a_tie_between_sites_goes_to_the_smaller_mean_too() -> None:
+    statistics = one_class(a=[(50, 0.3), (0, 1.0)], b=[(50, 0.1), (0, 1.0)])
+    assert [len(removed) for removed in ratio_plan(statistics, (0,), ratio=0.25).values()] == [0, 1]
+
+
+def test_a_site_at_its_least_width_leaves_its_share_to_the_others() -> None:
+    statistics = one_class(a=[(100, 0.0)] * 4, b=[(1, 1.0), (2, 1.0), (3, 1.0), (0, 1.0)])
+    plan = ratio_plan(statistics, (0,), ratio=0.5, rule=WidthRule(min_channels=2))
+    assert len(plan["a"]) == 2
+    assert plan["b"].tolist() == [1, 2]
+
+
+def test_what_a_class_does_not_use_depends_on_the_class() -> None:
+    statistics = {"a": SiteStatistics(np.array([[90, 0], [0, 90]]), np.ones((2, 2)), np.array([100, 100]))}
+    assert ratio_plan(statistics, (0,), ratio=0.5)["a"].tolist() == [0]
+    assert ratio_plan(statistics, (1,), ratio=0.5)["a"].tolist() == [1]
+
+
+@checked
+@given(channels=st.integers(1, 100), kept=st.integers(0, 100), rule=_rules)
+def test_widths_are_rounded_to_the_nearest_multiple(channels: int, kept: int, rule: WidthRule) -> None:
+    kept = min(kept, channels)
+    width = rule.kept_width(kept, channels)
+    assert min(rule.min_channels, channels) <= width <= channels
+    if channels < rule.round_to:
+        assert width == channels
+    elif width < channels and width > rule.min_channels + rule.round_to:
+        assert width % rule.round_to == 0
+        assert abs(width - kept) <= rule.round_to / 2
+
+
+def test_rounding_by_hand() -> None:
+    rule = WidthRule(min_channels=3, round_to=8)
+    assert [rule.kept_width(kept, 32) for kept in (0, 3, 11, 12, 13, 32)] == [8, 8, 8, 16, 16, 32]
+    assert rule.kept_width(2, 6) == 6
+    assert WidthRule(min_channels=9, round_to=8).kept_width(0, 32) == 16
+    assert WidthRule(min_channels=50).kept_width(0, 32) == 32
+
+
+# ----------------------------------------------------------------------------------------------------------- threshold
+
+
+def threshold_by_loop(
+    statistics: Statistics, classes: Sequence[int], apoz: float, mean: float, min_channels: int
+) -> Plan:
+    plan = {}
+    for site in statistics:
+        own = keys(statistics, site, classes)
+        threshold = apoz
+        while True:
+            removed = [number for number, key in enumerate(own) if -key[0] > threshold and key[1] < mean]
+            if len(own) - len(removed) >= min(min_channels, len(own)):
+                break
+            threshold += 0.05
+        plan[site] = np.array(removed, np.int64)
+    return plan
+
+
+@checked
+@given(
+    statistics=statistics_of_sites(),
+    classes=_classes,
+    apoz=st.sampled_from([0.0, 0.3, 0.8, 0.95]),
+    mean=st.sampled_from([0.0, 0.01, 0.2, 10.0]),
+    min_channels=st.integers(1, 4),
+)
+def test_the_threshold_rule_equals_a_loop(
+    statistics: Statistics, classes: tuple[int, ...], apoz: float, mean: float, min_channels: int
+) -> None:
+    # Where channels that are zero everywhere would empty a site, see the test of that.
+    alive = {
+        site: SiteStatistics(np.minimum(values.zeros, values.elements[:, None] - 1), values.magnitude, values.elements)
+        for site, values in statistics.items()
+    }
+    plan = threshold_plan(alive, classes, apoz_threshold=apoz, mean_threshold=mean, rule=WidthRule(min_channels))
+    assert_plans_equal(plan, threshold_by_loop(alive, classes, apoz, mean, min_channels))
+
+
+@checked
+@given(
+    statistics=statistics_of_sites(),
+    classes=_classes,
+    apoz=st.floats(0, 1),
+    mean=st.floats(0, 1),
+    rule=_rules,
+)
+def test_threshold_plans_are_sound(
+    statistics: Statistics, classes: tuple[int, ...], apoz: float, mean: float, rule: WidthRule
+) -> None:
+    plan = threshold_plan(statistics, classes, apoz_threshold=apoz, mean_threshold=mean, rule=rule)
+    assert_sound(plan, statistics, rule)
+
+
+def test_both_thresholds_must_be_passed() -> None:
+    statistics = one_class(a=[(81, 0.009), (80, 0.009), (81, 0.01), (99, 0.5), (0, 0.0)])
+    plan = threshold_plan(statistics, (0,), apoz_threshold=0.8, mean_threshold=0.01)
+    assert plan["a"].tolist() == [0]
+
+
+def test_the_threshold_rises_by_steps_where_it_would_empty_a_site_and_only_there() -> None:
+    statistics = one_class(
+        a=[(82, 0.0), (88, 0.0), (93, 0.0)],  # All above 0.80 and two above 0.85, so one stays.
+        b=[(91, 0.0), (92, 0.0), (97, 0.0)],  # 0.85 and 0.90 do not help, 0.95 leaves two.
+        c=[(82, 0.0), (88, 0.0), (10, 1.0)],  # Nothing to mend.
+    )
+    plan = threshold_plan(statistics, (0,), apoz_threshold=0.8, mean_threshold=0.01)
+    assert {site: removed.tolist() for site, removed in plan.items()} == {"a": [1, 2], "b": [2], "c": [0, 1]}
+
+
+def test_a_site_that_is_dead_throughout_keeps_its_minimum() -> None:
+    """Even APoZ = 1 is not enough: the most dispensable go until the minimum is left."""
+    statistics = one_class(a=[(100, 0.0), (100, 0.001), (100, 0.0), (100, 0.002)], b=[(0, 1.0), (0, 1.0)])
+    for min_channels, kept in ((1, [3]), (2, [1, 3])):
+        rule = WidthRule(min_channels)
+        plan = threshold_plan(statistics, (0,), apoz_threshold=0.8, mean_threshold=0.01, rule=rule)
+        assert sorted({0, 1, 2, 3} - set(plan["a"].tolist())) == kept
+        assert plan["b"].tolist() == []
+
+
+def test_rounding_keeps_the_finds_of_the_threshold_rule_first() -> None:
+    found = [(95, 0.0)] * 5
+    alive = [(5, 1.0), (96, 1.0), (4, 1.0)]
+    statistics = one_class(a=[*alive, *found])
+    # Five of eight are found; widths are multiples of four, so four go: of those that were found.
+    plan = threshold_plan(statistics, (0,), apoz_threshold=0.8, mean_threshold=0.01, rule=WidthRule(round_to=4))
+    assert plan["a"].tolist() == [3, 4, 5, 6]
+
+
+# ------------------------------------------------------------------------------------------------ classes without images
+
+
+@pytest.mark.parametrize("ranking", ["global", "layer"])
+def test_a_class_without_images_gets_a_plan_all_the_same(ranking: str) -> None:
+    statistics = {
+        name: SiteStatistics(np.array([[5] * 6, [0] * 6]), np.array([[1.0] * 6, [0.0] * 6]), np.array([9, 0]))
+        for name in ("a", "b")
+    }
+    plan = ratio_plan(statistics, (1,), ratio=0.5, ranking=ranking)
+    assert sum(len(removed) for removed in plan.values()) == 6
+    assert_sound(plan, statistics, WidthRule())
+    # With a class that has images, those decide.
+    assert_plans_equal(ratio_plan(statistics, (0, 1), ratio=0.5), ratio_plan(statistics, (0,), ratio=0.5))
+
+
+def test_the_threshold_rule_removes_nothing_of_which_nothing_is_known() -> None:
+    statistics = {"a": SiteStatistics(np.zeros((2, 4), np.int64), np.zeros((2, 4)), np.array([9, 0]))}
+    assert not len(threshold_plan(statistics, (1,), apoz_threshold=0.0, mean_threshold=1.0)["a"])
+
+
+# ------------------------------------------------------------------------------------------------------------ coupling
+
+
+@checked
+@given(
+    removed=st.lists(
+        st.tuples(st.sets(st.integers(0, 7)), st.sets(st.integers(0, 3))),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_coupling_counts_the_channels_that_both_plans_remove(removed: list[tuple[set[int], set[int]]]) -> None:
+    plans = {
+        label: {"a": np.array(sorted(first), np.int64), "b": np.array(sorted(second), np.int64)}
+        for label, (first, second) in enumerate(removed)
+    }
+    expected = [[len(one[0] & two[0]) + len(one[1] & two[1]) for two in removed] for one in removed]
+    matrix = coupling(plans)
+    assert matrix.tolist() == expected
+    assert matrix.dtype == np.int64
+
+
+def test_coupling_takes_classes_in_their_order() -> None:
+    plans = {2: {"a": np.array([0, 1, 2])}, 0: {"a": np.array([5])}, 1: {"a": np.array([2, 5])}}
+    assert coupling(plans).tolist() == [[1, 1, 0], [1, 2, 1], [0, 1, 3]]

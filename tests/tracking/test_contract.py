@@ -1,0 +1,313 @@
+"""What runs and their store promise, the same over SQLite and over a real `mlflow server`."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import psutil
+import pytest
+from matplotlib.figure import Figure
+from mlflow.entities import Run as StoredRun
+from mlflow.entities import RunStatus
+
+from sensai.errors import InputError
+from sensai.tracking import Run, Store
+from tests.helpers.server import mlflow_server
+
+
+@pytest.fixture(scope="module", params=["sqlite", "server"])
+def backend(
+    request: pytest.FixtureRequest, empty_database: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The URI of a store of each kind."""
+    folder = tmp_path_factory.mktemp(request.param)
+    shutil.copy(empty_database, folder / "mlflow.db")
+    if request.param == "sqlite":
+        yield f"sqlite:///{folder}/mlflow.db"
+    else:
+        with mlflow_server(folder) as uri:
+            yield uri
+
+
+@pytest.fixture
+def store(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The store, with an experiment of the test's own."""
+    mlflow.set_tracking_uri(backend)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", _experiment(backend, tmp_path, "own"))
+    return Store.connect()
+
+
+def _experiment(backend: str, folder: Path, name: str) -> str:
+    # The server keeps artifacts itself; beside SQLite they would lie in the working folder.
+    location = (folder / "artifacts").as_uri() if backend.startswith("sqlite") else None
+    return mlflow.MlflowClient(backend).create_experiment(f"{folder.name} {name}", artifact_location=location)
+
+
+def stored(store: Store, run: Run | str) -> StoredRun:
+    return store.client.get_run(run if isinstance(run, str) else run.id)
+
+
+def finished(store: Store, name: str, **tags: str) -> str:
+    run = store.create(name, None, {f"sensai.{key}": value for key, value in tags.items()})
+    with run.closing():
+        pass
+    return run.id
+
+
+class TestRun:
+    """One run that is written."""
+
+    def test_a_new_run_is_running_named_nested_and_says_whose_it_is(self, store: Store) -> None:
+        parent = store.create("the parent", None)
+        child = store.create("the child", parent.id, {"sensai.stage": "member"})
+        assert "mlflow.parentRunId" not in stored(store, parent).data.tags
+        run = stored(store, child)
+        assert run.info.run_name == "the child"
+        assert run.info.status == "RUNNING"
+        assert run.info.experiment_id == store.experiment_id
+        assert run.data.tags["mlflow.parentRunId"] == parent.id
+        assert run.data.tags["sensai.stage"] == "member"
+        owner = json.loads(run.data.tags["sensai.process"])
+        assert owner == {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": psutil.Process().create_time(),
+        }
+
+    def test_a_run_that_mlflow_opened_is_adopted_once_with_its_parameters(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        opened = store.client.create_run(store.experiment_id, run_name="by mlflow run").info.run_id
+        store.client.log_param(opened, "ratio", "'0.5'")
+        monkeypatch.setenv("MLFLOW_RUN_ID", opened)
+        run = store.adopt()
+        assert run is not None
+        assert run.id == opened
+        assert store.adopt() is None
+        assert "MLFLOW_RUN_ID" not in os.environ
+        run.log_params({"ratio": 0.25, "seed": 1})
+        with run.closing():
+            pass
+        data = stored(store, opened).data
+        assert data.params == {"ratio": "'0.5'"}
+        assert json.loads(data.tags["sensai.process"])["pid"] == os.getpid()
+
+    def test_without_mlflow_run_there_is_nothing_to_adopt(self, store: Store) -> None:
+        assert store.adopt() is None
+
+    def test_params(self, store: Store) -> None:
+        run = store.create("run", None)
+        many = {f"parameter_{number}": number for number in range(60)}
+        run.log_params({"ratio": 0.5, "force": False, "checkpoint": "", "long": "x" * 10_000, **many})
+        params = stored(store, run).data.params
+        assert {name: params[name] for name in ("ratio", "force", "checkpoint")} == {
+            "ratio": "0.5",
+            "force": "False",
+            "checkpoint": "",
+        }
+        assert {name: int(params[name]) for name in many} == many
+        assert set(params["long"]) == {"x"}
+        assert len(params["long"]) == 6000
+
+    def test_metrics_are_there_at_once_and_the_last_value_counts(self, store: Store) -> None:
+        run = store.create("run", None)
+        run.log_metrics({"accuracy": 0.5, "flops": 3_000_000})
+        run.log_metrics({"accuracy": 0.75}, step=1)
+        assert stored(store, run).data.metrics == {"accuracy": 0.75, "flops": 3_000_000.0}
+        assert store.metrics_of(run.id) == {"accuracy": 0.75, "flops": 3_000_000.0}
+        history = store.client.get_metric_history(run.id, "accuracy")
+        assert [(point.step, point.value) for point in history] == [(0, 0.5), (1, 0.75)]
+
+    def test_tags_and_name(self, store: Store) -> None:
+        run = store.create("first name", None)
+        run.set_tags({"sensai.stage": "prune", "sensai.arch": "small_cnn"})
+        run.set_name("second name")
+        tags = store.tags_of(run.id)
+        assert (tags["sensai.stage"], tags["sensai.arch"]) == ("prune", "small_cnn")
+        assert stored(store, run).info.run_name == "second name"
+
+    @pytest.mark.parametrize("error", [None, KeyboardInterrupt()])
+    def test_every_epoch_is_there_when_the_run_is_closed(self, store: Store, error: BaseException | None) -> None:
+        run, epochs = store.create("run", None), 60
+        with suppress(KeyboardInterrupt), run.closing():
+            for epoch in range(epochs):
+                run.log_epoch({"curve/loss": 1 / (epoch + 1), "curve/accuracy": epoch / epochs}, epoch)
+            if error is not None:
+                raise error
+        losses = store.client.get_metric_history(run.id, "curve/loss")
+        assert sorted((point.step, point.value) for point in losses) == [
+            (epoch, 1 / (epoch + 1)) for epoch in range(epochs)
+        ]
+        accuracies = store.client.get_metric_history(run.id, "curve/accuracy")
+        assert sorted(point.step for point in accuracies) == list(range(epochs))
+
+    def test_an_epoch_that_cannot_be_stored_fails_the_run(self, store: Store) -> None:
+        run = store.create("run", None)
+        # A name that MLflow refuses.
+        with pytest.raises(mlflow.MlflowException), run.closing():
+            run.log_epoch({"no/../name": 1.0}, 0)
+        assert stored(store, run).info.status == "FAILED"
+
+    def test_artifacts_come_back_as_they_were(self, store: Store, tmp_path: Path) -> None:
+        run = store.create("run", None)
+        frame = pd.DataFrame({"classes": ["a,b", 'c"d', "é"], "flops": [1, 2, 3], "accuracy": [0.1, 1 / 3, None]})
+        (tmp_path / "weights.bin").write_bytes(bytes(range(256)))
+        (tmp_path / "members" / "deep").mkdir(parents=True)
+        (tmp_path / "members" / "deep" / "one.txt").write_text("one")
+        figure = Figure()
+        figure.subplots().plot([1, 2])
+        run.log_json({"groups": [[0, 2], [1]]}, "groups.json")
+        run.log_frame(frame, "table.csv")
+        run.log_text("<html>ü</html>", "report.html")
+        run.log_figure(figure, "figure.png")
+        run.log_file(tmp_path / "weights.bin")
+        run.log_folder(tmp_path / "members", "model")
+        assert json.loads(store.download(run.id, "groups.json").read_text()) == {"groups": [[0, 2], [1]]}
+        pd.testing.assert_frame_equal(pd.read_csv(store.download(run.id, "table.csv")), frame)
+        assert store.download(run.id, "report.html").read_text(encoding="utf-8") == "<html>ü</html>"
+        assert store.download(run.id, "figure.png").read_bytes().startswith(b"\x89PNG")
+        assert store.download(run.id, "weights.bin").read_bytes() == bytes(range(256))
+        assert (store.download(run.id, "model") / "deep" / "one.txt").read_text() == "one"
+
+    def test_an_artifact_that_is_gone_is_said(self, store: Store) -> None:
+        run = store.create("run", None)
+        with pytest.raises(InputError, match=rf"run {run.id} has no artifact 'plans.json' any more .*force=true"):
+            store.download(run.id, "plans.json")
+
+    def test_a_run_that_ends_well_is_finished(self, store: Store) -> None:
+        run = store.create("run", None)
+        with run.closing() as given:
+            assert given is run
+            assert stored(store, run).info.status == "RUNNING"
+        ended = stored(store, run)
+        assert ended.info.status == "FINISHED"
+        assert ended.info.start_time <= ended.info.end_time <= time.time() * 1000
+        assert "sensai.failure" not in ended.data.tags
+
+    def test_a_run_that_raises_has_failed_and_says_why(self, store: Store) -> None:
+        run = store.create("run", None)
+        with pytest.raises(ValueError, match="the reason"), run.closing():
+            raise ValueError("the reason" + "x" * 20_000)
+        ended = stored(store, run)
+        assert ended.info.status == "FAILED"
+        assert ended.info.end_time is not None
+        assert ended.data.tags["sensai.failure"].startswith("ValueError: the reasonxxx")
+
+    @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+    def test_a_run_that_is_interrupted_is_killed(self, store: Store, interrupt: type[BaseException]) -> None:
+        run = store.create("run", None)
+        with pytest.raises(interrupt), run.closing():
+            raise interrupt
+        ended = stored(store, run)
+        assert ended.info.status == "KILLED"
+        assert ended.data.tags["sensai.failure"] == "interrupted"
+
+
+class TestStore:
+    """How runs are found again."""
+
+    def test_find_gives_the_latest_finished_run_of_stage_and_fingerprint_in_any_experiment(
+        self, store: Store, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        print_ = tmp_path.name  # a fingerprint that no other test has
+        wanted = {"stage": "prune", "fingerprint": print_}
+        assert store.find("prune", print_) is None
+        store.create("runs still", None, {"sensai.stage": "prune", "sensai.fingerprint": print_})
+        failed = store.create("failed", None, {"sensai.stage": "prune", "sensai.fingerprint": print_})
+        with pytest.raises(RuntimeError), failed.closing():
+            raise RuntimeError
+        finished(store, "another stage", stage="group", fingerprint=print_)
+        finished(store, "another fingerprint", stage="prune", fingerprint=print_ + "0")
+        assert store.find("prune", print_) is None
+
+        first = finished(store, "first", **wanted)
+        found = store.find("prune", print_)
+        assert found is not None
+        assert found.info.run_id == first
+        time.sleep(0.01)  # start times are in milliseconds
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", _experiment(backend, tmp_path, "other"))
+        second = finished(Store.connect(), "second, elsewhere", **wanted)
+        found = store.find("prune", print_)
+        assert found is not None
+        assert found.info.run_id == second
+        store.client.delete_run(second)
+        found = store.find("prune", print_)
+        assert found is not None
+        assert found.info.run_id == first
+
+    def test_member_runs_are_those_of_one_retraining(self, store: Store) -> None:
+        retrain, other = (finished(store, name, stage="retrain") for name in ("retrain", "other"))
+        expected = {}
+        for number in range(3):
+            tags = {"stage": "member", "member": str(number)}
+            expected[number] = finished(store, "member", **tags, **{"upstream.retrain": retrain})
+            finished(store, "member", **tags, **{"upstream.retrain": other})
+            finished(store, "member", **tags, **{"upstream.evaluate": retrain})
+        assert store.member_runs(retrain) == expected
+
+    def test_finished_run_by_id_or_by_the_run_that_it_answered(self, store: Store) -> None:
+        run = finished(store, "prune", stage="prune")
+        reused = finished(store, "asked again", reused=run)
+        assert store.finished_run(run, "prune").info.run_id == run
+        assert store.finished_run(reused, "prune").info.run_id == run
+
+    def test_a_run_that_cannot_be_stood_on_is_refused(self, store: Store) -> None:
+        unknown = "0" * 32
+        with pytest.raises(InputError, match=f"from_run='{unknown}': there is no such run"):
+            store.finished_run(unknown, "prune")
+        with pytest.raises(InputError, match="from_run='no id': there is no such run"):
+            store.finished_run("no id", "prune")
+        group = finished(store, "group", stage="group")
+        with pytest.raises(InputError, match=f"from_run='{group}': must be a run of prune, but it is one of group"):
+            store.finished_run(group, "prune")
+        foreign = finished(store, "foreign")
+        with pytest.raises(InputError, match="must be a run of prune, but it is one of no stage"):
+            store.finished_run(foreign, "prune")
+        running = store.create("prune", None, {"sensai.stage": "prune"})
+        with pytest.raises(InputError, match=f"from_run='{running.id}': must have finished, but it is RUNNING"):
+            store.finished_run(running.id, "prune")
+        with pytest.raises(RuntimeError), running.closing():
+            raise RuntimeError
+        with pytest.raises(InputError, match="must have finished, but it is FAILED"):
+            store.finished_run(running.id, "prune")
+
+    def test_orphans_are_closed_and_nothing_else(self, store: Store) -> None:
+        mine = psutil.Process()
+        gone = subprocess.Popen([sys.executable, "-c", ""])
+        gone.wait()
+
+        def running(**owner: object) -> str:
+            base = {"host": socket.gethostname(), "pid": mine.pid, "started": mine.create_time()}
+            return store.create("run", None, {"sensai.process": json.dumps(base | owner)}).id
+
+        orphans = {
+            "its process is gone": running(pid=gone.pid, started=time.time()),
+            "its pid belongs to a later process": running(started=mine.create_time() - 60),
+        }
+        living = {
+            "this process": running(),
+            "of another machine": running(host="elsewhere", pid=gone.pid),
+            "not of sensAI": store.client.create_run(store.experiment_id).info.run_id,
+        }
+        done = finished(store, "done")
+        store.client.set_tag(done, "sensai.process", json.dumps({"host": socket.gethostname(), "pid": gone.pid}))
+        store.close_orphans()
+        for why, run_id in orphans.items():
+            run = stored(store, run_id)
+            assert run.info.status == "KILLED", why
+            assert run.info.end_time is not None
+            assert run.data.tags["sensai.failure"] == "its process is gone"
+        for why, run_id in living.items():
+            assert stored(store, run_id).info.status == "RUNNING", why
+            assert "sensai.failure" not in stored(store, run_id).data.tags
+            store.client.set_terminated(run_id, RunStatus.to_string(RunStatus.FINISHED))
+        assert stored(store, done).info.status == "FINISHED"
