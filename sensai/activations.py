@@ -6,19 +6,25 @@ pass returns the statistics beside the logits and no feature map is ever kept. N
 APoZ, the average percentage of zeros of a channel, is the measure of Hu et al. 2016 ("Network Trimming").
 """
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from torch import Tensor, fx, nn
 
 from sensai.files import whole_file
 from sensai.sites import Site
 
 ZERO_THRESHOLD = 0.005
+
+_FIELDS = ("zeros", "magnitude", "elements")
+# Metadata key of the sites' order, which safetensors does not keep.
+_SITES = "sites"
 
 _aten = torch.ops.aten
 _ACTIVATIONS = {
@@ -82,20 +88,19 @@ def save_statistics(statistics: Statistics, path: Path) -> None:
     tensors = {
         f"{site}/{field}": np.ascontiguousarray(getattr(values, field))
         for site, values in statistics.items()
-        for field in ("zeros", "magnitude", "elements")
+        for field in _FIELDS
     }
     with whole_file(path) as temporary:
-        save_file(tensors, temporary)
+        save_file(tensors, temporary, metadata={_SITES: json.dumps(list(statistics))})
 
 
 def load_statistics(path: Path) -> Statistics:
     """The inverse of `save_statistics`."""
-    tensors = load_file(path)
-    sites = dict.fromkeys(key.rpartition("/")[0] for key in tensors)
-    return {
-        site: SiteStatistics(tensors[f"{site}/zeros"], tensors[f"{site}/magnitude"], tensors[f"{site}/elements"])
-        for site in sites
-    }
+    with safe_open(path, framework="np") as file:
+        return {
+            site: SiteStatistics(*(file.get_tensor(f"{site}/{field}") for field in _FIELDS))
+            for site in json.loads(file.metadata()[_SITES])
+        }
 
 
 class ActivationReader:
@@ -148,15 +153,9 @@ class ActivationReader:
     def statistics(self) -> Statistics:
         """What was read so far."""
         return {
-            site: SiteStatistics(*(total.cpu().numpy() for total in totals)) for site, totals in self._totals.items()
+            site: SiteStatistics(*(total.cpu().numpy().copy() for total in totals))
+            for site, totals in self._totals.items()
         }
-
-
-def read_statistics(reader: ActivationReader, batches: Iterable[tuple[Tensor, Tensor]]) -> Statistics:
-    """The statistics of all batches (images, labels)."""
-    for images, labels in batches:
-        reader.read(images, labels)
-    return reader.statistics()
 
 
 def channel_sums(activation: Tensor, zero_threshold: float) -> tuple[Tensor, Tensor, int]:

@@ -19,7 +19,7 @@ def make_folder(path: Path, parameter: str) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{parameter}: the folder {str(path)!r} cannot be made ({error.strerror})") from error
+        raise InputError(f"{parameter}={str(path)!r}: the folder cannot be made ({error.strerror})") from error
     return path
 
 

@@ -82,12 +82,12 @@ def threshold_plan(
     for site, values in statistics.items():
         apoz, mean = values.apoz(classes), values.mean(classes)
         order = _most_dispensable(statistics, site, classes)
-        most = len(order) - rule.kept_width(0, len(order))
+        least = min(rule.min_channels, len(order))
         threshold = apoz_threshold
         removed = (apoz > threshold) & (mean < mean_threshold)
-        while removed.sum() > most and threshold < 1:
+        while len(order) - removed.sum() < least and threshold < 1:
             threshold += _APOZ_STEP
-            removed = (apoz > threshold) & (mean < mean_threshold)
+            removed = (apoz > threshold if threshold < 1 else apoz >= 1) & (mean < mean_threshold)
         count = len(order) - rule.kept_width(len(order) - int(removed.sum()), len(order))
         # Rounding widths may ask for more or fewer than the rule found: its own finds go first, in order.
         by_rule = np.concatenate([order[removed[order]], order[~removed[order]]])

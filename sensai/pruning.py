@@ -14,7 +14,7 @@ from sensai.sites import Plan, Side, SiteMap
 TOLERANCE = 1e-5
 
 
-def check_plan(plan: Plan, sites: SiteMap, min_channels: int = 1) -> None:
+def check_plan(plan: Plan, sites: SiteMap) -> None:
     """Refuse a plan that names no site of the network, indices out of range or twice, or that empties a site.
 
     Raises:
@@ -25,11 +25,12 @@ def check_plan(plan: Plan, sites: SiteMap, min_channels: int = 1) -> None:
         if site not in channels:
             raise ValueError(f"plan: {site!r} is no removable site" + _why_kept(sites, site))
         if len(removed) and (min(removed) < 0 or max(removed) >= channels[site]):
-            raise ValueError(f"plan: {site!r} has channels 0 to {channels[site] - 1}, not {max(removed)}")
+            wrong = next(index for index in removed if not 0 <= index < channels[site])
+            raise ValueError(f"plan: {site!r} has channels 0 to {channels[site] - 1}, not {wrong}")
         if len(set(map(int, removed))) != len(removed):
             raise ValueError(f"plan: {site!r} lists a channel twice")
-        if channels[site] - len(removed) < min(min_channels, channels[site]):
-            raise ValueError(f"plan: {site!r} would keep {channels[site] - len(removed)} of {channels[site]} channels")
+        if len(removed) == channels[site]:
+            raise ValueError(f"plan: {site!r} would keep 0 of {channels[site]} channels")
 
 
 def _why_kept(sites: SiteMap, site: str) -> str:
@@ -143,7 +144,13 @@ def provable(model: nn.Module, sites: SiteMap, images: Tensor, seed: int = 0) ->
     }
     reasons: dict[str, str] = {}
     _find_unprovable(model, sites, plan, images, reasons)
-    return sites.without(reasons)
+    proven = sites.without(reasons)
+    rest = {site.name: plan[site.name] for site in proven.sites}
+    error, tolerance = pruning_error(model, proven, rest, images)
+    if error > tolerance:
+        # Sites that are wrong only together cannot be told apart: none of them is safe.
+        return proven.without(dict.fromkeys(rest, f"cut together with others, cut and masked differ by {error:.2g}"))
+    return proven
 
 
 def _find_unprovable(model: nn.Module, sites: SiteMap, plan: Plan, images: Tensor, reasons: dict[str, str]) -> None:

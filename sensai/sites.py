@@ -130,6 +130,15 @@ def find_sites(model: nn.Module, example: torch.Tensor) -> SiteMap:
         model: any network that Torch-Pruning can trace; left as it was.
         example: float32 (N, C, H, W), N >= 1, on the model's device.
     """
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        return _found_sites(model.eval(), example)
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _found_sites(model: nn.Module, example: torch.Tensor) -> SiteMap:
     head = find_head(model, example)
     names = {module: name for name, module in model.named_modules()}
     order = {name: position for position, name in enumerate(names.values())}
@@ -180,17 +189,19 @@ def _site(group: tp.dependency.Group, names: dict[nn.Module, str], order: dict[s
     """The site of one dependency group, and why it must be kept whole, if it must."""
     tables: dict[tuple[str, Side], list[tuple[int, int]]] = {}
     reason = None
-    for dependency, indices in group:
+    for item in group:
+        dependency = item.dep
         module = dependency.target.module
         if layer_widths(module) is None:
             if isinstance(module, nn.Parameter) or next(module.parameters(recurse=False), None) is not None:
                 reason = f"{type(module).__name__} tensors are not cut"
             continue
         layer, side = names[module], _side(dependency)
-        # The root's own entry carries plain indices; all others say which channel of the root each index belongs to.
+        # The channel of the root that each index belongs to, and the index.
         tables.setdefault((layer, side), []).extend(
-            (int(getattr(each, "root_idx", each)), int(getattr(each, "idx", each))) for each in indices
+            (int(root), int(own)) for root, own in zip(item.root_idxs, item.idxs, strict=True)
         )
+    modules = {name: module for module, name in names.items()}
     channels = max(root for root, _ in next(iter(tables.values()))) + 1
     cuts = []
     for (layer, side), entries in tables.items():
@@ -200,8 +211,9 @@ def _site(group: tp.dependency.Group, names: dict[nn.Module, str], order: dict[s
             reason = reason or f"its channels do not map evenly onto {layer}"
             continue
         index = np.array([own for _, own in pairs]).reshape(channels, -1)
+        if side == "out" and index.size != _side_size(modules[layer], side):
+            reason = reason or f"it makes only some of the channels of {layer}"
         cuts.append(Cut(layer, side, index))
-    modules = {name: module for module, name in names.items()}
     making = sorted({layer for layer, side in tables if side == "out"}, key=lambda layer: order[layer])
     adders = tuple(layer for layer in making if isinstance(modules[layer], _PRUNABLE))
     return Site(adders[0], channels, adders, tuple(cuts)), reason

@@ -23,7 +23,6 @@ from sensai.activations import (
     channel_sums,
     load_statistics,
     merge,
-    read_statistics,
     save_statistics,
 )
 from sensai.sites import SiteMap, find_sites
@@ -105,7 +104,9 @@ def read(
     network: nn.Module, sites: SiteMap, images: Tensor, labels: Tensor, batch: int, threshold: float
 ) -> Statistics:
     reader = ActivationReader(network, sites.sites, images[:2], NUM_CLASSES, threshold)
-    return read_statistics(reader, zip(images.split(batch), labels.split(batch), strict=True))
+    for part, part_labels in zip(images.split(batch), labels.split(batch), strict=True):
+        reader.read(part, part_labels)
+    return reader.statistics()
 
 
 @pytest.mark.parametrize("threshold", [ZERO_THRESHOLD, 0.3])
@@ -176,6 +177,14 @@ def test_the_pass_also_gives_the_logits_and_changes_nothing(arch: str) -> None:
     with torch.no_grad():
         assert torch.allclose(logits, network(images), atol=1e-6)
     assert_same(network, before)
+
+
+def test_a_network_in_training_is_read_in_eval_mode() -> None:
+    network, spec = make("small_cnn")
+    images = images_for(spec, len(LABELS))
+    sites = find_sites(network, images[:2])
+    expected = counted_directly(network, sites, images, LABELS, ZERO_THRESHOLD)
+    assert_equal(read(network.train(), sites, images, LABELS, 4, ZERO_THRESHOLD), expected)
 
 
 def test_batches_of_any_size_give_the_same_sums() -> None:

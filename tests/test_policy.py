@@ -324,6 +324,13 @@ def test_a_class_without_images_gets_a_plan_all_the_same(ranking: str) -> None:
     assert_plans_equal(ratio_plan(statistics, (0, 1), ratio=0.5), ratio_plan(statistics, (0,), ratio=0.5))
 
 
+def test_channels_of_which_nothing_is_known_go_last() -> None:
+    known = SiteStatistics(np.zeros((1, 4), np.int64), np.full((1, 4), 9.0), np.array([3]))
+    unknown = SiteStatistics(np.zeros((1, 4), np.int64), np.zeros((1, 4)), np.array([0]))
+    plan = ratio_plan({"unknown": unknown, "known": known}, (0,), ratio=0.25)
+    assert [len(removed) for removed in plan.values()] == [0, 2]
+
+
 def test_the_threshold_rule_removes_nothing_of_which_nothing_is_known() -> None:
     statistics = {"a": SiteStatistics(np.zeros((2, 4), np.int64), np.zeros((2, 4)), np.array([9, 0]))}
     assert not len(threshold_plan(statistics, (1,), apoz_threshold=0.0, mean_threshold=1.0)["a"])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from sensai.models.widths import widths
-from sensai.pruning import check_plan, features, masked, member_network, provable, prune, pruning_error
+from sensai.pruning import features, masked, member_network, provable, prune, pruning_error
 from sensai.sites import Plan, SiteMap, count_flops, count_params, find_sites
 from tests.helpers.networks import (
     CONTRACT,
@@ -249,19 +249,6 @@ def test_the_refusal_says_why_a_layer_is_kept_whole() -> None:
     sites = find_sites(network, images_for(spec, 2)).within("inner")
     with pytest.raises(ValueError, match=r"'conv1' is no removable site \(scope=inner: .* 3 layers\)"):
         prune(network, sites, {"conv1": np.array([0])})
-
-
-def test_more_channels_than_one_can_be_asked_for() -> None:
-    network, spec = shared("small_cnn")
-    sites = find_sites(network, images_for(spec, 2))
-    plan = {"features.0": np.arange(25)}
-    check_plan(plan, sites, min_channels=7)
-    with pytest.raises(ValueError, match="would keep 7 of 32 channels"):
-        check_plan(plan, sites, min_channels=8)
-    # A site that never had so many may stay as it is.
-    check_plan({"features.0": np.array([], np.int64)}, sites, min_channels=40)
-    with pytest.raises(ValueError, match="would keep 31 of 32 channels"):
-        check_plan({"features.0": np.array([0])}, sites, min_channels=40)
 
 
 # -------------------------------------------------------------------------------------------------- nothing is touched

@@ -1,7 +1,7 @@
 """Images brought to the size and channel count that a network takes, by one stated rule.
 
 The size is `image_size` where given, else what the architecture asks for, else the images' own (which then must be one
-size). Images that are smaller by at most a quarter are padded evenly with zeros (28 -> 32); all others are scaled so that
+size). Images that grow by at most a quarter are padded evenly with zeros (28 -> 32); all others are scaled so that
 the shorter side fits (bilinear, antialiased) and cropped at the centre. Grey images are repeated for a network of three
 channels; colour images for a network of one channel are refused.
 """
@@ -25,8 +25,10 @@ def target_size(requested: int | None, rule: InputRule, native: tuple[int, int] 
         native: the size that all images share, or None where they differ.
 
     Raises:
-        InputError: neither is given and the images differ in size.
+        InputError: neither is given and the images differ in size, or the network takes none so small.
     """
+    if requested and rule.image_size and requested < rule.image_size:
+        raise InputError(f"image_size={requested}: the network takes {rule.image_size} and more")
     side = requested or rule.image_size
     if side is not None:
         return (side, side)

@@ -55,9 +55,13 @@ class ArraySource:
         """Fit what `load` gives."""
         raw = self.load()
         splits = {}
+        shapes = {images.shape[1:] for images, _ in raw.splits.values()}
+        if len({shape[0] for shape in shapes}) > 1:
+            raise InputError("dataset: the splits' images differ in their number of channels")
+        native = next(iter(shapes))
+        size = target_size(requested_size, rule, native[1:] if len(shapes) == 1 else None)
+        channels = target_channels(rule, native[0])
         for name, (images, labels) in raw.splits.items():
-            size = target_size(requested_size, rule, (images.shape[2], images.shape[3]))
-            channels = target_channels(rule, images.shape[1])
             chunks = [fit(images[start : start + _CHUNK], size, channels) for start in range(0, len(images), _CHUNK)]
             splits[name] = (np.concatenate(chunks), labels.astype(np.int64))
         return Arrays(raw.class_names, splits)
@@ -119,7 +123,7 @@ def torchvision_set(name: str, folder: Path) -> Source:
             except (RuntimeError, OSError, urllib.error.URLError) as error:
                 raise InputError(
                     f"dataset={name!r}: not found under data_dir={str(folder)!r} and it cannot be downloaded; "
-                    f"put {form.expected} there ({type(error).__name__}: {str(error)[:120]})"
+                    f"put {form.expected} there ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
                 ) from error
             images = np.asarray(data.data)
             if images.ndim == 3:
@@ -148,7 +152,12 @@ def user_set(reference: str, data_dir: str) -> Source:
     source_file = Path(reference.rpartition(":")[0]).resolve()
     code = hashlib.sha256(source_file.read_bytes()).hexdigest()
     # What the function reads is unknown, so its arrays are read and compared by digest every time.
-    arrays = _checked_user_arrays(reference, factory(data_dir))
+    try:
+        result = factory(data_dir)
+    # Whatever the user's function raises is the user's to mend.
+    except Exception as error:
+        raise InputError(f"dataset={reference!r}: the function failed ({error!r})") from error
+    arrays = _checked_user_arrays(reference, result)
     content = digest(arrays)
     return ArraySource(f"{code} {content}", lambda: arrays)
 
@@ -160,11 +169,23 @@ def _checked_user_arrays(reference: str, result: object) -> Arrays:
     for name in SPLITS:
         if result.get(name) is None:
             continue
-        images, labels = (np.asarray(part) for part in result[name])
-        if images.dtype != np.uint8 or images.ndim not in (3, 4) or len(images) != len(labels) or not len(images):
+        pair = result[name]
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise InputError(
-                f"dataset={reference!r}: {name} must be images uint8 (N, H, W) or (N, H, W, C) and as many labels, "
-                f"but got {images.dtype} {images.shape} and {len(labels)} labels"
+                f"dataset={reference!r}: {name} must be a pair (images, labels), not {type(pair).__name__}"
+            )
+        images, labels = (np.asarray(part) for part in pair)
+        if (
+            images.dtype != np.uint8
+            or images.ndim not in (3, 4)
+            or labels.ndim != 1
+            or not np.issubdtype(labels.dtype, np.integer)
+            or len(images) != len(labels)
+            or not len(images)
+        ):
+            raise InputError(
+                f"dataset={reference!r}: {name} must be images uint8 (N, H, W) or (N, H, W, C) and as many integer "
+                f"labels (N,), but got {images.dtype} {images.shape} and {labels.dtype} {labels.shape} labels"
             )
         images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
         splits[name] = (images, labels.astype(np.int64))
@@ -258,7 +279,7 @@ def image_folder(folder: Path) -> Source:
     present = [split for split in SPLITS if (folder / split).is_dir()]
     if "train" not in present:
         raise InputError(f"data_dir={str(folder)!r}: has no folder train/ with one folder a class in it")
-    class_names = tuple(sorted(entry.name for entry in (folder / "train").iterdir() if entry.is_dir()))
+    class_names = tuple(sorted(entry.name for entry in _class_folders(folder / "train")))
     files = {split: _listed(folder / split, class_names) for split in present}
     if not files["train"]:
         raise InputError(f"data_dir={str(folder)!r}: train/ holds no images in class folders")
@@ -271,14 +292,16 @@ def _listed(folder: Path, class_names: tuple[str, ...]) -> list[tuple[Path, int]
     readable = Image.registered_extensions()
     labels = {name: label for label, name in enumerate(class_names)}
     found = []
-    for entry in sorted(folder.iterdir()):
-        if not entry.is_dir():
-            continue
+    for entry in _class_folders(folder):
         if entry.name not in labels:
             raise InputError(f"data_dir: class folder {str(entry)!r} has no counterpart in train/")
         images = sorted(path for path in entry.rglob("*") if path.suffix.lower() in readable)
         found += [(path, labels[entry.name]) for path in images]
     return found
+
+
+def _class_folders(split: Path) -> list[Path]:
+    return sorted(entry for entry in split.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
 def digest(arrays: Arrays) -> str:

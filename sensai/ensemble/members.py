@@ -46,6 +46,7 @@ def fit_none_biases(ensemble: Ensemble, head: str, batches: Iterable[tuple[Tenso
     grouped = [member for member in ensemble.members if 1 < len(member.classes) < num_classes]
     if not grouped:
         return
+    ensemble.eval()
     outputs: list[list[Tensor]] = [[] for _ in grouped]
     labels = []
     for images, batch_labels in batches:

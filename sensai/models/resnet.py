@@ -81,7 +81,9 @@ _CONVOLUTIONS_PER_BLOCK: dict[Block, int] = {"basic": 2, "bottleneck": 3}
 
 
 class ResNet(nn.Module):
-    """A 3x3 convolution, three stages of blocks, global average pooling and a linear layer; input (N, C, 32, 32)."""
+    """A 3x3 convolution, three stages of blocks, global average pooling and a linear layer; input (N, C, 32, 32) or
+    larger.
+    """
 
     def __init__(
         self, blocks_per_stage: int, block: Block, shortcut: Shortcut, num_classes: int, in_channels: int

@@ -1,6 +1,6 @@
 """VGG with batch norm for 32x32 input (Simonyan & Zisserman 2015; the form of the common CIFAR training scripts)."""
 
-import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 # Channels of the 3x3 convolutions, "M" for a 2x2 max pooling: configurations A, B, D, E of the paper.
@@ -13,7 +13,7 @@ _PLANS: dict[int, str] = {
 
 
 class VGG(nn.Module):
-    """Convolutions with batch norm, then one linear layer on 512 features; input (N, in_channels, 32, 32)."""
+    """Convolutions with batch norm, then one linear layer on 512 features; input (N, in_channels, 32, 32) or larger."""
 
     def __init__(self, depth: int, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -31,7 +31,8 @@ class VGG(nn.Module):
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(torch.flatten(self.features(x), 1))
+        # One pixel at 32x32; larger images leave more.
+        return self.classifier(F.adaptive_avg_pool2d(self.features(x), 1).flatten(1))
 
 
 def _initialise(module: nn.Module) -> None:

@@ -1,6 +1,7 @@
 """The training loop of one network: one-cycle schedule, best epoch by validation, plateau stop, checkpoint every epoch."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -101,9 +102,9 @@ def fit(
     while not progress.done:
         epoch, start = len(progress.history), time.perf_counter()
         train_loss = _train_epoch(network, objective, training(epoch), optimizer, scheduler)
-        if train_loss != train_loss or train_loss == float("inf"):
-            raise InputError(f"lr={recipe.lr}: the loss is not finite in epoch {epoch}; try a smaller learning rate")
         metrics = judge(network, objective, validation()) if validation else {}
+        if not (math.isfinite(train_loss) and math.isfinite(metrics.get("loss", 0.0))):
+            raise InputError(f"lr={recipe.lr}: the loss is not finite in epoch {epoch}; try a smaller learning rate")
         progress.history.append({**metrics, "train_loss": train_loss})
         improved = progress.best_epoch < 0 or _better(progress.history, progress.best_epoch, recipe.metric)
         if improved:
@@ -149,8 +150,8 @@ def _decide_stop(progress: Progress, recipe: Recipe) -> None:
 
 def _epochs_without_gain(history: list[dict[str, float]], recipe: Recipe) -> int:
     best, since = float("-inf"), 0
-    for metrics in history:
-        value = metrics.get(recipe.metric, float("inf"))
+    # Without validation there is no such metric, and nothing to wait for.
+    for value in (metrics[recipe.metric] for metrics in history if recipe.metric in metrics):
         best, since = (value, 0) if value > best + recipe.min_gain else (best, since + 1)
     return since
 

@@ -1,5 +1,6 @@
 """What a network learns and how it is judged. N images; a member has 1, 1 + g or K outputs."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -73,6 +74,8 @@ def outcome_metrics(logits: np.ndarray, targets: np.ndarray) -> dict[str, float]
         chosen = logits.argmax(1)
         scores = np.exp(logits - logits.max(1, keepdims=True))
         scores /= scores.sum(1, keepdims=True)
+        if logits.shape[1] == 2:
+            scores = scores[:, 1]
     metrics = {
         "accuracy": float(accuracy_score(targets, chosen)),
         "balanced_accuracy": float(balanced_accuracy_score(targets, chosen)),
@@ -84,7 +87,10 @@ def outcome_metrics(logits: np.ndarray, targets: np.ndarray) -> dict[str, float]
 
 @torch.no_grad()
 def judge(network: nn.Module, objective: Objective, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
-    """The metrics of one network on a split, with its `loss` (sums over batches, divided once)."""
+    """The metrics of one network on a split, with its `loss` (sums over batches, divided once).
+
+    Where the loss is not finite it stands alone.
+    """
     network.eval()
     logits, targets, loss, count = [], [], 0.0, 0
     for images, labels in batches:
@@ -93,4 +99,6 @@ def judge(network: nn.Module, objective: Objective, batches: Iterable[tuple[Tens
         count += len(labels)
         logits.append(output.float().cpu().numpy())
         targets.append(objective.targets(labels).cpu().numpy())
+    if not math.isfinite(loss):
+        return {"loss": loss}
     return {"loss": loss / count, **outcome_metrics(np.concatenate(logits), np.concatenate(targets))}

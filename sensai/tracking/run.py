@@ -114,6 +114,7 @@ class Run:
         if self._ended:
             return
         self._ended = True
+        self._writer.shutdown(wait=True)
         if reason:
             self.set_tags({tags.FAILURE: reason[:_LONGEST_REASON]})
         self.client.set_terminated(self.id, RunStatus.to_string(status))

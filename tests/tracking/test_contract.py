@@ -249,9 +249,9 @@ class TestStore:
         expected = {}
         for number in range(3):
             tags = {"stage": "member", "member": str(number)}
-            expected[number] = finished(store, "member", **tags, **{"upstream.retrain": retrain})
-            finished(store, "member", **tags, **{"upstream.retrain": other})
-            finished(store, "member", **tags, **{"upstream.evaluate": retrain})
+            expected[number] = finished(store, "member", **tags, split="val", **{"upstream.retrain": retrain})
+            finished(store, "member", **tags, split="val", **{"upstream.retrain": other})
+            finished(store, "member", **tags, split="test", **{"upstream.retrain": retrain})
         assert store.member_runs(retrain) == expected
 
     def test_finished_run_by_id_or_by_the_run_that_it_answered(self, store: Store) -> None:
