@@ -3,7 +3,8 @@
 C channels of a site; a plan maps each site to the sorted indices that are removed.
 """
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,6 +64,35 @@ def ratio_plan(
         site: np.sort(order[: channels[site] - rule.kept_width(channels[site] - removed[site], channels[site])])
         for site, order in orders.items()
     }
+
+
+def flops_plan(
+    statistics: Statistics,
+    classes: Sequence[int],
+    *,
+    flops: Callable[[Plan], int],
+    target: float,
+    ranking: Ranking = "global",
+    rule: WidthRule = WidthRule(),
+) -> Plan:
+    """The ratio plan of the smallest ratio with which a member has at most `target` FLOPs.
+
+    Args:
+        statistics: of every site.
+        classes: the member's classes.
+        flops: FLOPs of the member with a plan, known without building it.
+        target: in FLOPs; where no ratio reaches it, the plan of the fewest FLOPs is returned.
+        ranking: see `ratio_plan`.
+        rule: widths to keep.
+    """
+    channels = sum(values.zeros.shape[1] for values in statistics.values())
+
+    def plan(removed: int) -> Plan:
+        return ratio_plan(statistics, classes, ratio=removed / channels, ranking=ranking, rule=rule)
+
+    # FLOPs fall with every channel that goes, so the first count that meets the target is found by halving.
+    fewest = bisect_left(range(channels - 1), True, key=lambda removed: flops(plan(removed)) <= target)
+    return plan(fewest)
 
 
 def threshold_plan(

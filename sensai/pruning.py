@@ -170,6 +170,11 @@ def _find_unprovable(model: nn.Module, sites: SiteMap, plan: Plan, images: Tenso
         _find_unprovable(model, sites, {name: plan[name] for name in part}, images, reasons)
 
 
+def head_rows(group_size: int, num_classes: int) -> int:
+    """Outputs of a member: 1 for one class, K for all K, else 1 + g."""
+    return group_size if group_size in (1, num_classes) else 1 + group_size
+
+
 def member_network(
     model: nn.Module, sites: SiteMap, plan: Plan, classes: tuple[int, ...], num_classes: int
 ) -> nn.Module:
@@ -181,7 +186,7 @@ def member_network(
     network = prune(model, sites, plan)
     head = network.get_submodule(sites.head)
     _narrow(head, {"out": np.array(classes)})
-    if 1 < len(classes) < num_classes:
+    if head_rows(len(classes), num_classes) > len(classes):
         _prepend_none(head)
     return network
 

@@ -26,6 +26,7 @@ from sensai.stages.values import (
     JsonObject,
     NonNegative,
     OptionalCount,
+    OptionalShare,
     Positive,
     PositiveChannelValues,
     Ratio,
@@ -119,6 +120,9 @@ class Prune(Group):
 
     policy: Literal["ratio", "threshold"] = Field("ratio", description="ratio of all channels, or APoZ thresholds")
     ratio: Ratio = Field(0.5, description="share of all removable channels that is removed, in [0, 1)")
+    target_flops: OptionalShare = Field(
+        None, description="share of the base model's FLOPs that each member may have, e.g. 0.055; replaces ratio"
+    )
     ranking: Literal["global", "layer"] = Field("global", description="rank all channels together or site by site")
     apoz_threshold: Share = Field(0.8, description="policy=threshold: remove a channel with a larger APoZ ...")
     mean_threshold: NonNegative = Field(0.01, description="... and a smaller mean activation")
@@ -127,8 +131,16 @@ class Prune(Group):
     scope: Literal["inner", "all"] = Field("inner", description="channels inside blocks, or the residual stream too")
 
     def ignored(self) -> set[str]:
-        by_policy = {"ratio": {"apoz_threshold", "mean_threshold"}, "threshold": {"ratio", "ranking"}}
-        return super().ignored() | by_policy[self.policy]
+        thresholds = {"apoz_threshold", "mean_threshold"}
+        if self.target_flops is not None:
+            return super().ignored() | thresholds | {"policy", "ratio"}
+        return super().ignored() | (thresholds if self.policy == "ratio" else {"ratio", "ranking"})
+
+    @model_validator(mode="after")
+    def _target_goes_with_a_ranking(self) -> Self:
+        if self.target_flops is not None and self.policy == "threshold":
+            raise ValueError(f"target_flops={self.target_flops:g}: goes with policy=ratio, whose ratio it replaces")
+        return self
 
 
 class Retrain(Prune):

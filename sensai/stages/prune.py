@@ -14,11 +14,12 @@ from sensai.activations import Statistics
 from sensai.data.batches import batches
 from sensai.ensemble import Ensemble
 from sensai.ensemble.members import build_ensemble, fit_none_biases
+from sensai.errors import InputError
 from sensai.evaluation import Size, accuracies, ensemble_probabilities, run_networks, size
 from sensai.grouping import Group
-from sensai.policy import WidthRule, ratio_plan, threshold_plan
-from sensai.pruning import pruning_error
-from sensai.sites import Plan, SiteMap
+from sensai.policy import WidthRule, flops_plan, ratio_plan, threshold_plan
+from sensai.pruning import head_rows, pruning_error
+from sensai.sites import Plan, SiteMap, SizePrediction
 from sensai.stages import activations, group
 from sensai.stages.baseline import base_model, site_map
 from sensai.stages.configs import Prune, PruneConfig, StageConfig
@@ -41,8 +42,10 @@ def _execute(config: PruneConfig, context: Context) -> None:
     sites = site_map(context, config).within(config.scope)
     statistics = activations.load(context.store, context.upstream["activations"])
     removable = {site.name: statistics[site.name] for site in sites.sites}
+    model, spec = base_model(context, config)
+    prediction = SizePrediction(model, sites, spec.input_shape)
     plans = [
-        MemberPlan(classes, make_plan(config, removable, classes))
+        MemberPlan(classes, make_plan(config, removable, classes, prediction, spec.num_classes))
         for classes in group.load(context.store, context.upstream["group"])
     ]
     context.run.log_json(_to_json(plans, sites), _PLANS)
@@ -53,9 +56,17 @@ def _execute(config: PruneConfig, context: Context) -> None:
         context.run.log_metrics({"val_accuracy": accuracy})
 
 
-def make_plan(config: PruneConfig, statistics: Statistics, classes: Group) -> Plan:
-    """The plan of one member by the chosen policy."""
+def make_plan(
+    config: PruneConfig, statistics: Statistics, classes: Group, prediction: SizePrediction, num_classes: int
+) -> Plan:
+    """The plan of one member by the chosen policy.
+
+    Raises:
+        InputError: a FLOPs target that cannot be reached.
+    """
     rule = WidthRule(config.min_channels, config.round_to)
+    if config.target_flops is not None:
+        return _plan_for_flops(config, config.target_flops, statistics, classes, prediction, num_classes)
     if config.policy == "ratio":
         return ratio_plan(statistics, classes, ratio=config.ratio, ranking=config.ranking, rule=rule)
     return threshold_plan(
@@ -65,6 +76,33 @@ def make_plan(config: PruneConfig, statistics: Statistics, classes: Group) -> Pl
         mean_threshold=config.mean_threshold,
         rule=rule,
     )
+
+
+def _plan_for_flops(
+    config: PruneConfig,
+    share: float,
+    statistics: Statistics,
+    classes: Group,
+    prediction: SizePrediction,
+    num_classes: int,
+) -> Plan:
+    def flops(plan: Plan) -> int:
+        return prediction(plan, head_rows(len(classes), num_classes))[1]
+
+    plan = flops_plan(
+        statistics,
+        classes,
+        flops=flops,
+        target=share * prediction.flops,
+        ranking=config.ranking,
+        rule=WidthRule(config.min_channels, config.round_to),
+    )
+    if flops(plan) > share * prediction.flops:
+        raise InputError(
+            f"target_flops={share:g}: with scope={config.scope}, min_channels={config.min_channels} and "
+            f"round_to={config.round_to} no less than {flops(plan) / prediction.flops:.4f} can be reached"
+        )
+    return plan
 
 
 def build(context: Context, config: StageConfig, plans: list[MemberPlan]) -> Ensemble:
@@ -185,6 +223,8 @@ def load(store: Store, run_id: str) -> list[MemberPlan]:
 
 def title(config: Prune) -> str:
     """What tells one pruning from another."""
+    if config.target_flops is not None:
+        return f"target_flops={config.target_flops:g}"
     if config.policy == "threshold":
         return f"apoz>{config.apoz_threshold:g} mean<{config.mean_threshold:g}"
     return f"ratio={config.ratio:g}" + (" by layer" if config.ranking == "layer" else "")

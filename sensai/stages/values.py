@@ -89,4 +89,7 @@ BatchSize = Annotated[int, Field(ge=2)]
 CountOrZero = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 OptionalCount = Annotated[Count | None, BeforeValidator(_none_if_empty)]
+OptionalShare = Annotated[
+    Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None, BeforeValidator(_none_if_empty)
+]
 InnerShare = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]

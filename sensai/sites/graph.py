@@ -1,7 +1,7 @@
 """The removable channels of a network: which layers' channels can go, and which tensors go with them.
 
 Torch-Pruning's dependency graph (Fang et al. 2023) says what is coupled; here its groups become index tables in the
-numbering of the full network, so that a plan is replayed on any copy of it in one pass and sizes follow by arithmetic.
+numbering of the full network, so that a plan is replayed on any copy of it in one pass.
 
 S sites, C channels of a site.
 """
@@ -14,7 +14,6 @@ import numpy as np
 import torch
 import torch_pruning as tp
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from sensai.models.widths import layer_widths
 
@@ -221,20 +220,3 @@ def _site(group: tp.dependency.Group, names: dict[nn.Module, str], order: dict[s
 
 def _side(dependency: tp.dependency.Dependency) -> Side:
     return "in" if dependency.handler.__name__ == "prune_in_channels" else "out"
-
-
-# --------------------------------------------------------------------------------------------------------------- sizes
-
-
-def count_params(model: nn.Module) -> int:
-    """Number of trained values (buffers such as running means are not counted)."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def count_flops(model: nn.Module, input_shape: tuple[int, int, int]) -> int:
-    """2 x multiply-accumulates of one image of shape (C, H, W), counted by `torch.utils.flop_counter`."""
-    device = next(model.parameters()).device
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        model.eval()(torch.zeros(1, *input_shape, device=device))
-    return int(counter.get_total_flops())
