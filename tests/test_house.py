@@ -54,6 +54,11 @@ def _imports(path: Path) -> set[str]:
     return found
 
 
+def _is_module(name: str) -> bool:
+    path = ROOT / name.replace(".", "/")
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
 def _modules(folder: str) -> list[Path]:
     return sorted((ROOT / folder).rglob("*.py"))
 
@@ -66,7 +71,7 @@ def _name(path: Path) -> str:
 def test_imports_go_downwards(path: Path) -> None:
     own = _layer(_name(path))
     for imported in _imports(path):
-        if imported.startswith("sensai.") and (ROOT / (imported.replace(".", "/"))).with_suffix(".py").is_file():
+        if imported.startswith("sensai.") and _is_module(imported):
             assert _layer(imported.removeprefix("sensai.")) <= own, f"{_name(path)} imports {imported}"
 
 
