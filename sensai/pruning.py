@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sensai.models.widths import layer_widths, set_layer_widths
+from sensai.models.widths import channel_axis, layer_widths, set_layer_widths
 from sensai.sites import Plan, Side, SiteMap
 
 TOLERANCE = 1e-5
@@ -44,47 +44,61 @@ def prune(model: nn.Module, sites: SiteMap, plan: Plan) -> nn.Module:
         ValueError: the plan does not fit the network (see `check_plan`).
     """
     check_plan(plan, sites)
-    pruned = copy.deepcopy(model)
     sides: dict[str, dict[Side, np.ndarray]] = {}
     for (layer, side), mask in sites.kept(plan, model).items():
         sides.setdefault(layer, {})[side] = np.flatnonzero(mask)
+    # Copied as what they become, the large tensors of the full network are not copied first.
+    narrowed = {layer: _narrowed_tensors(model.get_submodule(layer), kept) for layer, kept in sides.items()}
+    memo = {key: value for tensors in narrowed.values() for key, value in tensors.items()}
+    pruned = copy.deepcopy(model, memo)
     for layer, kept in sides.items():
-        _narrow(pruned.get_submodule(layer), kept)
+        _declare(pruned.get_submodule(layer), kept)
     return pruned
 
 
-def _narrow(module: nn.Module, kept: dict[Side, np.ndarray]) -> None:
-    """Keep some outputs and inputs of one layer, in place."""
-    out = torch.from_numpy(kept["out"]) if "out" in kept else None
-    into = torch.from_numpy(kept["in"]) if "in" in kept else None
-    sizes = layer_widths(module)
-    if sizes is None:
-        raise TypeError(f"{type(module).__name__} has no widths")
-    for name, parameter in list(module.named_parameters(recurse=False)):
+def _narrowed_tensors(module: nn.Module, kept: dict[Side, np.ndarray]) -> dict[int, Tensor]:
+    """Some outputs and inputs of one layer's tensors, by the identity of the tensor that they replace."""
+    out, into = (torch.from_numpy(kept[side]) if side in kept else None for side in ("out", "in"))
+    tensors: dict[int, Tensor] = {}
+    for parameter in module.parameters(recurse=False):
         values = parameter.detach()
         if out is not None:
             values = values.index_select(0, out.to(values.device))
         if into is not None and values.ndim > 1:
             values = values.index_select(1, into.to(values.device))
-        setattr(module, name, nn.Parameter(values.clone(), requires_grad=parameter.requires_grad))
-    for name, buffer in list(module.named_buffers(recurse=False)):
+        if values.shape != parameter.shape:
+            tensors[id(parameter)] = nn.Parameter(values, requires_grad=parameter.requires_grad)
+    for buffer in module.buffers(recurse=False):
         if out is not None and buffer.ndim:
-            setattr(module, name, buffer.index_select(0, out.to(buffer.device)))
-    new = list(sizes)
-    for position, indices in ((0, out), (1, into)):
-        if indices is not None and position < len(new):
-            new[position] = len(indices)
-    set_layer_widths(module, tuple(new))
+            tensors[id(buffer)] = buffer.index_select(0, out.to(buffer.device))
+    return tensors
+
+
+def _declare(module: nn.Module, kept: dict[Side, np.ndarray]) -> None:
+    """Tell a layer how wide its tensors are now."""
+    out, *rest = layer_widths(module) or ()
+    new_out = len(kept.get("out", range(out)))
+    match rest:
+        case [into, 1]:
+            sizes: tuple[int, ...] = (new_out, len(kept.get("in", range(into))), 1)
+        case [into, groups]:
+            # Groups go as a whole, so as many are left as outputs in proportion.
+            sizes = (new_out, into * new_out // out, groups * new_out // out)
+        case [into]:
+            sizes = (new_out, len(kept.get("in", range(into))))
+        case _:
+            sizes = (new_out,)
+    set_layer_widths(module, sizes)
 
 
 @contextmanager
 def masked(model: nn.Module, sites: SiteMap, plan: Plan) -> Iterator[nn.Module]:
     """The full network with the plan's channels set to zero behind every layer that makes them."""
-    modules = dict(model.named_modules())
     handles = []
     for (layer, side), mask in sites.kept(plan, model).items():
         if side == "out":
-            handles.append(modules[layer].register_forward_hook(_mask_output(torch.from_numpy(mask))))
+            module = model.get_submodule(layer)
+            handles.append(module.register_forward_hook(_mask_output(torch.from_numpy(mask), channel_axis(module))))
     try:
         yield model
     finally:
@@ -92,9 +106,10 @@ def masked(model: nn.Module, sites: SiteMap, plan: Plan) -> Iterator[nn.Module]:
             handle.remove()
 
 
-def _mask_output(mask: Tensor) -> Callable[[nn.Module, object, Tensor], Tensor]:
+def _mask_output(mask: Tensor, axis: int) -> Callable[[nn.Module, object, Tensor], Tensor]:
     def hook(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-        shape = (1, -1, *(1,) * (output.ndim - 2))
+        shape = [1] * output.ndim
+        shape[axis] = -1
         return output * mask.to(output.device).view(shape)
 
     return hook
@@ -127,7 +142,8 @@ def pruning_error(model: nn.Module, sites: SiteMap, plan: Plan, images: Tensor) 
     tolerance = TOLERANCE * max(1.0, float(expected.abs().max()))
     kept = sites.kept(plan, model).get((sites.head, "in"))
     if kept is not None:
-        expected = expected[:, torch.from_numpy(kept).to(expected.device)]
+        axis = channel_axis(model.get_submodule(sites.head))
+        expected = expected.index_select(axis, torch.from_numpy(np.flatnonzero(kept)).to(expected.device))
     return float((pruned - expected).abs().max()), tolerance
 
 
@@ -185,10 +201,17 @@ def member_network(
     """
     network = prune(model, sites, plan)
     head = network.get_submodule(sites.head)
-    _narrow(head, {"out": np.array(classes)})
+    _keep_rows(head, classes)
     if head_rows(len(classes), num_classes) > len(classes):
         _prepend_none(head)
     return network
+
+
+def _keep_rows(head: nn.Module, classes: tuple[int, ...]) -> None:
+    rows = torch.tensor(classes)
+    for name, parameter in list(head.named_parameters(recurse=False)):
+        setattr(head, name, nn.Parameter(parameter.detach()[rows.to(parameter.device)]))
+    _declare(head, {"out": np.array(classes)})
 
 
 def _prepend_none(head: nn.Module) -> None:

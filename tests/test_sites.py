@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sensai.sites import Cut, Site, SiteMap, count_flops, count_params, find_head, find_sites
+from sensai.sites import Cut, Site, SiteMap, count_flops, count_params, find_sites
 from tests.helpers.networks import (
     CONTRACT,
     assert_same,
@@ -134,7 +134,7 @@ class _WithParameter(nn.Module):
 def test_a_group_with_tensors_that_are_not_cut_is_kept_whole_with_its_reason() -> None:
     found = find_sites(_WithParameter(), torch.zeros(2, 1, 4, 4))
     assert [site.name for site in found.sites] == ["second"]
-    assert found.kept_whole == {"first": "Parameter tensors are not cut"}
+    assert found.kept_whole == {"first": "a tensor outside the layers (scale)"}
 
 
 def _site(name: str, channels: int, *cuts: tuple[str, str, list[list[int]]]) -> Site:
@@ -203,7 +203,7 @@ class _HeadDeclaredFirst(nn.Module):
 def test_the_head_is_what_is_called_last_not_what_is_declared_last() -> None:
     network = _HeadDeclaredFirst().eval()
     before = snapshot(network)
-    assert find_head(network, torch.zeros(1, 1, 4, 4)) == "output"
+    assert find_sites(network, torch.zeros(1, 1, 4, 4)).head == "output"
     assert_same(network, before)
 
 

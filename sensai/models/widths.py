@@ -18,6 +18,11 @@ def layer_widths(module: nn.Module) -> tuple[int, ...] | None:
     return None
 
 
+def channel_axis(module: nn.Module) -> int:
+    """The axis of a layer's inputs and outputs that holds the channels: the last of a linear layer, the second of others."""
+    return -1 if isinstance(module, nn.Linear) else 1
+
+
 def widths(model: nn.Module) -> Widths:
     """The widths of every layer that has any."""
     return {name: sizes for name, module in model.named_modules() if (sizes := layer_widths(module)) is not None}

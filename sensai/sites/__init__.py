@@ -1,7 +1,8 @@
 """The removable channels of a network (`graph`), and what removing some of them leaves of its size (`sizes`)."""
 
-from sensai.sites.graph import Cut, Plan, Scope, Side, Site, SiteMap, find_head, find_sites
+from sensai.sites.graph import Cut, Plan, Scope, Site, SiteMap, find_sites
 from sensai.sites.sizes import SizePrediction, count_flops, count_params
+from sensai.sites.tracing import Side
 
 __all__ = [
     "Cut",
@@ -13,6 +14,5 @@ __all__ = [
     "SizePrediction",
     "count_flops",
     "count_params",
-    "find_head",
     "find_sites",
 ]

@@ -1,29 +1,30 @@
 """The removable channels of a network: which layers' channels can go, and which tensors go with them.
 
-Torch-Pruning's dependency graph (Fang et al. 2023) says what is coupled; here its groups become index tables in the
-numbering of the full network, so that a plan is replayed on any copy of it in one pass.
+The structure is what DepGraph (Fang et al. 2023) calls groups; it is read off the exported graph (`tracing`) and kept as index
+tables in the numbering of the full network, so that a plan is replayed on any copy of it in one pass.
 
 S sites, C channels of a site.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
-import torch_pruning as tp
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import nn
 
+from sensai.errors import InputError
 from sensai.models.widths import layer_widths
+from sensai.sites.tracing import ChannelTrace, Side, trace_channels
 
 Scope = Literal["inner", "all"]
-Side = Literal["out", "in"]
 
 # Site name -> sorted indices of the channels to remove, in the numbering of the full network.
 Plan = dict[str, np.ndarray]
-
-_PRUNABLE = (nn.Conv2d, nn.Linear)
 
 
 @dataclass(frozen=True)
@@ -45,17 +46,21 @@ class Cut:
 class Site:
     """A layer whose output channels can be removed, with all that is removed along with them.
 
+    Where channels can only go together, as those of one group of a grouped convolution, they count as one.
+
     Attributes:
         name: module path of the first layer that makes the channels.
         channels: C.
-        adders: the convolutions and linear layers that make them; several where their outputs are added up.
+        adders: the convolutions and linear layers that make them, in the order of the calls.
         cuts: everything that goes.
+        stream: outputs of several layers are added up in these channels.
     """
 
     name: str
     channels: int
     adders: tuple[str, ...]
     cuts: tuple[Cut, ...]
+    stream: bool = False
 
     @property
     def producers(self) -> tuple[str, ...]:
@@ -68,7 +73,7 @@ class SiteMap:
     """All sites of a network.
 
     Attributes:
-        sites: in the order of the network's layers.
+        sites: in the order of the calls of their first layers.
         kept_whole: layer -> why its channels are never removed.
         head: module path of the layer that makes the logits.
     """
@@ -91,17 +96,16 @@ class SiteMap:
         """The same map for a scope: `inner` keeps channels whole that several layers add up to (a residual stream)."""
         if scope == "all":
             return self
-        streams = {site.name: site.adders for site in self.sites if len(site.adders) > 1}
         return self.without(
             {
-                name: f"scope=inner: its channels are added to those of {len(a) - 1} layers"
-                for name, a in streams.items()
+                site.name: f"scope=inner: its channels are added to those of {len(site.adders) - 1} layers"
+                for site in self.sites
+                if site.stream
             }
         )
 
     def kept(self, plan: Plan, model: nn.Module) -> dict[tuple[str, Side], np.ndarray]:
         """Per layer and side that a plan touches, a mask (size of that side,) of what stays."""
-        modules = dict(model.named_modules())
         masks: dict[tuple[str, Side], np.ndarray] = {}
         for site in self.sites:
             removed = plan.get(site.name)
@@ -110,7 +114,7 @@ class SiteMap:
             for cut in site.cuts:
                 key = (cut.layer, cut.side)
                 if key not in masks:
-                    masks[key] = np.ones(_side_size(modules[cut.layer], cut.side), bool)
+                    masks[key] = np.ones(_side_size(model.get_submodule(cut.layer), cut.side), bool)
                 masks[key][cut.index[removed]] = False
         return masks
 
@@ -126,97 +130,98 @@ def find_sites(model: nn.Module, example: torch.Tensor) -> SiteMap:
     """The removable channels of a network, the residual stream included.
 
     Args:
-        model: any network that Torch-Pruning can trace; left as it was.
-        example: float32 (N, C, H, W), N >= 1, on the model's device.
+        model: any network that `torch.export` takes; left as it was.
+        example: float32 (N, C, H, W), N >= 1, on the model's device; only its shape matters.
+
+    Raises:
+        InputError: the network cannot be exported, or does not end in one linear layer or convolution that gives a row
+            of the output per class.
     """
     modes = [(module, module.training) for module in model.modules()]
     try:
-        return _found_sites(model.eval(), example)
+        trace = _traced(model.eval(), example[:1])
     finally:
         for module, training in modes:
             module.training = training
+    _check_head(trace)
+    return _site_map(trace, model)
 
 
-def _found_sites(model: nn.Module, example: torch.Tensor) -> SiteMap:
-    head = find_head(model, example)
-    names = {module: name for name, module in model.named_modules()}
-    order = {name: position for position, name in enumerate(names.values())}
-    sites, kept_whole = [], {}
-    for group in _groups(model, example, head):
-        site, reason = _site(group, names, order)
-        if reason is None:
-            sites.append(site)
-        else:
-            kept_whole.update(dict.fromkeys(site.adders, reason))
-    return SiteMap(tuple(sorted(sites, key=lambda site: order[site.name])), kept_whole, head)
-
-
-def find_head(model: nn.Module, example: torch.Tensor) -> str:
-    """Module path of the last linear layer or convolution that a forward pass calls: the one that makes the logits."""
-    called: list[str] = []
-    handles = [
-        module.register_forward_hook(lambda *_, name=name: called.append(name))
-        for name, module in model.named_modules()
-        if isinstance(module, _PRUNABLE)
-    ]
+def _traced(model: nn.Module, example: torch.Tensor) -> ChannelTrace:
     try:
-        with torch.no_grad():
-            model.eval()(example)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return called[-1]
+        return trace_channels(model, example)
+    # torch.export refuses networks in many ways; all of them mean that this one cannot be followed.
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(f"arch: the network cannot be followed by torch.export ({reason[:200]})") from error
 
 
-def _groups(model: nn.Module, example: torch.Tensor, head: str) -> Iterator[tp.dependency.Group]:
-    model.eval()
-    parameters = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
-        # The dependency graph is read off autograd.
-        for parameter, _ in parameters:
-            parameter.requires_grad_(True)
-        with torch.enable_grad():
-            graph = tp.DependencyGraph().build_dependency(model, example_inputs=example)
-        ignored = [model.get_submodule(head)]
-        yield from graph.get_all_groups(ignored_layers=ignored, root_module_types=list(_PRUNABLE))
-    finally:
-        for parameter, required in parameters:
-            parameter.requires_grad_(required)
-
-
-def _site(group: tp.dependency.Group, names: dict[nn.Module, str], order: dict[str, int]) -> tuple[Site, str | None]:
-    """The site of one dependency group, and why it must be kept whole, if it must."""
-    tables: dict[tuple[str, Side], list[tuple[int, int]]] = {}
-    reason = None
-    for item in group:
-        dependency = item.dep
-        module = dependency.target.module
-        if layer_widths(module) is None:
-            if isinstance(module, nn.Parameter) or next(module.parameters(recurse=False), None) is not None:
-                reason = f"{type(module).__name__} tensors are not cut"
-            continue
-        layer, side = names[module], _side(dependency)
-        # The channel of the root that each index belongs to, and the index.
-        tables.setdefault((layer, side), []).extend(
-            (int(root), int(own)) for root, own in zip(item.root_idxs, item.idxs, strict=True)
+def _check_head(trace: ChannelTrace) -> None:
+    first, size = trace.sides.get((trace.head, "out"), (0, 0))
+    if not size or not np.array_equal(trace.rows, np.arange(first, first + size)):
+        raise InputError(
+            "arch: the network must end in one linear layer or convolution whose rows are its output "
+            f"({trace.head or 'it has no such layer'})"
         )
-    modules = {name: module for module, name in names.items()}
-    channels = max(root for root, _ in next(iter(tables.values()))) + 1
-    cuts = []
-    for (layer, side), entries in tables.items():
-        pairs = sorted(set(entries))
-        counts = np.bincount([root for root, _ in pairs], minlength=channels)
-        if len(counts) != channels or counts.min() != counts.max():
-            reason = reason or f"its channels do not map evenly onto {layer}"
+
+
+def _site_map(trace: ChannelTrace, model: nn.Module) -> SiteMap:
+    component = _components(trace)
+    reasons: dict[int, str] = {}
+    for position, reason in trace.fixed.items():
+        reasons.setdefault(int(component[position]), reason)
+    streams = {int(component[position]) for position in trace.added}
+    sites: dict[str, Site] = {}
+    kept_whole: dict[str, str] = {}
+    for members, table in _alike(trace, component):
+        site = _site(members, table, model, streams)
+        why = [reasons[each] for each in members if each in reasons]
+        if site.name in sites or site.name in kept_whole:
+            why.append("its channels are used in different ways")
+        if why:
+            kept_whole.update(dict.fromkeys([site.name, *site.adders], why[0]))
+        else:
+            sites[site.name] = site
+    kept_whole.pop(trace.head, None)
+    order = {layer: number for number, (layer, _) in enumerate(trace.sides)}
+    # A layer of which some channels must stay is kept whole, and with it all that its site ties to it.
+    bound = {site.name: next((kept_whole[a] for a in site.adders if a in kept_whole), None) for site in sites.values()}
+    kept_whole |= {name: bound_by for name, bound_by in bound.items() if bound_by is not None}
+    free = sorted((sites[name] for name in bound if bound[name] is None), key=lambda site: order[site.name])
+    return SiteMap(tuple(free), dict(sorted(kept_whole.items(), key=lambda entry: order[entry[0]])), trace.head)
+
+
+def _components(trace: ChannelTrace) -> np.ndarray:
+    """Number of the connected component of each position, int64 (positions,)."""
+    edges = np.concatenate([*trace.edges, np.zeros((0, 2), np.int64)])
+    matrix = coo_array((np.ones(len(edges), bool), (edges[:, 0], edges[:, 1])), shape=(trace.count, trace.count))
+    return connected_components(matrix, directed=False)[1]
+
+
+# (layer, side) -> positions on that side, (components, r).
+_Table = dict[tuple[str, Side], np.ndarray]
+
+
+def _alike(trace: ChannelTrace, component: np.ndarray) -> Iterator[tuple[list[int], _Table]]:
+    """Components that touch the same sides of the same layers equally often, with where they touch them."""
+    touched: dict[int, dict[tuple[str, Side], list[int]]] = defaultdict(lambda: defaultdict(list))
+    for side, (first, size) in trace.sides.items():
+        for own, owner in enumerate(component[first : first + size].tolist()):
+            touched[owner][side].append(own)
+    alike: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    for owner, sides in touched.items():
+        alike[tuple((side, len(own)) for side, own in sides.items())].append(owner)
+    for members in alike.values():
+        sides = touched[members[0]]
+        # What only reads belongs to no layer: the channels of the image.
+        if not any(side == "out" for _, side in sides):
             continue
-        index = np.array([own for _, own in pairs]).reshape(channels, -1)
-        if side == "out" and index.size != _side_size(modules[layer], side):
-            reason = reason or f"it makes only some of the channels of {layer}"
-        cuts.append(Cut(layer, side, index))
-    making = sorted({layer for layer, side in tables if side == "out"}, key=lambda layer: order[layer])
-    adders = tuple(layer for layer in making if isinstance(modules[layer], _PRUNABLE))
-    return Site(adders[0], channels, adders, tuple(cuts)), reason
+        yield members, {side: np.array([touched[owner][side] for owner in members]) for side in sides}
 
 
-def _side(dependency: tp.dependency.Dependency) -> Side:
-    return "in" if dependency.handler.__name__ == "prune_in_channels" else "out"
+def _site(members: list[int], table: _Table, model: nn.Module, streams: set[int]) -> Site:
+    makers = [layer for layer, side in table if side == "out"]
+    adders = tuple(layer for layer in makers if isinstance(model.get_submodule(layer), nn.Conv2d | nn.Linear))
+    cuts = tuple(Cut(layer, side, index) for (layer, side), index in table.items())
+    name = next(iter(adders or makers))
+    return Site(name, len(members), adders, cuts, not streams.isdisjoint(members))

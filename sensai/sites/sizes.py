@@ -7,7 +7,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sensai.models.widths import layer_widths
-from sensai.sites.graph import Plan, Side, SiteMap
+from sensai.sites.graph import Plan, SiteMap
+from sensai.sites.tracing import Side
 
 
 def count_params(model: nn.Module) -> int:
@@ -34,7 +35,7 @@ class _Layer:
 
     Attributes:
         outputs: of the full network; for a batch norm its features.
-        inputs: likewise; 1 for a batch norm.
+        inputs: likewise; 1 for a batch norm, and for a grouped convolution, each of whose outputs reads what it always read.
         weights: values for each pair of output and input.
         others: further values for each output.
         flops: for each pair of output and input.
@@ -100,7 +101,8 @@ def _layer(module: nn.Module, flops: int) -> _Layer:
     sizes = layer_widths(module)
     if sizes is None:
         raise TypeError(f"{type(module).__name__} has no widths")
-    outputs, inputs = (sizes[0], 1) if len(sizes) == 1 else sizes[:2]
+    outputs, *rest = sizes
+    inputs = rest[0] if rest and rest[1:] in ([], [1]) else 1
     tensors = list(module.parameters(recurse=False))
     pairs = sum(each.numel() for each in tensors if each.ndim > 1) // (outputs * inputs)
     others = sum(each.numel() for each in tensors if each.ndim == 1) // outputs
