@@ -1,5 +1,6 @@
 """Weights of other repositories: adopted strictly, and nothing in them is executed."""
 
+import argparse
 import io
 import os
 import tarfile
@@ -40,6 +41,8 @@ def _without_counters(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
         (".pt", lambda tensors: {"state_dict": tensors, "epoch": 3, "best_prec1": 91.7}),
         (".tar", lambda tensors: {"net": tensors, "acc": 91.7}),
         (".th", lambda tensors: {"model": tensors}),
+        (".pth", lambda tensors: {"model_state_dict": tensors, "epoch": 3}),
+        (".pth", lambda tensors: {"model": tensors, "args": argparse.Namespace(lr=0.1, arch="resnet50")}),
         (".pth", lambda tensors: {"state_dict": _prefixed(tensors)}),
         (".pth", _without_counters),
     ],
@@ -128,7 +131,7 @@ def test_missing_files_and_other_kinds_are_refused(tmp_path: Path) -> None:
 )
 def test_files_without_a_state_dict_are_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "other.pth")
-    with pytest.raises(InputError, match="holds no state dict, plainly or under state_dict, net, model"):
+    with pytest.raises(InputError, match="holds no state dict, plainly or under state_dict, model_state_dict, net, model"):
         read_checkpoint(tmp_path / "other.pth")
 
 
