@@ -6,6 +6,7 @@ import importlib.util
 import re
 import sys
 from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -53,6 +54,8 @@ def _load(reference: str, parameter: str) -> ModuleType:
     file = Path(place)
     if not is_module and not file.is_file():
         raise InputError(f"{parameter}={reference!r}: there is no file {place!r}")
+    if not is_module and file.suffix != ".py":
+        raise InputError(f"{parameter}={reference!r}: {place!r} is not a Python file")
     try:
         return _import_module(place) if is_module else _import_file(file)
     except ModuleNotFoundError as error:
@@ -74,15 +77,15 @@ def _import_file(file: Path) -> ModuleType:
     name = f"sensai_user_{file.stem}_{content[:16]}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise ImportError("not a Python file")
+    loader = SourceFileLoader(name, str(file))
+    spec = importlib.util.spec_from_loader(name, loader)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     _search(file.parent)
     # Data classes and pickling look their module up by name.
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise

@@ -1,6 +1,5 @@
 """Trained weights of other repositories, adopted without executing anything in them."""
 
-import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,8 @@ TORCH_SUFFIXES = (".pth", ".tar", ".th", ".pt")
 SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
 _NESTED_KEYS = ("state_dict", "model_state_dict", "net", "model")
 _PARALLEL_PREFIX = "module."
-_REFUSED_TYPE = re.compile(r"Unsupported (?:global|class)\W+(?:GLOBAL )?([\w.]+)")
+# How torch names what it refuses: "Unsupported global: GLOBAL os.system was ...", "unsupported GLOBAL posix.mkdir whose ...".
+_REFUSED = re.compile(r"unsupported (?:global|class)\W+(?:global )?([\w.]+)", re.IGNORECASE)
 
 # Key parts that stand in a checkpoint, and those that replace them.
 Renames = Sequence[tuple[str, str]]
@@ -53,17 +53,21 @@ def read_checkpoint(path: Path, renames: Renames = ()) -> dict[str, Tensor]:
     return {key.removeprefix(_PARALLEL_PREFIX): value for key, value in renamed.items()}
 
 
+class _Arguments:
+    """Stands for the command line that training scripts store beside the weights; it holds values and does nothing."""
+
+
 def _read_torch(path: Path) -> Any:
-    # Training scripts store their command line beside the weights; a Namespace holds values and runs nothing.
-    with torch.serialization.safe_globals([argparse.Namespace]):
+    with torch.serialization.safe_globals([(_Arguments, "argparse.Namespace")]):
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _reason(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
-    if refused := _REFUSED_TYPE.search(text):
+    if refused := _REFUSED.search(text):
         return f"it holds {refused[1]}, which is code and is not run; save the state dict by itself"
-    return text.splitlines()[0][:160]
+    # Before this, torch advises to read it unsafely.
+    return text.rpartition("WeightsUnpickler error: ")[2].splitlines()[0][:160]
 
 
 def rename_keys(tensors: dict[str, Tensor], renames: Renames, source: Path) -> dict[str, Tensor]:

@@ -69,10 +69,8 @@ def build(name: str, num_classes: int, image_size: tuple[int, int], arguments: d
 
 def _check_name(name: str) -> None:
     if name not in names():
-        known = [TORCHVISION + each for each in names()]
         raise InputError(
-            f"arch={TORCHVISION + name!r}: torchvision has no such classification network; "
-            f"{suggestion(TORCHVISION + name, known)}"
+            f"arch={TORCHVISION + name!r}: torchvision has no such classification network; {suggestion(name, names())}"
         )
 
 

@@ -111,5 +111,5 @@ def test_networks_of_fixed_input_say_so() -> None:
     assert input_rule("small_cnn") == (None, None, None)
     assert all(input_rule(arch) == (32, 3, 32) for arch in names.ARCHITECTURES if arch != "small_cnn")
     assert input_rule("nets.py:make") == input_rule("package.nets:make") == (None, None, None)
-    with pytest.raises(InputError, match="did you mean .*resnet20"):
+    with pytest.raises(InputError, match=r"did you mean .*resnet20"):
         input_rule("resnet21")
