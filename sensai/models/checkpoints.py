@@ -67,7 +67,7 @@ def _reason(error: Exception) -> str:
     if refused := _REFUSED.search(text):
         return f"it holds {refused[1]}, which is code and is not run; save the state dict by itself"
     # Before this, torch advises to read it unsafely.
-    return text.rpartition("WeightsUnpickler error: ")[2].splitlines()[0][:160]
+    return text.rpartition("WeightsUnpickler error: ")[2].strip().splitlines()[0][:160]
 
 
 def rename_keys(tensors: dict[str, Tensor], renames: Renames, source: Path) -> dict[str, Tensor]:

@@ -47,8 +47,9 @@ _NETS = """
 from torch import nn
 
 def make(num_classes, hidden):
-    layers = [nn.Conv2d(3, hidden, 3), nn.BatchNorm2d(hidden), nn.Hardswish(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    return nn.Sequential(*layers, nn.Linear(hidden, num_classes))
+    shared = nn.Conv2d(hidden, hidden, 1)
+    layers = [nn.Conv2d(3, hidden, 3), nn.BatchNorm2d(hidden), shared, nn.Hardswish(), shared, nn.Hardswish()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(hidden, num_classes))
 """
 
 _READ = """
@@ -63,7 +64,8 @@ for folder in map(Path, sys.argv[1:]):
     network, spec = load_network(folder)
     images = torch.ones(2, *spec.input_shape)
     with torch.no_grad():
-        save_file({**network.state_dict(), "logits": network(images)}, folder / "read.safetensors")
+        read = {"logits": network(images)} | {key: value.clone() for key, value in network.state_dict().items()}
+    save_file(read, folder / "read.safetensors")
 """
 
 
