@@ -1,4 +1,7 @@
-"""The one exception for what a user can mend."""
+"""The one exception for what a user can mend, and what it suggests for a name that does not exist."""
+
+import difflib
+from collections.abc import Collection
 
 
 class InputError(ValueError):
@@ -6,3 +9,9 @@ class InputError(ValueError):
 
     The entry points print the line and end with status 2; everything else that is raised is a defect of ours.
     """
+
+
+def suggestion(name: str, allowed: Collection[str]) -> str:
+    """The near names of an unknown one, as a question; all that are allowed where none is near."""
+    near = difflib.get_close_matches(name, allowed, n=3)
+    return f"did you mean {' or '.join(near)}?" if near else f"allowed are {', '.join(allowed)}"

@@ -1,37 +1,99 @@
-"""The user's own code, named as `path/to/file.py:factory`."""
+"""The user's own code, named as `path/to/file.py:factory` or `package.module:factory`."""
 
+import hashlib
+import importlib
 import importlib.util
+import re
+import sys
 from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from sensai.errors import InputError
 
+_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+REFERENCE = re.compile(rf".+\.py:\w+|{_MODULE.pattern}:\w+")
+
 
 def load_factory(reference: str, parameter: str) -> Callable[..., Any]:
-    """The callable named by `path/to/file.py:factory`.
+    """The callable that a reference names.
+
+    Modules are looked for on the import path and in the working directory. A file may import what lies beside it.
 
     Args:
-        reference: file and name, separated by the last colon.
+        reference: file or module, and name, separated by the last colon.
         parameter: the parameter that gave the reference, for the messages.
 
     Raises:
-        InputError: no such file, no such name in it, or the name is not callable.
+        InputError: no such file or module, an error in it, no such name, or the name is not callable.
     """
-    path, _, name = reference.rpartition(":")
-    file = Path(path)
-    if not file.is_file():
-        raise InputError(f"{parameter}={reference!r}: there is no file {path!r}")
-    spec = importlib.util.spec_from_file_location(f"sensai_user_{file.stem}", file)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{parameter}={reference!r}: {path!r} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
+    place, _, name = reference.rpartition(":")
+    factory = getattr(_load(reference, parameter), name, None)
+    if not callable(factory):
+        raise InputError(f"{parameter}={reference!r}: {place!r} defines no function {name!r}")
+    return factory
+
+
+def factory_digest(reference: str, parameter: str) -> str:
+    """SHA-256 of the source file that a reference names; what that file imports does not enter.
+
+    Raises:
+        InputError: no such file or module, or an error in it.
+    """
+    file = getattr(_load(reference, parameter), "__file__", None)
+    if file is None:
+        raise InputError(f"{parameter}={reference!r}: the module has no source file")
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+
+def _load(reference: str, parameter: str) -> ModuleType:
+    place = reference.rpartition(":")[0]
+    is_module = _MODULE.fullmatch(place) is not None and not place.endswith(".py")
+    file = Path(place)
+    if not is_module and not file.is_file():
+        raise InputError(f"{parameter}={reference!r}: there is no file {place!r}")
+    if not is_module and file.suffix != ".py":
+        raise InputError(f"{parameter}={reference!r}: {place!r} is not a Python file")
     try:
-        spec.loader.exec_module(module)
+        return _import_module(place) if is_module else _import_file(file)
+    except ModuleNotFoundError as error:
+        raise InputError(f"{parameter}={reference!r}: there is no module {error.name!r}") from error
     # Whatever the user's code raises while it is read is the user's to mend.
     except Exception as error:
-        raise InputError(f"{parameter}={reference!r}: reading {path!r} failed ({error!r})") from error
-    factory = getattr(module, name, None)
-    if not callable(factory):
-        raise InputError(f"{parameter}={reference!r}: {path!r} defines no function {name!r}")
-    return factory
+        raise InputError(f"{parameter}={reference!r}: reading {place!r} failed ({error!r})") from error
+
+
+def _import_module(name: str) -> ModuleType:
+    _search(Path.cwd())
+    return importlib.import_module(name)
+
+
+def _import_file(file: Path) -> ModuleType:
+    """The file as a module, run once for each of its contents, so that its classes stay the same within the process."""
+    file = file.resolve()
+    content = hashlib.sha256(f"{file} ".encode() + file.read_bytes()).hexdigest()
+    name = f"sensai_user_{file.stem}_{content[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    loader = SourceFileLoader(name, str(file))
+    spec = importlib.util.spec_from_loader(name, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    _search(file.parent)
+    # Data classes and pickling look their module up by name.
+    sys.modules[name] = module
+    try:
+        loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _search(folder: Path) -> None:
+    """Find imports in a folder too, after all other places."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    importlib.invalidate_caches()

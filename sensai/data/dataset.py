@@ -85,7 +85,7 @@ def load_dataset(
     """The data set of a name, decoded on first use into `work_dir`/data.
 
     Args:
-        name: one of `names.DATASETS`, or `path/to/file.py:factory`.
+        name: one of `names.DATASETS`, `path/to/file.py:factory` or `package.module:factory`.
         data_dir: where the files lie; torchvision's sets download into it (default `work_dir`/downloads).
         work_dir: where decoded arrays are kept.
         rule: the input that the architecture takes.

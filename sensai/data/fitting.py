@@ -27,8 +27,8 @@ def target_size(requested: int | None, rule: InputRule, native: tuple[int, int] 
     Raises:
         InputError: neither is given and the images differ in size, or the network takes none so small.
     """
-    if requested and rule.image_size and requested < rule.image_size:
-        raise InputError(f"image_size={requested}: the network takes {rule.image_size} and more")
+    if requested and rule.smallest and requested < rule.smallest:
+        raise InputError(f"image_size={requested}: the network takes {rule.smallest} and more")
     side = requested or rule.image_size
     if side is not None:
         return (side, side)

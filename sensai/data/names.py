@@ -12,7 +12,14 @@ NOT_MIRRORED = ("digits", "mnist", "svhn")
 
 
 class InputRule(NamedTuple):
-    """What a network asks of its input; None: whatever the data set has."""
+    """What a network asks of its input.
+
+    Attributes:
+        image_size: side in pixels where none is asked for; None: the images' own.
+        channels: None: those of the images.
+        smallest: the least side that it takes; None: any.
+    """
 
     image_size: int | None
     channels: int | None
+    smallest: int | None = None

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from sensai.data.fitting import fit, target_channels, target_size
 from sensai.data.names import InputRule
 from sensai.errors import InputError
-from sensai.plugins import load_factory
+from sensai.plugins import factory_digest, load_factory
 
 SPLITS = ("train", "val", "test")
 _CHUNK = 4096
@@ -142,15 +142,14 @@ def torchvision_set(name: str, folder: Path) -> Source:
 
 
 def user_set(reference: str, data_dir: str) -> Source:
-    """The user's own data set, `path/to/file.py:factory`.
+    """The user's own data set, `path/to/file.py:factory` or `package.module:factory`.
 
     The function is called with `data_dir` (a string, perhaps empty) and returns a mapping: `train`, and where there are any
     `val` and `test`, each a pair (images uint8 (N, H, W) or (N, H, W, C), integer labels (N,)); and, optionally, `classes`,
     the class names.
     """
     factory = load_factory(reference, "dataset")
-    source_file = Path(reference.rpartition(":")[0]).resolve()
-    code = hashlib.sha256(source_file.read_bytes()).hexdigest()
+    code = factory_digest(reference, "dataset")
     # What the function reads is unknown, so its arrays are read and compared by digest every time.
     try:
         result = factory(data_dir)

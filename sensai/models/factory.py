@@ -1,41 +1,55 @@
-"""Networks by name."""
+"""Networks by name: built in, of torchvision, or the user's own."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from sensai.errors import InputError
+from sensai.data.names import InputRule
+from sensai.errors import InputError, suggestion
 from sensai.models import names
+from sensai.models.mobilenetv2 import MobileNetV2
 from sensai.models.resnet import resnet
+from sensai.models.shufflenetv2 import WIDTHS, ShuffleNetV2
 from sensai.models.small import SmallCNN
 from sensai.models.vgg import vgg
+from sensai.plugins import factory_digest, load_factory
 
 _FACTORIES: dict[str, Callable[..., nn.Module]] = {
     "small_cnn": SmallCNN,
     **{f"vgg{depth}_bn": partial(vgg, depth) for depth in names.VGG_DEPTHS},
     **{f"resnet{depth}": partial(resnet, depth, block="basic") for depth in names.BASIC_RESNET_DEPTHS},
     **{f"resnet{depth}": partial(resnet, depth, block="bottleneck") for depth in names.BOTTLENECK_RESNET_DEPTHS},
+    "mobilenetv2": MobileNetV2,
+    "shufflenetv2": ShuffleNetV2,
 }
 
 # The values that `arch_args` may take, per argument.
-_RESNET_ARGUMENTS: dict[str, tuple[str, ...]] = {
+_Choices = dict[str, tuple[object, ...]]
+_RESNET_ARGUMENTS: _Choices = {
     "block": ("basic", "bottleneck"),
     "shortcut": ("projection", "parameter_free"),
 }
+_SHUFFLENET_ARGUMENTS: _Choices = {"width": WIDTHS}
 
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """What rebuilds a network of full width: architecture, factory arguments, input and output size."""
+    """What rebuilds a network of full width: architecture, factory arguments, input and output size.
+
+    Attributes:
+        source: SHA-256 of the file of the user's own network, which must not change under its weights; else empty.
+    """
 
     arch: str
     num_classes: int
     in_channels: int
     image_size: tuple[int, int]
     arch_args: dict[str, Any] = field(default_factory=dict)
+    source: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The specification as plain JSON values."""
@@ -53,22 +67,118 @@ class NetworkSpec:
         return (self.in_channels, *self.image_size)
 
 
-def _allowed_arguments(arch: str) -> dict[str, tuple[str, ...]]:
-    return _RESNET_ARGUMENTS if arch.startswith("resnet") else {}
+def is_own(arch: str) -> bool:
+    """Whether a name refers to the user's own code."""
+    return ":" in arch and not arch.startswith(names.TORCHVISION)
+
+
+def source_digest(arch: str) -> str:
+    """SHA-256 of the file that makes the user's own network; empty for the others.
+
+    Raises:
+        InputError: no such file or module, or an error in it.
+    """
+    return factory_digest(arch, "arch") if is_own(arch) else ""
+
+
+def input_rule(arch: str) -> InputRule:
+    """What the network asks of its input; the user's own takes images as they are.
+
+    Raises:
+        InputError: an unknown architecture.
+    """
+    if arch in names.ARCHITECTURES:
+        return names.ARCHITECTURES[arch]
+    if arch.startswith(names.TORCHVISION):
+        # Imported here, since torchvision takes seconds and most networks do without.
+        from sensai.models import torchvision_networks
+
+        return torchvision_networks.input_rule(arch.removeprefix(names.TORCHVISION))
+    if is_own(arch):
+        return InputRule(image_size=None, channels=None)
+    raise _unknown(arch)
+
+
+def auxiliary_heads(arch: str) -> tuple[str, ...]:
+    """First parts of the keys that checkpoints of this network may hold for heads that only its training has."""
+    if not arch.startswith(names.TORCHVISION):
+        return ()
+    from sensai.models import torchvision_networks
+
+    return torchvision_networks.auxiliary_heads(arch.removeprefix(names.TORCHVISION))
 
 
 def build(spec: NetworkSpec) -> nn.Module:
     """A freshly initialised network of full width.
 
     Raises:
-        InputError: an unknown architecture, or `arch_args` that it does not take.
+        InputError: an unknown architecture, `arch_args` that it does not take, or a function of the user's that fails.
     """
-    if spec.arch not in _FACTORIES:
-        raise InputError(f"arch={spec.arch!r}: allowed are {', '.join(names.ARCHITECTURES)}")
+    if spec.arch in _FACTORIES:
+        return _build_ours(spec)
+    if spec.arch.startswith(names.TORCHVISION):
+        from sensai.models import torchvision_networks
+
+        name = spec.arch.removeprefix(names.TORCHVISION)
+        return torchvision_networks.build(name, spec.num_classes, spec.image_size, spec.arch_args)
+    if is_own(spec.arch):
+        return _build_own(spec)
+    raise _unknown(spec.arch)
+
+
+def check_output(network: nn.Module, spec: NetworkSpec) -> None:
+    """Hold a network to what everything after it takes for granted: one float logit a class for each image.
+
+    Raises:
+        InputError: it does not take the images, or gives something else.
+    """
+    was_training = network.training
+    images = torch.zeros(2, *spec.input_shape)
+    try:
+        with torch.no_grad():
+            output = network.eval()(images)
+    # The user's own network may raise anything.
+    except Exception as error:
+        raise InputError(f"arch={spec.arch!r}: takes no images of shape {spec.input_shape} ({error!r})") from error
+    network.train(was_training)
+    if not isinstance(output, Tensor) or output.shape != (2, spec.num_classes):
+        given = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        raise InputError(
+            f"arch={spec.arch!r}: gives {given} for 2 images, not (2, {spec.num_classes}), one logit a class"
+        )
+
+
+def _unknown(arch: str) -> InputError:
+    return InputError(f"arch={arch!r}: is no architecture; {suggestion(arch, names.ARCHITECTURES)}")
+
+
+def _build_ours(spec: NetworkSpec) -> nn.Module:
     allowed = _allowed_arguments(spec.arch)
     for key, value in spec.arch_args.items():
         if key not in allowed:
             raise InputError(f"arch_args: {spec.arch} takes {', '.join(allowed) or 'no arguments'}, not {key!r}")
         if value not in allowed[key]:
-            raise InputError(f"arch_args: {key}={value!r} is none of {', '.join(allowed[key])}")
+            raise InputError(f"arch_args: {key}={value!r} is none of {', '.join(map(str, allowed[key]))}")
     return _FACTORIES[spec.arch](num_classes=spec.num_classes, in_channels=spec.in_channels, **spec.arch_args)
+
+
+def _allowed_arguments(arch: str) -> _Choices:
+    if arch.startswith("resnet"):
+        return _RESNET_ARGUMENTS
+    return _SHUFFLENET_ARGUMENTS if arch == "shufflenetv2" else {}
+
+
+def _build_own(spec: NetworkSpec) -> nn.Module:
+    factory = load_factory(spec.arch, "arch")
+    if spec.source and spec.source != source_digest(spec.arch):
+        raise InputError(
+            f"arch={spec.arch!r}: the file is not the one that this network was trained with; run baseline"
+        )
+    try:
+        network = factory(num_classes=spec.num_classes, **spec.arch_args)
+    # Whatever the user's function raises is the user's to mend.
+    except Exception as error:
+        raise InputError(f"arch={spec.arch!r}: the function failed ({error!r})") from error
+    if not isinstance(network, nn.Module):
+        raise InputError(f"arch={spec.arch!r}: the function gave {type(network).__name__}, not a torch.nn.Module")
+    return network

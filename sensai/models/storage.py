@@ -17,7 +17,8 @@ SPEC_FILE = "network.json"
 
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write the state dict of a network."""
-    save_file({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}, path)
+    # Cloned, since a layer that a network uses under two names shares its memory, which safetensors refuses.
+    save_file({key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}, path)
 
 
 def describe(model: nn.Module, spec: NetworkSpec) -> dict[str, Any]:

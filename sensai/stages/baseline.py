@@ -13,7 +13,7 @@ from analysis import plots
 from sensai.data.batches import batches, steps_per_epoch, training_batches
 from sensai.evaluation import accuracies, run_networks, size, softmax
 from sensai.models.checkpoints import adopt, read_checkpoint
-from sensai.models.factory import NetworkSpec, build
+from sensai.models.factory import NetworkSpec, auxiliary_heads, build, check_output, source_digest
 from sensai.models.storage import load_network, save_network
 from sensai.pruning import provable
 from sensai.retraining.fitting import Progress, Recipe, fit
@@ -30,6 +30,7 @@ from sensai.stages.inputs import (
     normalization_of,
 )
 from sensai.stages.stage import Context, Stage
+from sensai.stages.values import parse_renames
 from sensai.tracking import Store
 
 _log = logging.getLogger(__name__)
@@ -58,9 +59,10 @@ def _initial_model(config: BaselineConfig) -> tuple[nn.Module, NetworkSpec]:
     spec = network_spec_of(config)
     torch.manual_seed(config.base_seed)
     model = build(spec)
+    check_output(model, spec)
     if config.checkpoint:
         path = Path(config.checkpoint)
-        adopt(model, read_checkpoint(path), path)
+        adopt(model, read_checkpoint(path, parse_renames(config.rename)), path, auxiliary_heads(config.arch))
     elif config.base_epochs == 0:
         _log.warning("base_epochs=0 without a checkpoint: the base model is an untrained network")
     return model.to(device_of(config)), spec
@@ -127,11 +129,17 @@ def _site_map(store: Store, run_id: str, device: torch.device) -> SiteMap:
     return provable(model.to(device), find_sites(model, images), images)
 
 
+def _inputs(config: BaselineConfig) -> dict[str, str]:
+    """The files that the base model is made of, by content."""
+    own = source_digest(config.arch)
+    return {"checkpoint": file_digest(config.checkpoint, "checkpoint")} | ({"arch": own} if own else {})
+
+
 stage = Stage(
     version=1,
     config=BaselineConfig,
     previous=None,
     execute=_execute,
-    inputs=lambda config: {"checkpoint": file_digest(config.checkpoint, "checkpoint")},
+    inputs=_inputs,
 )
 run = stage.run

@@ -30,6 +30,7 @@ from sensai.stages.values import (
     Positive,
     PositiveChannelValues,
     Ratio,
+    Renames,
     Seed,
     Share,
 )
@@ -46,14 +47,21 @@ class Common(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dataset: DatasetName = Field("digits", description=f"{', '.join(DATASETS)}, or path/to/file.py:factory")
+    dataset: DatasetName = Field(
+        "digits", description=f"{', '.join(DATASETS)}, path/to/file.py:factory or module:factory"
+    )
     data_dir: str = Field("", description="folder of the data; downloads go there (default: below work_dir)")
-    arch: ArchName = Field("small_cnn", description=", ".join(ARCHITECTURES))
+    arch: ArchName = Field(
+        "small_cnn",
+        description=f"{', '.join(ARCHITECTURES)}, torchvision:<name>, path/to/file.py:factory or module:factory",
+    )
     arch_args: JsonObject = Field(
         "",
-        description='JSON object; residual nets: "block" basic or bottleneck, "shortcut" projection or parameter_free',
+        description='JSON object; residual nets: "block" basic or bottleneck, "shortcut" projection or parameter_free; '
+        'shufflenetv2: "width" 0.5, 1, 1.5 or 2; others: keyword arguments of the network',
     )
     checkpoint: str = Field("", description="file of trained weights to start from")
+    rename: Renames = Field("", description="old=new,...: parts of the checkpoint's keys and what they are called here")
     mean: ChannelValues = Field(
         "", description="input normalisation per channel of values in [0, 1] (default: the data set's)"
     )
@@ -71,7 +79,7 @@ class Common(BaseModel):
 
     def ignored(self) -> set[str]:
         """Parameters that make no difference with the methods that are chosen."""
-        return set()
+        return set() if self.checkpoint else {"rename"}
 
 
 class Baseline(Common):

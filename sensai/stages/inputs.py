@@ -10,8 +10,7 @@ import torch
 from sensai.data.batches import Augmentation, Normalization, default_augmentation
 from sensai.data.dataset import Dataset, load_dataset
 from sensai.errors import InputError
-from sensai.models.factory import NetworkSpec
-from sensai.models.names import ARCHITECTURES
+from sensai.models.factory import NetworkSpec, input_rule, source_digest
 from sensai.stages.configs import StageConfig
 from sensai.stages.values import parse_channel_values
 
@@ -40,7 +39,7 @@ def _dataset(
         name,
         data_dir,
         work_dir=Path(work_dir),
-        rule=ARCHITECTURES[arch],
+        rule=input_rule(arch),
         image_size=image_size,
         val_fraction=val_fraction,
         split_seed=split_seed,
@@ -84,7 +83,8 @@ def network_spec_of(config: StageConfig) -> NetworkSpec:
     data = dataset_of(config)
     channels, height, width = data.image_shape
     arguments = json.loads(config.arch_args) if config.arch_args else {}
-    return NetworkSpec(config.arch, len(data.class_names), channels, (height, width), arguments)
+    source = source_digest(config.arch)
+    return NetworkSpec(config.arch, len(data.class_names), channels, (height, width), arguments, source)
 
 
 def augmentation_of(value: str, config: StageConfig) -> Augmentation:

@@ -159,7 +159,7 @@ class Stage(Generic[ConfigT]):
 
 def run_name(config: StageConfig, title: str) -> str:
     """The name of a run as the UI lists it: stage, data set, architecture, and what tells it from others."""
-    return " ".join(part for part in (config.stage, Path(config.dataset).name, config.arch, title) if part)
+    return " ".join(part for part in (config.stage, Path(config.dataset).name, Path(config.arch).name, title) if part)
 
 
 def upstream_of(run_tags: dict[str, str]) -> dict[str, str]:

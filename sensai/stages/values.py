@@ -1,17 +1,19 @@
 """The types of parameters: what each value may be. Imports neither torch nor MLflow."""
 
-import difflib
 import json
 import math
 import re
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from sensai.data.names import DATASETS
-from sensai.models.names import ARCHITECTURES
+from sensai.errors import suggestion
+from sensai.models.names import ARCHITECTURES, TORCHVISION
+from sensai.plugins import REFERENCE
 
-_FACTORY = re.compile(r".+\.py:\w+")
+_OWN = "path/to/file.py:factory or package.module:factory"
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
@@ -19,20 +21,30 @@ def _none_if_empty(value: object) -> object:
     return None if value == "" else value
 
 
-def _known(allowed: tuple[str, ...], what: str, value: str) -> str:
-    if value in allowed:
+def _known_or_own(allowed: Collection[str], what: str, value: str) -> str:
+    if value in allowed or REFERENCE.fullmatch(value):
         return value
-    near = difflib.get_close_matches(value, allowed, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"allowed are {', '.join(allowed)}"
-    raise ValueError(f"is no {what}; {hint}")
+    raise ValueError(f"is no {what}; {suggestion(value, allowed)}")
 
 
 def _dataset(value: str) -> str:
-    return value if _FACTORY.fullmatch(value) else _known(DATASETS, "data set (or path/to/file.py:factory)", value)
+    return _known_or_own(DATASETS, f"data set (or {_OWN})", value)
 
 
 def _arch(value: str) -> str:
-    return _known(tuple(ARCHITECTURES), "architecture", value)
+    return _known_or_own(ARCHITECTURES, f"architecture (or {TORCHVISION}<name>, {_OWN})", value)
+
+
+def _renames(value: str) -> str:
+    if value and not all(pair.count("=") == 1 and pair.split("=")[0].strip(" .") for pair in value.split(",")):
+        raise ValueError("must be pairs old=new of key parts, separated by commas, e.g. downsample=shortcut,fc=linear")
+    return value
+
+
+def parse_renames(value: str) -> tuple[tuple[str, str], ...]:
+    """The pairs (old, new) of `rename`; dots at the ends of a part mean nothing."""
+    pairs = (pair.split("=") for pair in value.split(",")) if value else ()
+    return tuple((old.strip(" ."), new.strip(" .")) for old, new in pairs)
 
 
 def _channel_values(value: str) -> str:
@@ -74,6 +86,7 @@ def _device(value: str) -> str:
 
 DatasetName = Annotated[str, AfterValidator(_dataset)]
 ArchName = Annotated[str, AfterValidator(_arch)]
+Renames = Annotated[str, AfterValidator(_renames)]
 DeviceName = Annotated[str, AfterValidator(_device)]
 JsonObject = Annotated[str, AfterValidator(_json_object)]
 ChannelValues = Annotated[str, AfterValidator(_channel_values)]

@@ -29,9 +29,10 @@ def test_what_is_asked_for_goes_before_the_architecture_and_the_images(
     assert target_size(requested, InputRule(rule, None), native) == expected
 
 
-def test_a_network_takes_none_smaller_than_it_was_made_for() -> None:
+def test_a_network_takes_none_smaller_than_it_can() -> None:
     with pytest.raises(InputError, match="image_size=16: the network takes 32 and more"):
-        target_size(16, InputRule(32, None), (8, 8))
+        target_size(16, InputRule(64, None, smallest=32), (8, 8))
+    assert target_size(32, InputRule(64, None, smallest=32), (8, 8)) == (32, 32)
 
 
 def test_images_of_many_sizes_need_one() -> None:

@@ -35,7 +35,11 @@ def test_ratio(entry: Entry, ratio: str) -> None:
     ("parameters", "words"),
     [
         ({"dataset": "cifar11"}, ["dataset='cifar11'", "cifar10"]),
-        ({"arch": "resnet21"}, ["arch='resnet21'", "resnet20"]),
+        ({"arch": "resnet21"}, ["arch='resnet21'", "resnet20", "torchvision:<name>", "path/to/file.py:factory"]),
+        ({"arch": "shufflenet"}, ["arch='shufflenet'", "shufflenetv2"]),
+        ({"rename": "linear"}, ["rename='linear'", "pairs old=new"]),
+        ({"rename": "a=b,=c"}, ["rename='a=b,=c'", "pairs old=new"]),
+        ({"rename": "a=b=c"}, ["rename='a=b=c'", "pairs old=new"]),
         ({"rato": 0.1}, ["'rato'", "'ratio'"]),
         ({"nonsense_here": 0.1}, ["'nonsense_here'", "allowed are", "ratio"]),
         ({"arch_args": "[1]"}, ["arch_args='[1]'", "JSON object"]),
@@ -90,6 +94,17 @@ def run_of(store_uri: str) -> mlflow.entities.Run:
 def _network(path: Path, arch: str = "vgg11_bn") -> Path:
     save_file(build(NetworkSpec(arch, 10, 3, (32, 32))).state_dict(), path)
     return path
+
+
+@pytest.mark.parametrize(
+    ("arch", "words"),
+    [
+        ("torchvision:resnet51", ["arch='torchvision:resnet51'", "resnet50"]),
+        ("nowhere/nets.py:make", ["arch='nowhere/nets.py:make'", "there is no file"]),
+    ],
+)
+def test_network_that_does_not_exist(entry: Entry, store_uri: str, arch: str, words: list[str]) -> None:
+    assert_refused(entry("baseline", **tiny("baseline"), arch=arch), *words)
 
 
 def test_checkpoint_of_another_network(entry: Entry, store_uri: str, tmp_path: Path) -> None:

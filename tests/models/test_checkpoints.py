@@ -1,5 +1,6 @@
 """Weights of other repositories: adopted strictly, and nothing in them is executed."""
 
+import argparse
 import io
 import os
 import tarfile
@@ -15,8 +16,9 @@ from torch import nn
 
 from sensai.data.batches import Normalization
 from sensai.errors import InputError
-from sensai.models.checkpoints import adopt, read_checkpoint
+from sensai.models.checkpoints import adopt, read_checkpoint, rename_keys
 from sensai.models.factory import NetworkSpec, build
+from sensai.stages.values import parse_renames
 from tests.conftest import SHARED_DATA
 from tests.helpers.networks import images_for, make
 
@@ -40,6 +42,8 @@ def _without_counters(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
         (".pt", lambda tensors: {"state_dict": tensors, "epoch": 3, "best_prec1": 91.7}),
         (".tar", lambda tensors: {"net": tensors, "acc": 91.7}),
         (".th", lambda tensors: {"model": tensors}),
+        (".pth", lambda tensors: {"model_state_dict": tensors, "epoch": 3}),
+        (".pth", lambda tensors: {"model": tensors, "args": argparse.Namespace(lr=0.1, arch="resnet50")}),
         (".pth", lambda tensors: {"state_dict": _prefixed(tensors)}),
         (".pth", _without_counters),
     ],
@@ -128,7 +132,9 @@ def test_missing_files_and_other_kinds_are_refused(tmp_path: Path) -> None:
 )
 def test_files_without_a_state_dict_are_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "other.pth")
-    with pytest.raises(InputError, match="holds no state dict, plainly or under state_dict, net, model"):
+    with pytest.raises(
+        InputError, match="holds no state dict, plainly or under state_dict, model_state_dict, net, model"
+    ):
         read_checkpoint(tmp_path / "other.pth")
 
 
@@ -233,3 +239,161 @@ class TestRealCheckpoints:
         network = build(NetworkSpec("resnet20", 10, 3, (32, 32), {}))
         with pytest.raises(InputError, match=r"first missing 'layer2\.0\.shortcut\.0\.weight'"):
             adopt(network, read_checkpoint(path), path)
+
+
+# ------------------------------------------------------------------------------------------- keys of other repositories
+
+
+def renamed(keys: list[str], *pairs: tuple[str, str]) -> list[str]:
+    return list(rename_keys(dict.fromkeys(keys, torch.zeros(1)), pairs, Path("some.pth")))
+
+
+@pytest.mark.parametrize(
+    ("pair", "key", "expected"),
+    [
+        (("linear", "fc"), "linear.weight", "fc.weight"),
+        (("linear", "fc"), "module.linear.weight", "module.fc.weight"),
+        (("downsample", "shortcut"), "layer2.0.downsample.1.bias", "layer2.0.shortcut.1.bias"),
+        (("module.encoder", "features"), "module.encoder.0.weight", "features.0.weight"),
+        (("features.module", "features"), "features.module.0.weight", "features.0.weight"),
+        (("norm.1", "norm1"), "layer.norm.1.bias", "layer.norm1.bias"),
+        (("model", ""), "model.conv1.weight", "conv1.weight"),
+        (("a", "b.a"), "a.a.weight", "b.a.b.a.weight"),
+        (("weight", r"\1"), "fc.weight", r"fc.\1"),
+    ],
+)
+def test_parts_of_keys_are_replaced(pair: tuple[str, str], key: str, expected: str) -> None:
+    assert renamed([key], pair) == [expected]
+
+
+@pytest.mark.parametrize("key", ["linear1.weight", "my_linear.weight", "nonlinear.0.bias", "layer.linears.bias"])
+def test_only_whole_parts_are(key: str) -> None:
+    assert renamed([key, "linear.weight"], ("linear", "fc")) == [key, "fc.weight"]
+
+
+def test_pairs_apply_one_after_the_other() -> None:
+    assert renamed(["a.weight", "b.weight"], ("a", "c"), ("b", "a"), ("c", "b")) == ["b.weight", "a.weight"]
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        (("line", "fc"), r"rename='line=fc': no key of 'some\.pth' has this part; the first is 'linear\.weight'"),
+        (("linear.0", "fc"), r"rename='linear\.0=fc': no key"),
+        (("linear", "fc"), r"rename='linear=fc': makes two keys of 'some\.pth' the same"),
+    ],
+)
+def test_a_renaming_that_cannot_be_meant_is_refused(pair: tuple[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        renamed(["linear.weight", "fc.weight"], pair)
+
+
+def _keys(depth: int, convolutions: int, shortcut: str, head: str, stages_with_shortcut: tuple[int, ...]) -> set[str]:
+    """The parameters of a residual net as a repository names them."""
+    keys = {"conv1.weight", "bn1.weight", "bn1.bias", f"{head}.weight", f"{head}.bias"}
+    for stage in (1, 2, 3):
+        for block in range((depth - 2) // (3 * convolutions)):
+            at = f"layer{stage}.{block}"
+            for layer in range(1, convolutions + 1):
+                keys |= {f"{at}.conv{layer}.weight", f"{at}.bn{layer}.weight", f"{at}.bn{layer}.bias"}
+            if block == 0 and stage in stages_with_shortcut:
+                keys |= {f"{at}.{shortcut}.{part}" for part in ("0.weight", "1.weight", "1.bias")}
+    return keys
+
+
+@pytest.mark.parametrize(
+    ("arch", "arch_args", "keys", "renames"),
+    [
+        # bearpaw/pytorch-classification, and GuanhuaWang/sensAI after it.
+        *(
+            (f"resnet{depth}", {}, _keys(depth, 3, "downsample", "fc", (1, 2, 3)), "downsample=shortcut,fc=linear")
+            for depth in (110, 164)
+        ),
+        (
+            "resnet110",
+            {"block": "basic"},
+            _keys(110, 2, "downsample", "fc", (2, 3)),
+            "downsample=shortcut,fc=linear",
+        ),
+        # akamaster/pytorch_resnet_cifar10: shortcuts without parameters.
+        ("resnet110", {"block": "basic", "shortcut": "parameter_free"}, _keys(110, 2, "", "linear", ()), ""),
+    ],
+)
+def test_residual_nets_of_other_repositories_load(
+    tmp_path: Path, arch: str, arch_args: dict[str, str], keys: set[str], renames: str
+) -> None:
+    own, spec = make(arch, arch_args)
+    backwards = {new: old for old, new in parse_renames(renames)}
+    theirs = {
+        ".".join(["module", *(backwards.get(part, part) for part in key.split("."))]): value
+        for key, value in own.state_dict().items()
+    }
+    parameters = {f"module.{key}" for key in keys}
+    assert {key for key in theirs if key.endswith(("weight", "bias"))} == parameters
+    path = tmp_path / "model_best.pth.tar"
+    torch.save({"epoch": 164, "state_dict": theirs, "acc": 93.1, "best_acc": torch.tensor(93.4)}, path)
+    network = build(spec)
+    adopt(network, read_checkpoint(path, parse_renames(renames)), path)
+    assert all(torch.equal(value, network.state_dict()[key]) for key, value in own.state_dict().items())
+
+
+# Where the sixteen convolutions of VGG-19 stand.
+_VGG19 = [0, 3, 7, 10, 14, 17, 20, 23, 27, 30, 33, 36, 40, 43, 46, 49]
+_BLOCK = ["conv1", "bn1", "conv2", "bn2", "conv3", "bn3"]
+_DOWN = [*_BLOCK, "conv4", "bn4", "conv5", "bn5"]
+
+
+@pytest.mark.parametrize(
+    ("arch", "layers"),
+    [
+        # kuangliu/pytorch-cifar, and GuanhuaWang/sensAI after it: no renaming.
+        (
+            "mobilenetv2",
+            ["conv1", "bn1", "conv2", "bn2", "linear"]
+            + [f"layers.{block}.{layer}" for block in range(17) for layer in _BLOCK]
+            + [f"layers.{block}.shortcut.{part}" for block in (0, 1, 10, 16) for part in (0, 1)],
+        ),
+        (
+            "shufflenetv2",
+            ["conv1", "bn1", "conv2", "bn2", "linear"]
+            + [f"layer{stage}.0.{layer}" for stage in (1, 2, 3) for layer in _DOWN]
+            + [
+                f"layer{stage}.{block}.{layer}"
+                for stage, count in ((1, 3), (2, 7), (3, 3))
+                for block in range(1, count + 1)
+                for layer in _BLOCK
+            ],
+        ),
+        ("vgg19_bn", [f"features.{index + part}" for index in _VGG19 for part in (0, 1)] + ["classifier"]),
+    ],
+)
+def test_layers_are_called_as_in_the_repositories(arch: str, layers: list[str]) -> None:
+    keys = make(arch)[0].state_dict()
+    assert {key.rpartition(".")[0] for key in keys} == set(layers)
+
+
+def test_code_below_the_state_dict_is_refused_and_named(tmp_path: Path) -> None:
+    path, mark = tmp_path / "evil.pth", tmp_path / "executed"
+    torch.save({"net": {"weight": torch.zeros(1), "deep": [{"deeper": (_Bomb(mark),)}]}}, path)
+    with pytest.raises(InputError, match=rf"it holds {os.mkdir.__module__}\.mkdir, which is code and is not run"):
+        read_checkpoint(path, [("weight", "bias")])
+    assert not mark.exists()
+
+
+class _Holder:
+    """Any class: building it would run its code."""
+
+    def __init__(self) -> None:
+        self.weight = torch.zeros(1)
+
+
+def test_classes_are_refused_whatever_they_hold(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"weight": torch.zeros(1)}, "args": _Holder()}, tmp_path / "class.pth")
+    with pytest.raises(InputError, match=r"it holds .*_Holder, which is code"):
+        read_checkpoint(tmp_path / "class.pth")
+
+
+def test_a_stored_command_line_hides_nothing(tmp_path: Path) -> None:
+    torch.save({"model": {"w": torch.ones(1)}, "args": argparse.Namespace(lr=0.1, then=_Holder())}, tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"_Holder, which is code"):
+        read_checkpoint(tmp_path / "a.pth")

@@ -9,7 +9,7 @@ from torch import nn
 
 from sensai.errors import InputError
 from sensai.models import names
-from sensai.models.factory import NetworkSpec, build
+from sensai.models.factory import NetworkSpec, build, input_rule
 from sensai.models.resnet import ParameterFreeShortcut
 from tests.helpers.networks import CONTRACT, contract_id, images_for, make, shared
 
@@ -34,7 +34,7 @@ def test_the_depth_in_the_name_counts_the_layers(arch: str, arch_args: dict[str,
         assert len(on_the_main_path) == int(digits) - 2
     elif arch.startswith("resnet"):
         assert len(on_the_main_path) == int(digits)
-    else:
+    elif arch == "small_cnn":
         assert len(layers) == 5
 
 
@@ -46,6 +46,9 @@ def test_the_depth_in_the_name_counts_the_layers(arch: str, arch_args: dict[str,
         ("resnet110", {"block": "basic", "shortcut": "parameter_free"}, 1_727_962),  # 1.7 M
         ("vgg11_bn", {}, 9_231_114),
         ("vgg16_bn", {}, 14_728_266),
+        ("mobilenetv2", {}, 2_296_922),  # As counted in many repositories that train the same form.
+        ("shufflenetv2", {}, 1_263_854),
+        ("shufflenetv2", {"width": 0.5}, 352_042),
     ],
 )
 def test_parameter_counts_are_those_of_the_literature(arch: str, arch_args: dict[str, Any], params: int) -> None:
@@ -71,7 +74,10 @@ def test_a_specification_survives_json() -> None:
 @pytest.mark.parametrize(
     ("arch", "arch_args", "message"),
     [
-        ("resnet18", {}, "arch='resnet18': allowed are small_cnn"),
+        ("resnet18", {}, "arch='resnet18': is no architecture; did you mean resnet"),
+        ("something", {}, "arch='something': is no architecture; allowed are small_cnn"),
+        ("shufflenetv2", {"width": 3}, "width=3 is none of 0.5, 1, 1.5, 2"),
+        ("mobilenetv2", {"width": 1}, "mobilenetv2 takes no arguments, not 'width'"),
         ("small_cnn", {"width": 3}, "small_cnn takes no arguments, not 'width'"),
         ("vgg11_bn", {"block": "basic"}, "vgg11_bn takes no arguments, not 'block'"),
         ("resnet20", {"blocks": "basic"}, "resnet20 takes block, shortcut, not 'blocks'"),
@@ -102,5 +108,8 @@ def test_initial_weights_follow_the_seed() -> None:
 
 
 def test_networks_of_fixed_input_say_so() -> None:
-    assert names.ARCHITECTURES["small_cnn"] == (None, None)
-    assert all(rule == (32, 3) for arch, rule in names.ARCHITECTURES.items() if arch != "small_cnn")
+    assert input_rule("small_cnn") == (None, None, None)
+    assert all(input_rule(arch) == (32, 3, 32) for arch in names.ARCHITECTURES if arch != "small_cnn")
+    assert input_rule("nets.py:make") == input_rule("package.nets:make") == (None, None, None)
+    with pytest.raises(InputError, match=r"did you mean .*resnet20"):
+        input_rule("resnet21")

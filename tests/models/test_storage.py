@@ -1,6 +1,9 @@
 """Networks of any width on disk."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sensai.models.factory import NetworkSpec, build, source_digest
 from sensai.models.storage import load_network, save_network
 from sensai.models.widths import load_narrow, set_layer_widths, widths
 from sensai.pruning import member_network, prune
 from sensai.sites import find_sites
-from tests.helpers.networks import images_for, make
+from tests.conftest import ROOT
+from tests.helpers.networks import images_for, make, randomise
 
 
 @pytest.mark.parametrize(
@@ -36,6 +41,59 @@ def test_an_irregular_network_comes_back_bit_for_bit(tmp_path: Path, arch: str, 
     assert not any(module.training for module in loaded.modules())
     with torch.no_grad():
         assert torch.equal(loaded(images), narrow(images))
+
+
+_NETS = """
+from torch import nn
+
+def make(num_classes, hidden):
+    shared = nn.Conv2d(hidden, hidden, 1)
+    layers = [nn.Conv2d(3, hidden, 3), nn.BatchNorm2d(hidden), shared, nn.Hardswish(), shared, nn.Hardswish()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(hidden, num_classes))
+"""
+
+_READ = """
+import sys
+from pathlib import Path
+import torch
+from safetensors.torch import save_file
+from sensai.models.storage import load_network
+
+torch.set_num_threads(1)
+for folder in map(Path, sys.argv[1:]):
+    network, spec = load_network(folder)
+    images = torch.ones(2, *spec.input_shape)
+    with torch.no_grad():
+        read = {"logits": network(images)} | {key: value.clone() for key, value in network.state_dict().items()}
+    save_file(read, folder / "read.safetensors")
+"""
+
+
+def test_networks_of_others_come_back_in_a_fresh_process(tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(_NETS)
+    arches = {
+        "file": (f"{tmp_path}/nets.py:make", {"hidden": 5}),
+        "module": ("nets:make", {"hidden": 6}),
+        "torchvision": ("torchvision:shufflenet_v2_x0_5", {}),
+    }
+    saved = {}
+    for name, (arch, arch_args) in arches.items():
+        spec = NetworkSpec(arch, 7, 3, (32, 32), arch_args, source_digest(arch))
+        network = randomise(build(spec))
+        save_network(network, spec, tmp_path / name)
+        saved[name] = network
+    folders = [str(tmp_path / name) for name in arches]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", _READ, *folders], cwd=tmp_path, env=environment, check=True)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for name, network in saved.items():
+        read = load_file(tmp_path / name / "read.safetensors")
+        with torch.no_grad():
+            assert torch.equal(read.pop("logits"), network(torch.ones(2, 3, 32, 32))), name
+        assert read.keys() == network.state_dict().keys()
+        assert all(torch.equal(value, read[key]) for key, value in network.state_dict().items())
+    torch.set_num_threads(threads)
 
 
 def test_a_loaded_network_can_be_trained_on(tmp_path: Path) -> None:

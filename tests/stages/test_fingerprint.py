@@ -23,6 +23,7 @@ OTHER = {
     "arch": "vgg11_bn",
     "arch_args": '{"block": "bottleneck"}',
     "checkpoint": "{folder}/other.bin",
+    "rename": "linear=fc",
     "mean": "0.4",
     "std": "0.4",
     "image_size": 16,
@@ -72,9 +73,11 @@ MATTERS_WITH = {
     "mean_threshold": {"policy": "threshold"},
     "min_gain": {"patience": 2},
     "arch_args": {"arch": "resnet20"},
+    "rename": {"checkpoint": __file__},
 }
 UNTRAINED, UNRETRAINED = {"base_epochs": 0}, {"epochs": 0}
 IGNORED_WITH = [
+    ("rename", {"checkpoint": ""}),
     ("apoz_threshold", {"policy": "ratio"}),
     ("mean_threshold", {"policy": "ratio"}),
     ("ratio", {"policy": "threshold"}),

@@ -1,0 +1,80 @@
+"""The classification networks of torchvision, built without weights: nothing is downloaded."""
+
+import inspect
+from typing import Any
+
+from torch import nn
+from torchvision import models
+
+from sensai.data.names import InputRule
+from sensai.errors import InputError, suggestion
+from sensai.models.names import TORCHVISION
+
+# Heads that only training uses; without them every network gives one plain tensor (N, K).
+_WITHOUT_HEADS: dict[str, Any] = {"aux_logits": False, "init_weights": False}
+_AUXILIARY_HEADS = ("aux1", "aux2", "AuxLogits")
+# What a transformer's constructor calls the size of its input, which it is built for.
+_SIDE, _SIZE = "image_size", "input_size"
+
+
+def names() -> list[str]:
+    """All of them."""
+    return models.list_models(module=models)
+
+
+def input_rule(name: str) -> InputRule:
+    """Three channels, and the image size that the network's default weights are evaluated at.
+
+    Raises:
+        InputError: torchvision has no such network.
+    """
+    _check_name(name)
+    weights = models.get_model_weights(name).DEFAULT
+    return InputRule(image_size=weights.transforms().crop_size[0], channels=3, smallest=max(weights.meta["min_size"]))
+
+
+def auxiliary_heads(name: str) -> tuple[str, ...]:
+    """First parts of the keys that torchvision's checkpoints of this network hold and the network here does not."""
+    return _AUXILIARY_HEADS if "aux_logits" in _constructor(name) else ()
+
+
+def build(name: str, num_classes: int, image_size: tuple[int, int], arguments: dict[str, Any]) -> nn.Module:
+    """A freshly initialised network.
+
+    Args:
+        name: as torchvision calls it.
+        num_classes: K, the outputs.
+        image_size: height and width of the input.
+        arguments: keyword arguments of the network's constructor that have a default there.
+
+    Raises:
+        InputError: no such network, an argument that it does not take, or values that it refuses.
+    """
+    _check_name(name)
+    parameters = _constructor(name)
+    given = _WITHOUT_HEADS if "aux_logits" in parameters else {}
+    given = given | {key: size for key, size in {_SIDE: image_size[0], _SIZE: image_size}.items() if key in parameters}
+    allowed = [
+        key for key, each in parameters.items() if each.default is not each.empty and key not in {*given, "num_classes"}
+    ]
+    for key in arguments:
+        if key not in allowed:
+            raise InputError(f"arch_args: {TORCHVISION}{name} takes {', '.join(allowed)}, not {key!r}")
+    try:
+        return models.get_model_builder(name)(weights=None, num_classes=num_classes, **given, **arguments)
+    # The constructors raise what they like for values that they cannot use.
+    except Exception as error:
+        raise InputError(f"arch_args={arguments!r}: torchvision cannot build {name} of these ({error!r})") from error
+
+
+def _check_name(name: str) -> None:
+    if name not in names():
+        raise InputError(
+            f"arch={TORCHVISION + name!r}: torchvision has no such classification network; {suggestion(name, names())}"
+        )
+
+
+def _constructor(name: str) -> dict[str, inspect.Parameter]:
+    """The parameters of the network's class, to which the builder hands its keyword arguments on."""
+    network = inspect.signature(models.get_model_builder(name)).return_annotation
+    return dict(inspect.signature(network).parameters)

@@ -1,0 +1,72 @@
+"""Networks that are not ours, from the command's parameters to the logged model."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sensai.errors import InputError
+from sensai.stages import baseline
+from sensai.tracking import Store
+from tests.helpers.pipeline import Place
+
+NETWORK = """
+from torch import nn
+
+def make(num_classes, hidden=4):
+    return nn.Sequential(nn.Conv2d(1, hidden, 3), nn.ReLU(), nn.Flatten(), nn.Linear(hidden * 36, num_classes))
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "nets.py"
+    path.write_text(NETWORK)
+    return path
+
+
+def test_an_edited_network_is_not_answered_from_the_cache(place: Place, file: Path) -> None:
+    def run() -> str:
+        return baseline.run(place.config("baseline", arch=f"{file}:make", arch_args='{"hidden": 6}', base_epochs=0))
+
+    first = run()
+    assert run() == first
+    file.write_text(NETWORK.replace("ReLU", "SiLU"))
+    second = run()
+    assert second != first
+    assert place.run(first).data.metrics["params"] == 6 * 10 + 3 * (6 * 36 + 1)
+    with pytest.raises(InputError, match="run baseline"):
+        baseline.load(Store.connect(), first)
+    network, spec = baseline.load(Store.connect(), second)
+    assert isinstance(network[1], torch.nn.SiLU)
+    assert spec.arch_args == {"hidden": 6}
+
+
+def test_the_name_of_a_run_does_not_hold_the_path(place: Place, file: Path) -> None:
+    run = place.run(baseline.run(place.config("baseline", arch=f"{file}:make", base_epochs=0)))
+    assert run.info.run_name == "baseline tiny_data.py:tiny nets.py:make"
+    assert run.data.tags["sensai.arch"] == f"{file}:make"
+
+
+def test_a_network_of_torchvision_takes_images_smaller_than_its_own(place: Place) -> None:
+    config = place.config("baseline", arch="torchvision:squeezenet1_1", image_size=33, base_epochs=0)
+    _, spec = baseline.load(Store.connect(), baseline.run(config))
+    assert spec.input_shape == (3, 33, 33)
+    with pytest.raises(InputError, match="image_size=16: the network takes 17 and more"):
+        baseline.run(place.config("baseline", arch="torchvision:squeezenet1_1", image_size=16))
+
+
+def test_keys_of_a_checkpoint_are_renamed(place: Place, file: Path) -> None:
+    arch = {"arch": f"{file}:make", "base_epochs": 0}
+    weights = {"body.0.weight": (4, 1, 3, 3), "body.0.bias": (4,), "head.weight": (3, 144), "head.bias": (3,)}
+    save_file({key: torch.rand(shape) for key, shape in weights.items()}, place.folder / "weights.safetensors")
+    checkpoint = str(place.folder / "weights.safetensors")
+    with pytest.raises(InputError, match=r"first missing '0\.bias'; first unexpected 'body\.0\.bias'"):
+        baseline.run(place.config("baseline", **arch, checkpoint=checkpoint))
+    with pytest.raises(InputError, match="rename='heed=3': no key of"):
+        baseline.run(place.config("baseline", **arch, checkpoint=checkpoint, rename="body=,heed=3"))
+    run_id = baseline.run(place.config("baseline", **arch, checkpoint=checkpoint, rename="body.=,head=3"))
+    network, _ = baseline.load(Store.connect(), run_id)
+    assert torch.equal(network[3].weight, load_file(checkpoint)["head.weight"])
+    assert torch.equal(network[0].bias, load_file(checkpoint)["body.0.bias"])
