@@ -150,40 +150,54 @@ def pruning_error(model: nn.Module, sites: SiteMap, plan: Plan, images: Tensor) 
 def provable(model: nn.Module, sites: SiteMap, images: Tensor, seed: int = 0) -> SiteMap:
     """The map with every site kept whole for which pruning and masking differ.
 
-    A random half of all sites' channels is removed at once; only if that shows a difference or an error are the sites halved
-    until the guilty ones are found.
+    A random half of every site's channels is removed, then the other half, so that each channel goes once and stays once; only
+    if that shows a difference or an error are the sites halved until the guilty ones are found.
     """
     generator = np.random.default_rng(seed)
-    plan = {
-        site.name: np.sort(generator.permutation(site.channels)[: site.channels // 2]).astype(np.int64)
-        for site in sites.sites
-    }
-    reasons: dict[str, str] = {}
-    _find_unprovable(model, sites, plan, images, reasons)
-    proven = sites.without(reasons)
+    orders = {site.name: generator.permutation(site.channels).astype(np.int64) for site in sites.sites}
+    for half in (0, 1):
+        plan = {
+            site.name: np.sort(np.array_split(orders[site.name], 2)[half][: site.channels - 1]) for site in sites.sites
+        }
+        sites = _without_unprovable(model, sites, plan, images)
+    return sites
+
+
+def _without_unprovable(model: nn.Module, sites: SiteMap, plan: Plan, images: Tensor) -> SiteMap:
+    if _difference(model, sites, plan, images) is None:
+        return sites
+    proven = sites.without(_unprovable(model, sites, plan, images))
     rest = {site.name: plan[site.name] for site in proven.sites}
-    error, tolerance = pruning_error(model, proven, rest, images)
-    if error > tolerance:
+    if why := _difference(model, proven, rest, images):
         # Sites that are wrong only together cannot be told apart: none of them is safe.
-        return proven.without(dict.fromkeys(rest, f"cut together with others, cut and masked differ by {error:.2g}"))
+        return proven.without(dict.fromkeys(rest, f"together with others, {why}"))
     return proven
 
 
-def _find_unprovable(model: nn.Module, sites: SiteMap, plan: Plan, images: Tensor, reasons: dict[str, str]) -> None:
+def _unprovable(model: nn.Module, sites: SiteMap, plan: Plan, images: Tensor) -> dict[str, str]:
+    """Site -> the difference that cutting it alone makes."""
+    why = _difference(model, sites, plan, images)
+    if why is None:
+        return {}
+    if len(plan) == 1:
+        return dict.fromkeys(plan, why)
+    names = list(plan)
+    first, second = (
+        {name: plan[name] for name in part} for part in (names[: len(names) // 2], names[len(names) // 2 :])
+    )
+    return _unprovable(model, sites, first, images) | _unprovable(model, sites, second, images)
+
+
+def _difference(model: nn.Module, sites: SiteMap, plan: Plan, images: Tensor) -> str | None:
+    """What is wrong with cutting a plan, None where cut and masked agree."""
+    if not plan:
+        return None
     try:
         error, tolerance = pruning_error(model, sites, plan, images)
-    except (RuntimeError, IndexError) as failure:
-        error, tolerance, why = np.inf, 0.0, f"the cut network fails: {str(failure).splitlines()[0]}"
-    else:
-        why = f"cut and masked differ by {error:.2g}"
-    if error <= tolerance or not plan:
-        return
-    if len(plan) == 1:
-        reasons[next(iter(plan))] = why
-        return
-    names = list(plan)
-    for part in (names[: len(names) // 2], names[len(names) // 2 :]):
-        _find_unprovable(model, sites, {name: plan[name] for name in part}, images, reasons)
+    # The user's own network may raise anything when a width is written into its code.
+    except Exception as failure:
+        return f"the cut network fails: {next(iter(str(failure).splitlines()), type(failure).__name__)}"
+    return None if error <= tolerance else f"cut and masked differ by {error:.2g}"
 
 
 def head_rows(group_size: int, num_classes: int) -> int:

@@ -16,6 +16,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from sensai.models.resnet import ResNet
 from sensai.models.widths import widths
 from sensai.pruning import features, masked, member_network, provable, prune, pruning_error
 from sensai.sites import Plan, SiteMap, count_flops, count_params, find_sites
@@ -42,7 +43,9 @@ CASES = [
     (arch, arch_args, scope)
     for arch, arch_args in CONTRACT
     for scope in ("inner", "all")
-    if scope == "inner" or (arch.startswith("resnet") and arch_args.get("shortcut") != "parameter_free")
+    if scope == "inner"
+    or arch == "mobilenetv2"
+    or (arch.startswith("resnet") and arch_args.get("shortcut") != "parameter_free")
 ]
 
 
@@ -91,7 +94,7 @@ def read_by(network: nn.Module, head: str, images: Tensor) -> tuple[Tensor, Tens
 def read_by_head(network: nn.Module) -> str:
     """The site whose channels the head reads, one feature a channel."""
     names = dict(network.named_modules())
-    if "layer3" in names:
+    if isinstance(network, ResNet):
         return next(name for name in ("layer3.0.conv3", "layer3.0.conv2") if name in names)
     return [name for name, each in names.items() if isinstance(each, nn.Conv2d)][-1]
 

@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sensai.sites import Cut, Site, SiteMap, count_flops, count_params, find_sites
+from sensai.errors import InputError
+from sensai.pruning import member_network, provable, pruning_error
+from sensai.sites import Cut, Site, SiteMap, SizePrediction, count_flops, count_params, find_sites
 from tests.helpers.networks import (
     CONTRACT,
     assert_same,
@@ -25,6 +27,10 @@ from tests.helpers.networks import (
 
 def expected_adders(network: nn.Module, arch: str, arch_args: dict[str, Any]) -> tuple[dict[str, list[str]], list[str]]:
     """What `find_sites` must find: site -> the convolutions that make its channels; and those that are kept whole."""
+    if arch == "mobilenetv2":
+        return _mobilenetv2_adders(network)
+    if arch == "shufflenetv2":
+        return _shufflenetv2_adders(network)
     if not arch.startswith("resnet"):
         return {name: [name] for name, each in network.named_modules() if isinstance(each, nn.Conv2d)}, []
     bottleneck = arch_args.get("block", "bottleneck" if arch in ("resnet110", "resnet164") else "basic") == "bottleneck"
@@ -46,6 +52,33 @@ def expected_adders(network: nn.Module, arch: str, arch_args: dict[str, Any]) ->
     return sites | {stream[0]: stream for stream in streams}, []
 
 
+def _mobilenetv2_adders(network: nn.Module) -> tuple[dict[str, list[str]], list[str]]:
+    sites: dict[str, list[str]] = {"conv1": ["conv1"], "conv2": ["conv2"]}
+    stream: list[str] = []
+    for position, block in enumerate(network.layers):
+        path = f"layers.{position}"
+        sites[f"{path}.conv1"] = [f"{path}.conv1", f"{path}.conv2"]
+        if not isinstance(block.shortcut, nn.Identity):
+            sites[f"{path}.conv3"] = stream = []
+        stream.append(f"{path}.conv3")
+        if isinstance(block.shortcut, nn.Sequential):
+            stream.append(f"{path}.shortcut.0")
+    return sites, []
+
+
+def _shufflenetv2_adders(network: nn.Module) -> tuple[dict[str, list[str]], list[str]]:
+    """Inside the blocks everything goes; what is shuffled stays."""
+    sites: dict[str, list[str]] = {"conv1": ["conv1", "layer1.0.conv1"], "conv2": ["conv2"]}
+    whole = ["layer2.0.conv1", "layer3.0.conv1"]
+    for stage in (1, 2, 3):
+        for position in range(len(network.get_submodule(f"layer{stage}"))):
+            path, first = f"layer{stage}.{position}", position == 0
+            inside = ["conv3", "conv4"] if first else ["conv1", "conv2"]
+            sites[f"{path}.{inside[0]}"] = [f"{path}.{name}" for name in inside]
+            whole += [f"{path}.{name}" for name in (["conv2", "conv5"] if first else ["conv3"])]
+    return sites, whole
+
+
 @pytest.mark.parametrize(("arch", "arch_args"), CONTRACT, ids=contract_id)
 def test_the_sites_of_every_architecture(arch: str, arch_args: dict[str, Any]) -> None:
     network, spec = shared(arch, arch_args)
@@ -56,7 +89,7 @@ def test_the_sites_of_every_architecture(arch: str, arch_args: dict[str, Any]) -
     }
     assert sorted(found.kept_whole) == sorted(whole)
     assert all(found.kept_whole.values())
-    assert found.head == ("linear" if arch.startswith("resnet") else "classifier")
+    assert found.head == ("classifier" if arch.startswith(("vgg", "small")) else "linear")
     order = [name for name, _ in network.named_modules()]
     positions = [order.index(site.name) for site in found.sites]
     assert positions == sorted(positions)
@@ -75,7 +108,9 @@ def test_the_inner_scope_leaves_streams_whole(arch: str, arch_args: dict[str, An
     everything = find_sites(network, images_for(spec, 2))
     inner = everything.within("inner")
     expected, _ = expected_adders(network, arch, arch_args)
-    streams = [name for name, adders in expected.items() if len(adders) > 1]
+    # A depthwise convolution makes no channels of its own.
+    own = {name: [a for a in adders if network.get_submodule(a).groups == 1] for name, adders in expected.items()}
+    streams = [name for name in (site.name for site in everything.sites) if len(own[name]) > 1]
     assert [site.name for site in inner.sites] == [s.name for s in everything.sites if s.name not in streams]
     assert inner.kept_whole.keys() - everything.kept_whole.keys() == {*streams}
     assert all("scope=inner" in inner.kept_whole[name] for name in streams)
@@ -231,3 +266,205 @@ def test_flops_equal_the_sum_over_layers(arch: str, arch_args: dict[str, Any]) -
     for handle in handles:
         handle.remove()
     assert count_flops(network, spec.input_shape) == 2 * sum(macs)
+
+
+# --------------------------------------------------------------------------------- networks that nobody here has seen
+
+
+class _Tail(nn.Module):
+    """Two convolutions with something between them, then pooling and a linear layer, five classes."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, width, 3, padding=1)
+        self.second = nn.Conv2d(width, 6, 1)
+        self.linear = nn.Linear(6, 5)
+
+    def between(self, x: Tensor) -> Tensor:
+        return F.relu(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(F.relu(self.second(self.between(self.first(x)))).mean((2, 3)))
+
+
+class _Squeezed(_Tail):
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up = nn.Conv2d(8, 3, 1), nn.Conv2d(3, 8, 1)
+
+    def between(self, x: Tensor) -> Tensor:
+        x = F.hardswish(x)
+        return x * torch.sigmoid(self.up(F.silu(self.down(F.adaptive_avg_pool2d(x, 1)))))
+
+
+class _Grouped(_Tail):
+    def __init__(self) -> None:
+        super().__init__()
+        self.grouped = nn.Conv2d(8, 12, 3, padding=1, groups=4)
+        self.second = nn.Conv2d(12, 6, 1)
+
+    def between(self, x: Tensor) -> Tensor:
+        return F.relu6(self.grouped(F.relu6(x)))
+
+
+class _Shuffled(_Tail):
+    def between(self, x: Tensor) -> Tensor:
+        return F.channel_shuffle(F.relu(x), 2)
+
+
+class _Chunked(_Tail):
+    def __init__(self) -> None:
+        super().__init__()
+        self.second = nn.Conv2d(4, 6, 1)
+
+    def between(self, x: Tensor) -> Tensor:
+        left, right = x.chunk(2, 1)
+        return F.relu(left) * torch.sigmoid(right)
+
+
+class _Normalised(_Tail):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(2, 8)
+
+    def between(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(x))
+
+
+class _Gated(_Tail):
+    """The sigmoid of a removed channel is a half, not zero: only the proof sees it."""
+
+    def between(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(x)
+
+
+class _BakedIn(_Tail):
+    """A width written into the code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.second = nn.Linear(8, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(F.relu(self.second(F.relu(self.first(x)).mean((2, 3)).view(-1, 8))))
+
+
+class _Padded(_Tail):
+    def __init__(self) -> None:
+        super().__init__()
+        self.second = nn.Conv2d(12, 6, 1)
+
+    def between(self, x: Tensor) -> Tensor:
+        return F.pad(F.relu(x), (0, 0, 0, 0, 2, 2))
+
+
+class _Shared(_Tail):
+    """One layer called twice on the same channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.twice = nn.Conv2d(8, 8, 3, padding=1)
+
+    def between(self, x: Tensor) -> Tensor:
+        return F.relu(self.twice(F.relu(self.twice(F.relu(x)))))
+
+
+class _Tokens(_Tail):
+    """A linear layer on the last axis, as in networks of tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.back = nn.Linear(8, 10), nn.Linear(10, 8)
+
+    def between(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)
+        tokens = self.back(F.gelu(self.hidden(tokens)))
+        return tokens.transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+class _OtherConvolution(_Tail):
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = nn.ConvTranspose2d(8, 8, 2, stride=2)
+
+    def between(self, x: Tensor) -> Tensor:
+        return F.relu(self.other(F.relu(x)))
+
+
+@pytest.mark.parametrize(
+    ("make_network", "removable", "whole"),
+    [
+        (_Tail, {"first": 8, "second": 6}, {}),
+        (_Squeezed, {"first": 8, "down": 3, "second": 6}, {}),
+        (_Grouped, {"first": 4, "second": 6}, {}),
+        (_Shuffled, {"second": 6}, {"first": "its place among the channels matters to channel_shuffle"}),
+        (_Chunked, {"second": 6}, {"first": "its place among the channels matters to chunk"}),
+        (_Normalised, {"second": 6}, {"first": "group_norm may mix its channels with others"}),
+        (_Gated, {"second": 6}, {"first": "cut and masked differ by"}),
+        (_BakedIn, {"second": 6}, {"first": "the cut network fails"}),
+        (_Padded, {"second": 6}, {"first": "zeros are added beside its channels"}),
+        (_Shared, {"first": 8, "second": 6}, {}),
+        (_Tokens, {"first": 8, "hidden": 10, "back": 8, "second": 6}, {}),
+        (_OtherConvolution, {"second": 6}, {"first": "conv_transpose2d may mix its channels with others"}),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+def test_every_form_is_cut_exactly_or_kept_whole_with_the_reason(
+    make_network: type[_Tail], removable: dict[str, int], whole: dict[str, str]
+) -> None:
+    torch.manual_seed(0)
+    network, images = make_network().eval(), torch.randn(8, 3, 6, 6)
+    sites = provable(network, find_sites(network, images), images)
+    assert {site.name: site.channels for site in sites.sites} == removable
+    assert sites.kept_whole.keys() >= whole.keys()
+    assert all(reason in sites.kept_whole[layer] for layer, reason in whole.items())
+    prediction = SizePrediction(network, sites, (3, 6, 6))
+    generator = np.random.default_rng(0)
+    for _ in range(5):
+        plan = {
+            site.name: np.sort(generator.permutation(site.channels)[: generator.integers(site.channels)])
+            for site in sites.sites
+        }
+        error, tolerance = pruning_error(network, sites, plan, images)
+        assert error <= tolerance
+        member = member_network(network, sites, plan, (1, 3), 5)
+        assert prediction(plan, 3) == (count_params(member), count_flops(member, (3, 6, 6)))
+
+
+def test_a_group_of_a_grouped_convolution_goes_as_a_whole() -> None:
+    torch.manual_seed(0)
+    network, images = _Grouped().eval(), torch.randn(2, 3, 6, 6)
+    sites = find_sites(network, images)
+    cuts = {(cut.layer, cut.side): cut.index.tolist() for cut in sites.sites[0].cuts}
+    assert cuts == {
+        ("first", "out"): [[0, 1], [2, 3], [4, 5], [6, 7]],
+        ("grouped", "out"): [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]],
+        ("second", "in"): [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]],
+    }
+    small = member_network(network, sites, {"first": np.array([1, 3])}, (0,), 5)
+    assert (small.grouped.groups, small.grouped.in_channels, small.grouped.out_channels) == (2, 4, 6)
+    assert torch.equal(small.grouped.weight, network.grouped.weight[[0, 1, 2, 6, 7, 8]])
+
+
+class _TwoHeads(_Tail):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([super().forward(x), super().forward(x.flip(3))], 1)
+
+
+class _BranchesOnData(_Tail):
+    def between(self, x: Tensor) -> Tensor:
+        return F.relu(x) if x.sum() > 0 else x
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (_TwoHeads(), "must end in one linear layer or convolution whose rows are its output"),
+        (_BranchesOnData(), "cannot be followed by torch.export"),
+    ],
+)
+def test_networks_that_cannot_be_taken_apart_are_refused(network: nn.Module, message: str) -> None:
+    before = snapshot(network)
+    with pytest.raises(InputError, match=message):
+        find_sites(network, torch.zeros(2, 3, 6, 6))
+    assert_same(network, before)
