@@ -49,26 +49,32 @@ figure { margin: 2rem 0; } img { max-width: 100%; background: white; }
 """
 
 
-def summary_table(metrics: Mapping[str, float]) -> pd.DataFrame:
+# Row of the summary -> the metrics of an evaluate run that stand in it, in the order of `_SUMMARY_COLUMNS`. Of a single
+# member accuracies are not comparable.
+_SUMMARY_ROWS = {
+    "base model": ("base_accuracy", "base_top5_accuracy", "params_base", "flops_base", "latency_base_ms"),
+    "largest member": (None, None, "params_max", "flops_max", "latency_member_max_ms"),
+    "ensemble": ("accuracy", "top5_accuracy", "params_total", "flops_total", "latency_ensemble_ms"),
+}
+_SUMMARY_COLUMNS = ("accuracy", "top5_accuracy", "params", "flops", "latency_ms")
+
+
+def summary_table(metrics: Mapping[str, float], control: Mapping[str, float] | None = None) -> pd.DataFrame:
     """Base model against ensemble: accuracy (fractions of the test split), params, FLOPs, latency (ms at batch 1).
 
     Args:
         metrics: of an evaluate run.
+        control: of the evaluate run of the control, one K-way network pruned to the FLOPs of the largest member.
 
     Returns:
-        Rows `base model`, `largest member`, `ensemble`; columns accuracy, top-5, params, flops, latency_ms. Of a single
-        member accuracies are not comparable and left empty.
+        Rows `base model`, `largest member`, `ensemble` and, where given, `control`; columns accuracy, top-5, params, flops,
+        latency_ms. Of a single member accuracies are not comparable and left empty.
     """
-    rows = {
-        "base model": ("base_accuracy", "base_top5_accuracy", "params_base", "flops_base", "latency_base_ms"),
-        "largest member": (None, None, "params_max", "flops_max", "latency_member_max_ms"),
-        "ensemble": ("accuracy", "top5_accuracy", "params_total", "flops_total", "latency_ensemble_ms"),
-    }
-    table = pd.DataFrame(
-        [[metrics.get(name) if name else None for name in names] for names in rows.values()],
-        index=pd.Index(rows, name="network"),
-        columns=["accuracy", "top5_accuracy", "params", "flops", "latency_ms"],
-    ).astype("float64")
+    rows = {name: [metrics.get(metric or "") for metric in row] for name, row in _SUMMARY_ROWS.items()}
+    if control is not None:
+        rows["control"] = [control.get(metric or "") for metric in _SUMMARY_ROWS["ensemble"]]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(_SUMMARY_COLUMNS), dtype="float64")
+    table.index.name = "network"
     return pd.DataFrame(
         {
             "accuracy": table["accuracy"].map("{:.4f}".format, na_action="ignore"),
@@ -80,8 +86,14 @@ def summary_table(metrics: Mapping[str, float]) -> pd.DataFrame:
     ).fillna("")
 
 
-def render(evaluate_run: str, tracking_uri: str) -> str:
-    """The page on one evaluate run, as HTML without references to other files or hosts."""
+def render(evaluate_run: str, tracking_uri: str, control_run: str = "") -> str:
+    """The page on one evaluate run, as HTML without references to other files or hosts.
+
+    Args:
+        evaluate_run: what the page is about.
+        tracking_uri: of the store that holds it.
+        control_run: the evaluate run of the control, if there is one.
+    """
     client = MlflowClient(tracking_uri)
     run = client.get_run(evaluate_run)
     runs = {
@@ -92,14 +104,15 @@ def render(evaluate_run: str, tracking_uri: str) -> str:
         for stage, names in _FIGURES.items()
         for name in names
     ]
+    control = client.get_run(control_run).data.metrics if control_run else None
     members = read_table(_artifact(evaluate_run, "members.csv", tracking_uri))
     page = Environment(autoescape=True).from_string(_PAGE)
     return page.render(
         title=run.info.run_name,
-        summary=_safe(summary_table(run.data.metrics).to_html()),
+        summary=_safe(summary_table(run.data.metrics, control).to_html()),
         members=_safe(members.to_html(index=False, float_format="{:.4g}".format)),
         figures=figures,
-        runs=runs,
+        runs=runs | ({"evaluate of the control": control_run} if control_run else {}),
         config=run.data.tags.get(tags.CONFIG, ""),
     )
 

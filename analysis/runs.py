@@ -52,6 +52,14 @@ _LAYER_COLUMNS = {
     "channels": "int64",
     "kept": "int64",
 }
+_SIZE_COLUMNS = {
+    "member": "int64",
+    "classes": "str",
+    "channels_kept": "int64",
+    "params": "int64",
+    "flops": "int64",
+    "bytes": "int64",
+}
 _LINEAGE_COLUMNS = {
     "stage": "str",
     "run_id": "str",
@@ -133,13 +141,32 @@ def layers(run_id: str) -> pd.DataFrame:
     Raises:
         ValueError: the run stands on no pruning.
     """
-    run_tags = MlflowClient().get_run(run_id).data.tags
-    run_tags = _answering(run_tags, run_id)
+    return table(_prune_run(run_id), "layers.csv").astype(_LAYER_COLUMNS)
+
+
+def sizes(run_id: str) -> pd.DataFrame:
+    """How large the members of one pruning are: a row for each.
+
+    Args:
+        run_id: a prune run, or a later one that stands on it.
+
+    Returns:
+        Columns member, classes, channels_kept (over all sites), params, flops (2 x multiply-accumulates of one image), bytes
+        (of the parameters).
+
+    Raises:
+        ValueError: the run stands on no pruning.
+    """
+    return table(_prune_run(run_id), "members.csv").astype(_SIZE_COLUMNS)
+
+
+def _prune_run(run_id: str) -> str:
+    run_tags = _answering(MlflowClient().get_run(run_id).data.tags, run_id)
     own = run_tags[_SELF] if run_tags.get(tags.STAGE) == "prune" else None
     prune_run = run_tags.get(f"{tags.UPSTREAM}prune", own)
     if prune_run is None:
         raise ValueError(f"run {run_id} is no prune run and stands on none")
-    return table(prune_run, "layers.csv").astype(_LAYER_COLUMNS)
+    return prune_run
 
 
 def lineage(run_id: str) -> pd.DataFrame:

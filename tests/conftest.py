@@ -25,6 +25,7 @@ TINY = {
     "epochs": 1,
     "base_batch_size": 32,
     "batch_size": 32,
+    "control": False,
 }
 
 

@@ -182,6 +182,20 @@ class Register(Evaluate):
     )
 
 
+class Main(Register):
+    """The whole pipeline."""
+
+    control: bool = Field(
+        True, description="also prune and retrain one K-way network to the FLOPs of the largest member, the yardstick"
+    )
+
+
+class Report(Evaluate):
+    """What is set beside each other on the page."""
+
+    control_run: str = Field("", description="evaluate run of the control, shown beside the ensemble")
+
+
 class FromRun(BaseModel):
     """For stages that have one before them."""
 
@@ -254,14 +268,14 @@ class RegisterConfig(Register, FromRun, StageConfig):
     adds = Register
 
 
-class MainConfig(Register, StageConfig):
+class MainConfig(Main, StageConfig):
     stage = "main"
-    adds = Register
+    adds = Main
 
 
-class ReportConfig(Evaluate, FromRun, StageConfig):
+class ReportConfig(Report, FromRun, StageConfig):
     stage = "report"
-    adds = Evaluate
+    adds = Report
 
 
 # In the order in which they run.

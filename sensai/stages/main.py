@@ -1,10 +1,14 @@
-"""main: the whole pipeline in one process, each stage a nested run of one parent run, which carries the final table."""
+"""main: the whole pipeline in one process, each stage a nested run of one parent run, which carries the final table.
+
+With `control` the same is done once more with one K-way network, pruned to the FLOPs of the largest member.
+"""
 
 import logging
 from typing import Any
 
 from analysis import tags
 from analysis.report import summary_table
+from sensai.errors import InputError
 from sensai.stages import activations, baseline, evaluate, group, prune, register, report, retrain
 from sensai.stages.configs import MainConfig, StageConfig
 from sensai.stages.inputs import dataset_of
@@ -14,15 +18,13 @@ from sensai.tracking import Run, Store
 _log = logging.getLogger(__name__)
 
 # In the order in which data flows; what each logs is said in its module.
-PIPELINE: tuple[Stage[Any], ...] = (
+MEASURED: tuple[Stage[Any], ...] = (
     baseline.stage,
     activations.stage,
     group.stage,
     prune.stage,
     retrain.stage,
     evaluate.stage,
-    register.stage,
-    report.stage,
 )
 
 
@@ -55,17 +57,45 @@ def _run_stages(config: MainConfig, store: Store, parent: Run) -> None:
     )
     # Better refused now than after all the training.
     evaluate.test_split(config)
-    run_ids: dict[str, str] = {}
-    for stage in PIPELINE:
-        run_ids[stage.name] = stage.ensure(_stage_config(config, stage), store, parent.id)
-        parent.set_tags({tags.UPSTREAM + stage.name: run_ids[stage.name]})
-        _log.info("%s: run %s", stage.name, run_ids[stage.name])
+    run_ids = {stage.name: _ensure(stage, config, store, parent) for stage in MEASURED}
+    control = _control(config, run_ids, store, parent) if config.control else ""
+    run_ids["register"] = _ensure(register.stage, config, store, parent)
+    run_ids["report"] = _ensure(report.stage, config, store, parent, control_run=control)
     metrics = store.metrics_of(run_ids["evaluate"]) | store.metrics_of(run_ids["register"])
-    parent.log_metrics(metrics)
-    print(summary_table(metrics).to_string())  # noqa: T201  (what the user asked for)
+    control_metrics = store.metrics_of(control) if control else None
+    parent.log_metrics(metrics | {f"control_{name}": value for name, value in (control_metrics or {}).items()})
+    print(summary_table(metrics, control_metrics).to_string())  # noqa: T201  (what the user asked for)
     print(f"registered: models:/{config.model_name}/{int(metrics['version'])}")  # noqa: T201
 
 
-def _stage_config(config: MainConfig, stage: Stage[Any]) -> StageConfig:
+def _ensure(stage: Stage[Any], config: MainConfig, store: Store, parent: Run, **more: str) -> str:
+    run_id = stage.ensure(_stage_config(config, stage, **more), store, parent.id)
+    parent.set_tags({tags.UPSTREAM + stage.name: run_id})
+    _log.info("%s: run %s", stage.name, run_id)
+    return run_id
+
+
+def _control(config: MainConfig, run_ids: dict[str, str], store: Store, parent: Run) -> str:
+    """The evaluate run of one K-way network with the FLOPs of the ensemble's largest member; empty where there is none."""
+    sizes = store.metrics_of(run_ids["prune"])
+    if sizes["members"] == 1:
+        _log.info("control: the ensemble is itself one network")
+        return ""
+    share = sizes["flops_max"] / sizes["flops_base"]
+    control = config.model_copy(update={"method": "random", "n_groups": 1, "policy": "ratio", "target_flops": share})
+    run_id = ""
+    try:
+        for stage in MEASURED[MEASURED.index(group.stage) :]:
+            run_id = stage.ensure(_stage_config(control, stage), store, parent.id)
+    # A network of K outputs may not get as small as one of a single output.
+    except InputError as error:
+        _log.warning("no control: %s", error)
+        return ""
+    parent.set_tags({tags.CONTROL: run_id})
+    _log.info("control: run %s", run_id)
+    return run_id
+
+
+def _stage_config(config: MainConfig, stage: Stage[Any], **more: str) -> StageConfig:
     """The stage's part of the parameters; `force` redoes every stage."""
-    return stage.config.model_validate(config.model_dump(include=set(stage.config.model_fields)))
+    return stage.config.model_validate(config.model_dump(include=set(stage.config.model_fields)) | more)

@@ -3,6 +3,7 @@ follow, and val_accuracy of the members as they are cut.
 """
 
 import json
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ from sensai.stages.inputs import EVALUATION_BATCH, dataset_of, device_of, exampl
 from sensai.stages.stage import Context, Stage
 from sensai.tracking import Store
 
+_log = logging.getLogger(__name__)
 _PLANS = "plans.json"
 
 
@@ -40,6 +42,8 @@ class MemberPlan:
 
 def _execute(config: PruneConfig, context: Context) -> None:
     sites = site_map(context, config).within(config.scope)
+    for layer, reason in sites.kept_whole.items():
+        _log.info("%s is kept whole: %s", layer, reason)
     statistics = activations.load(context.store, context.upstream["activations"])
     removable = {site.name: statistics[site.name] for site in sites.sites}
     model, spec = base_model(context, config)

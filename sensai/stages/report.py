@@ -7,7 +7,9 @@ from sensai.stages.stage import Context, Stage
 
 
 def _execute(config: ReportConfig, context: Context) -> None:
-    html = render(context.upstream["evaluate"], tracking_uri=context.store.client.tracking_uri)
+    if config.control_run:
+        context.store.finished_run(config.control_run, "evaluate", "control_run")
+    html = render(context.upstream["evaluate"], context.store.client.tracking_uri, config.control_run)
     context.run.log_text(html, "report.html")
 
 

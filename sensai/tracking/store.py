@@ -59,7 +59,7 @@ class Store:
         )
         return found[0] if found else None
 
-    def finished_run(self, run_id: str, stage: str) -> StoredRun:
+    def finished_run(self, run_id: str, stage: str, parameter: str = "from_run") -> StoredRun:
         """The finished run of a stage that an id names, directly or through `sensai.reused`.
 
         Raises:
@@ -70,12 +70,14 @@ class Store:
             if tags.REUSED in run.data.tags:
                 run = self.client.get_run(run.data.tags[tags.REUSED])
         except MlflowException as error:
-            raise InputError(f"from_run={run_id!r}: there is no such run") from error
+            raise InputError(f"{parameter}={run_id!r}: there is no such run") from error
         actual = run.data.tags.get(tags.STAGE)
         if actual != stage:
-            raise InputError(f"from_run={run_id!r}: must be a run of {stage}, but it is one of {actual or 'no stage'}")
+            raise InputError(
+                f"{parameter}={run_id!r}: must be a run of {stage}, but it is one of {actual or 'no stage'}"
+            )
         if run.info.status != "FINISHED":
-            raise InputError(f"from_run={run_id!r}: must have finished, but it is {run.info.status}")
+            raise InputError(f"{parameter}={run_id!r}: must have finished, but it is {run.info.status}")
         return run
 
     def adopt(self) -> Run | None:

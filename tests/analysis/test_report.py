@@ -51,6 +51,12 @@ class TestSummary:
         assert table.loc["largest member"].tolist() == ["", "", "15,595", "772,770", "0.250"]
         assert table.loc["ensemble"].tolist() == ["0.9600", "0.9990", "45,505", "2,241,698", "1.500"]
 
+    def test_the_control_is_a_third_network(self) -> None:
+        table = summary_table(METRICS, {"accuracy": 0.9, "params_total": 1000.0, "flops_total": 5e5, "params_max": 7.0})
+        assert list(table.index) == ["base model", "largest member", "ensemble", "control"]
+        assert table.loc["control"].tolist() == ["0.9000", "", "1,000", "500,000", ""]
+        assert table.drop("control").equals(summary_table(METRICS))
+
     def test_what_was_not_logged_is_left_empty(self) -> None:
         assert set(summary_table({}).to_numpy().ravel()) == {""}
         table = summary_table({"accuracy": 0.5})
@@ -103,6 +109,13 @@ def test_the_tables_hold_the_logged_values(nasty: str, store_uri: str) -> None:
     assert [row for row in summary if row[0] == "ensemble"] == [["ensemble", *summary_table(METRICS).loc["ensemble"]]]
     assert rows(page, "Members")[1:] == [["0", "<b>bold</b>+a&b", "0.1235"]]
     assert nasty in page
+
+
+def test_the_control_stands_beside_the_ensemble(logbook: Logbook, nasty: str, store_uri: str) -> None:
+    control = logbook.run({"stage": "evaluate"}, {"accuracy": 0.75, "flops_total": 3.0})
+    page = render(nasty, store_uri, control)
+    assert rows(page, "Base model and ensemble")[-1] == ["control", "0.7500", "", "", "3", ""]
+    assert control in page
 
 
 def test_names_that_look_like_numbers_stay_as_they_are(logbook: Logbook, store_uri: str) -> None:

@@ -218,6 +218,16 @@ class TestOfMain:
             removed = plans["members"][member]["removed"].get(site, [])
             assert rows["kept"].item() == rows["channels"].item() - len(removed)
 
+    @pytest.mark.parametrize("stage", ["prune", "evaluate"])
+    def test_sizes_are_those_of_the_pruning_it_stands_on(self, finished: FinishedMain, stage: str) -> None:
+        frame = runs.sizes(finished.upstream(stage))
+        assert list(frame.columns) == ["member", "classes", "channels_kept", "params", "flops", "bytes"]
+        assert list(frame["classes"]) == ["top", "middle", "bottom"]
+        assert frame["channels_kept"].tolist() == [96] * 3
+        metrics = finished.place.run(finished.upstream("prune")).data.metrics
+        assert (frame["params"].max(), frame["flops"].sum()) == (metrics["params_max"], metrics["flops_total"])
+        assert (frame["bytes"] == 4 * frame["params"]).all()
+
     def test_a_table_by_name(self, finished: FinishedMain) -> None:
         frame = runs.table(finished.upstream("evaluate"), "confusion.csv")
         assert list(frame.columns) == ["top", "middle", "bottom"]

@@ -1,0 +1,142 @@
+"""Every network by name: what can be removed, what is kept whole and why, and how exactly pruned equals masked.
+
+python benchmarks/exactness.py [--networks vgg19_bn torchvision:resnet50 ...] [--side 96]
+
+For each network and scope, plans of ratio 0.1, 0.5, 0.9 and a random one: the largest difference between the features of the
+pruned and of the masked network, as a share of what is tolerated (1e-5 of the largest feature, at least 1e-5); that the
+predicted sizes are those of the built member; that a member saved and loaded answers bit for bit the same. Weights and
+statistics are random.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sensai.activations import SiteStatistics, Statistics
+from sensai.evaluation import host
+from sensai.models import names, torchvision_networks
+from sensai.models.factory import NetworkSpec, build, input_rule
+from sensai.models.storage import load_network, save_network
+from sensai.policy import ratio_plan
+from sensai.pruning import head_rows, member_network, provable, pruning_error
+from sensai.sites import Plan, SiteMap, SizePrediction, count_flops, count_params, find_sites
+
+_CLASSES = 10
+_GROUP = (1, 2)
+# Its windows fit into this size.
+_MAXVIT, _MAXVIT_SIDE = "torchvision:maxvit_t", 224
+
+
+def main() -> None:
+    """Print a line for each network and one JSON line last."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--networks", nargs="*", default=[*names.ARCHITECTURES, *_torchvision()])
+    parser.add_argument("--side", type=int, default=96, help="of the images, for networks that take any")
+    arguments = parser.parse_args()
+    rows = []
+    for name in arguments.networks:
+        rows.append({"arch": name, **_checked(name, arguments.side)})
+        print(_line(rows[-1]), flush=True)
+    wrong = [row["arch"] for row in rows if row["error_share"] > 1 or not (row["sizes_exact"] and row["stored_exact"])]
+    print(f"{len(rows)} networks, wrong: {', '.join(wrong) or 'none'}")
+    print(json.dumps({"benchmark": "exactness", "host": host(), "rows": rows}))
+
+
+def _torchvision() -> list[str]:
+    return [f"{names.TORCHVISION}{name}" for name in torchvision_networks.names()]
+
+
+def _checked(name: str, side: int) -> dict[str, object]:
+    start = time.perf_counter()
+    model, spec = _network(name, side)
+    images = torch.randn(2, *spec.input_shape, generator=torch.Generator().manual_seed(0))
+    found = find_sites(model, images)
+    sites = provable(model, found, images)
+    shares, sizes, stored = [], [], []
+    for scope in ("inner", "all"):
+        within = sites.within(scope)
+        prediction = SizePrediction(model, within, spec.input_shape)
+        for plan in _plans(within):
+            error, tolerance = pruning_error(model, within, plan, images)
+            shares.append(error / tolerance)
+            member = member_network(model, within, plan, _GROUP, _CLASSES)
+            built = (count_params(member), count_flops(member, spec.input_shape))
+            sizes.append(prediction(plan, head_rows(len(_GROUP), _CLASSES)) == built)
+    stored.append(_comes_back(member, spec, images))
+    return {
+        "sites_inner": len(sites.within("inner").sites),
+        "sites_all": len(sites.sites),
+        "channels": sites.channels,
+        "kept_whole": len(sites.kept_whole),
+        "unproven": sorted(set(sites.kept_whole) - set(found.kept_whole)),
+        "reasons": sorted(set(sites.kept_whole.values())),
+        "error_share": max(shares),
+        "sizes_exact": all(sizes),
+        "stored_exact": all(stored),
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def _network(name: str, side: int) -> tuple[nn.Module, NetworkSpec]:
+    rule = input_rule(name)
+    side = _MAXVIT_SIDE if name == _MAXVIT else max(side, rule.smallest or 0)
+    if name in names.ARCHITECTURES:
+        side = rule.image_size or 32
+    spec = NetworkSpec(name, _CLASSES, 3, (side, side))
+    torch.manual_seed(0)
+    model = build(spec)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.uniform_(-0.3, 0.3)
+                module.running_var.uniform_(0.5, 2.0)
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.uniform_(-0.4, 0.4)
+    return model.eval(), spec
+
+
+def _plans(sites: SiteMap) -> Iterator[Plan]:
+    generator = np.random.default_rng(0)
+    statistics: Statistics = {
+        site.name: SiteStatistics(
+            generator.integers(0, 100, (_CLASSES, site.channels)),
+            generator.random((_CLASSES, site.channels)),
+            np.full(_CLASSES, 100),
+        )
+        for site in sites.sites
+    }
+    for ratio in (0.1, 0.5, 0.9):
+        yield ratio_plan(statistics, _GROUP, ratio=ratio) if statistics else {}
+    yield {
+        site.name: np.sort(generator.permutation(site.channels)[: generator.integers(site.channels)])
+        for site in sites.sites
+    }
+
+
+def _comes_back(member: nn.Module, spec: NetworkSpec, images: Tensor) -> bool:
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        save_network(member, spec, Path(folder))
+        loaded, _ = load_network(Path(folder))
+        return torch.equal(member.eval()(images), loaded(images))
+
+
+def _line(row: dict[str, object]) -> str:
+    return (
+        f"{row['arch']:34} sites inner {row['sites_inner']:4} all {row['sites_all']:4} channels {row['channels']:7} kept whole "
+        f"{row['kept_whole']:4} error {row['error_share']:6.3f} sizes {'ok' if row['sizes_exact'] else 'WRONG'} stored "
+        f"{'ok' if row['stored_exact'] else 'WRONG'} {row['seconds']:6.1f} s {'; '.join(row['reasons'])}"
+    )
+
+
+if __name__ == "__main__":
+    main()
