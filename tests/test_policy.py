@@ -8,7 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensai.activations import SiteStatistics, Statistics
-from sensai.policy import WidthRule, coupling, ratio_plan, threshold_plan
+from sensai.policy import (
+    Criterion,
+    WidthRule,
+    apoz,
+    coupling,
+    filter_norms,
+    mean,
+    norms_of_filters,
+    random_order,
+    ratio_plan,
+    taylor,
+    threshold_plan,
+)
 from sensai.sites import Plan
 
 NUM_CLASSES = 3
