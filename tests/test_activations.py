@@ -3,6 +3,7 @@
 The maps are taken by hooks of the test's own: behind ReLU modules, or behind batch norms with the ReLU applied here.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,13 @@ from sensai.activations import (
     ActivationReader,
     SiteStatistics,
     Statistics,
+    TaylorReader,
     channel_sums,
+    graph,
     load_statistics,
     merge,
     save_statistics,
+    taylor,
 )
 from sensai.sites import SiteMap, find_sites
 from tests.helpers.networks import (
@@ -153,16 +157,29 @@ def test_a_residual_stream_is_read_behind_every_addition() -> None:
 
 def test_the_threshold_itself_counts_as_zero() -> None:
     activation = torch.tensor([[[[0.0, -0.25], [0.25, 0.2500001]], [[1.0, 0.0], [-3.0, 0.5]]]])
-    zeros, magnitude, pixels = channel_sums(activation, 0.25)
+    sums = channel_sums(activation, 0.25)
+    zeros, magnitude = sums
     assert zeros.tolist() == [[3, 1]]
     assert magnitude.tolist() == [[pytest.approx(0.75, abs=1e-6), 4.5]]
-    assert pixels == 4
-    assert magnitude.dtype == torch.float64
+    assert sums.dtype == torch.float64
 
 
 def test_features_without_pixels_are_their_own_pixel() -> None:
-    zeros, magnitude, pixels = channel_sums(torch.tensor([[0.0, 2.0, -1.0]]), 0.1)
-    assert (zeros.tolist(), magnitude.tolist(), pixels) == ([[1, 0, 0]], [[0.0, 2.0, 1.0]], 1)
+    zeros, magnitude = channel_sums(torch.tensor([[0.0, 2.0, -1.0]]), 0.1)
+    assert (zeros.tolist(), magnitude.tolist()) == ([[1, 0, 0]], [[0.0, 2.0, 1.0]])
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_a_map_that_is_worked_on_in_parts_gives_the_sums_of_the_whole(memory_format: torch.memory_format) -> None:
+    # In parts of one image or of a few (by the number of threads).
+    activation = torch.randn(7, 5, 256, 256).to(memory_format=memory_format)
+    assert activation[0].numel() > graph._VALUES_AT_ONCE
+    before = activation.clone()
+    zeros, magnitude = channel_sums(activation, 0.3)
+    exact = activation.double().abs()
+    assert torch.equal(zeros.long(), (activation.abs() <= 0.3).sum((2, 3)))
+    torch.testing.assert_close(magnitude, exact.sum((2, 3)), rtol=1e-5, atol=0)
+    assert torch.equal(activation, before)
 
 
 @pytest.mark.parametrize("arch", ["small_cnn", "resnet20"])
@@ -282,6 +299,103 @@ def test_a_layer_without_batch_norm_is_read_behind_its_relu() -> None:
     assert statistics["conv1"].elements.tolist()[:4] == [72, 72, 36, 0]
 
 
+# -------------------------------------------------------------------------------------------------- with a backward pass
+
+
+def sensitivities_directly(
+    network: nn.Module, modules: list[str], images: Tensor, labels: Tensor, *, relu: bool
+) -> np.ndarray:
+    """float64 (K, C): per image, the gradients of its own loss by the maps behind some modules, kept and multiplied here."""
+    total: np.ndarray | float = 0.0
+    for image, label in zip(images, labels, strict=True):
+        maps: list[Tensor] = []
+
+        def keep(_module: nn.Module, _inputs: object, output: Tensor, maps: list[Tensor] = maps) -> Tensor:
+            # What is kept is what the rest of the network reads.
+            maps.append(F.relu(output.clone()) if relu else output.clone())
+            return maps[-1]
+
+        handles = [network.get_submodule(name).register_forward_hook(keep) for name in modules]
+        loss = F.cross_entropy(network(image[None]), label[None])
+        gradients = torch.autograd.grad(loss, maps)
+        for handle in handles:
+            handle.remove()
+        row = sum((own.detach().double() * g).sum((0, 2, 3)).abs() for own, g in zip(maps, gradients, strict=True))
+        by_class = np.zeros((NUM_CLASSES, len(row)))
+        by_class[label] = row.numpy()
+        total = total + by_class
+    return np.asarray(total)
+
+
+@pytest.mark.parametrize(
+    ("arch", "arch_args"),
+    [("small_cnn", {}), ("vgg11_bn", {}), ("resnet20", {}), ("resnet20", {"block": "bottleneck"})],
+    ids=contract_id,
+)
+def test_sensitivities_equal_those_of_kept_gradients(arch: str, arch_args: dict[str, Any]) -> None:
+    network, spec = make(arch, arch_args)
+    images = images_for(spec, len(LABELS))
+    sites = find_sites(network, images[:2])
+    # In float64 no last digit opens or closes a ReLU in one of the two ways and not in the other.
+    network, images = network.double(), images.double()
+    reader = TaylorReader(network, sites.sites, images[:2], NUM_CLASSES)
+    for part, labels in zip(images.split(4), LABELS.split(4), strict=True):
+        reader.read(part, labels)
+    statistics = reader.statistics()
+    # Behind a batch norm of its own a ReLU comes next, whose second application changes nothing.
+    for site in [sites.sites[0], sites.sites[1], sites.sites[len(sites.sites) // 2], sites.sites[-1]]:
+        expected = sensitivities_directly(network, places(network, site.name), images, LABELS, relu=True)
+        own = statistics[site.name].sensitivity
+        np.testing.assert_allclose(own, expected, rtol=1e-9, atol=1e-12, err_msg=site.name)
+        assert own.dtype == np.float64
+        assert expected.max() > 0
+    assert_equal(statistics, read(network, sites, images, LABELS, 4, ZERO_THRESHOLD))
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(inplace=True), nn.SiLU(inplace=True), nn.Hardswish()])
+def test_sensitivities_behind_any_activation_and_behind_none(activation: nn.Module) -> None:
+    torch.manual_seed(0)
+    network = _Activated(activation, norm=True).double().eval()
+    images = torch.randn(len(LABELS), 1, 4, 4, dtype=torch.float64)
+    reader = TaylorReader(network, find_sites(network, images).sites, images, NUM_CLASSES)
+    reader.read(images, LABELS)
+    for site, module in (("first", "activation"), ("second", "second_norm")):
+        expected = sensitivities_directly(network, [module], images, LABELS, relu=False)
+        np.testing.assert_allclose(reader.statistics()[site].sensitivity, expected, rtol=1e-9, err_msg=site)
+
+
+def test_a_backward_pass_in_parts_gives_the_same_and_leaves_the_network_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, spec = make("resnet20")
+    network, images = network.double(), images_for(spec, 7).double()
+    sites = find_sites(network, images)
+    before = snapshot(network)
+
+    def whole(bytes_at_once: int) -> tuple[Statistics, Tensor]:
+        monkeypatch.setattr(taylor, "_BYTES_AT_ONCE", bytes_at_once)
+        reader = TaylorReader(network, sites.sites, images[:2], NUM_CLASSES)
+        with torch.no_grad():
+            logits = reader.read(images, LABELS[:7])
+        return reader.statistics(), logits
+
+    (at_once, logits), (one_by_one, same) = whole(2**30), whole(1)
+    for site, values in at_once.items():
+        np.testing.assert_allclose(values.sensitivity, one_by_one[site].sensitivity, rtol=1e-9)
+    torch.testing.assert_close(logits, same)
+    assert not logits.requires_grad
+    assert_same(network, before)
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_statistics_without_a_backward_pass_say_so() -> None:
+    values = some_statistics()["features.3"]
+    with pytest.raises(ValueError, match="without a backward pass"):
+        values.taylor([0])
+    with_it = SiteStatistics(values.zeros, values.magnitude, values.elements, np.ones((3, 2)))
+    assert (with_it + values).sensitivity is None
+    np.testing.assert_array_equal((with_it + with_it).sensitivity, np.full((3, 2), 2.0))
+    np.testing.assert_allclose(with_it.taylor([0, 2]), np.full(2, 2 / values.elements[[0, 2]].sum()))
+
+
 # --------------------------------------------------------------------------------------------------------- the numbers
 
 
@@ -296,13 +410,19 @@ def some_statistics(seed: int = 0) -> Statistics:
     }
 
 
-def test_statistics_come_back_as_they_were_saved(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backward", [False, True])
+def test_statistics_come_back_as_they_were_saved(tmp_path: Path, backward: bool) -> None:
     statistics = some_statistics()
+    if backward:
+        statistics = {
+            site: replace(values, sensitivity=np.sqrt(values.magnitude)) for site, values in statistics.items()
+        }
     save_statistics(statistics, tmp_path / "s.safetensors")
     loaded = load_statistics(tmp_path / "s.safetensors")
     assert loaded.keys() == statistics.keys()
     for site, values in statistics.items():
-        for field in ("zeros", "magnitude", "elements"):
+        assert (loaded[site].sensitivity is not None) == backward
+        for field in ("zeros", "magnitude", "elements", *(["sensitivity"] if backward else [])):
             stored, own = getattr(loaded[site], field), getattr(values, field)
             assert stored.dtype == own.dtype
             np.testing.assert_array_equal(stored, own)

@@ -1,6 +1,7 @@
 """Which channels go: every policy against a plain loop, and the promises that hold for any statistics."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensai.activations import SiteStatistics, Statistics
-from sensai.policy import WidthRule, coupling, ratio_plan, threshold_plan
-from sensai.sites import Plan
+from sensai.policy import (
+    Criterion,
+    WidthRule,
+    apoz,
+    coupling,
+    filter_norms,
+    flops_plan,
+    mean,
+    norms_of_filters,
+    random_order,
+    ratio_plan,
+    taylor,
+    threshold_plan,
+)
+from sensai.sites import Plan, find_sites
+from tests.helpers.networks import images_for, shared
 
 NUM_CLASSES = 3
 ELEMENTS = 20
@@ -217,6 +232,136 @@ def test_rounding_by_hand() -> None:
     assert rule.kept_width(2, 6) == 6
     assert WidthRule(min_channels=9, round_to=8).kept_width(0, 32) == 16
     assert WidthRule(min_channels=50).kept_width(0, 32) == 32
+
+
+# ------------------------------------------------------------------------------------------------------------ criteria
+
+NORMS = {f"site{number}": np.array([5.0, 0.1, 3.0, 3.0, 0.2, 9.0, 1.0, 2.0, 0.0]) for number in range(4)}
+
+
+def every_criterion(statistics: Statistics) -> dict[str, Criterion]:
+    norms = {site: NORMS[site][: values.zeros.shape[1]] for site, values in statistics.items()}
+    return {
+        "apoz": apoz,
+        "mean": mean,
+        "taylor": taylor,
+        "l1": filter_norms(norms),
+        "random": random_order(3),
+    }
+
+
+def with_sensitivities(statistics: Statistics) -> Statistics:
+    return {site: replace(values, sensitivity=np.sqrt(values.magnitude)) for site, values in statistics.items()}
+
+
+@pytest.mark.parametrize("name", ["apoz", "mean", "taylor", "l1", "random"])
+@checked
+@given(
+    statistics=statistics_of_sites(),
+    classes=_classes,
+    ratio=_ratios,
+    rule=_rules,
+    ranking=st.sampled_from(["global", "layer"]),
+)
+def test_plans_by_every_criterion_are_sound(
+    name: str, statistics: Statistics, classes: tuple[int, ...], ratio: float, rule: WidthRule, ranking: str
+) -> None:
+    statistics = with_sensitivities(statistics)
+    criterion = every_criterion(statistics)[name]
+    keys = criterion(statistics, classes)
+    assert list(keys) == list(statistics)
+    for site, own in keys.items():
+        assert own.dtype == np.float64
+        assert own.shape[1] == statistics[site].zeros.shape[1]
+        assert not np.isnan(own).any()
+    plan = ratio_plan(statistics, classes, ratio=ratio, ranking=ranking, rule=rule, criterion=criterion)
+    assert_sound(plan, statistics, rule)
+    # What goes is never better than what stays in the same site.
+    for site, removed in plan.items():
+        own = [tuple(column) for column in keys[site].T]
+        stays = [key for channel, key in enumerate(own) if channel not in removed]
+        assert not len(removed) or max(own[channel] for channel in removed) <= min(stays)
+
+
+def test_the_mean_ranks_by_the_mean_of_the_members_classes() -> None:
+    values = SiteStatistics(
+        zeros=np.array([[0, 50, 99], [0, 50, 99]]),
+        magnitude=np.array([[10.0, 30.0, 60.0], [900.0, 100.0, 400.0]]),
+        elements=np.array([100, 100]),
+    )
+    chosen = {classes: ratio_plan({"a": values}, classes, ratio=0.34, criterion=mean) for classes in ((0,), (1,))}
+    assert chosen[(0,)]["a"].tolist() == [0]
+    assert chosen[(1,)]["a"].tolist() == [1]
+    np.testing.assert_allclose(mean({"a": values}, (0, 1))["a"], [[4.55, 0.65, 2.3]])
+
+
+def sensitive(**sites: list[float]) -> Statistics:
+    """Statistics of one class by nothing but sensitivities."""
+    return {
+        site: SiteStatistics(np.zeros((1, len(s)), np.int64), np.ones((1, len(s))), np.array([10]), np.array([s]))
+        for site, s in sites.items()
+    }
+
+
+def test_taylor_and_filter_norms_compare_sites_at_one_scale() -> None:
+    # By their values the channels of `small` would all go first; (3, 4) and (0.03, 0.04) are alike at length 1.
+    values = {"large": [3.0, 4.0], "small": [0.03, 0.04]}
+    statistics = sensitive(**values)
+    for criterion in (taylor, filter_norms({site: np.array(own) for site, own in values.items()})):
+        for keys in criterion(statistics, (0,)).values():
+            np.testing.assert_allclose(keys, [[0.6, 0.8]])
+        plan = ratio_plan(statistics, (0,), ratio=0.5, criterion=criterion)
+        assert {site: removed.tolist() for site, removed in plan.items()} == {"large": [0], "small": [0]}
+
+
+def test_a_site_without_any_sensitivity_goes_first_and_one_without_images_last() -> None:
+    statistics = sensitive(dead=[0.0, 0.0], alive=[1.0, 2.0])
+    assert len(ratio_plan(statistics, (0,), ratio=0.25, criterion=taylor)["dead"]) == 1
+    statistics["dead"] = replace(statistics["dead"], elements=np.array([0]))
+    assert len(ratio_plan(statistics, (0,), ratio=0.25, criterion=taylor)["alive"]) == 1
+
+
+def test_taylor_needs_a_backward_pass() -> None:
+    with pytest.raises(ValueError, match="without a backward pass"):
+        ratio_plan(one_class(a=[(1, 1.0)]), (0,), ratio=0.5, criterion=taylor)
+
+
+@pytest.mark.parametrize(("arch", "arch_args"), [("vgg11_bn", {}), ("resnet20", {}), ("small_cnn", {})])
+def test_norms_of_filters_are_those_of_all_layers_that_make_a_channel(arch: str, arch_args: dict[str, object]) -> None:
+    network, spec = shared(arch, arch_args)
+    sites = find_sites(network, images_for(spec, 2)).sites
+    norms = norms_of_filters(network, sites)
+    assert any(len(site.adders) > 1 for site in sites) == (arch == "resnet20")
+    for site in sites:
+        expected = np.zeros(site.channels)
+        for layer in site.adders:
+            for channel, own in enumerate(network.get_submodule(layer).weight.detach()):
+                expected[channel] += float(own.double().abs().sum())
+        np.testing.assert_allclose(norms[site.name], expected)
+
+
+def test_a_random_order_is_the_seeds_and_the_classes_and_takes_all_channels_alike() -> None:
+    statistics = sensitive(a=[0.0] * 40, b=[0.0] * 60)
+
+    def removed(seed: int, classes: tuple[int, ...]) -> Plan:
+        return ratio_plan(statistics, classes, ratio=0.5, criterion=random_order(seed))
+
+    assert_plans_equal(removed(1, (0,)), removed(1, (0,)))
+    others = [removed(2, (0,)), removed(1, (1,))]
+    assert all(other["a"].tolist() != removed(1, (0,))["a"].tolist() for other in others)
+    # Of 50 channels that go, 20 are expected in `a` (standard deviation about 2.5).
+    assert np.mean([len(removed(seed, (0,))["a"]) for seed in range(100)]) == pytest.approx(20, abs=1)
+
+
+@pytest.mark.parametrize("criterion", [mean, random_order(0)])
+def test_a_flops_target_goes_by_the_criterion_too(criterion: Criterion) -> None:
+    generator = np.random.default_rng(0)
+    statistics = {"a": SiteStatistics(generator.integers(0, 99, (1, 30)), generator.random((1, 30)), np.array([100]))}
+    plan = flops_plan(
+        statistics, (0,), flops=lambda p: 30 - len(p["a"]), target=20, rule=WidthRule(), criterion=criterion
+    )
+    assert_plans_equal(plan, ratio_plan(statistics, (0,), ratio=10 / 30, criterion=criterion))
+    assert plan["a"].tolist() != ratio_plan(statistics, (0,), ratio=10 / 30)["a"].tolist()
 
 
 # ----------------------------------------------------------------------------------------------------------- threshold

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from analysis import plots
-from sensai.activations import ActivationReader, Statistics, load_statistics, save_statistics
+from sensai.activations import ActivationReader, Statistics, TaylorReader, load_statistics, save_statistics
 from sensai.data.batches import batches
 from sensai.sites import SiteMap
 from sensai.stages.baseline import base_model, site_map
@@ -35,7 +35,8 @@ def _execute(config: ActivationsConfig, context: Context) -> None:
         _log.info("%s is kept whole: %s", layer, reason)
     context.run.log_json(_description(sites), "sites.json")
     data = dataset_of(config)
-    reader = ActivationReader(model, sites.sites, example_images(config), len(data.class_names), config.zero_threshold)
+    kind = TaylorReader if config.criterion == "taylor" else ActivationReader
+    reader = kind(model, sites.sites, example_images(config), len(data.class_names), config.zero_threshold)
     statistics = _read(reader, model, config, context)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / _STATISTICS
@@ -98,5 +99,9 @@ def load(store: Store, run_id: str) -> Statistics:
     return load_statistics(store.download(run_id, _STATISTICS))
 
 
-stage = Stage(version=1, config=ActivationsConfig, previous=baseline_stage, execute=_execute)
+def _title(config: ActivationsConfig) -> str:
+    return "with a backward pass" if config.criterion == "taylor" else ""
+
+
+stage = Stage(version=1, config=ActivationsConfig, previous=baseline_stage, execute=_execute, title=_title)
 run = stage.run

@@ -35,8 +35,10 @@ from sensai.stages.values import (
     Share,
 )
 
-# What cannot change a result, or enters it by content (data, checkpoint, groups file) or by name of the stage (seed).
-NOT_IN_FINGERPRINT = frozenset({"data_dir", "checkpoint", "groups_file", "seed", "device", "force", "work_dir"})
+# What cannot change a result, or enters it by content (data, checkpoint, groups file) or in some stages only (criterion, seed).
+NOT_IN_FINGERPRINT = frozenset(
+    {"data_dir", "checkpoint", "groups_file", "criterion", "seed", "device", "force", "work_dir"}
+)
 
 
 # --------------------------------------------------------------------------------------------------- parameters by stage
@@ -102,6 +104,11 @@ class Activations(Baseline):
     """Per-class statistics of every removable channel."""
 
     zero_threshold: NonNegative = Field(0.005, description="an activation up to this counts as zero")
+    criterion: Literal["apoz", "mean", "l1", "taylor", "random"] = Field(
+        "apoz",
+        description="what policy=ratio ranks by: apoz, mean activation, l1 norm of the filter, "
+        "taylor (first order; needs a backward pass), random",
+    )
 
 
 class Group(Activations):
@@ -142,7 +149,7 @@ class Prune(Group):
         thresholds = {"apoz_threshold", "mean_threshold"}
         if self.target_flops is not None:
             return super().ignored() | thresholds | {"policy", "ratio"}
-        return super().ignored() | (thresholds if self.policy == "ratio" else {"ratio", "ranking"})
+        return super().ignored() | (thresholds if self.policy == "ratio" else {"ratio", "ranking", "criterion"})
 
     @model_validator(mode="after")
     def _target_goes_with_a_ranking(self) -> Self:
@@ -223,8 +230,9 @@ class StageConfig(Common):
         return self.model_dump(include=self.own_parameters() - NOT_IN_FINGERPRINT - self.ignored())
 
     def upstream(self, config: "type[StageConfig]") -> "StageConfig":
-        """The configuration of an earlier stage with the values given here; `force` and `from_run` stay behind."""
-        return config.model_validate(self.model_dump(include=set(config.model_fields) - {"force", "from_run"}))
+        """The configuration of an earlier stage with these values, but for `force`, `from_run` and what is ignored."""
+        left = {"force", "from_run"} | self.ignored()
+        return config.model_validate(self.model_dump(include=set(config.model_fields) - left))
 
 
 class BaselineConfig(Baseline, StageConfig):
@@ -235,6 +243,11 @@ class BaselineConfig(Baseline, StageConfig):
 class ActivationsConfig(Activations, FromRun, StageConfig):
     stage = "activations"
     adds = Activations
+
+    def fingerprint_parameters(self) -> dict[str, Any]:
+        # All criteria but one are content with the same pass.
+        backward = {"criterion": self.criterion} if self.criterion == "taylor" else {}
+        return super().fingerprint_parameters() | backward
 
 
 class GroupConfig(Group, FromRun, StageConfig):
@@ -248,6 +261,12 @@ class GroupConfig(Group, FromRun, StageConfig):
 class PruneConfig(Prune, FromRun, StageConfig):
     stage = "prune"
     adds = Prune
+
+    def fingerprint_parameters(self) -> dict[str, Any]:
+        if "criterion" in self.ignored():
+            return super().fingerprint_parameters()
+        drawn = {"seed": self.seed} if self.criterion == "random" else {}
+        return super().fingerprint_parameters() | {"criterion": self.criterion} | drawn
 
 
 class RetrainConfig(Retrain, FromRun, StageConfig):

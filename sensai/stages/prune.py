@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import nn
 
 from analysis import plots
 from sensai.activations import Statistics
@@ -18,7 +19,19 @@ from sensai.ensemble.members import build_ensemble, fit_none_biases
 from sensai.errors import InputError
 from sensai.evaluation import Size, accuracies, ensemble_probabilities, run_networks, size
 from sensai.grouping import Group
-from sensai.policy import WidthRule, flops_plan, ratio_plan, threshold_plan
+from sensai.policy import (
+    Criterion,
+    WidthRule,
+    apoz,
+    filter_norms,
+    flops_plan,
+    mean,
+    norms_of_filters,
+    random_order,
+    ratio_plan,
+    taylor,
+    threshold_plan,
+)
 from sensai.pruning import head_rows, pruning_error
 from sensai.sites import Plan, SiteMap, SizePrediction
 from sensai.stages import activations, group
@@ -48,8 +61,9 @@ def _execute(config: PruneConfig, context: Context) -> None:
     removable = {site.name: statistics[site.name] for site in sites.sites}
     model, spec = base_model(context, config)
     prediction = SizePrediction(model, sites, spec.input_shape)
+    criterion = criterion_of(config, model, sites, removable)
     plans = [
-        MemberPlan(classes, make_plan(config, removable, classes, prediction, spec.num_classes))
+        MemberPlan(classes, make_plan(config, removable, criterion, classes, prediction, spec.num_classes))
         for classes in group.load(context.store, context.upstream["group"])
     ]
     context.run.log_json(_to_json(plans, sites), _PLANS)
@@ -60,8 +74,32 @@ def _execute(config: PruneConfig, context: Context) -> None:
         context.run.log_metrics({"val_accuracy": accuracy})
 
 
+def criterion_of(config: PruneConfig, model: nn.Module, sites: SiteMap, statistics: Statistics) -> Criterion:
+    """The criterion that the parameters name (where the policy asks for none, any).
+
+    Raises:
+        InputError: `taylor` on statistics that were read without a backward pass, of a run that was named.
+    """
+    if config.criterion == "l1":
+        return filter_norms(norms_of_filters(model, sites.sites))
+    if config.criterion == "random":
+        return random_order(config.seed)
+    backward = all(values.sensitivity is not None for values in statistics.values())
+    if config.criterion == "taylor" and not backward and "criterion" not in config.ignored():
+        raise InputError(
+            "criterion='taylor': the run of from_run stands on statistics without a backward pass; "
+            "it must be of a run of group that was made with criterion=taylor"
+        )
+    return {"apoz": apoz, "mean": mean, "taylor": taylor}[config.criterion]
+
+
 def make_plan(
-    config: PruneConfig, statistics: Statistics, classes: Group, prediction: SizePrediction, num_classes: int
+    config: PruneConfig,
+    statistics: Statistics,
+    criterion: Criterion,
+    classes: Group,
+    prediction: SizePrediction,
+    num_classes: int,
 ) -> Plan:
     """The plan of one member by the chosen policy.
 
@@ -70,9 +108,11 @@ def make_plan(
     """
     rule = WidthRule(config.min_channels, config.round_to)
     if config.target_flops is not None:
-        return _plan_for_flops(config, config.target_flops, statistics, classes, prediction, num_classes)
+        return _plan_for_flops(config, config.target_flops, statistics, criterion, classes, prediction, num_classes)
     if config.policy == "ratio":
-        return ratio_plan(statistics, classes, ratio=config.ratio, ranking=config.ranking, rule=rule)
+        return ratio_plan(
+            statistics, classes, ratio=config.ratio, ranking=config.ranking, rule=rule, criterion=criterion
+        )
     return threshold_plan(
         statistics,
         classes,
@@ -86,6 +126,7 @@ def _plan_for_flops(
     config: PruneConfig,
     share: float,
     statistics: Statistics,
+    criterion: Criterion,
     classes: Group,
     prediction: SizePrediction,
     num_classes: int,
@@ -100,6 +141,7 @@ def _plan_for_flops(
         target=share * prediction.flops,
         ranking=config.ranking,
         rule=WidthRule(config.min_channels, config.round_to),
+        criterion=criterion,
     )
     if flops(plan) > share * prediction.flops:
         raise InputError(
@@ -227,11 +269,12 @@ def load(store: Store, run_id: str) -> list[MemberPlan]:
 
 def title(config: Prune) -> str:
     """What tells one pruning from another."""
-    if config.target_flops is not None:
-        return f"target_flops={config.target_flops:g}"
     if config.policy == "threshold":
         return f"apoz>{config.apoz_threshold:g} mean<{config.mean_threshold:g}"
-    return f"ratio={config.ratio:g}" + (" by layer" if config.ranking == "layer" else "")
+    by = "" if config.criterion == "apoz" else f" by {config.criterion}"
+    if config.target_flops is not None:
+        return f"target_flops={config.target_flops:g}{by}"
+    return f"ratio={config.ratio:g}{by}" + (" in each layer" if config.ranking == "layer" else "")
 
 
 stage = Stage(version=1, config=PruneConfig, previous=group.stage, execute=_execute, title=title)

@@ -187,8 +187,8 @@ def _run_before(stage: Stage[Any], config: StageConfig, store: Store) -> _Before
 
 def _inherited(stage: Stage[ConfigT], config: ConfigT, values: dict[str, Any]) -> ConfigT:
     """The configuration with the parameters of the run that it stands on."""
-    # The seed is the stage's own where it draws something itself, so that repeats can stand on one run.
-    own = _NOT_INHERITED | ({"seed"} & config.fingerprint_parameters().keys())
+    # What makes this very stage's result is its own, shared names (seed, criterion) too, so that several can stand on one run.
+    own = _NOT_INHERITED | config.fingerprint_parameters().keys()
     inherited = {name: value for name, value in values.items() if name in stage.config.model_fields and name not in own}
     if config.data_dir:
         inherited["data_dir"] = config.data_dir

@@ -42,6 +42,7 @@ OTHER = {
     "base_weight_decay": 0.1,
     "base_augmentation": "crop",
     "zero_threshold": 0.1,
+    "criterion": "taylor",
     "method": "singletons",
     "n_groups": 3,
     "groups_file": "{folder}/other.bin",
@@ -169,6 +170,29 @@ def test_the_seed_enters_where_something_is_drawn(folder: Path) -> None:
     assert changed(folder, "seed", {"method": "singletons"}) == after_group - {"group", "prune"}
     assert changed(folder, "seed", {"method": "singletons", "epochs": 0}) == set()
     assert changed(folder, "seed", {"method": "random", "epochs": 0}) == after_group
+
+
+def test_all_criteria_but_taylor_share_one_pass(folder: Path) -> None:
+    by = {name: fingerprints(folder, criterion=name) for name in ("apoz", "mean", "l1", "random", "taylor")}
+    assert len({each["activations"] for each in by.values()}) == 2
+    assert by["taylor"]["activations"] != by["apoz"]["activations"] == by["random"]["activations"]
+    assert len({each["group"] for each in by.values()}) == 2
+    for stage in ("prune", "retrain", "evaluate"):
+        assert len({each[stage] for each in by.values()}) == 5
+
+
+def test_the_threshold_policy_has_its_own_criterion(folder: Path) -> None:
+    after = {"prune", "retrain", "evaluate", "register", "report"}
+    for criterion in ("taylor", "random"):
+        first, second = (fingerprints(folder, policy="threshold", criterion=name) for name in ("apoz", criterion))
+        assert all(first[stage] == second[stage] for stage in after)
+
+
+def test_the_seed_enters_prune_where_the_order_is_random(folder: Path) -> None:
+    given = {"method": "singletons", "epochs": 0}
+    assert "prune" in changed(folder, "seed", {**given, "criterion": "random"})
+    assert "prune" not in changed(folder, "seed", {**given, "criterion": "mean"})
+    assert "prune" not in changed(folder, "seed", {**given, "criterion": "random", "policy": "threshold"})
 
 
 @pytest.mark.parametrize(("name", "given"), [("checkpoint", {}), ("groups_file", {"method": "file"})])

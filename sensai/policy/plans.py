@@ -1,4 +1,4 @@
-"""Statistics to plans: which channels a member can do without. Array arithmetic only.
+"""Plans: which channels a member goes without. Array arithmetic only.
 
 C channels of a site; a plan maps each site to the sorted indices that are removed.
 """
@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from sensai.activations import Statistics
+from sensai.policy.criteria import Criterion, apoz
 from sensai.sites import Plan
 
 Ranking = Literal["global", "layer"]
@@ -44,8 +45,9 @@ def ratio_plan(
     ratio: float,
     ranking: Ranking = "global",
     rule: WidthRule = WidthRule(),
+    criterion: Criterion = apoz,
 ) -> Plan:
-    """Remove the share `ratio` of all channels, those with the highest APoZ first (ties: the smaller mean first).
+    """Remove the share `ratio` of all channels, the most dispensable first.
 
     Args:
         statistics: of every site.
@@ -53,13 +55,15 @@ def ratio_plan(
         ratio: in [0, 1); where `rule` forbids so many, as many as it allows.
         ranking: `global` ranks the channels of all sites together, `layer` removes the share in each site.
         rule: widths to keep.
+        criterion: how dispensable channels are.
     """
-    orders = {site: _most_dispensable(statistics, site, classes) for site in statistics}
+    keys = criterion(statistics, classes)
+    orders = {site: _order(own) for site, own in keys.items()}
     channels = {site: len(order) for site, order in orders.items()}
     if ranking == "layer":
         removed = {site: round(ratio * count) for site, count in channels.items()}
     else:
-        removed = _removed_globally(statistics, orders, classes, ratio, rule)
+        removed = _removed_globally(keys, orders, ratio, rule)
     return {
         site: np.sort(order[: channels[site] - rule.kept_width(channels[site] - removed[site], channels[site])])
         for site, order in orders.items()
@@ -74,6 +78,7 @@ def flops_plan(
     target: float,
     ranking: Ranking = "global",
     rule: WidthRule = WidthRule(),
+    criterion: Criterion = apoz,
 ) -> Plan:
     """The ratio plan of the smallest ratio with which a member has at most `target` FLOPs.
 
@@ -84,11 +89,13 @@ def flops_plan(
         target: in FLOPs; where no ratio reaches it, the plan of the fewest FLOPs is returned.
         ranking: see `ratio_plan`.
         rule: widths to keep.
+        criterion: see `ratio_plan`.
     """
     channels = sum(values.zeros.shape[1] for values in statistics.values())
 
     def plan(removed: int) -> Plan:
-        return ratio_plan(statistics, classes, ratio=removed / channels, ranking=ranking, rule=rule)
+        share = removed / channels
+        return ratio_plan(statistics, classes, ratio=share, ranking=ranking, rule=rule, criterion=criterion)
 
     # FLOPs fall with every channel that goes, so the first count that meets the target is found by halving.
     fewest = bisect_left(range(channels - 1), True, key=lambda removed: flops(plan(removed)) <= target)
@@ -108,16 +115,16 @@ def threshold_plan(
     Where that would leave a site fewer than `rule.min_channels`, its APoZ threshold rises in steps of 0.05 until it does not;
     where even APoZ = 1 is not enough, the most dispensable channels go until the minimum is left.
     """
-    plan = {}
+    plan, keys = {}, apoz(statistics, classes)
     for site, values in statistics.items():
-        apoz, mean = values.apoz(classes), values.mean(classes)
-        order = _most_dispensable(statistics, site, classes)
+        zeros, mean = values.apoz(classes), values.mean(classes)
+        order = _order(keys[site])
         least = min(rule.min_channels, len(order))
         threshold = apoz_threshold
-        removed = (apoz > threshold) & (mean < mean_threshold)
+        removed = (zeros > threshold) & (mean < mean_threshold)
         while len(order) - removed.sum() < least and threshold < 1:
             threshold += _APOZ_STEP
-            removed = (apoz > threshold if threshold < 1 else apoz >= 1) & (mean < mean_threshold)
+            removed = (zeros > threshold if threshold < 1 else zeros >= 1) & (mean < mean_threshold)
         count = len(order) - rule.kept_width(len(order) - int(removed.sum()), len(order))
         # Rounding widths may ask for more or fewer than the rule found: its own finds go first, in order.
         by_rule = np.concatenate([order[removed[order]], order[~removed[order]]])
@@ -143,30 +150,19 @@ def coupling(plans: Mapping[int, Plan]) -> np.ndarray:
     return total
 
 
-def _ranks(statistics: Statistics, site: str, classes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Sort keys (smaller goes first): -APoZ, mean. A channel that nothing is known of goes last."""
-    apoz = np.nan_to_num(statistics[site].apoz(classes), nan=-1.0)
-    mean = np.nan_to_num(statistics[site].mean(classes), nan=np.inf)
-    return -apoz, mean
-
-
-def _most_dispensable(statistics: Statistics, site: str, classes: Sequence[int]) -> np.ndarray:
-    minus_apoz, mean = _ranks(statistics, site, classes)
-    return np.lexsort((mean, minus_apoz))
+def _order(keys: np.ndarray) -> np.ndarray:
+    """The channels of a site, the most dispensable first, from its sort keys (keys, C)."""
+    return np.lexsort(keys[::-1])
 
 
 def _removed_globally(
-    statistics: Statistics, orders: dict[str, np.ndarray], classes: Sequence[int], ratio: float, rule: WidthRule
+    keys: dict[str, np.ndarray], orders: dict[str, np.ndarray], ratio: float, rule: WidthRule
 ) -> dict[str, int]:
     """How many channels each site loses when all are ranked together and no site goes below its least width."""
-    owners, keys = [], []
-    for number, (site, order) in enumerate(orders.items()):
-        removable = order[: len(order) - rule.kept_width(0, len(order))]
-        minus_apoz, mean = _ranks(statistics, site, classes)
-        owners.append(np.full(len(removable), number))
-        keys.append(np.stack([minus_apoz[removable], mean[removable]]))
-    owner, key = np.concatenate(owners), np.concatenate(keys, axis=1)
+    removable = {site: order[: len(order) - rule.kept_width(0, len(order))] for site, order in orders.items()}
+    owner = np.repeat(np.arange(len(orders)), [len(channels) for channels in removable.values()])
+    ranked = np.concatenate([keys[site][:, channels] for site, channels in removable.items()], axis=1)
     wanted = round(ratio * sum(len(order) for order in orders.values()))
-    first = np.lexsort((owner, key[1], key[0]))[:wanted]
+    first = np.lexsort((owner, *ranked[::-1]))[:wanted]
     counts = np.bincount(owner[first], minlength=len(orders))
     return dict(zip(orders, counts.tolist(), strict=True))

@@ -1,0 +1,20 @@
+"""Per-class statistics of every site's channels, all in one pass: what they are (`statistics`), and who reads them (`reader`,
+`taylor`) at which nodes of the exported network (`graph`).
+"""
+
+from sensai.activations.graph import channel_sums
+from sensai.activations.reader import ZERO_THRESHOLD, ActivationReader
+from sensai.activations.statistics import SiteStatistics, Statistics, load_statistics, merge, save_statistics
+from sensai.activations.taylor import TaylorReader
+
+__all__ = [
+    "ZERO_THRESHOLD",
+    "ActivationReader",
+    "SiteStatistics",
+    "Statistics",
+    "TaylorReader",
+    "channel_sums",
+    "load_statistics",
+    "merge",
+    "save_statistics",
+]

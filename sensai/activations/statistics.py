@@ -1,0 +1,104 @@
+"""What is known of every channel, as sums by class that groups of classes and shards of the data add. K classes, C channels
+of a site.
+
+APoZ, the average percentage of zeros of a channel, is the measure of Hu et al. 2016 ("Network Trimming").
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from sensai.files import whole_file
+
+_FIELDS = ("zeros", "magnitude", "elements", "sensitivity")
+# Metadata key of the sites' order, which safetensors does not keep.
+_SITES = "sites"
+
+
+@dataclass(frozen=True)
+class SiteStatistics:
+    """Sums over all images of each class.
+
+    Attributes:
+        zeros: int64 (K, C), how many activations a are zero: |a| <= the zero threshold.
+        magnitude: float64 (K, C), sum of |a|.
+        elements: int64 (K,), how many activations one channel has.
+        sensitivity: float64 (K, C), sum over images of |sum over pixels of a x the gradient of the loss by a|; None where no
+            backward pass was made.
+    """
+
+    zeros: np.ndarray
+    magnitude: np.ndarray
+    elements: np.ndarray
+    sensitivity: np.ndarray | None = None
+
+    def apoz(self, classes: Sequence[int]) -> np.ndarray:
+        """float64 (C,): the share of zeros over the images of some classes; NaN where these have no images."""
+        return self._share(self.zeros, classes)
+
+    def mean(self, classes: Sequence[int]) -> np.ndarray:
+        """float64 (C,): the mean of |activation| over the images of some classes; NaN where these have no images."""
+        return self._share(self.magnitude, classes)
+
+    def taylor(self, classes: Sequence[int]) -> np.ndarray:
+        """float64 (C,): change of the loss without the channel, to first order and per activation (Molchanov et al. 2017,
+        "Pruning Convolutional Neural Networks for Resource Efficient Inference"), over the images of some classes; NaN where
+        these have no images.
+
+        Raises:
+            ValueError: the statistics were read without a backward pass.
+        """
+        if self.sensitivity is None:
+            raise ValueError("these statistics were read without a backward pass")
+        return self._share(self.sensitivity, classes)
+
+    def _share(self, sums: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+        rows = list(classes)
+        with np.errstate(invalid="ignore"):
+            return sums[rows].sum(axis=0) / self.elements[rows].sum()
+
+    def __add__(self, other: "SiteStatistics") -> "SiteStatistics":
+        sensitivity = None
+        if self.sensitivity is not None and other.sensitivity is not None:
+            sensitivity = self.sensitivity + other.sensitivity
+        return SiteStatistics(
+            self.zeros + other.zeros, self.magnitude + other.magnitude, self.elements + other.elements, sensitivity
+        )
+
+
+# Site name -> its statistics.
+Statistics = dict[str, SiteStatistics]
+
+
+def merge(first: Statistics, second: Statistics) -> Statistics:
+    """Statistics of two shards of the data together."""
+    return {site: first[site] + second[site] for site in first}
+
+
+def save_statistics(statistics: Statistics, path: Path) -> None:
+    """Write statistics as safetensors, keys `<site>/<zeros|magnitude|elements|sensitivity>`, the last where there is one."""
+    tensors = {
+        f"{site}/{field}": np.ascontiguousarray(array)
+        for site, values in statistics.items()
+        for field in _FIELDS
+        if (array := getattr(values, field)) is not None
+    }
+    with whole_file(path) as temporary:
+        save_file(tensors, temporary, metadata={_SITES: json.dumps(list(statistics))})
+
+
+def load_statistics(path: Path) -> Statistics:
+    """The inverse of `save_statistics`."""
+    with safe_open(path, framework="np") as file:
+        stored = set(file.keys())
+        return {
+            site: SiteStatistics(
+                **{field: file.get_tensor(f"{site}/{field}") for field in _FIELDS if f"{site}/{field}" in stored}
+            )
+            for site in json.loads(file.metadata()[_SITES])
+        }

@@ -1,0 +1,64 @@
+"""The same statistics with a backward pass for the first-order Taylor criterion (Molchanov et al. 2017)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from sensai.activations.graph import add_gates
+from sensai.activations.reader import ZERO_THRESHOLD, ActivationReader
+from sensai.activations.statistics import SiteStatistics
+from sensai.sites import Site
+
+# What the maps kept for a backward pass may take.
+_BYTES_AT_ONCE = 1 << 29
+
+
+class TaylorReader(ActivationReader):
+    """A reader that also sums, by class, how much the loss of each image would change without a channel.
+
+    The loss is the cross entropy at the image's own label; several read points of one site add.
+    """
+
+    # Sensitivity beside the others.
+    _quantities = 3
+
+    def __init__(
+        self,
+        model: nn.Module,
+        sites: Sequence[Site],
+        example: Tensor,
+        num_classes: int,
+        zero_threshold: float = ZERO_THRESHOLD,
+    ) -> None:
+        """See `ActivationReader`."""
+        super().__init__(model, sites, example, num_classes, zero_threshold)
+        self._images_at_once = max(_BYTES_AT_ONCE // _bytes_of_maps(self._graph.graph), 1)
+        add_gates(self._graph, self._points)
+
+    @torch.enable_grad()
+    def read(self, images: Tensor, labels: Tensor) -> Tensor:
+        """See `ActivationReader.read`; a large batch goes through the network in parts."""
+        parts = zip(images.split(self._images_at_once), labels.split(self._images_at_once), strict=True)
+        return torch.cat([self._read(*part) for part in parts])
+
+    def _read(self, images: Tensor, labels: Tensor) -> Tensor:
+        logits, sums, gates = self._graph(images)
+        # Of the gates alone: the parameters are another's and get no gradient.
+        gradients = torch.autograd.grad(F.cross_entropy(logits, labels, reduction="sum"), gates)
+        sensitivities = [gradient.flatten(1).abs()[None] for gradient in gradients]
+        self._add([torch.cat(pair) for pair in zip(sums, sensitivities, strict=True)], labels)
+        return logits.detach()
+
+    def _site_statistics(self, totals: np.ndarray, elements: np.ndarray) -> SiteStatistics:
+        return replace(super()._site_statistics(totals, elements), sensitivity=totals[2].copy())
+
+
+def _bytes_of_maps(graph: fx.Graph) -> int:
+    """Bytes of all float32 results of one image."""
+    values = [node.meta.get("val") for node in graph.nodes if node.op == "call_function"]
+    return 4 * sum(math.prod(value.shape[1:]) for value in values if isinstance(value, Tensor))

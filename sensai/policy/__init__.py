@@ -1,0 +1,20 @@
+"""Statistics to plans: how dispensable channels are (`criteria`), and which of them a member goes without (`plans`)."""
+
+from sensai.policy.criteria import Criterion, apoz, filter_norms, mean, norms_of_filters, random_order, taylor
+from sensai.policy.plans import Ranking, WidthRule, coupling, flops_plan, ratio_plan, threshold_plan
+
+__all__ = [
+    "Criterion",
+    "Ranking",
+    "WidthRule",
+    "apoz",
+    "coupling",
+    "filter_norms",
+    "flops_plan",
+    "mean",
+    "norms_of_filters",
+    "random_order",
+    "ratio_plan",
+    "taylor",
+    "threshold_plan",
+]
