@@ -4,21 +4,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from sensai.sites import Site
+from sensai.models.widths import channel_axis
+from sensai.sites import Cut, Site
 
 _aten = torch.ops.aten
 _ACTIVATIONS = {
-    _aten.relu.default,
-    _aten.relu_.default,
-    _aten.hardtanh.default,
-    _aten.hardtanh_.default,
-    _aten.silu.default,
-    _aten.silu_.default,
-    _aten.hardswish.default,
-    _aten.hardswish_.default,
+    *(_aten.relu.default, _aten.relu_.default, _aten.hardtanh.default, _aten.hardtanh_.default),
+    *(_aten.relu6.default, _aten.relu6_.default, _aten.leaky_relu.default, _aten.leaky_relu_.default),
+    *(_aten.silu.default, _aten.silu_.default, _aten.hardswish.default, _aten.hardswish_.default),
+    *(_aten.gelu.default, _aten.elu.default, _aten.elu_.default, _aten.mish.default, _aten.mish_.default),
 }
 # Operations between a site's layer and its activation that leave the channel what it is.
 _PASSED_THROUGH = {_aten.batch_norm.default, _aten.add.Tensor, _aten.add_.Tensor}
@@ -30,20 +28,23 @@ _VALUES_AT_ONCE = 1 << 18
 
 @dataclass(frozen=True)
 class ReadPoint:
-    """One place at which a site is read.
+    """One place at which sites are read.
 
     Attributes:
-        site: its name.
-        node: the activation in the exported graph, (N, C) or (N, C, H, W).
+        node: the activation in the exported graph, e.g. (N, C, H, W) or, of tokens, (N, T, C).
+        axis: where its channels are.
+        reads: site -> int64 (C, r), which of these channels are those of the site.
     """
 
-    site: str
     node: fx.Node
+    axis: int
+    reads: dict[str, np.ndarray]
 
     @property
     def pixels(self) -> int:
         """Activations of one channel in one image."""
-        return math.prod(self.node.meta["val"].shape[2:])
+        shape = self.node.meta["val"].shape
+        return math.prod(shape[1:]) // shape[self.axis]
 
 
 def exported_graph(model: nn.Module, example: Tensor) -> fx.GraphModule:
@@ -62,22 +63,29 @@ def exported_graph(model: nn.Module, example: Tensor) -> fx.GraphModule:
     return exported
 
 
-def read_points(graph: fx.Graph, sites: Sequence[Site]) -> list[ReadPoint]:
-    """Where sites are read: behind each of their producers, each place once."""
+def read_points(model: nn.Module, graph: fx.Graph, sites: Sequence[Site]) -> list[ReadPoint]:
+    """Where sites are read: at the activations behind the layers that make their channels, each place once.
+
+    A site without any is read at its batch norms, one without these at its layers.
+    """
     by_layer: dict[str, list[fx.Node]] = {}
     for node in graph.nodes:
         if node.op == "call_function" and (stack := node.meta.get("nn_module_stack")):
             path = next(reversed(stack.values()))[0]
             by_layer.setdefault(path, []).append(node)
-    return [ReadPoint(site.name, node) for site in sites for node in _activation_nodes(site, by_layer)]
+    points: dict[fx.Node, ReadPoint] = {}
+    for site in sites:
+        for node, cut in _site_nodes(site, by_layer).items():
+            axis = channel_axis(model.get_submodule(cut.layer))
+            points.setdefault(node, ReadPoint(node, axis, {})).reads[site.name] = cut.index
+    return list(points.values())
 
 
-def _activation_nodes(site: Site, by_layer: dict[str, list[fx.Node]]) -> list[fx.Node]:
-    found: dict[fx.Node, None] = {}
-    for layer in site.producers:
-        for node in by_layer.get(layer, []):
-            found[_follow(node)] = None
-    return list(found)
+def _site_nodes(site: Site, by_layer: dict[str, list[fx.Node]]) -> dict[fx.Node, Cut]:
+    found = {_follow(node): cut for cut in site.cuts if cut.side == "out" for node in by_layer.get(cut.layer, [])}
+    kinds = (_ACTIVATIONS, {_aten.batch_norm.default})
+    preferred = ({node: cut for node, cut in found.items() if node.target in kind} for kind in kinds)
+    return next((nodes for nodes in preferred if nodes), found)
 
 
 def _follow(node: fx.Node) -> fx.Node:
@@ -101,7 +109,7 @@ def add_sums(graph_module: fx.GraphModule, points: Sequence[ReadPoint], zero_thr
     sums = []
     for point in points:
         with graph_module.graph.inserting_after(point.node):
-            sums.append(graph_module.graph.call_function(channel_sums, (point.node, zero_threshold)))
+            sums.append(graph_module.graph.call_function(channel_sums, (point.node, zero_threshold, point.axis)))
     _add_output(graph_module, sums)
 
 
@@ -113,11 +121,11 @@ def add_gates(graph_module: fx.GraphModule, points: Sequence[ReadPoint]) -> None
     graph, gates = graph_module.graph, []
     for point in points:
         with graph.inserting_after(point.node):
-            gate = graph.call_function(_gate, (point.node,))
+            gate = graph.call_function(_gate, (point.node, point.axis))
         with graph.inserting_after(gate):
             gated = graph.call_function(torch.mul, (point.node, gate))
         point.node.replace_all_uses_with(gated)
-        gate.args, gated.args = (point.node,), (point.node, gate)
+        gate.args, gated.args = (point.node, point.axis), (point.node, gate)
         gates.append(gate)
     _add_output(graph_module, gates)
 
@@ -128,22 +136,24 @@ def _add_output(graph_module: fx.GraphModule, nodes: list[fx.Node]) -> None:
     graph_module.recompile()
 
 
-def _gate(activation: Tensor) -> Tensor:
-    pixels = activation.ndim - 2
-    return activation.new_ones(*activation.shape[:2], *(1,) * pixels).requires_grad_()
+def _gate(activation: Tensor, axis: int) -> Tensor:
+    shape = [len(activation), *[1] * (activation.ndim - 1)]
+    shape[axis] = activation.shape[axis]
+    return activation.new_ones(shape).requires_grad_()
 
 
-def channel_sums(activation: Tensor, zero_threshold: float) -> Tensor:
+def channel_sums(activation: Tensor, zero_threshold: float, axis: int = 1) -> Tensor:
     """Zeros and sum of |a| over the pixels of each image and channel.
 
     Args:
-        activation: float32 (N, C) or (N, C, H, W); the zeros are exact for H x W <= 2^24.
+        activation: float32 of shape (N, ...) with C channels along `axis`; the zeros are exact for up to 2^24 pixels.
         zero_threshold: |a| up to this is a zero.
+        axis: where the channels are.
 
     Returns:
         float64 (2, N, C).
     """
-    maps = activation.detach()
+    maps = activation.detach().movedim(axis, 1)
     maps = maps if maps.ndim > 2 else maps.unsqueeze(2)
     pixels = tuple(range(2, maps.ndim))
     parts = []

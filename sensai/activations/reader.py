@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sensai.activations.graph import add_sums, exported_graph, read_points
+from sensai.activations.graph import ReadPoint, add_sums, exported_graph, read_points
 from sensai.activations.statistics import SiteStatistics, Statistics
 from sensai.sites import Site
 
@@ -42,12 +42,16 @@ class ActivationReader:
             zero_threshold: |activation| up to this counts as zero.
         """
         self._graph = exported_graph(model, example)
-        self._points = read_points(self._graph.graph, sites)
+        self._points = read_points(model, self._graph.graph, sites)
         add_sums(self._graph, self._points, zero_threshold)
         ends = list(accumulate((site.channels for site in sites), initial=0))
         self._columns = {site.name: slice(*ends[number : number + 2]) for number, site in enumerate(sites)}
         # Of all sites side by side, so that a batch is added at once, whatever the number of sites and classes.
         self._totals = torch.zeros(self._quantities, num_classes, ends[-1], dtype=torch.float64, device=example.device)
+        self._positions = [
+            {site: _positions(index, point).to(example.device) for site, index in point.reads.items()}
+            for point in self._points
+        ]
         self._images = torch.zeros(num_classes, dtype=torch.int64, device=example.device)
 
     @torch.no_grad()
@@ -61,8 +65,9 @@ class ActivationReader:
         """Add the quantities of one batch: for every point float64 (quantities, N, C)."""
         quantities, _, channels = self._totals.shape
         batch = self._totals.new_zeros(quantities, len(labels), channels)
-        for point, values in zip(self._points, sums, strict=True):
-            batch[..., self._columns[point.site]] += values
+        for reads, values in zip(self._positions, sums, strict=True):
+            for site, positions in reads.items():
+                batch[..., self._columns[site]] += values[..., positions].sum(-1) if len(positions) else values
         self._totals.index_add_(1, labels, batch)
         self._images += torch.bincount(labels, minlength=len(self._images))
 
@@ -75,9 +80,15 @@ class ActivationReader:
         }
 
     def _pixels(self, site: str) -> int:
-        return sum(point.pixels for point in self._points if point.site == site)
+        return sum(point.pixels * point.reads[site].shape[1] for point in self._points if site in point.reads)
 
     def _site_statistics(self, totals: np.ndarray, elements: np.ndarray) -> SiteStatistics:
         """From totals float64 (quantities, K, C) and elements int64 (K,)."""
         zeros, magnitude, *_ = totals
         return SiteStatistics(zeros.astype(np.int64), magnitude.copy(), elements)
+
+
+def _positions(index: np.ndarray, point: ReadPoint) -> Tensor:
+    """int64 (C, r), or empty where a site's channels are all that are read, in their order: most are, and need no lookup."""
+    every = np.arange(point.node.meta["val"].shape[point.axis])[:, None]
+    return torch.from_numpy(index[:0] if np.array_equal(index, every) else index)
