@@ -43,6 +43,8 @@ from sensai.tracking import Store
 
 _log = logging.getLogger(__name__)
 _PLANS = "plans.json"
+# Images on which a member is proved; whether a cut is exact does not depend on how many there are.
+PROOF_IMAGES = 2
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ def validation_accuracy(ensemble: Ensemble, config: StageConfig) -> float | None
 
 def _prove(plans: list[MemberPlan], sites: SiteMap, config: PruneConfig, context: Context) -> None:
     model, _ = base_model(context, config)
-    images = example_images(config)
+    images = example_images(config, PROOF_IMAGES)
     errors = [pruning_error(model, sites, member.plan, images) for member in plans]
     context.run.log_metrics({"proof_error": max(error for error, _ in errors)})
     for member, (error, tolerance) in zip(plans, errors, strict=True):
