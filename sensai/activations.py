@@ -150,6 +150,12 @@ class ActivationReader:
             total_elements.index_add_(0, labels, torch.full_like(labels, pixels))
         return logits
 
+    def clear(self) -> None:
+        """Forget what was read, as before a further shard."""
+        for totals in self._totals.values():
+            for total in totals:
+                total.zero_()
+
     def statistics(self) -> Statistics:
         """What was read so far."""
         return {

@@ -36,7 +36,9 @@ from sensai.stages.values import (
 )
 
 # What cannot change a result, or enters it by content (data, checkpoint, groups file) or by name of the stage (seed).
-NOT_IN_FINGERPRINT = frozenset({"data_dir", "checkpoint", "groups_file", "seed", "device", "force", "work_dir"})
+NOT_IN_FINGERPRINT = frozenset(
+    {"data_dir", "checkpoint", "groups_file", "seed", "shards", "device", "force", "work_dir"}
+)
 
 
 # --------------------------------------------------------------------------------------------------- parameters by stage
@@ -102,6 +104,7 @@ class Activations(Baseline):
     """Per-class statistics of every removable channel."""
 
     zero_threshold: NonNegative = Field(0.005, description="an activation up to this counts as zero")
+    shards: Count = Field(1, description="parts of the pass; one that was killed goes on after the last finished part")
 
 
 class Group(Activations):

@@ -15,7 +15,7 @@ from tests.conftest import tiny
 STAGES = {stage.name: stage for stage in (*MEASURED, register.stage, report.stage)}
 
 # Where and how often something runs, not what it gives.
-NEVER = {"data_dir", "device", "force", "work_dir", "from_run"}
+NEVER = {"data_dir", "device", "force", "work_dir", "from_run", "shards"}
 
 # Another value for every parameter.
 OTHER = {
@@ -42,6 +42,7 @@ OTHER = {
     "base_weight_decay": 0.1,
     "base_augmentation": "crop",
     "zero_threshold": 0.1,
+    "shards": 3,
     "method": "singletons",
     "n_groups": 3,
     "groups_file": "{folder}/other.bin",
