@@ -39,8 +39,7 @@ def _execute(config: ActivationsConfig, context: Context) -> None:
         _log.info("%s is kept whole: %s", layer, reason)
     context.run.log_json(_description(sites), "sites.json")
     data = dataset_of(config)
-    reader = ActivationReader(model, sites.sites, example_images(config), len(data.class_names), config.zero_threshold)
-    statistics = _read(reader, model, config, context)
+    statistics = reduce(merge, map(load_statistics, _read(model, sites, config, context)))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / _STATISTICS
         save_statistics(statistics, path)
@@ -66,9 +65,10 @@ class _Timing:
         return speed | overhead
 
 
-def _read(reader: ActivationReader, model: nn.Module, config: ActivationsConfig, context: Context) -> Statistics:
-    """One pass in `shards` parts; the parts that a killed pass finished are not read again."""
-    train = dataset_of(config).train
+def _read(model: nn.Module, sites: SiteMap, config: ActivationsConfig, context: Context) -> list[Path]:
+    """One pass in `shards` parts, the statistics of each in a file; what a killed pass finished is not read again."""
+    train, classes = dataset_of(config).train, len(dataset_of(config).class_names)
+    reader = ActivationReader(model, sites.sites, example_images(config), classes, config.zero_threshold)
     timing, start, paths = _Timing(), time.perf_counter(), []
     with tqdm(total=len(train), desc="activations", unit="image") as bar:
         for rows in shards(train.rows, config.shards, evaluation_batch(config)):
@@ -82,7 +82,7 @@ def _read(reader: ActivationReader, model: nn.Module, config: ActivationsConfig,
                 save_statistics(reader.statistics(), path)
             paths.append(path)
     context.run.log_metrics(timing.metrics(time.perf_counter() - start))
-    return reduce(merge, map(load_statistics, paths))
+    return paths
 
 
 def shards(rows: np.ndarray, count: int, batch_size: int) -> list[np.ndarray]:
