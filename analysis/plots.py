@@ -8,13 +8,21 @@ from matplotlib.figure import Figure
 
 # More labels than this are not legible on an axis.
 _MOST_LABELS = 40
+# So many classes of a heatmap have a pixel each on a sheet of the usual size; more get a larger one, up to so many times.
+_CLASSES_A_SHEET = 500
+_LARGEST_SHEET = 4
 
 
 def heatmap(matrix: np.ndarray, labels: Sequence[str], title: str) -> Figure:
-    """A (K, K) matrix over classes."""
-    figure = Figure(figsize=(7, 6), layout="constrained")
+    """A (K, K) matrix over classes; with many, the colours span what stands off the diagonal, which outshines the rest."""
+    scale = min(max(len(labels) / _CLASSES_A_SHEET, 1), _LARGEST_SHEET)
+    figure = Figure(figsize=(7 * scale, 6 * scale), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(matrix, cmap="viridis", interpolation="nearest")
+    # Where there are more classes than pixels these are means, so that no class is skipped.
+    image = axes.imshow(matrix, cmap="viridis", interpolation="auto")
+    if len(labels) > _MOST_LABELS:
+        others = matrix[~np.eye(len(labels), dtype=bool)]
+        image.set_clim(others.min(), others.max())
     figure.colorbar(image, ax=axes)
     if len(labels) <= _MOST_LABELS:
         # Names are names: a $ in one is no formula.

@@ -71,6 +71,11 @@ class ActivationReader:
         self._totals.index_add_(1, labels, batch)
         self._images += torch.bincount(labels, minlength=len(self._images))
 
+    def clear(self) -> None:
+        """Forget what was read, as before a further shard."""
+        self._totals.zero_()
+        self._images.zero_()
+
     def statistics(self) -> Statistics:
         """What was read so far."""
         totals, images = self._totals.cpu().numpy(), self._images.cpu().numpy()

@@ -1,6 +1,7 @@
 """Batches of a split: shuffled, augmented per sample, normalised. N images, C channels, H x W pixels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,8 +39,9 @@ def batches(
     split: Split, batch_size: int, normalization: Normalization, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """All images in order, as (images float32 (N, C, H, W), labels int64 (N,)) on the device."""
-    for start in range(0, len(split), batch_size):
-        yield _batch(split, split.rows[start : start + batch_size], normalization, device)
+    parts = [split.rows[start : start + batch_size] for start in range(0, len(split), batch_size)]
+    for images, labels in _raw_batches(split, parts, device):
+        yield normalization(images), labels
 
 
 def training_batches(
@@ -55,11 +57,8 @@ def training_batches(
     """One epoch in the order that `seed` and `epoch` give; a last batch of one image is left out (batch norm needs two)."""
     order = np.random.default_rng([seed, epoch]).permutation(split.rows)
     generator = torch.Generator().manual_seed(int(np.random.default_rng([seed, epoch, 1]).integers(2**63 - 1)))
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        if len(rows) < 2:
-            return
-        images, labels = _raw_batch(split, rows, device)
+    parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    for images, labels in _raw_batches(split, [rows for rows in parts if len(rows) > 1], device):
         yield normalization(augment(images, augmentation, generator)), labels
 
 
@@ -69,14 +68,11 @@ def steps_per_epoch(split: Split, batch_size: int) -> int:
     return full + (rest > 1)
 
 
-def _batch(split: Split, rows: np.ndarray, normalization: Normalization, device: torch.device) -> tuple[Tensor, Tensor]:
-    images, labels = _raw_batch(split, rows, device)
-    return normalization(images), labels
-
-
-def _raw_batch(split: Split, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-    images = torch.from_numpy(split.images[rows]).to(device)
-    return images, torch.from_numpy(split.all_labels[rows]).to(device)
+def _raw_batches(split: Split, parts: Sequence[np.ndarray], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images uint8 (N, C, H, W) and labels int64 (N,) of each part of the rows."""
+    with closing(split.read(parts)) as stream:
+        for rows, images in zip(parts, stream, strict=True):
+            yield torch.from_numpy(images).to(device), torch.from_numpy(split.all_labels[rows]).to(device)
 
 
 def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:

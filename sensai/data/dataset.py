@@ -1,21 +1,31 @@
-"""A data set by name: decoded once into array files that every process maps, split, and described."""
+"""A data set by name: decoded once into array files that every process maps, or streamed, split, and described."""
 
 import hashlib
 import json
+import math
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
+from tqdm import tqdm
 
 from sensai.data import names
+from sensai.data.folders import FolderSource, image_folder
 from sensai.data.names import InputRule
-from sensai.data.sources import Source, digest, digits, image_folder, torchvision_set, user_set
+from sensai.data.sources import Arrays, Source, digest, digits, torchvision_set, user_set
+from sensai.data.streaming import Images, in_chunks, read_ahead
 from sensai.errors import InputError
 from sensai.files import make_folder, whole_folder
 
 _MANIFEST = "manifest.json"
+# An image folder whose arrays would be larger, all splits together, is streamed: nothing of it is decoded to disk.
+DECODED_LIMIT = 4 * 2**30
+# Training images, evenly spaced, that mean and standard deviation of a streamed set come from.
+STATISTICS_SAMPLE = 4096
 
 
 @dataclass(frozen=True)
@@ -23,12 +33,12 @@ class Split:
     """Some rows of an array of images.
 
     Attributes:
-        images: uint8, (all N, C, H, W), memory-mapped.
+        images: uint8, (all N, C, H, W): a mapped array, or image files that are decoded as they are read.
         all_labels: int64, (all N,).
         rows: int64, (N,): the rows that belong to this split.
     """
 
-    images: np.ndarray
+    images: Images
     all_labels: np.ndarray
     rows: np.ndarray
 
@@ -39,6 +49,14 @@ class Split:
     def labels(self) -> np.ndarray:
         """int64, (N,)."""
         return self.all_labels[self.rows]
+
+    def read(self, batches_of_rows: Iterable[np.ndarray]) -> Generator[np.ndarray, None, None]:
+        """Images uint8 (N, C, H, W) of each batch of rows, read ahead where they have to be decoded.
+
+        Raises:
+            InputError: an image file that cannot be read.
+        """
+        return read_ahead(self.images, batches_of_rows)
 
 
 @dataclass(frozen=True)
@@ -51,8 +69,8 @@ class Dataset:
         train: what is learnt from and scored.
         val: what every choice is made on; None where no class can spare an image.
         test: read once, by `evaluate`; None where the data have none.
-        digest: SHA-256 of labels and images.
-        mean: of all training images in [0, 1], one value a channel.
+        digest: SHA-256 of labels and images; of a streamed set see `FolderSource.digest`.
+        mean: of the training images in [0, 1] (of a streamed set: `STATISTICS_SAMPLE` of them), one value a channel.
         std: likewise.
     """
 
@@ -82,12 +100,12 @@ def load_dataset(
     val_fraction: float = 0.1,
     split_seed: int = 0,
 ) -> Dataset:
-    """The data set of a name, decoded on first use into `work_dir`/data.
+    """The data set of a name, decoded on first use into `work_dir`/data; a folder above `DECODED_LIMIT` is streamed.
 
     Args:
         name: one of `names.DATASETS`, `path/to/file.py:factory` or `package.module:factory`.
         data_dir: where the files lie; torchvision's sets download into it (default `work_dir`/downloads).
-        work_dir: where decoded arrays are kept.
+        work_dir: where decoded arrays, or what is known of a streamed set, are kept.
         rule: the input that the architecture takes.
         image_size: side in pixels that images are brought to.
         val_fraction: share of the training data that is validation where the data have no split of their own.
@@ -99,9 +117,12 @@ def load_dataset(
     source = _source(name, data_dir, work_dir)
     key = hashlib.sha256(f"{source.identity} {image_size} {rule}".encode()).hexdigest()[:32]
     folder = work_dir / "data" / key
-    _decode_once(source, folder, image_size, rule)
-    manifest = json.loads((folder / _MANIFEST).read_text())
-    stored = {split: _mapped(folder, split) for split in manifest["splits"]}
+    manifest = _prepared(source, folder, image_size, rule)
+    if isinstance(source, FolderSource) and (streamed := manifest.get("streamed")):
+        arrays = source.fitted_to(tuple(streamed)).splits
+    else:
+        arrays = {split: _mapped(folder, split) for split in manifest["splits"]}
+    stored = {split: Split(images, labels, np.arange(len(labels))) for split, (images, labels) in arrays.items()}
     train, val = stored["train"], stored.get("val")
     if val is None:
         train, val = _split_off(train, val_fraction, split_seed)
@@ -129,44 +150,83 @@ def _source(name: str, data_dir: str, work_dir: Path) -> Source:
     return user_set(name, data_dir)
 
 
-def _decode_once(source: Source, folder: Path, image_size: int | None, rule: InputRule) -> None:
+def _prepared(source: Source, folder: Path, image_size: int | None, rule: InputRule) -> dict[str, Any]:
+    """The manifest of a data set, made on first use; beside it lie the decoded arrays, if the set is not streamed."""
     make_folder(folder.parent, "work_dir")
     with FileLock(folder.with_suffix(".lock")):
-        if (folder / _MANIFEST).exists():
-            return
-        arrays = source.read(image_size, rule)
-        images = arrays.splits["train"][0]
-        mean, std = _channel_statistics(images)
-        with whole_folder(folder) as target:
-            for split, (split_images, labels) in arrays.splits.items():
-                np.save(target / f"{split}_images.npy", split_images, allow_pickle=False)
-                np.save(target / f"{split}_labels.npy", labels, allow_pickle=False)
-            manifest = {
-                "class_names": arrays.class_names,
-                "splits": list(arrays.splits),
-                "digest": digest(arrays),
-                "mean": mean,
-                "std": std,
-            }
-            (target / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+        if not (folder / _MANIFEST).exists():
+            arrays = source.read(image_size, rule)
+            with whole_folder(folder) as target:
+                if isinstance(source, FolderSource) and _bytes(arrays) > DECODED_LIMIT:
+                    manifest = _description_of_streamed(source, arrays)
+                else:
+                    manifest = _description_of_decoded(_decode(arrays, target))
+                (target / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+    manifest = json.loads((folder / _MANIFEST).read_text())
+    return dict(manifest)
 
 
-def _channel_statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
+def _bytes(arrays: Arrays) -> int:
+    return sum(math.prod(images.shape) for images, _ in arrays.splits.values())
+
+
+def _decode(arrays: Arrays, folder: Path) -> Arrays:
+    """The same images as array files in a folder."""
+    for split, (images, labels) in arrays.splits.items():
+        mapped = np.lib.format.open_memmap(folder / f"{split}_images.npy", "w+", np.uint8, images.shape)
+        chunks = in_chunks(np.arange(len(images)), images.shape[1:])
+        with tqdm(total=len(images), desc=f"decoding {split}", unit="image", leave=False) as bar:
+            for rows, chunk in zip(chunks, read_ahead(images, chunks), strict=True):
+                mapped[rows] = chunk
+                bar.update(len(rows))
+        np.save(folder / f"{split}_labels.npy", labels, allow_pickle=False)
+    return Arrays(arrays.class_names, {split: _mapped(folder, split) for split in arrays.splits})
+
+
+def _mapped(folder: Path, split: str) -> tuple[Images, np.ndarray]:
+    images = np.load(folder / f"{split}_images.npy", mmap_mode="r", allow_pickle=False)
+    return images, np.load(folder / f"{split}_labels.npy", allow_pickle=False)
+
+
+def _description_of_decoded(arrays: Arrays) -> dict[str, Any]:
+    images, _ = arrays.splits["train"]
+    mean, std = _channel_statistics(images, np.arange(len(images)))
+    return {
+        "class_names": arrays.class_names,
+        "splits": list(arrays.splits),
+        "digest": digest(arrays),
+        "mean": mean,
+        "std": std,
+    }
+
+
+def _description_of_streamed(source: FolderSource, arrays: Arrays) -> dict[str, Any]:
+    images, _ = arrays.splits["train"]
+    _, channels, height, width = images.shape
+    sample = np.unique(np.linspace(0, len(images) - 1, STATISTICS_SAMPLE).round().astype(np.int64))
+    mean, std = _channel_statistics(images, sample)
+    return {
+        "class_names": arrays.class_names,
+        "streamed": (channels, height, width),
+        "digest": source.digest((channels, height, width)),
+        "mean": mean,
+        "std": std,
+    }
+
+
+def _channel_statistics(images: Images, rows: np.ndarray) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of pixel values in [0, 1] per channel, from exact counts of the 256 values."""
     values = np.arange(256) / 255
+    counts = np.zeros((images.shape[1], 256), np.int64)
+    for chunk in read_ahead(images, in_chunks(rows, images.shape[1:])):
+        counts += [np.bincount(channel.ravel(), minlength=256) for channel in chunk.swapaxes(0, 1)]
     mean, std = [], []
-    for channel in range(images.shape[1]):
-        share = np.bincount(images[:, channel].ravel(), minlength=256) / images[:, channel].size
+    for count in counts:
+        share = count / count.sum()
         mean.append(float(share @ values))
         # A constant channel would otherwise divide by zero.
         std.append(float(np.sqrt(share @ (values - mean[-1]) ** 2)) or 1.0)
     return mean, std
-
-
-def _mapped(folder: Path, split: str) -> Split:
-    images = np.load(folder / f"{split}_images.npy", mmap_mode="r", allow_pickle=False)
-    labels = np.load(folder / f"{split}_labels.npy", allow_pickle=False)
-    return Split(images, labels, np.arange(len(labels)))
 
 
 def _split_off(train: Split, fraction: float, seed: int) -> tuple[Split, Split | None]:

@@ -1,28 +1,25 @@
 """Where each kind of data set comes from, read as uint8 arrays.
 
 A source names itself cheaply (`identity`, the key of the decoded copy) and reads itself when asked. Arrays are handed over
-in the images' own size; the folder source fits each image as it is decoded.
+in the images' own size; image folders (see `folders`) are fitted as they are decoded.
 """
 
 import hashlib
 import urllib.error
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
 
 from sensai.data.fitting import fit, target_channels, target_size
 from sensai.data.names import InputRule
+from sensai.data.streaming import Images, in_chunks, read_ahead
 from sensai.errors import InputError
 from sensai.plugins import factory_digest, load_factory
 
 SPLITS = ("train", "val", "test")
-_CHUNK = 4096
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class Arrays:
     """A data set as it was read: `splits` maps train, val, test to (images uint8 (N, C, H, W), labels int64 (N,))."""
 
     class_names: tuple[str, ...]
-    splits: dict[str, tuple[np.ndarray, np.ndarray]]
+    splits: Mapping[str, tuple[Images, np.ndarray]]
 
 
 class Source(Protocol):
@@ -62,8 +59,8 @@ class ArraySource:
         size = target_size(requested_size, rule, native[1:] if len(shapes) == 1 else None)
         channels = target_channels(rule, native[0])
         for name, (images, labels) in raw.splits.items():
-            chunks = [fit(images[start : start + _CHUNK], size, channels) for start in range(0, len(images), _CHUNK)]
-            splits[name] = (np.concatenate(chunks), labels.astype(np.int64))
+            chunks = read_ahead(images, in_chunks(np.arange(len(images)), images.shape[1:]))
+            splits[name] = (np.concatenate([fit(chunk, size, channels) for chunk in chunks]), labels.astype(np.int64))
         return Arrays(raw.class_names, splits)
 
 
@@ -198,116 +195,14 @@ def _checked_user_arrays(reference: str, result: object) -> Arrays:
     return Arrays(class_names, splits)
 
 
-# ------------------------------------------------------------------------------------------------------------- folders
-
-
-@dataclass(frozen=True)
-class FolderSource:
-    """Images in `<split>/<class>/`, of any format that Pillow reads, taken as RGB."""
-
-    folder: Path
-    class_names: tuple[str, ...]
-    files: dict[str, list[tuple[Path, int]]]
-
-    @property
-    def identity(self) -> str:
-        """Digest of every file's name, size and time of change."""
-        listing = hashlib.sha256(str(self.folder.resolve()).encode())
-        for split, files in self.files.items():
-            for path, label in files:
-                status = path.stat()
-                entry = f"{split} {path.relative_to(self.folder)} {label} {status.st_size} {status.st_mtime_ns}"
-                listing.update(entry.encode())
-        return listing.hexdigest()
-
-    def read(self, requested_size: int | None, rule: InputRule) -> Arrays:
-        """Decode and fit every image, on all cores."""
-        channels = target_channels(rule, 3)
-        size = target_size(requested_size, rule, None if requested_size or rule.image_size else self._common_size())
-        splits = {}
-        for split, files in self.files.items():
-            images = np.empty((len(files), channels, *size), np.uint8)
-
-            def decode(position: int, files: list = files, images: np.ndarray = images) -> None:
-                images[position] = fit(_decode(files[position][0])[None], size, channels)[0]
-
-            with ThreadPoolExecutor() as pool:
-                progress = tqdm(range(len(files)), desc=f"decoding {split}", unit="image", leave=False)
-                list(pool.map(decode, progress))
-            splits[split] = (images, np.array([label for _, label in files], np.int64))
-        return Arrays(self.class_names, splits)
-
-    def _common_size(self) -> tuple[int, int] | None:
-        sizes = set()
-        for files in self.files.values():
-            for path, _ in files:
-                with _opened(path) as image:
-                    sizes.add((image.height, image.width))
-                if len(sizes) > 1:
-                    return None
-        return sizes.pop()
-
-
-def _opened(path: Path) -> Image.Image:
-    try:
-        return Image.open(path)
-    except (UnidentifiedImageError, OSError) as error:
-        raise InputError(f"data_dir: {str(path)!r} is not an image that can be read") from error
-
-
-def _decode(path: Path) -> np.ndarray:
-    try:
-        with _opened(path) as image:
-            return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"data_dir: {str(path)!r} is broken ({error})") from error
-
-
-def image_folder(folder: Path) -> Source:
-    """The images below `folder`, laid out as `train/`, `val/`, `test/`, then one folder a class.
-
-    With only one of `val/` and `test/` that one is the test split.
-
-    Raises:
-        InputError: no folder, no `train/`, no images, or splits with different classes.
-    """
-    if not folder.is_dir():
-        raise InputError(f"data_dir={str(folder)!r}: there is no such folder (dataset=imagefolder needs one)")
-    present = [split for split in SPLITS if (folder / split).is_dir()]
-    if "train" not in present:
-        raise InputError(f"data_dir={str(folder)!r}: has no folder train/ with one folder a class in it")
-    class_names = tuple(sorted(entry.name for entry in _class_folders(folder / "train")))
-    files = {split: _listed(folder / split, class_names) for split in present}
-    if not files["train"]:
-        raise InputError(f"data_dir={str(folder)!r}: train/ holds no images in class folders")
-    if present == ["train", "val"]:
-        files["test"] = files.pop("val")
-    return FolderSource(folder, class_names, {split: found for split, found in files.items() if found})
-
-
-def _listed(folder: Path, class_names: tuple[str, ...]) -> list[tuple[Path, int]]:
-    readable = Image.registered_extensions()
-    labels = {name: label for label, name in enumerate(class_names)}
-    found = []
-    for entry in _class_folders(folder):
-        if entry.name not in labels:
-            raise InputError(f"data_dir: class folder {str(entry)!r} has no counterpart in train/")
-        images = sorted(path for path in entry.rglob("*") if path.suffix.lower() in readable)
-        found += [(path, labels[entry.name]) for path in images]
-    return found
-
-
-def _class_folders(split: Path) -> list[Path]:
-    return sorted(entry for entry in split.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-
-
 def digest(arrays: Arrays) -> str:
     """SHA-256 of class names, labels and images."""
     content = hashlib.sha256("\0".join(arrays.class_names).encode())
     for split in sorted(arrays.splits):
-        for part in arrays.splits[split]:
-            content.update(f"{split} {part.shape} {part.dtype}".encode())
-            content.update(np.ascontiguousarray(part).data)
+        images, labels = arrays.splits[split]
+        content.update(f"{split} {images.shape} uint8".encode())
+        for chunk in read_ahead(images, in_chunks(np.arange(len(images)), images.shape[1:])):
+            content.update(np.ascontiguousarray(chunk).data)
+        content.update(f"{split} {labels.shape} {labels.dtype}".encode())
+        content.update(np.ascontiguousarray(labels).data)
     return content.hexdigest()

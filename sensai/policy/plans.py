@@ -143,10 +143,11 @@ def coupling(plans: Mapping[int, Plan]) -> np.ndarray:
     total = np.zeros((len(classes), len(classes)), np.int64)
     for site in sites:
         width = 1 + max((int(plans[c][site].max(initial=-1)) for c in classes), default=-1)
-        removed = np.zeros((len(classes), width), np.int64)
+        # Floats, exact for counts below 2**24, because BLAS multiplies them, and a thousand classes take long without it.
+        removed = np.zeros((len(classes), width), np.float32)
         for row, c in enumerate(classes):
             removed[row, plans[c][site]] = 1
-        total += removed @ removed.T
+        total += (removed @ removed.T).astype(np.int64)
     return total
 
 

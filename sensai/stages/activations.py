@@ -3,6 +3,8 @@
 import logging
 import tempfile
 import time
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +14,21 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from analysis import plots
-from sensai.activations import ActivationReader, Statistics, TaylorReader, load_statistics, save_statistics
+from sensai.activations import ActivationReader, Statistics, TaylorReader, load_statistics, merge, save_statistics
 from sensai.data.batches import batches
+from sensai.data.dataset import Split
+from sensai.files import make_folder
 from sensai.sites import SiteMap
 from sensai.stages.baseline import base_model, site_map
 from sensai.stages.baseline import stage as baseline_stage
 from sensai.stages.configs import ActivationsConfig
-from sensai.stages.inputs import EVALUATION_BATCH, dataset_of, device_of, example_images, normalization_of
+from sensai.stages.inputs import dataset_of, device_of, evaluation_batch, example_images, normalization_of
 from sensai.stages.stage import Context, Stage
 from sensai.tracking import Store
 
 _log = logging.getLogger(__name__)
 _STATISTICS = "statistics.safetensors"
-# Batches on which the pass is timed beside a plain one, after one that warms up.
+# Batches on which the pass is timed beside a plain one.
 _TIMED_BATCHES = 5
 
 
@@ -35,9 +39,7 @@ def _execute(config: ActivationsConfig, context: Context) -> None:
         _log.info("%s is kept whole: %s", layer, reason)
     context.run.log_json(_description(sites), "sites.json")
     data = dataset_of(config)
-    kind = TaylorReader if config.criterion == "taylor" else ActivationReader
-    reader = kind(model, sites.sites, example_images(config), len(data.class_names), config.zero_threshold)
-    statistics = _read(reader, model, config, context)
+    statistics = reduce(merge, map(load_statistics, _read(model, sites, config, context)))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / _STATISTICS
         save_statistics(statistics, path)
@@ -48,23 +50,64 @@ def _execute(config: ActivationsConfig, context: Context) -> None:
     context.run.log_figure(figure, "class_similarity.png")
 
 
-def _read(reader: ActivationReader, model: nn.Module, config: ActivationsConfig, context: Context) -> Statistics:
-    train = dataset_of(config).train
-    stream = batches(train, EVALUATION_BATCH, normalization_of(config), device_of(config))
-    reading, plain, count = 0.0, [], []
-    start = time.perf_counter()
-    for position, (images, labels) in enumerate(
-        tqdm(stream, total=-(-len(train) // EVALUATION_BATCH), desc="activations")
-    ):
+@dataclass
+class _Timing:
+    """Images that were read, and the seconds of some batches with and without the statistics."""
+
+    images: int = 0
+    counted: list[float] = field(default_factory=list)
+    plain: list[float] = field(default_factory=list)
+
+    def metrics(self, seconds: float) -> dict[str, float]:
+        """What a pass that took so long gives to log: nothing where every shard was there already."""
+        speed = {"images_per_s": self.images / (seconds - sum(self.plain))} if self.images else {}
+        overhead = {"overhead": float(np.median(np.divide(self.counted, self.plain)))} if self.plain else {}
+        return speed | overhead
+
+
+def _read(model: nn.Module, sites: SiteMap, config: ActivationsConfig, context: Context) -> list[Path]:
+    """One pass in `shards` parts, the statistics of each in a file; what a killed pass finished is not read again."""
+    train, classes = dataset_of(config).train, len(dataset_of(config).class_names)
+    kind = TaylorReader if config.criterion == "taylor" else ActivationReader
+    reader = kind(model, sites.sites, example_images(config), classes, config.zero_threshold)
+    timing, start, paths = _Timing(), time.perf_counter(), []
+    with tqdm(total=len(train), desc="activations", unit="image") as bar:
+        for rows in shards(train.rows, config.shards, evaluation_batch(config)):
+            path = context.checkpoints / f"rows_{rows[0]}_{rows[-1]}.safetensors"
+            if path.exists():
+                bar.update(len(rows))
+            else:
+                reader.clear()
+                _read_shard(reader, model, replace(train, rows=rows), config, timing, bar)
+                make_folder(path.parent, "work_dir")
+                save_statistics(reader.statistics(), path)
+            paths.append(path)
+    context.run.log_metrics(timing.metrics(time.perf_counter() - start))
+    return paths
+
+
+def shards(rows: np.ndarray, count: int, batch_size: int) -> list[np.ndarray]:
+    """Consecutive parts of whole batches, so that an image meets the same batch whatever the number of parts.
+
+    Zeros and elements are then those of one pass exactly, magnitudes but for the order of float64 additions (rtol 1e-12).
+    Where there are fewer batches than `count`, there are as many parts as batches.
+    """
+    total = -(-len(rows) // batch_size)
+    edges = [number * total // count * batch_size for number in range(1, count)]
+    return [part for part in np.split(rows, edges) if len(part)]
+
+
+def _read_shard(
+    reader: ActivationReader, model: nn.Module, shard: Split, config: ActivationsConfig, timing: _Timing, bar: tqdm
+) -> None:
+    for images, labels in batches(shard, evaluation_batch(config), normalization_of(config), device_of(config)):
         seconds = _timed(reader.read, images, labels)
-        if 0 < position <= _TIMED_BATCHES:
-            count.append(seconds)
-            plain.append(_timed(model, images))
-    reading = time.perf_counter() - start - sum(plain)
-    context.run.log_metrics({"images_per_s": len(train) / reading})
-    if plain:
-        context.run.log_metrics({"overhead": float(np.median(np.divide(count, plain)))})
-    return reader.statistics()
+        # The first batch warms up.
+        if timing.images and len(timing.plain) < _TIMED_BATCHES:
+            timing.counted.append(seconds)
+            timing.plain.append(_timed(model, images))
+        timing.images += len(images)
+        bar.update(len(images))
 
 
 @torch.no_grad()

@@ -21,10 +21,10 @@ from sensai.retraining.objectives import Objective
 from sensai.sites import SiteMap, find_sites
 from sensai.stages.configs import BaselineConfig, StageConfig
 from sensai.stages.inputs import (
-    EVALUATION_BATCH,
     augmentation_of,
     dataset_of,
     device_of,
+    evaluation_batch,
     file_digest,
     network_spec_of,
     normalization_of,
@@ -47,7 +47,7 @@ def _execute(config: BaselineConfig, context: Context) -> None:
     sizes = size(model, spec.input_shape)
     context.run.log_metrics({"params": sizes.params, "flops": sizes.flops})
     if (val := dataset_of(config).val) is not None:
-        images = batches(val, EVALUATION_BATCH, normalization_of(config), device_of(config))
+        images = batches(val, evaluation_batch(config), normalization_of(config), device_of(config))
         outputs = run_networks([model], images)
         context.run.log_metrics({"val_accuracy": accuracies(softmax(outputs.members[0]), outputs.labels)["accuracy"]})
     with tempfile.TemporaryDirectory() as folder:
@@ -97,7 +97,7 @@ def _train(model: nn.Module, config: BaselineConfig, context: Context) -> Progre
                 seed=config.base_seed,
             ),
             steps_per_epoch(data.train, config.base_batch_size),
-            partial(batches, data.val, EVALUATION_BATCH, normalization, device) if data.val else None,
+            partial(batches, data.val, evaluation_batch(config), normalization, device) if data.val else None,
             recipe,
             context.checkpoints / "baseline.safetensors",
             on_epoch,

@@ -37,7 +37,7 @@ from sensai.stages.values import (
 
 # What cannot change a result, or enters it by content (data, checkpoint, groups file) or in some stages only (criterion, seed).
 NOT_IN_FINGERPRINT = frozenset(
-    {"data_dir", "checkpoint", "groups_file", "criterion", "seed", "device", "force", "work_dir"}
+    {"data_dir", "checkpoint", "groups_file", "criterion", "seed", "shards", "device", "force", "work_dir"}
 )
 
 
@@ -109,6 +109,7 @@ class Activations(Baseline):
         description="what policy=ratio ranks by: apoz, mean activation, l1 norm of the filter, "
         "taylor (first order; needs a backward pass), random",
     )
+    shards: Count = Field(1, description="parts of the pass; one that was killed goes on after the last finished part")
 
 
 class Group(Activations):

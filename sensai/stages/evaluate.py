@@ -18,7 +18,7 @@ from sensai.errors import InputError
 from sensai.stages import retrain
 from sensai.stages.baseline import base_model
 from sensai.stages.configs import EvaluateConfig, StageConfig
-from sensai.stages.inputs import EVALUATION_BATCH, dataset_of, device_of
+from sensai.stages.inputs import dataset_of, device_of, evaluation_batch
 from sensai.stages.prune import class_label
 from sensai.stages.stage import Context, Stage
 
@@ -30,8 +30,8 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
     context.run.set_tags({tags.HOST: json.dumps(evaluation.host())})
 
     stream = tqdm(
-        batches(test, EVALUATION_BATCH, ensemble.normalization, device),
-        total=-(-len(test) // EVALUATION_BATCH),
+        batches(test, evaluation_batch(config), ensemble.normalization, device),
+        total=-(-len(test) // evaluation_batch(config)),
         desc="evaluate",
     )
     outputs = evaluation.run_networks([*(member.network for member in ensemble.members), base], stream)

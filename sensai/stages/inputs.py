@@ -14,8 +14,9 @@ from sensai.models.factory import NetworkSpec, input_rule, source_digest
 from sensai.stages.configs import StageConfig
 from sensai.stages.values import parse_channel_values
 
-# Images a forward pass where nothing is trained.
-EVALUATION_BATCH = 256
+# A forward pass where nothing is trained takes so many images, and fewer where these would have more pixels: 20 of 224 x 224.
+_EVALUATION_BATCH = 256
+_EVALUATION_PIXELS = 2**20
 
 
 def dataset_of(config: StageConfig) -> Dataset:
@@ -85,6 +86,12 @@ def network_spec_of(config: StageConfig) -> NetworkSpec:
     arguments = json.loads(config.arch_args) if config.arch_args else {}
     source = source_digest(config.arch)
     return NetworkSpec(config.arch, len(data.class_names), channels, (height, width), arguments, source)
+
+
+def evaluation_batch(config: StageConfig) -> int:
+    """Images a forward pass where nothing is trained."""
+    _, height, width = dataset_of(config).image_shape
+    return max(min(_EVALUATION_BATCH, _EVALUATION_PIXELS // (height * width)), 1)
 
 
 def augmentation_of(value: str, config: StageConfig) -> Augmentation:

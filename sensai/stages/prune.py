@@ -37,7 +37,7 @@ from sensai.sites import Plan, SiteMap, SizePrediction
 from sensai.stages import activations, group
 from sensai.stages.baseline import base_model, site_map
 from sensai.stages.configs import Prune, PruneConfig, StageConfig
-from sensai.stages.inputs import EVALUATION_BATCH, dataset_of, device_of, example_images, normalization_of
+from sensai.stages.inputs import dataset_of, device_of, evaluation_batch, example_images, normalization_of
 from sensai.stages.stage import Context, Stage
 from sensai.tracking import Store
 
@@ -161,7 +161,7 @@ def build(context: Context, config: StageConfig, plans: list[MemberPlan]) -> Ens
     pairs = [(member.classes, member.plan) for member in plans]
     ensemble = build_ensemble(model, spec, sites, pairs, data.class_names, normalization).to(device).eval()
     if data.val is not None:
-        fit_none_biases(ensemble, sites.head, batches(data.val, EVALUATION_BATCH, normalization, device))
+        fit_none_biases(ensemble, sites.head, batches(data.val, evaluation_batch(config), normalization, device))
     return ensemble
 
 
@@ -170,7 +170,7 @@ def validation_accuracy(ensemble: Ensemble, config: StageConfig) -> float | None
     val = dataset_of(config).val
     if val is None:
         return None
-    images = batches(val, EVALUATION_BATCH, ensemble.normalization, device_of(config))
+    images = batches(val, evaluation_batch(config), ensemble.normalization, device_of(config))
     outputs = run_networks([member.network for member in ensemble.members], images)
     return accuracies(ensemble_probabilities(outputs, ensemble), outputs.labels)["accuracy"]
 

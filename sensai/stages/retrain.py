@@ -18,7 +18,7 @@ from sensai.retraining.members import retrain_member
 from sensai.retraining.objectives import Objective, judge
 from sensai.stages import prune
 from sensai.stages.configs import Retrain, RetrainConfig, StageConfig
-from sensai.stages.inputs import EVALUATION_BATCH, augmentation_of, dataset_of, device_of
+from sensai.stages.inputs import augmentation_of, dataset_of, device_of, evaluation_batch
 from sensai.stages.stage import Context, Stage
 from sensai.tracking import Run, Store
 
@@ -99,7 +99,7 @@ def _validation_metrics(ensemble: Ensemble, number: int, config: RetrainConfig, 
     if result.history:
         metrics = result.history[result.best_epoch]
     elif data.val is not None:
-        images = batches(data.val, EVALUATION_BATCH, ensemble.normalization, device_of(config))
+        images = batches(data.val, evaluation_batch(config), ensemble.normalization, device_of(config))
         metrics = judge(
             member.network, Objective.balanced(member.classes, len(data.class_names), data.train.labels), images
         )

@@ -54,6 +54,17 @@ def test_a_heatmap_of_a_thousand_classes_names_none() -> None:
     assert not set(texts(axes.get_xticklabels())) & set(names(MANY))
 
 
+def test_a_heatmap_of_a_thousand_classes_shows_each_whatever_its_diagonal() -> None:
+    matrix = np.full((MANY, MANY), 0.2)
+    matrix[500] = 0.3
+    np.fill_diagonal(matrix, 40.0)
+    figure = plots.heatmap(matrix, names(MANY), "the title")
+    axes = drawn(figure)[0]
+    (image,) = axes.get_images()
+    assert image.get_clim() == (0.2, 0.3)
+    assert min(axes.get_window_extent().size) >= MANY
+
+
 def test_a_heatmap_of_names_that_matplotlib_reads_as_formulas() -> None:
     labels = ["$5", "a_b$c$", "$_$"]
     axes = drawn(plots.heatmap(np.eye(3), labels, "cost in $"))[0]

@@ -15,7 +15,7 @@ from tests.conftest import tiny
 STAGES = {stage.name: stage for stage in (*MEASURED, register.stage, report.stage)}
 
 # Where and how often something runs, not what it gives.
-NEVER = {"data_dir", "device", "force", "work_dir", "from_run"}
+NEVER = {"data_dir", "device", "force", "work_dir", "from_run", "shards"}
 
 # Another value for every parameter.
 OTHER = {
@@ -43,6 +43,7 @@ OTHER = {
     "base_augmentation": "crop",
     "zero_threshold": 0.1,
     "criterion": "taylor",
+    "shards": 3,
     "method": "singletons",
     "n_groups": 3,
     "groups_file": "{folder}/other.bin",
