@@ -195,7 +195,8 @@ def test_data_folder(
 
 
 def test_no_test_split(entry: Entry, store_uri: str) -> None:
-    parameters = {**TINY, "dataset": TINY["dataset"].replace(":tiny", ":without_test"), "epochs": 0, "base_epochs": 1}
+    dataset = TINY["dataset"].replace(":tiny", ":without_test")
+    parameters = tiny("evaluate", dataset=dataset, epochs=0, base_epochs=1)
     assert_refused(entry("evaluate", **parameters), "no test split", "train/ and test/")
 
 
