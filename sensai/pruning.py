@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sensai.errors import InputError
 from sensai.models.widths import channel_axis, layer_widths, set_layer_widths
 from sensai.sites import Plan, Side, SiteMap
 
@@ -117,14 +118,14 @@ def _mask_output(mask: Tensor, axis: int) -> Callable[[nn.Module, object, Tensor
 
 @torch.no_grad()
 def features(model: nn.Module, head: str, images: Tensor) -> Tensor:
-    """What the head reads, (N, features), for images (N, C, H, W)."""
+    """What the head reads, (N, features), for images (N, C, H, W); where it is called n times (n x N, features)."""
     captured: list[Tensor] = []
     handle = model.get_submodule(head).register_forward_pre_hook(lambda _, inputs: captured.append(inputs[0]))
     try:
         model.eval()(images)
     finally:
         handle.remove()
-    return captured[-1]
+    return torch.cat(captured)
 
 
 def pruning_error(model: nn.Module, sites: SiteMap, plan: Plan, images: Tensor) -> tuple[float, float]:
@@ -143,7 +144,10 @@ def pruning_error(model: nn.Module, sites: SiteMap, plan: Plan, images: Tensor) 
     kept = sites.kept(plan, model).get((sites.head, "in"))
     if kept is not None:
         axis = channel_axis(model.get_submodule(sites.head))
-        expected = expected.index_select(axis, torch.from_numpy(np.flatnonzero(kept)).to(expected.device))
+        # What is gone must have been zero: the masked head reads it too.
+        pruned = torch.zeros_like(expected).index_copy(
+            axis, torch.from_numpy(np.flatnonzero(kept)).to(pruned.device), pruned
+        )
     return float((pruned - expected).abs().max()), tolerance
 
 
@@ -152,7 +156,11 @@ def provable(model: nn.Module, sites: SiteMap, images: Tensor, seed: int = 0) ->
 
     A random half of every site's channels is removed, then the other half, so that each channel goes once and stays once; only
     if that shows a difference or an error are the sites halved until the guilty ones are found.
+
+    Raises:
+        InputError: the rows of the head cannot be cut to those of a member.
     """
+    _check_rows(model, sites, images)
     generator = np.random.default_rng(seed)
     orders = {site.name: generator.permutation(site.channels).astype(np.int64) for site in sites.sites}
     for half in (0, 1):
@@ -161,6 +169,24 @@ def provable(model: nn.Module, sites: SiteMap, images: Tensor, seed: int = 0) ->
         }
         sites = _without_unprovable(model, sites, plan, images)
     return sites
+
+
+@torch.no_grad()
+def _check_rows(model: nn.Module, sites: SiteMap, images: Tensor) -> None:
+    """Refuse a network whose member of the last class does not answer with that class's logit."""
+    logits = model.eval()(images)
+    if not isinstance(logits, Tensor):
+        raise InputError(f"arch: the network must return its logits as one tensor, not as a {type(logits).__name__}")
+    rows = logits.shape[1]
+    try:
+        alone = member_network(model, sites, {}, (rows - 1,), rows)(images)
+        same = torch.allclose(alone, logits[:, -1:], rtol=TOLERANCE, atol=TOLERANCE)
+        why = "" if same and alone.shape == (len(images), 1) else f"it answers with shape {tuple(alone.shape)}"
+    # The user's own network may raise anything when the number of classes is written into its code.
+    except Exception as failure:
+        why = next(iter(str(failure).splitlines()), type(failure).__name__)
+    if why:
+        raise InputError(f"arch: {sites.head!r} cannot be cut to the row of one class ({why[:200]})")
 
 
 def _without_unprovable(model: nn.Module, sites: SiteMap, plan: Plan, images: Tensor) -> SiteMap:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from sensai.errors import InputError
 from sensai.models.widths import channel_axis
 from sensai.sites import Cut, Site
 
@@ -55,7 +56,14 @@ def exported_graph(model: nn.Module, example: Tensor) -> fx.GraphModule:
         example: float32 (N >= 2, C, H, W) on the model's device.
     """
     dynamic = ({0: torch.export.Dim.DYNAMIC},)
-    exported = torch.export.export(model.eval(), (example,), dynamic_shapes=dynamic).module()
+    try:
+        exported = torch.export.export(model.eval(), (example,), dynamic_shapes=dynamic).module()
+    # As in `find_sites`: it refuses in many ways, here what fixes the number of images.
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(
+            f"arch: torch.export cannot follow the network with any number of images ({reason[:200]})"
+        ) from error
     if not isinstance(exported, fx.GraphModule):
         raise TypeError(f"torch.export gave a {type(exported).__name__}")
     # The export's own code generation packs and checks the outputs that it knew.
@@ -67,16 +75,26 @@ def read_points(model: nn.Module, graph: fx.Graph, sites: Sequence[Site]) -> lis
     """Where sites are read: at the activations behind the layers that make their channels, each place once.
 
     A site without any is read at its batch norms, one without these at its layers.
+
+    Raises:
+        InputError: a site's layer works on more or less than one row per image.
     """
+    images = next(node for node in graph.nodes if node.op == "placeholder").meta["val"].shape[0]
     by_layer: dict[str, list[fx.Node]] = {}
     for node in graph.nodes:
-        if node.op == "call_function" and (stack := node.meta.get("nn_module_stack")):
+        # Not what a layer does to its input before, as padding by reflection.
+        own = node.op == "call_function" and any(source.op == "get_attr" for source in node.all_input_nodes)
+        if own and (stack := node.meta.get("nn_module_stack")):
             path = next(reversed(stack.values()))[0]
             by_layer.setdefault(path, []).append(node)
     points: dict[fx.Node, ReadPoint] = {}
     for site in sites:
         for node, cut in _site_nodes(site, by_layer).items():
             axis = channel_axis(model.get_submodule(cut.layer))
+            if node.meta["val"].shape[0] != images:
+                raise InputError(
+                    f"arch: {cut.layer!r} mixes the images of a batch, its channels cannot be read by class"
+                )
             points.setdefault(node, ReadPoint(node, axis, {})).reads[site.name] = cut.index
     return list(points.values())
 

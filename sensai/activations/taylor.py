@@ -49,7 +49,9 @@ class TaylorReader(ActivationReader):
     def _read(self, images: Tensor, labels: Tensor) -> Tensor:
         logits, sums, gates = self._graph(images)
         # Of the gates alone: the parameters are another's and get no gradient.
-        gradients = torch.autograd.grad(F.cross_entropy(logits, labels, reduction="sum"), gates)
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        # A site that the loss does not depend on has none of it; a network that is kept whole has no gates.
+        gradients = torch.autograd.grad(loss, gates, allow_unused=True, materialize_grads=True) if gates else ()
         sensitivities = [gradient.flatten(1).abs()[None] for gradient in gradients]
         self._add([torch.cat(pair) for pair in zip(sums, sensitivities, strict=True)], labels)
         return logits.detach()

@@ -158,7 +158,9 @@ def _traced(model: nn.Module, example: torch.Tensor) -> ChannelTrace:
 
 def _check_head(trace: ChannelTrace) -> None:
     first, size = trace.sides.get((trace.head, "out"), (0, 0))
-    if not size or not np.array_equal(trace.rows, np.arange(first, first + size)):
+    rows = np.arange(first, first + size)
+    alone = not any(np.isin(edges, rows).any() for edges in trace.edges)
+    if not size or not alone or not np.array_equal(trace.rows, rows):
         raise InputError(
             "arch: the network must end in one linear layer or convolution whose rows are its output "
             f"({trace.head or 'it has no such layer'})"

@@ -73,7 +73,7 @@ def repeats(before: Tensor, after: Tensor) -> bool:
 
 def is_spread_over(constant: Tensor, labels: Tensor) -> bool:
     """Whether a constant has one value for all the channels of a tensor that it meets."""
-    if not bool((vector(constant) < 0).all()):
+    if not bool((vector(constant) < 0).all() and (vector(labels) > 0).any()):
         return False
     sizes = [1] * (labels.ndim - constant.ndim) + list(constant.shape[-labels.ndim :])
     return all(sizes[axis] == 1 for axis in range(labels.ndim) if varies(labels, axis))

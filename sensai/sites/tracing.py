@@ -44,8 +44,8 @@ _MOVES = frozenset(
     | {"slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind"}
 )
 _POOLS = frozenset(
-    {"max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d"}
-    | {"upsample_nearest2d", "upsample_bilinear2d"}
+    {"max_pool2d", "max_pool2d_with_indices", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d"}
+    | {"upsample_nearest2d", "_upsample_nearest_exact2d", "upsample_bilinear2d", "upsample_bicubic2d"}
 )
 _REDUCTIONS = frozenset({"mean", "sum", "amax", "amin"})
 _LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
@@ -195,12 +195,12 @@ class _Tracer:
         return out.view(shape).expand(node.meta["val"].shape)
 
     def _layer_path(self, node: fx.Node, name: str) -> str | None:
-        """The layer whose own weight this call uses."""
-        for source in node.all_input_nodes[1:]:
-            path, _, parameter = str(source.target).rpartition(".")
-            if source.op == "get_attr" and parameter in ("weight", "running_mean"):
-                return path if isinstance(self._modules.get(path), _LAYERS[name]) else None
-        return None
+        """The layer that makes this call, if nobody else uses its tensors: those of others would be cut along."""
+        path, tensors = _caller(node), node.all_input_nodes[1:]
+        if not isinstance(self._modules.get(path), _LAYERS[name]) or not tensors:
+            return None
+        own = all(tensor.op == "get_attr" and str(tensor.target).rpartition(".")[0] == path for tensor in tensors)
+        return path if own and all(_caller(user) == path for tensor in tensors for user in tensor.users) else None
 
     def _normalised(self, path: str, channels: Tensor) -> Tensor:
         own = self._trace.positions(path, "out", len(channels))
@@ -246,16 +246,18 @@ class _Tracer:
             self._trace.fix(distinct(labels), f"its place among the channels matters to {_name(node)}")
         return parts if isinstance(result, list | tuple) else parts[0]
 
-    def _pooled(self, node: fx.Node) -> Tensor:
+    def _pooled(self, node: fx.Node) -> Any:
         labels = squash(self._input(node))
         if not varies_only_along(labels, labels.ndim - 3):
             return self._unknown(node, _name(node))
-        return labels[..., :1, :1].expand(node.meta["val"].shape)
+        pooled, value = labels[..., :1, :1], node.meta["val"]
+        # The maxima come with where they were.
+        return [pooled.expand(each.shape) for each in value] if isinstance(value, tuple) else pooled.expand(value.shape)
 
     def _reduced(self, node: fx.Node) -> Tensor:
         labels = squash(self._input(node))
         axes = node.args[1] if len(node.args) > 1 else None
-        if not isinstance(axes, list | tuple) or any(varies(labels, axis) for axis in axes):
+        if not isinstance(axes, list | tuple) or not axes or any(varies(labels, axis) for axis in axes):
             return self._unknown(node, _name(node))
         keep = bool(node.args[2]) if len(node.args) > 2 else bool(node.kwargs.get("keepdim", False))
         return torch.amax(labels, list(axes), keep)
@@ -282,10 +284,10 @@ class _Tracer:
     def _pointwise(self, node: fx.Node, name: str) -> Tensor:
         shape = node.meta["val"].shape
         operands = [self._values[source] for source in node.all_input_nodes]
-        result = spread(torch.tensor(NEUTRAL), shape)
-        for operand in operands:
+        result = operands[0] if operands else torch.tensor(NEUTRAL)
+        for operand in operands[1:]:
             result = self._met(result, operand, name, shape)
-        return squash(result)
+        return squash(result.expand(shape))
 
     def _met(self, first: Tensor, second: Tensor, name: str, shape: torch.Size) -> Tensor:
         """The labels of two operands that are combined element by element."""
@@ -337,6 +339,12 @@ def _name(node: fx.Node) -> str:
     """Name of an operation without its namespace, overload, and mark of being in place."""
     packet = getattr(node.target, "_opname", getattr(node.target, "__name__", str(node.target)))
     return packet if packet.startswith("_") else packet.rstrip("_")
+
+
+def _caller(node: fx.Node) -> str:
+    """Path of the module whose code makes a call."""
+    stack = node.meta.get("nn_module_stack")
+    return str(next(reversed(stack.values()))[0]) if stack else ""
 
 
 def _tensors(value: object) -> list[Tensor]:
