@@ -94,12 +94,39 @@ def _gated_head(net: Network, x: Tensor) -> Tensor:
     return net.linear(torch.sigmoid(net.second(F.relu(net.first(x)))).mean((2, 3)))
 
 
+def _along_rows(net: Network, x: Tensor) -> Tensor:
+    return net.tail(F.relu(net.other(F.relu(net.first(x)))))
+
+
+def _image_normalised(net: Network, x: Tensor) -> Tensor:
+    return net.tail(F.relu(net.first(net.norm(x))))
+
+
+def _normalised_behind(net: Network, x: Tensor) -> Tensor:
+    return net.tail(F.relu(net.norm(net.other(F.relu(net.first(x))))))
+
+
+def _largest_over_channels(net: Network, x: Tensor) -> Tensor:
+    x = F.relu(net.first(x))
+    return net.tail(x * x.amax(1, keepdim=True))
+
+
+def _centred(net: Network, x: Tensor) -> Tensor:
+    x = net.first(x)
+    return net.tail(F.relu(x - x.mean((2, 3), True)))
+
+
+def _pooled_tokens(net: Network, x: Tensor) -> Tensor:
+    # Pools over pairs of channels, since these lie where pixels are wanted.
+    return net.tail(F.avg_pool2d(F.relu(net.first(x)).permute(0, 2, 3, 1), (1, 2)).permute(0, 3, 1, 2))
+
+
 def _nothing_removable(net: Network, x: Tensor) -> Tensor:
     return net.linear(F.prelu(net.second(F.prelu(net.first(x), net.slope)), net.slope[:6]).mean((2, 3)))
 
 
 def _reflected(net: Network, x: Tensor) -> Tensor:
-    return net.linear(net.second(F.relu(net.first(x))).mean((2, 3)))
+    return net.tail(net.first(x))
 
 
 def _discarded(net: Network, x: Tensor) -> Tensor:
@@ -150,13 +177,39 @@ CASES: dict[str, tuple[Callable[[], Network], dict[str, int], dict[str, str]]] =
         {"other": "cut and masked differ"},
     ),
     "the head reads gates": (lambda: Network(_gated_head), {"first": 8}, {"second": "cut and masked differ"}),
+    "along rows": (
+        lambda: Network(_along_rows, other=nn.Linear(6, 6)),
+        {"second": 6},
+        {"first": "other does not read one channel everywhere"},
+    ),
+    "image normalised": (
+        lambda: Network(_image_normalised, norm=nn.BatchNorm2d(3)),
+        ALL,
+        {"norm": "norm reads the image"},
+    ),
+    "normalised behind another layer": (
+        lambda: Network(_normalised_behind, other=nn.ConvTranspose2d(8, 8, 1), norm=nn.BatchNorm2d(8)),
+        {"second": 6},
+        {"norm": "conv_transpose2d may mix its channels with others"},
+    ),
+    "largest over channels": (
+        lambda: Network(_largest_over_channels),
+        {"second": 6},
+        {"first": "amax may mix its channels with others"},
+    ),
+    "centred": (lambda: Network(_centred), ALL, {}),
+    "pooled over channels": (
+        lambda: Network(_pooled_tokens, second=nn.Conv2d(4, 6, 1)),
+        {"second": 6},
+        {"first": "avg_pool2d may mix its channels with others"},
+    ),
     "nothing removable": (
         lambda: Network(_nothing_removable, slope=nn.Parameter(torch.rand(8))),
         {},
         {"first": "prelu may mix", "second": "prelu may mix"},
     ),
     "padded by reflection": (
-        lambda: Network(_reflected, second=conv(8, 6, padding_mode="reflect")),
+        lambda: Network(_reflected, first=conv(3, 8, padding_mode="reflect")),
         ALL,
         {},
     ),
