@@ -121,6 +121,11 @@ def _pooled_tokens(net: Network, x: Tensor) -> Tensor:
     return net.tail(F.avg_pool2d(F.relu(net.first(x)).permute(0, 2, 3, 1), (1, 2)).permute(0, 3, 1, 2))
 
 
+def _grouped_across(net: Network, x: Tensor) -> Tensor:
+    # The third group of three reads the last two channels of one layer and the first one of the other.
+    return net.tail(F.relu(net.grouped(torch.cat([net.first(x), net.other(x)], 1))))
+
+
 def _nothing_removable(net: Network, x: Tensor) -> Tensor:
     return net.linear(F.prelu(net.second(F.prelu(net.first(x), net.slope)), net.slope[:6]).mean((2, 3)))
 
@@ -202,6 +207,11 @@ CASES: dict[str, tuple[Callable[[], Network], dict[str, int], dict[str, str]]] =
         lambda: Network(_pooled_tokens, second=nn.Conv2d(4, 6, 1)),
         {"second": 6},
         {"first": "avg_pool2d may mix its channels with others"},
+    ),
+    "groups across a concatenation": (
+        lambda: Network(_grouped_across, other=conv(3, 4), grouped=conv(12, 12, groups=4), second=nn.Conv2d(12, 6, 1)),
+        {"second": 6},
+        dict.fromkeys(("first", "other", "grouped"), "its channels are used in different ways"),
     ),
     "nothing removable": (
         lambda: Network(_nothing_removable, slope=nn.Parameter(torch.rand(8))),
