@@ -1,8 +1,8 @@
 """What a network learns and how it is judged. N images; a member has 1, 1 + g or K outputs."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,27 +15,32 @@ from sensai.data.batches import member_targets
 
 @dataclass(frozen=True)
 class Objective:
-    """The classification that one network learns, every outcome weighing the same in all.
+    """The classification that one network learns.
 
     Attributes:
         classes: the classes it tells apart, in the order of its outputs.
         num_classes: K of the data set.
-        weight: float32 (outcomes,), inverse frequency of each outcome in the training labels, of mean 1 over the images.
+        weight: float32 (outcomes,), what each outcome counts; inverse frequencies let all count the same in sum.
+        teacher_share: how much of the target is the teacher's probability of the outcome (Hinton et al. 2015, at temperature
+            1) instead of the label, in [0, 1].
     """
 
     classes: tuple[int, ...]
     num_classes: int
     weight: Tensor
+    teacher_share: float = 0.0
 
     @classmethod
-    def balanced(cls, classes: tuple[int, ...], num_classes: int, labels: np.ndarray) -> "Objective":
+    def balanced(
+        cls, classes: tuple[int, ...], num_classes: int, labels: np.ndarray, teacher_share: float = 0.0
+    ) -> "Objective":
         """The objective of a member, balanced on training labels int64 (N,)."""
         targets = member_targets(torch.from_numpy(np.asarray(labels)), classes, num_classes)
         outcomes = len(classes) + (len(classes) < num_classes)
         counts = torch.bincount(targets, minlength=outcomes)
         present = counts > 0
         weight = torch.where(present, len(targets) / (present.sum() * counts.clamp(min=1)), 0.0)
-        return cls(classes, num_classes, weight.float())
+        return cls(classes, num_classes, weight.float(), teacher_share)
 
     @classmethod
     def multiclass(cls, num_classes: int) -> "Objective":
@@ -46,15 +51,35 @@ class Objective:
         """int64 (N,): the labels as this network sees them."""
         return member_targets(labels, self.classes, self.num_classes)
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Weighted mean over the images: binary cross entropy for one logit, else cross entropy over the outputs."""
-        targets = self.targets(labels)
+    def loss(self, logits: Tensor, labels: Tensor, teacher: Tensor | None = None) -> Tensor:
+        """Weighted mean over the images: binary cross entropy for one logit, else cross entropy over the outputs.
+
+        Args:
+            logits: (N, outputs).
+            labels: int64 (N,), in [0, K).
+            teacher: logits (N, K); needed where `teacher_share` is above 0.
+        """
+        # One logit is that of outcome 1 against an outcome 0 of logit zero.
+        scores = F.pad(logits, (1, 0)) if logits.shape[1] == 1 else logits
         weight = self.weight.to(logits.device)
-        if logits.shape[1] == 1:
-            each = F.binary_cross_entropy_with_logits(logits[:, 0], targets.to(logits.dtype), reduction="none")
-        else:
-            each = F.cross_entropy(logits, targets, reduction="none")
-        return (each * weight[targets]).mean()
+        wanted = self._wanted(labels, teacher, len(weight)).to(logits.dtype)
+        return -(F.log_softmax(scores, 1) * wanted * weight).sum(1).mean()
+
+    def told(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss by the labels alone, by which networks are judged."""
+        return replace(self, teacher_share=0.0).loss(logits, labels)
+
+    def _wanted(self, labels: Tensor, teacher: Tensor | None, outcomes: int) -> Tensor:
+        """(N, outcomes): the probability of each outcome that is to be learnt."""
+        told = F.one_hot(self.targets(labels), outcomes)
+        if not self.teacher_share:
+            return told
+        if teacher is None:
+            raise ValueError(f"teacher_share={self.teacher_share}: needs the teacher's logits")
+        taught = torch.softmax(teacher, 1)[:, list(self.classes)]
+        if outcomes > len(self.classes):
+            taught = torch.cat([1 - taught.sum(1, keepdim=True), taught], 1)
+        return (1 - self.teacher_share) * told + self.teacher_share * taught
 
 
 def outcome_metrics(logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
@@ -85,20 +110,34 @@ def outcome_metrics(logits: np.ndarray, targets: np.ndarray) -> dict[str, float]
     return metrics
 
 
-@torch.no_grad()
-def judge(network: nn.Module, objective: Objective, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
-    """The metrics of one network on a split, with its `loss` (sums over batches, divided once).
+# A network and what it is to tell apart.
+Judged = tuple[nn.Module, Objective]
 
-    Where the loss is not finite it stands alone.
+
+@torch.no_grad()
+def judge(judged: Sequence[Judged], batches: Iterable[tuple[Tensor, Tensor]]) -> list[dict[str, float]]:
+    """The metrics of networks on a split, each with its `loss` (sums over batches, divided once); a batch is made once for all.
+
+    Where a loss is not finite it stands alone.
     """
-    network.eval()
-    logits, targets, loss, count = [], [], 0.0, 0
+    for network, _ in judged:
+        network.eval()
+    losses, count = [0.0] * len(judged), 0
+    logits: list[list[np.ndarray]] = [[] for _ in judged]
+    all_labels = []
     for images, labels in batches:
-        output = network(images)
-        loss += float(objective.loss(output, labels)) * len(labels)
+        all_labels.append(labels)
         count += len(labels)
-        logits.append(output.float().cpu().numpy())
-        targets.append(objective.targets(labels).cpu().numpy())
-    if not math.isfinite(loss):
-        return {"loss": loss}
-    return {"loss": loss / count, **outcome_metrics(np.concatenate(logits), np.concatenate(targets))}
+        for position, (network, objective) in enumerate(judged):
+            output = network(images)
+            losses[position] += float(objective.told(output, labels)) * len(labels)
+            logits[position].append(output.float().cpu().numpy())
+    labels = torch.cat(all_labels).cpu()
+    return [
+        _metrics(np.concatenate(parts), objective.targets(labels).numpy(), loss / count)
+        for (_, objective), parts, loss in zip(judged, logits, losses, strict=True)
+    ]
+
+
+def _metrics(logits: np.ndarray, targets: np.ndarray, loss: float) -> dict[str, float]:
+    return {"loss": loss} | (outcome_metrics(logits, targets) if math.isfinite(loss) else {})

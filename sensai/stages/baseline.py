@@ -16,8 +16,9 @@ from sensai.models.checkpoints import adopt, read_checkpoint
 from sensai.models.factory import NetworkSpec, auxiliary_heads, build, check_output, source_digest
 from sensai.models.storage import load_network, save_network
 from sensai.pruning import provable
-from sensai.retraining.fitting import Progress, Recipe, fit
+from sensai.retraining.fitting import fit
 from sensai.retraining.objectives import Objective
+from sensai.retraining.trainee import Progress, Recipe, Trainee
 from sensai.sites import SiteMap, find_sites
 from sensai.stages.configs import BaselineConfig, StageConfig
 from sensai.stages.inputs import (
@@ -80,28 +81,29 @@ def _train(model: nn.Module, config: BaselineConfig, context: Context) -> Progre
     )
     with tqdm(total=config.base_epochs, desc="baseline", unit="epoch") as bar:
 
-        def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+        def on_epoch(_position: int, epoch: int, metrics: dict[str, float]) -> None:
             context.run.log_epoch({f"curve/{name}": value for name, value in metrics.items()}, epoch)
             bar.update()
 
-        return fit(
+        trainee = Trainee(
             model,
             Objective.multiclass(len(data.class_names)),
-            partial(
-                training_batches,
-                data.train,
-                config.base_batch_size,
-                normalization,
-                device,
-                augmentation=augmentation_of(config.base_augmentation, config),
-                seed=config.base_seed,
-            ),
-            steps_per_epoch(data.train, config.base_batch_size),
-            partial(batches, data.val, evaluation_batch(config), normalization, device) if data.val else None,
             recipe,
+            steps_per_epoch(data.train, config.base_batch_size),
             context.checkpoints / "baseline.safetensors",
-            on_epoch,
         )
+        training = partial(
+            training_batches,
+            data.train,
+            config.base_batch_size,
+            normalization,
+            device,
+            augmentation=augmentation_of(config.base_augmentation, config),
+            seed=config.base_seed,
+        )
+        validation = partial(batches, data.val, evaluation_batch(config), normalization, device) if data.val else None
+        fit([trainee], training, validation, on_epoch)
+        return trainee.progress
 
 
 @lru_cache(maxsize=2)

@@ -166,16 +166,20 @@ class Retrain(Prune):
     lr: Positive = Field(0.05, description="peak learning rate of the one-cycle schedule")
     batch_size: BatchSize = Field(64, description="images a step")
     weight_decay: NonNegative = Field(5e-4, description="L2 penalty")
-    loss: Literal["bce"] = Field("bce", description="each member by itself: binary cross entropy, groups cross entropy")
+    loss: Literal["bce", "kd", "joint", "joint_kd"] = Field(
+        "bce", description="bce: each by itself; joint: one cross entropy over all logits; kd: taught by the base model"
+    )
+    kd_weight: Share = Field(0.5, description="for the losses with kd: share of the target that is the base model's")
     augmentation: Augment = Field("auto", description="auto: crop, and mirroring where images are no symbols")
     patience: CountOrZero = Field(0, description="stop a member after so many epochs without gain; 0: never")
     min_gain: NonNegative = Field(0.0, description="what counts as gain in the validation metric")
+    target: OptionalShare = Field(None, description="stop a member once its validation metric has reached this")
 
     def ignored(self) -> set[str]:
-        unretrained = {"lr", "batch_size", "weight_decay", "loss", "augmentation", "patience", "min_gain"}
         if self.epochs == 0:
-            return super().ignored() | unretrained
-        return super().ignored() | (set() if self.patience else {"min_gain"})
+            return super().ignored() | set(Retrain.model_fields) - set(Prune.model_fields) - {"epochs"}
+        untaught = set() if self.loss.endswith("kd") else {"kd_weight"}
+        return super().ignored() | untaught | (set() if self.patience else {"min_gain"})
 
 
 class Evaluate(Retrain):

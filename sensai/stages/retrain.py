@@ -1,10 +1,10 @@
-"""retrain: every member trained on its own outcomes. Logs val_accuracy, epochs_saved, images_per_s, seconds and the members;
-one child run a member with its validation metrics and curves.
+"""retrain: every member trained on its own outcomes, all on one stream of batches. Logs val_accuracy, epochs_saved,
+images_per_s, seconds and the members; one child run a member with its validation metrics and curves.
 """
 
 import json
 import tempfile
-from functools import partial
+from contextlib import ExitStack
 from pathlib import Path
 
 from tqdm import tqdm
@@ -12,11 +12,12 @@ from tqdm import tqdm
 from analysis import plots, tags
 from sensai.data.batches import batches
 from sensai.ensemble import Ensemble, load_ensemble, save_ensemble
-from sensai.evaluation import size
-from sensai.retraining.fitting import Progress, Recipe
-from sensai.retraining.members import retrain_member
+from sensai.evaluation import Size, size
+from sensai.retraining.members import Stream, retrain_members
 from sensai.retraining.objectives import Objective, judge
+from sensai.retraining.trainee import Progress, Recipe
 from sensai.stages import prune
+from sensai.stages.baseline import base_model
 from sensai.stages.configs import Retrain, RetrainConfig, StageConfig
 from sensai.stages.inputs import augmentation_of, dataset_of, device_of, evaluation_batch
 from sensai.stages.stage import Context, Stage
@@ -29,8 +30,14 @@ _UNTRAINED = Progress(history=[], done=True, stopped_by="epochs=0")
 def _execute(config: RetrainConfig, context: Context) -> None:
     plans = prune.load(context.store, context.upstream["prune"])
     ensemble = prune.build(context, config, plans)
-    numbers = tqdm(range(len(ensemble.members)), desc="retrain", unit="member")
-    results = [_retrain(ensemble, number, config, context) for number in numbers]
+    with ExitStack() as open_runs:
+        runs = [open_member_run(ensemble, n, config, context, split="val") for n in range(len(ensemble.members))]
+        for run in runs:
+            open_runs.enter_context(run.closing())
+        results = _fit(ensemble, config, context, runs) if config.epochs else [_UNTRAINED] * len(runs)
+        measured = _validation_metrics(ensemble, config)
+        for member, run, result, metrics in zip(ensemble.members, runs, results, measured, strict=True):
+            _log_member(size(member.network, ensemble.spec.input_shape), result, metrics, run)
     seconds = sum(result.seconds for result in results)
     epochs_run = sum(len(result.history) for result in results)
     metrics = {"epochs_saved": config.epochs * len(results) - epochs_run, "seconds": seconds}
@@ -44,68 +51,59 @@ def _execute(config: RetrainConfig, context: Context) -> None:
         context.run.log_folder(Path(folder), _MEMBERS)
 
 
-def _retrain(ensemble: Ensemble, number: int, config: RetrainConfig, context: Context) -> Progress:
-    run = open_member_run(ensemble, number, config, context, split="val")
-    with run.closing():
-        result = _fit(ensemble, number, config, context, run) if config.epochs else _UNTRAINED
-        _log_member(ensemble, number, config, result, run)
-    return result
-
-
-def _fit(ensemble: Ensemble, number: int, config: RetrainConfig, context: Context, run: Run) -> Progress:
+def _fit(ensemble: Ensemble, config: RetrainConfig, context: Context, runs: list[Run]) -> list[Progress]:
     recipe = Recipe(
         epochs=config.epochs,
         lr=config.lr,
         weight_decay=config.weight_decay,
         patience=config.patience,
         min_gain=config.min_gain,
-        metric="balanced_accuracy",
+        metric="accuracy" if config.loss.startswith("joint") else "balanced_accuracy",
+        target=config.target,
     )
-    return retrain_member(
-        ensemble,
-        number,
-        dataset_of(config),
-        recipe,
-        batch_size=config.batch_size,
-        augmentation=augmentation_of(config.augmentation, config),
-        seed=config.seed,
-        device=device_of(config),
-        checkpoint=context.checkpoints / f"member_{number:03d}.safetensors",
-        on_epoch=partial(_log_epoch, run),
-    )
+    device = device_of(config)
+    stream = Stream(config.batch_size, augmentation_of(config.augmentation, config), config.seed, device)
+    with tqdm(total=config.epochs * len(runs), desc="retrain", unit="epoch") as bar:
+
+        def on_epoch(number: int, epoch: int, metrics: dict[str, float]) -> None:
+            runs[number].log_epoch({f"curve/{name}": value for name, value in metrics.items()}, epoch)
+            bar.update()
+
+        return retrain_members(
+            ensemble,
+            dataset_of(config),
+            recipe,
+            stream,
+            loss=config.loss,
+            teacher=base_model(context, config)[0].eval(),
+            teacher_share=config.kd_weight,
+            checkpoints=context.checkpoints,
+            on_epoch=on_epoch,
+        )
 
 
-def _log_epoch(run: Run, epoch: int, metrics: dict[str, float]) -> None:
-    run.log_epoch({f"curve/{name}": value for name, value in metrics.items()}, epoch)
-
-
-def _log_member(ensemble: Ensemble, number: int, config: RetrainConfig, result: Progress, run: Run) -> None:
-    sizes = size(ensemble.members[number].network, ensemble.spec.input_shape)
+def _log_member(sizes: Size, result: Progress, measured: dict[str, float], run: Run) -> None:
     metrics = {
         "params": sizes.params,
         "flops": sizes.flops,
         "epochs_run": len(result.history),
         "seconds": result.seconds,
     }
-    run.log_metrics(metrics | named_for_member(_validation_metrics(ensemble, number, config, result)))
+    run.log_metrics(metrics | named_for_member(measured))
     run.set_tags({tags.STOPPED_BY: result.stopped_by})
     if result.history:
         run.log_figure(plots.learning_curve(result.history), "learning_curve.png")
 
 
-def _validation_metrics(ensemble: Ensemble, number: int, config: RetrainConfig, result: Progress) -> dict[str, float]:
-    """Those of the best epoch; of a member that was not trained, measured now; none without a validation split."""
-    data, member = dataset_of(config), ensemble.members[number]
-    if result.history:
-        metrics = result.history[result.best_epoch]
-    elif data.val is not None:
-        images = batches(data.val, evaluation_batch(config), ensemble.normalization, device_of(config))
-        metrics = judge(
-            member.network, Objective.balanced(member.classes, len(data.class_names), data.train.labels), images
-        )
-    else:
-        metrics = {}
-    return {name: value for name, value in metrics.items() if name not in ("loss", "train_loss")}
+def _validation_metrics(ensemble: Ensemble, config: RetrainConfig) -> list[dict[str, float]]:
+    """How each member tells its outcomes apart, as it is now; nothing without a validation split."""
+    data = dataset_of(config)
+    if data.val is None:
+        return [{} for _ in ensemble.members]
+    num_classes, labels = len(data.class_names), data.train.labels
+    judged = [(each.network, Objective.balanced(each.classes, num_classes, labels)) for each in ensemble.members]
+    images = batches(data.val, evaluation_batch(config), ensemble.normalization, device_of(config))
+    return [{name: value for name, value in metrics.items() if name != "loss"} for metrics in judge(judged, images)]
 
 
 def open_member_run(ensemble: Ensemble, number: int, config: StageConfig, context: Context, split: str) -> Run:
@@ -141,5 +139,5 @@ def title(config: Retrain) -> str:
     return f"{prune.title(config)} epochs={config.epochs}"
 
 
-stage = Stage(version=1, config=RetrainConfig, previous=prune.stage, execute=_execute, title=title)
+stage = Stage(version=2, config=RetrainConfig, previous=prune.stage, execute=_execute, title=title)
 run = stage.run

@@ -1,5 +1,6 @@
 """`main` killed in the middle and started again: nothing that was finished is done again, the result is the same."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow.entities import Run
+from safetensors import safe_open
 
 from tests.conftest import TINY, command
 
@@ -49,7 +51,7 @@ def test_main_goes_on_after_sigkill(store_uri: str, tmp_path: Path, uninterrupte
     checkpoints = tmp_path / ".sensai" / "checkpoints"
     try:
         deadline = time.monotonic() + 240
-        # In the middle of retraining: one member is done, another has begun.
+        # In the middle of an epoch's end: one member has its checkpoint, others may not yet.
         while len(list(checkpoints.glob("*/member_001.safetensors"))) == 0:
             assert process.poll() is None, "main ended before it could be killed"
             assert time.monotonic() < deadline
@@ -61,7 +63,9 @@ def test_main_goes_on_after_sigkill(store_uri: str, tmp_path: Path, uninterrupte
     assert runs(store_uri, "retrain") == []
     assert len(runs(store_uri, "main", "RUNNING")) == 1
     first_member = next(checkpoints.glob("*/member_000.safetensors"))
-    changed = first_member.stat().st_mtime_ns
+    before = first_member.stat().st_mtime_ns
+    with safe_open(first_member, framework="np") as file:
+        done = len(json.loads(file.metadata()["progress"])["history"])
 
     again = subprocess.Popen(command("main", **PARAMETERS), cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     seen = set()
@@ -70,8 +74,8 @@ def test_main_goes_on_after_sigkill(store_uri: str, tmp_path: Path, uninterrupte
             seen.add(first_member.stat().st_mtime_ns)
         time.sleep(0.01)
     assert again.returncode == 0
-    # The member that was done before the kill was not trained again.
-    assert seen == {changed}
+    # Of the member that was ahead only the epochs that were left are trained.
+    assert 0 < len(seen - {before}) <= PARAMETERS["epochs"] - done < PARAMETERS["epochs"]
 
     for stage, run_id in finished.items():
         assert [run.info.run_id for run in runs(store_uri, stage)] == [run_id]

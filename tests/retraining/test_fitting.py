@@ -15,8 +15,9 @@ from sensai.data.batches import Normalization, batches, steps_per_epoch, trainin
 from sensai.data.dataset import Split
 from sensai.errors import InputError
 from sensai.models.factory import NetworkSpec, build
-from sensai.retraining.fitting import Batches, Progress, Recipe, fit
+from sensai.retraining.fitting import Batches, fit
 from sensai.retraining.objectives import Objective, judge
+from sensai.retraining.trainee import Progress, Recipe, Trainee
 from tests.helpers import tiny_data
 
 CPU = torch.device("cpu")
@@ -54,7 +55,9 @@ def run(
     on_epoch: Callable[[int, dict[str, float]], None] = lambda _epoch, _metrics: None,
 ) -> tuple[nn.Module, Progress]:
     model = model or network()
-    return model, fit(model, OBJECTIVE, train, steps_per_epoch(TRAIN, BATCH), judged, recipe, checkpoint, on_epoch)
+    trainee = Trainee(model, OBJECTIVE, recipe, steps_per_epoch(TRAIN, BATCH), checkpoint)
+    fit([trainee], train, judged, lambda _position, epoch, metrics: on_epoch(epoch, metrics))
+    return model, trainee.progress
 
 
 def assert_same_weights(first: nn.Module, second: nn.Module) -> None:
@@ -72,7 +75,7 @@ def test_it_learns_what_can_be_told_apart(tmp_path: Path) -> None:
     assert seen == list(enumerate(progress.history))
     assert progress.history[0].keys() == {"loss", "accuracy", "balanced_accuracy", "roc_auc", "train_loss"}
     assert not model.training
-    assert judge(model, OBJECTIVE, validation())["accuracy"] >= 0.95
+    assert judge([(model, OBJECTIVE)], validation())[0]["accuracy"] >= 0.95
 
 
 def test_the_training_loss_is_the_mean_over_the_images(tmp_path: Path) -> None:
@@ -102,7 +105,7 @@ def test_the_weights_of_the_best_epoch_are_returned(tmp_path: Path) -> None:
     best = max(range(6), key=lambda epoch: (history[epoch]["accuracy"], -history[epoch]["loss"]))
     assert progress.best_epoch == best < 5
     assert history[-1]["accuracy"] < history[best]["accuracy"]
-    metrics = judge(model, OBJECTIVE, validation())
+    (metrics,) = judge([(model, OBJECTIVE)], validation())
     assert metrics == {name: history[best][name] for name in metrics}
 
 
@@ -282,5 +285,85 @@ def test_weights_that_are_not_finite_after_the_last_step_are_said_too(tmp_path: 
     def one_step(epoch: int) -> Batches:
         return list(training(epoch))[:1]
 
+    trainee = Trainee(network(), OBJECTIVE, replace(RECIPE, lr=1e38), 1, tmp_path / "c")
     with pytest.raises(InputError, match="not finite"):
-        fit(network(), OBJECTIVE, one_step, 1, validation, replace(RECIPE, lr=1e38), tmp_path / "c", lambda *_: None)
+        fit([trainee], one_step, validation, lambda *_: None)
+
+
+# ------------------------------------------------------------------------------------------------------ several at once
+
+BINARY = [Objective.balanced((label,), 3, TRAIN.labels) for label in range(3)]
+
+
+def trainees(folder: Path, recipes: list[Recipe], numbers: tuple[int, ...] = (0, 1, 2)) -> list[Trainee]:
+    made = []
+    for number in numbers:
+        torch.manual_seed(number)
+        model = build(NetworkSpec("small_cnn", 1, 1, (8, 8)))
+        steps = steps_per_epoch(TRAIN, BATCH)
+        made.append(Trainee(model, BINARY[number], recipes[number], steps, folder / f"{number}"))
+    return made
+
+
+RECIPES = [
+    replace(RECIPE, metric="balanced_accuracy"),
+    replace(RECIPE, metric="balanced_accuracy", epochs=6, patience=1, min_gain=2.0),
+    replace(RECIPE, metric="balanced_accuracy", epochs=5, lr=0.02),
+]
+
+
+def test_what_becomes_of_a_network_does_not_depend_on_the_others(tmp_path: Path) -> None:
+    together = trainees(tmp_path / "together", RECIPES)
+    made: list[int] = []
+
+    def counted(epoch: int) -> Batches:
+        made.append(epoch)
+        return training(epoch)
+
+    fit(together, counted, validation, lambda *_: None)
+    # The batches of an epoch are made once for all that are still in training.
+    assert made == [0, 1, 2, 3, 4]
+    assert [(len(t.progress.history), t.progress.stopped_by) for t in together] == [
+        (4, "epochs"),
+        (2, "plateau"),
+        (5, "epochs"),
+    ]
+    for number in range(3):
+        (alone,) = trainees(tmp_path / "alone", RECIPES, (number,))
+        fit([alone], training, validation, lambda *_: None)
+        assert alone.progress.history == together[number].progress.history
+        assert_same_weights(alone.network, together[number].network)
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_killed_between_two_checkpoints_of_one_epoch(tmp_path: Path, position: int) -> None:
+    whole = trainees(tmp_path / "whole", RECIPES)
+    fit(whole, training, validation, lambda *_: None)
+
+    def kill(number: int, epoch: int, _metrics: dict[str, float]) -> None:
+        if (number, epoch) == (position, 1):
+            raise _Killed
+
+    with pytest.raises(_Killed):
+        fit(trainees(tmp_path / "c", RECIPES), training, validation, kill)
+    told: list[tuple[int, int]] = []
+    resumed = trainees(tmp_path / "c", RECIPES)
+    assert [each.epoch for each in resumed] == [2 if number <= position else 1 for number in range(3)]
+    fit(resumed, training, validation, lambda number, epoch, _metrics: told.append((number, epoch)))
+    assert sorted(told) == [(n, epoch) for n in range(3) for epoch in range(len(whole[n].progress.history))]
+    for one, other in zip(whole, resumed, strict=True):
+        assert one.progress.history == other.progress.history
+        assert_same_weights(one.network, other.network)
+
+
+def test_a_target_that_is_reached_ends_the_training(tmp_path: Path) -> None:
+    _, progress = run(tmp_path / "c", replace(RECIPE, epochs=9, target=0.9))
+    accuracies = [metrics["accuracy"] for metrics in progress.history]
+    assert (progress.stopped_by, progress.done) == ("target", True)
+    assert accuracies[-1] >= 0.9 > max([0.0, *accuracies[:-1]])
+
+
+def test_a_target_out_of_reach_or_unseen_ends_nothing(tmp_path: Path) -> None:
+    for name, judged in (("a", validation), ("b", None)):
+        _, progress = run(tmp_path / name, replace(RECIPE, epochs=2, target=1.1), judged=judged)
+        assert (len(progress.history), progress.stopped_by) == (2, "epochs")

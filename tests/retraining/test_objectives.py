@@ -83,6 +83,35 @@ def test_the_loss_has_a_gradient() -> None:
     assert float(logits.grad.sum()) == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("classes", MEMBERS)
+def test_a_teacher_takes_the_place_of_part_of_the_label(classes: tuple[int, ...], share: float) -> None:
+    generator = np.random.default_rng(1)
+    objective = Objective.balanced(classes, 5, LABELS, teacher_share=share)
+    weight, targets = objective.weight.double().numpy(), outcomes(classes, LABELS)
+    logits = generator.normal(0, 2, (len(LABELS), 1 if len(classes) == 1 else len(weight)))
+    teacher = generator.normal(0, 2, (len(LABELS), 5))
+    taught = np.exp(teacher) / np.exp(teacher).sum(1, keepdims=True)
+    wanted = taught[:, list(classes)]
+    if len(classes) < 5:
+        wanted = np.concatenate([1 - wanted.sum(1, keepdims=True), wanted], 1)
+    wanted = share * wanted + (1 - share) * np.eye(len(weight))[targets]
+    scores = np.concatenate([np.zeros_like(logits), logits], 1) if len(classes) == 1 else logits
+    log_probabilities = scores - np.log(np.exp(scores).sum(1, keepdims=True))
+    expected = -(wanted * weight * log_probabilities).sum(1).mean()
+    got = objective.loss(torch.from_numpy(logits), torch.from_numpy(LABELS), torch.from_numpy(teacher))
+    assert float(got) == pytest.approx(expected, rel=1e-6)
+    # Networks are judged by the labels alone.
+    told = Objective.balanced(classes, 5, LABELS).loss(torch.from_numpy(logits), torch.from_numpy(LABELS))
+    assert float(objective.told(torch.from_numpy(logits), torch.from_numpy(LABELS))) == float(told)
+
+
+def test_a_teacher_that_is_missing_is_said() -> None:
+    objective = Objective.balanced((1,), 5, LABELS, teacher_share=0.5)
+    with pytest.raises(ValueError, match=r"teacher_share=0.5: needs the teacher's logits"):
+        objective.loss(torch.zeros(40, 1), torch.from_numpy(LABELS))
+
+
 # ------------------------------------------------------------------------------------------------------------- metrics
 
 
@@ -169,8 +198,9 @@ def test_uneven_batches_are_judged_as_the_whole(classes: tuple[int, ...]) -> Non
     labels = torch.from_numpy(LABELS)[torch.randperm(40, generator=generator)]
     objective = Objective.balanced(classes, 5, LABELS)
     network = _Fixed(1 if len(classes) == 1 else len(objective.weight))
-    whole = judge(network, objective, [(images, labels)])
-    parts = judge(network, objective, zip(images.split(17), labels.split(17), strict=True))
+    other = _Fixed(5), Objective.multiclass(5)
+    whole, _ = judge([(network, objective), other], [(images, labels)])
+    _, parts = judge([other, (network, objective)], zip(images.split(17), labels.split(17), strict=True))
     assert parts == pytest.approx(whole)
     assert whole["loss"] == pytest.approx(float(objective.loss(network(images), labels)))
     expected = outcome_metrics(network(images).numpy(), outcomes(classes, labels.numpy()))
@@ -182,7 +212,7 @@ def test_a_network_is_judged_in_eval_mode_without_a_trace() -> None:
     network, spec = make("small_cnn")
     before = {name: value.clone() for name, value in network.state_dict().items()}
     images, labels = images_for(spec, 12), torch.arange(12) % 10
-    judge(network.train(), Objective.multiclass(10), [(images, labels)])
+    judge([(network.train(), Objective.multiclass(10))], [(images, labels)])
     assert not network.training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())

@@ -8,7 +8,6 @@ import torch
 
 from sensai.errors import InputError
 from sensai.stages import register, report
-from sensai.stages.configs import CONFIGS
 from sensai.stages.main import MEASURED
 from tests.conftest import tiny
 
@@ -63,12 +62,12 @@ OTHER = {
     "augmentation": "crop",
     "patience": 3,
     "min_gain": 0.1,
+    "target": 0.9,
+    "loss": "joint",
+    "kd_weight": 0.3,
     "model_name": "another",
     "control_run": "1" * 32,
 }
-
-# There is but one value so far.
-ONE_VALUE = {"loss"}
 
 # The choices under which a parameter matters, and those under which it does not.
 MATTERS_WITH = {
@@ -76,6 +75,7 @@ MATTERS_WITH = {
     "apoz_threshold": {"policy": "threshold"},
     "mean_threshold": {"policy": "threshold"},
     "min_gain": {"patience": 2},
+    "kd_weight": {"loss": "kd"},
     "arch_args": {"arch": "resnet20"},
     "rename": {"checkpoint": __file__},
 }
@@ -93,6 +93,8 @@ IGNORED_WITH = [
     ("groups_file", {"method": "random"}),
     *((name, UNTRAINED) for name in ("base_lr", "base_batch_size", "base_weight_decay", "base_augmentation")),
     *((name, UNRETRAINED) for name in ("lr", "batch_size", "weight_decay", "augmentation", "patience", "min_gain")),
+    *((name, UNRETRAINED) for name in ("loss", "target")),
+    ("kd_weight", {"loss": "joint"}),
 ]
 
 
@@ -144,7 +146,7 @@ def test_every_stage_differs(folder: Path) -> None:
 EVERY = {name for stage in STAGES.values() for name in stage.config.model_fields}
 
 
-@pytest.mark.parametrize("name", sorted(EVERY - ONE_VALUE))
+@pytest.mark.parametrize("name", sorted(EVERY))
 def test_every_parameter_enters_or_is_known_not_to(folder: Path, name: str) -> None:
     assert name in OTHER, f"{name} is new: say here whether it changes the result"
     expected = set() if name in NEVER else stages_with(name)
@@ -152,12 +154,6 @@ def test_every_parameter_enters_or_is_known_not_to(folder: Path, name: str) -> N
         expected -= {"baseline", "activations"}
     assert stages_with(name)
     assert changed(folder, name, MATTERS_WITH.get(name, {})) == expected
-
-
-def test_a_parameter_of_one_value_enters_already() -> None:
-    assert {"loss"} == ONE_VALUE
-    assert CONFIGS["retrain"](epochs=1).fingerprint_parameters()["loss"] == "bce"
-    assert "loss" not in CONFIGS["retrain"](epochs=0).fingerprint_parameters()
 
 
 @pytest.mark.parametrize(("name", "given"), IGNORED_WITH)
