@@ -4,7 +4,7 @@ python benchmarks/exactness.py [--networks vgg19_bn torchvision:resnet50 ...] [-
 
 For each network and scope, plans of ratio 0.1, 0.5, 0.9 and a random one: the largest difference between the features of the
 pruned and of the masked network, as a share of what is tolerated (1e-5 of the largest feature, at least 1e-5); that the
-predicted sizes are those of the built member; that a member saved and loaded answers bit for bit the same. Weights and
+predicted sizes are those of the built member; that the last member, saved and loaded, answers bit for bit the same. Weights and
 statistics are random.
 """
 
@@ -62,7 +62,7 @@ def _checked(name: str, side: int) -> dict[str, object]:
     images = torch.randn(2, *spec.input_shape, generator=torch.Generator().manual_seed(0))
     found = find_sites(model, images)
     sites = provable(model, found, images)
-    shares, sizes, stored = [], [], []
+    shares, sizes = [], []
     for scope in ("inner", "all"):
         within = sites.within(scope)
         prediction = SizePrediction(model, within, spec.input_shape)
@@ -72,7 +72,6 @@ def _checked(name: str, side: int) -> dict[str, object]:
             member = member_network(model, within, plan, _GROUP, _CLASSES)
             built = (count_params(member), count_flops(member, spec.input_shape))
             sizes.append(prediction(plan, head_rows(len(_GROUP), _CLASSES)) == built)
-    stored.append(_comes_back(member, spec, images))
     return {
         "sites_inner": len(sites.within("inner").sites),
         "sites_all": len(sites.sites),
@@ -82,7 +81,7 @@ def _checked(name: str, side: int) -> dict[str, object]:
         "reasons": sorted(set(sites.kept_whole.values())),
         "error_share": max(shares),
         "sizes_exact": all(sizes),
-        "stored_exact": all(stored),
+        "stored_exact": _comes_back(member, spec, images),
         "seconds": time.perf_counter() - start,
     }
 

@@ -3,6 +3,7 @@
 import logging
 import tempfile
 from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from tqdm import tqdm
 
 from analysis import plots
 from sensai.data.batches import batches, steps_per_epoch, training_batches
+from sensai.errors import InputError
 from sensai.evaluation import accuracies, run_networks, size, softmax
 from sensai.models.checkpoints import adopt, read_checkpoint
 from sensai.models.factory import NetworkSpec, auxiliary_heads, build, check_output, source_digest
@@ -37,6 +39,8 @@ from sensai.tracking import Store
 _log = logging.getLogger(__name__)
 _MODEL = "model"
 _PROOF_IMAGES = 8
+# Layers whose reasons an error message tells.
+_REASONS = 3
 
 
 def _execute(config: BaselineConfig, context: Context) -> None:
@@ -119,8 +123,27 @@ def base_model(context: Context, config: StageConfig) -> tuple[nn.Module, Networ
 
 
 def site_map(context: Context, config: StageConfig) -> SiteMap:
-    """The removable channels of the base model, those included that only `scope=all` touches."""
-    return _site_map(context.store, context.upstream["baseline"], device_of(config))
+    """The removable channels of the base model, those included that only `scope=all` touches.
+
+    Raises:
+        InputError: it has none.
+    """
+    sites = _site_map(context.store, context.upstream["baseline"], device_of(config))
+    check_removable(sites, config)
+    return sites
+
+
+def check_removable(sites: SiteMap, config: StageConfig) -> None:
+    """Refuse a network that members cannot be made of.
+
+    Raises:
+        InputError: there is no site; says why layers are kept whole.
+    """
+    if not sites.sites:
+        reasons = "; ".join(f"{layer}: {reason}" for layer, reason in islice(sites.kept_whole.items(), _REASONS))
+        raise InputError(
+            f"arch={config.arch!r}: has no channels that can be removed ({reasons or 'no layer but the last has any'})"
+        )
 
 
 @lru_cache(maxsize=2)

@@ -69,7 +69,7 @@ def _run_stages(config: MainConfig, store: Store, parent: Run) -> None:
 
 
 def _ensure(stage: Stage[Any], config: MainConfig, store: Store, parent: Run, **more: str) -> str:
-    run_id = stage.ensure(_stage_config(config, stage, **more), store, parent.id)
+    run_id = stage.ensure(stage_config(config, stage, **more), store, parent.id)
     parent.set_tags({tags.UPSTREAM + stage.name: run_id})
     _log.info("%s: run %s", stage.name, run_id)
     return run_id
@@ -86,7 +86,7 @@ def _control(config: MainConfig, run_ids: dict[str, str], store: Store, parent: 
     run_id = ""
     try:
         for stage in MEASURED[MEASURED.index(group.stage) :]:
-            run_id = stage.ensure(_stage_config(control, stage), store, parent.id)
+            run_id = stage.ensure(stage_config(control, stage), store, parent.id)
     # A network of K outputs may not get as small as one of a single output.
     except InputError as error:
         _log.warning("no control: %s", error)
@@ -96,6 +96,11 @@ def _control(config: MainConfig, run_ids: dict[str, str], store: Store, parent: 
     return run_id
 
 
-def _stage_config(config: MainConfig, stage: Stage[Any], **more: str) -> StageConfig:
-    """The stage's part of the parameters; `force` redoes every stage."""
-    return stage.config.model_validate(config.model_dump(include=set(stage.config.model_fields)) | more)
+def stage_config(config: MainConfig, stage: Stage[Any], **more: str) -> StageConfig:
+    """The stage's part of the parameters; `force` redoes every stage.
+
+    What a later stage ignores is left out, as it is where that stage makes its upstream by itself: both then stand on one run.
+    """
+    return stage.config.model_validate(
+        config.model_dump(include=set(stage.config.model_fields) - config.ignored()) | more
+    )

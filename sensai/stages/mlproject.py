@@ -7,7 +7,9 @@ from yaml import safe_dump
 
 from sensai.stages.configs import CONFIGS, StageConfig
 
-_HEADER = "# Written by `make mlproject` from sensai/stages/configs.py, which says what each parameter is for.\n"
+_HEADER = (
+    "# Written by `make mlproject` from sensai/stages/configs/parameters.py, which says what each parameter is for.\n"
+)
 
 
 def render() -> str:

@@ -35,7 +35,7 @@ from sensai.policy import (
 from sensai.pruning import head_rows, pruning_error
 from sensai.sites import Plan, SiteMap, SizePrediction
 from sensai.stages import activations, group
-from sensai.stages.baseline import base_model, site_map
+from sensai.stages.baseline import base_model, check_removable, site_map
 from sensai.stages.configs import Prune, PruneConfig, StageConfig
 from sensai.stages.inputs import dataset_of, device_of, evaluation_batch, example_images, normalization_of
 from sensai.stages.stage import Context, Stage
@@ -59,6 +59,7 @@ def _execute(config: PruneConfig, context: Context) -> None:
     sites = site_map(context, config).within(config.scope)
     for layer, reason in sites.kept_whole.items():
         _log.info("%s is kept whole: %s", layer, reason)
+    check_removable(sites, config)
     statistics = activations.load(context.store, context.upstream["activations"])
     removable = {site.name: statistics[site.name] for site in sites.sites}
     model, spec = base_model(context, config)

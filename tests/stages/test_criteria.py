@@ -5,7 +5,7 @@ import pytest
 
 from sensai.errors import InputError
 from sensai.policy import random_order, ratio_plan
-from sensai.stages import activations, baseline, group, prune
+from sensai.stages import activations, baseline, group, main, prune
 from sensai.stages.configs import PruneConfig
 from sensai.tracking import Store
 from tests.helpers.pipeline import Place, stage_of
@@ -87,3 +87,11 @@ def test_taylor_on_statistics_without_a_backward_pass_is_refused(pruned: Pruned)
         prune.run(config)
     made = group.run(place.config("group", criterion="taylor"))
     assert prune.run(PruneConfig(from_run=made, criterion="taylor", work_dir=str(place.folder / "work")))
+
+
+@pytest.mark.parametrize("parameters", [{"policy": "threshold"}, {"target_flops": 0.5}, {"ratio": 0.5}], ids=str)
+def test_main_makes_the_runs_that_its_later_stages_stand_on(place: Place, parameters: dict[str, object]) -> None:
+    config = place.config("main", criterion="taylor", **parameters)
+    for stage in (group.stage, activations.stage, baseline.stage):
+        by_prune = main.stage_config(config, prune.stage).upstream(stage.config)
+        assert stage.fingerprint(main.stage_config(config, stage)) == stage.fingerprint(by_prune)

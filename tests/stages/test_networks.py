@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sensai.errors import InputError
-from sensai.stages import baseline
+from sensai.stages import activations, baseline, prune
 from sensai.tracking import Store
 from tests.helpers.pipeline import Place
 
@@ -16,6 +16,19 @@ from torch import nn
 
 def make(num_classes, hidden=4):
     return nn.Sequential(nn.Conv2d(1, hidden, 3), nn.ReLU(), nn.Flatten(), nn.Linear(hidden * 36, num_classes))
+
+def linear(num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))
+
+class Added(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.head = nn.Linear(4, num_classes)
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        return self.head((x + self.second(x)).mean((2, 3)))
 """
 
 
@@ -70,3 +83,11 @@ def test_keys_of_a_checkpoint_are_renamed(place: Place, file: Path) -> None:
     network, _ = baseline.load(Store.connect(), run_id)
     assert torch.equal(network[3].weight, load_file(checkpoint)["head.weight"])
     assert torch.equal(network[0].bias, load_file(checkpoint)["body.0.bias"])
+
+
+def test_a_network_without_removable_channels_is_refused_with_the_reason(place: Place, file: Path) -> None:
+    with pytest.raises(InputError, match=r"arch='.*:linear': has no channels that can be removed \(no layer but"):
+        activations.run(place.config("activations", arch=f"{file}:linear", base_epochs=0))
+    with pytest.raises(InputError, match=r"has no channels that can be removed \(first: .*scope=inner"):
+        prune.run(place.config("prune", arch=f"{file}:Added", base_epochs=0))
+    prune.run(place.config("prune", arch=f"{file}:Added", base_epochs=0, scope="all"))

@@ -1,0 +1,39 @@
+"""Every stage's parameters (`parameters`), and each entry point's configuration made of them (`entry_points`).
+
+Imports neither torch nor MLflow, so that a wrong parameter is refused at once.
+"""
+
+from sensai.stages.configs.entry_points import (
+    CONFIGS,
+    ActivationsConfig,
+    BaselineConfig,
+    EvaluateConfig,
+    GroupConfig,
+    MainConfig,
+    PruneConfig,
+    RegisterConfig,
+    ReportConfig,
+    RetrainConfig,
+    StageConfig,
+    describe_errors,
+    unknown_parameter,
+)
+from sensai.stages.configs.parameters import Prune, Retrain
+
+__all__ = [
+    "CONFIGS",
+    "ActivationsConfig",
+    "BaselineConfig",
+    "EvaluateConfig",
+    "GroupConfig",
+    "MainConfig",
+    "Prune",
+    "PruneConfig",
+    "RegisterConfig",
+    "ReportConfig",
+    "Retrain",
+    "RetrainConfig",
+    "StageConfig",
+    "describe_errors",
+    "unknown_parameter",
+]

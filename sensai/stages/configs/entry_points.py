@@ -1,0 +1,151 @@
+"""The configuration of every entry point, and what is said of a bad one.
+
+Every parameter of a stage enters its fingerprint, but for those in `NOT_IN_FINGERPRINT` and those that its `ignored` names
+for the chosen method.
+"""
+
+import difflib
+from typing import Any, ClassVar
+
+from pydantic import ValidationError
+
+from sensai.errors import InputError
+from sensai.stages.configs.parameters import (
+    Activations,
+    Baseline,
+    Common,
+    Evaluate,
+    FromRun,
+    Group,
+    Main,
+    Prune,
+    Register,
+    Report,
+    Retrain,
+)
+
+# What cannot change a result, or enters it by content (data, checkpoint, groups file) or in some stages only (criterion, seed).
+NOT_IN_FINGERPRINT = frozenset(
+    {"data_dir", "checkpoint", "groups_file", "criterion", "seed", "shards", "device", "force", "work_dir"}
+)
+
+
+class StageConfig(Common):
+    """The parameters of one entry point."""
+
+    stage: ClassVar[str]
+    adds: ClassVar[type[Common]]
+
+    @classmethod
+    def own_parameters(cls) -> set[str]:
+        """The parameters that this stage adds to those of the stage before it."""
+        before = cls.adds.__mro__[1]
+        inherited = set(before.model_fields) if before is not Common and issubclass(before, Common) else set()
+        return set(cls.adds.model_fields) - inherited
+
+    def fingerprint_parameters(self) -> dict[str, Any]:
+        """The parameters of this very stage that its result depends on."""
+        return self.model_dump(include=self.own_parameters() - NOT_IN_FINGERPRINT - self.ignored())
+
+    def upstream(self, config: "type[StageConfig]") -> "StageConfig":
+        """The configuration of an earlier stage with these values, but for `force`, `from_run` and what is ignored."""
+        left = {"force", "from_run"} | self.ignored()
+        return config.model_validate(self.model_dump(include=set(config.model_fields) - left))
+
+
+class BaselineConfig(Baseline, StageConfig):
+    stage = "baseline"
+    adds = Baseline
+
+
+class ActivationsConfig(Activations, FromRun, StageConfig):
+    stage = "activations"
+    adds = Activations
+
+    def fingerprint_parameters(self) -> dict[str, Any]:
+        # All criteria but one are content with the same pass.
+        backward = {"criterion": self.criterion} if self.criterion == "taylor" else {}
+        return super().fingerprint_parameters() | backward
+
+
+class GroupConfig(Group, FromRun, StageConfig):
+    stage = "group"
+    adds = Group
+
+    def fingerprint_parameters(self) -> dict[str, Any]:
+        return super().fingerprint_parameters() | ({"seed": self.seed} if self.method == "random" else {})
+
+
+class PruneConfig(Prune, FromRun, StageConfig):
+    stage = "prune"
+    adds = Prune
+
+    def fingerprint_parameters(self) -> dict[str, Any]:
+        if "criterion" in self.ignored():
+            return super().fingerprint_parameters()
+        drawn = {"seed": self.seed} if self.criterion == "random" else {}
+        return super().fingerprint_parameters() | {"criterion": self.criterion} | drawn
+
+
+class RetrainConfig(Retrain, FromRun, StageConfig):
+    stage = "retrain"
+    adds = Retrain
+
+    def fingerprint_parameters(self) -> dict[str, Any]:
+        return super().fingerprint_parameters() | ({"seed": self.seed} if self.epochs else {})
+
+
+class EvaluateConfig(Evaluate, FromRun, StageConfig):
+    stage = "evaluate"
+    adds = Evaluate
+
+
+class RegisterConfig(Register, FromRun, StageConfig):
+    stage = "register"
+    adds = Register
+
+
+class MainConfig(Main, StageConfig):
+    stage = "main"
+    adds = Main
+
+
+class ReportConfig(Report, FromRun, StageConfig):
+    stage = "report"
+    adds = Report
+
+
+# In the order in which they run.
+CONFIGS: dict[str, type[StageConfig]] = {
+    config.stage: config
+    for config in (
+        MainConfig,
+        BaselineConfig,
+        ActivationsConfig,
+        GroupConfig,
+        PruneConfig,
+        RetrainConfig,
+        EvaluateConfig,
+        RegisterConfig,
+        ReportConfig,
+    )
+}
+
+
+def describe_errors(error: ValidationError) -> str:
+    """One line for all bad parameters of a call: name, value, what is allowed."""
+    return "; ".join(_describe(details) for details in error.errors(include_url=False))
+
+
+def _describe(details: Any) -> str:
+    message = details["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if not details["loc"]:
+        return message
+    return f"{details['loc'][0]}={details['input']!r}: {message}"
+
+
+def unknown_parameter(name: str, config: type[StageConfig]) -> InputError:
+    """The error for a parameter that a stage does not take, with the near miss."""
+    near = difflib.get_close_matches(name, config.model_fields, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"allowed are {', '.join(config.model_fields)}"
+    return InputError(f"{name!r} is no parameter of {config.stage}; {hint}")
