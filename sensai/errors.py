@@ -15,3 +15,7 @@ def suggestion(name: str, allowed: Collection[str]) -> str:
     """The near names of an unknown one, as a question; all that are allowed where none is near."""
     near = difflib.get_close_matches(name, allowed, n=3)
     return f"did you mean {' or '.join(near)}?" if near else f"allowed are {', '.join(allowed)}"
+
+
+class UnreachableTargetError(InputError):
+    """A size that no plan reaches."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from analysis import tags
 from analysis.report import summary_table
-from sensai.errors import InputError
+from sensai.errors import UnreachableTargetError
 from sensai.stages import activations, baseline, evaluate, group, prune, register, report, retrain
 from sensai.stages.configs import MainConfig, StageConfig
 from sensai.stages.inputs import dataset_of
@@ -88,7 +88,7 @@ def _control(config: MainConfig, run_ids: dict[str, str], store: Store, parent: 
         for stage in MEASURED[MEASURED.index(group.stage) :]:
             run_id = stage.ensure(stage_config(control, stage), store, parent.id)
     # A network of K outputs may not get as small as one of a single output.
-    except InputError as error:
+    except UnreachableTargetError as error:
         _log.warning("no control: %s", error)
         return ""
     parent.set_tags({tags.CONTROL: run_id})

@@ -16,7 +16,7 @@ from sensai.activations import Statistics
 from sensai.data.batches import batches
 from sensai.ensemble import Ensemble
 from sensai.ensemble.members import build_ensemble, fit_none_biases
-from sensai.errors import InputError
+from sensai.errors import InputError, UnreachableTargetError
 from sensai.evaluation import Size, accuracies, ensemble_probabilities, run_networks, size
 from sensai.grouping import Group
 from sensai.policy import (
@@ -107,7 +107,7 @@ def make_plan(
     """The plan of one member by the chosen policy.
 
     Raises:
-        InputError: a FLOPs target that cannot be reached.
+        UnreachableTargetError: a FLOPs target that cannot be reached.
     """
     rule = WidthRule(config.min_channels, config.round_to)
     if config.target_flops is not None:
@@ -147,7 +147,7 @@ def _plan_for_flops(
         criterion=criterion,
     )
     if flops(plan) > share * prediction.flops:
-        raise InputError(
+        raise UnreachableTargetError(
             f"target_flops={share:g}: with scope={config.scope}, min_channels={config.min_channels} and "
             f"round_to={config.round_to} no less than {flops(plan) / prediction.flops:.4f} can be reached"
         )
