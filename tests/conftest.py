@@ -36,7 +36,8 @@ def tiny(stage: str, **more: object) -> dict[str, object]:
 
 @pytest.fixture(autouse=True)
 def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test sees another's store, nor that of whoever runs the tests."""
+    """No test sees another's store or modules, nor the store of whoever runs the tests."""
+    monkeypatch.setattr(sys, "path", sys.path.copy())
     for name in list(os.environ):
         if name.startswith("MLFLOW_"):
             monkeypatch.delenv(name)

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sensai.errors import InputError
+from sensai.models.widths import load_tensors
 
 TORCH_SUFFIXES = (".pth", ".tar", ".th", ".pt")
 SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
@@ -125,4 +126,4 @@ def adopt(model: nn.Module, tensors: dict[str, Tensor], source: Path, auxiliary:
     ]
     if problems:
         raise InputError(f"checkpoint={str(source)!r} does not fit the network: first {'; first '.join(problems)}")
-    model.load_state_dict(tensors, strict=True)
+    load_tensors(model, tensors)

@@ -1,5 +1,8 @@
 """How wide each layer of a network is, and a network brought to given widths."""
 
+from collections import OrderedDict
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 # Layer name -> the sizes that a cut changes: (out, in, groups) of a convolution, (out, in) of a linear layer,
@@ -40,6 +43,18 @@ def set_layer_widths(module: nn.Module, sizes: tuple[int, ...]) -> None:
         raise TypeError(f"{type(module).__name__} has no widths")
 
 
+def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Fill a network with tensors of its present shapes.
+
+    Raises:
+        RuntimeError: a tensor is missing, left over or of the wrong shape (from `load_state_dict`).
+    """
+    state = OrderedDict(tensors)
+    # Modules that read older forms of their weights (torchvision's MNASNet) ask for the form of these.
+    state._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]
+    model.load_state_dict(state, strict=True)
+
+
 def load_narrow(model: nn.Module, target: Widths, tensors: dict[str, Tensor]) -> nn.Module:
     """Bring a network of full width to the target widths and fill it with tensors of those shapes, in place.
 
@@ -57,7 +72,7 @@ def load_narrow(model: nn.Module, target: Widths, tensors: dict[str, Tensor]) ->
         for key, buffer in list(module.named_buffers(recurse=False)):
             if buffer.ndim:
                 module.register_buffer(key, buffer.new_empty(_shape(module, key)))
-    model.load_state_dict(tensors, strict=True)
+    load_tensors(model, tensors)
     return model
 
 

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from sensai.errors import InputError
 from sensai.files import whole_file
+from sensai.models.widths import load_tensors
 from sensai.retraining.objectives import Objective
 
 _MOMENTUM = 0.9
@@ -131,7 +132,7 @@ class Trainee:
 
     def load_best(self) -> None:
         """Give the network the weights of its best epoch, in eval mode."""
-        self.network.load_state_dict(self._best)
+        load_tensors(self.network, self._best)
         self.network.eval()
 
     # -------------------------------------------------------------------------------------------------------- decisions
@@ -171,7 +172,7 @@ class Trainee:
         with safe_open(self._checkpoint, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
             metadata = file.metadata()
-        self.network.load_state_dict(_below(tensors, "network."))
+        load_tensors(self.network, _below(tensors, "network."))
         self._best = _below(tensors, "best.")
         optimizer = self._optimizer.state_dict()
         optimizer["state"] = {
