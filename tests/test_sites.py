@@ -405,7 +405,11 @@ class _OtherConvolution(_Tail):
         (_Padded, {"second": 6}, {"first": "zeros are added beside its channels"}),
         (_Shared, {"first": 8, "second": 6}, {}),
         (_Tokens, {"first": 8, "hidden": 10, "back": 8, "second": 6}, {}),
-        (_OtherConvolution, {"second": 6}, {"first": "conv_transpose2d may mix its channels with others"}),
+        (
+            _OtherConvolution,
+            {"second": 6},
+            {"first": "conv_transpose2d may mix its channels with others", "other": "its calls cannot be followed"},
+        ),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )

@@ -16,6 +16,7 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from sensai.errors import InputError
 from sensai.models.widths import layer_widths
@@ -190,7 +191,18 @@ def _site_map(trace: ChannelTrace, model: nn.Module) -> SiteMap:
     bound = {site.name: next((kept_whole[a] for a in site.adders if a in kept_whole), None) for site in sites.values()}
     kept_whole |= {name: bound_by for name, bound_by in bound.items() if bound_by is not None}
     free = sorted((sites[name] for name in bound if bound[name] is None), key=lambda site: order[site.name])
-    return SiteMap(tuple(free), dict(sorted(kept_whole.items(), key=lambda entry: order[entry[0]])), trace.head)
+    listed = dict(sorted(kept_whole.items(), key=lambda entry: order[entry[0]]))
+    return SiteMap(tuple(free), listed | _unfollowed(trace, model), trace.head)
+
+
+def _unfollowed(trace: ChannelTrace, model: nn.Module) -> dict[str, str]:
+    """The layers that the pass never met as such: unused, of another kind, or with weights that are read elsewhere too."""
+    followed = {layer for layer, _ in trace.sides}
+    return {
+        name: "its calls cannot be followed"
+        for name, module in model.named_modules()
+        if isinstance(module, _ConvNd | nn.Linear) and name not in followed
+    }
 
 
 def _components(trace: ChannelTrace) -> np.ndarray:
