@@ -4,7 +4,7 @@
 
 from sensai.activations.graph import channel_sums
 from sensai.activations.reader import ZERO_THRESHOLD, ActivationReader
-from sensai.activations.statistics import SiteStatistics, Statistics, load_statistics, merge, save_statistics
+from sensai.activations.statistics import SiteStatistics, Statistics, load_statistics, save_statistics
 from sensai.activations.taylor import TaylorReader
 
 __all__ = [
@@ -15,6 +15,5 @@ __all__ = [
     "TaylorReader",
     "channel_sums",
     "load_statistics",
-    "merge",
     "save_statistics",
 ]

@@ -5,9 +5,13 @@ APoZ, the average percentage of zeros of a channel, is the measure of Hu et al. 
 """
 
 import json
+import operator
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import safe_open
@@ -75,11 +79,6 @@ class SiteStatistics:
 Statistics = dict[str, SiteStatistics]
 
 
-def merge(first: Statistics, second: Statistics) -> Statistics:
-    """Statistics of two shards of the data together."""
-    return {site: first[site] + second[site] for site in first}
-
-
 def save_statistics(statistics: Statistics, path: Path) -> None:
     """Write statistics as safetensors, keys `<site>/<zeros|magnitude|elements|sensitivity>`, the last where there is one."""
     tensors = {
@@ -92,13 +91,17 @@ def save_statistics(statistics: Statistics, path: Path) -> None:
         save_file(tensors, temporary, metadata={_SITES: json.dumps(list(statistics))})
 
 
-def load_statistics(path: Path) -> Statistics:
-    """The inverse of `save_statistics`."""
-    with safe_open(path, framework="np") as file:
-        stored = set(file.keys())
-        return {
-            site: SiteStatistics(
-                **{field: file.get_tensor(f"{site}/{field}") for field in _FIELDS if f"{site}/{field}" in stored}
-            )
-            for site in json.loads(file.metadata()[_SITES])
-        }
+def load_statistics(*paths: Path) -> Statistics:
+    """What `save_statistics` wrote; of several shards of the data, their sums.
+
+    Shards are added site by site, so that no more than one set of statistics is in memory, whatever their number.
+    """
+    with ExitStack() as stack:
+        files = [stack.enter_context(safe_open(path, framework="np")) for path in paths]
+        sites = json.loads(files[0].metadata()[_SITES])
+        return {site: reduce(operator.add, (_stored(file, site) for file in files)) for site in sites}
+
+
+def _stored(file: Any, site: str) -> SiteStatistics:
+    present = [field for field in _FIELDS if f"{site}/{field}" in file.keys()]  # noqa: SIM118 (no mapping)
+    return SiteStatistics(**{field: file.get_tensor(f"{site}/{field}") for field in present})

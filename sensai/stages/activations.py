@@ -4,7 +4,6 @@ import logging
 import tempfile
 import time
 from dataclasses import dataclass, field, replace
-from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from analysis import plots
-from sensai.activations import ActivationReader, Statistics, TaylorReader, load_statistics, merge, save_statistics
+from sensai.activations import ActivationReader, Statistics, TaylorReader, load_statistics, save_statistics
 from sensai.data.batches import batches
 from sensai.data.dataset import Split
 from sensai.files import make_folder
@@ -39,7 +38,7 @@ def _execute(config: ActivationsConfig, context: Context) -> None:
         _log.info("%s is kept whole: %s", layer, reason)
     context.run.log_json(_description(sites), "sites.json")
     data = dataset_of(config)
-    statistics = reduce(merge, map(load_statistics, _read(model, sites, config, context)))
+    statistics = load_statistics(*_read(model, sites, config, context))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / _STATISTICS
         save_statistics(statistics, path)
