@@ -43,7 +43,7 @@ class ActivationReader:
         """
         self._graph = exported_graph(model, example)
         self._points = read_points(model, self._graph.graph, sites)
-        add_sums(self._graph, self._points, zero_threshold)
+        self._instrument(zero_threshold)
         ends = list(accumulate((site.channels for site in sites), initial=0))
         self._columns = {site.name: slice(*ends[number : number + 2]) for number, site in enumerate(sites)}
         # Of all sites side by side, so that a batch is added at once, whatever the number of sites and classes.
@@ -53,6 +53,10 @@ class ActivationReader:
             for point in self._points
         ]
         self._images = torch.zeros(num_classes, dtype=torch.int64, device=example.device)
+
+    def _instrument(self, zero_threshold: float) -> None:
+        """Let the exported network return what is added up."""
+        add_sums(self._graph, self._points, zero_threshold)
 
     @torch.no_grad()
     def read(self, images: Tensor, labels: Tensor) -> Tensor:

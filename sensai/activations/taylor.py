@@ -1,18 +1,16 @@
 """The same statistics with a backward pass for the first-order Taylor criterion (Molchanov et al. 2017)."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from sensai.activations.graph import add_gates
-from sensai.activations.reader import ZERO_THRESHOLD, ActivationReader
+from sensai.activations.reader import ActivationReader
 from sensai.activations.statistics import SiteStatistics
-from sensai.sites import Site
 
 # What the maps kept for a backward pass may take.
 _BYTES_AT_ONCE = 1 << 29
@@ -27,16 +25,8 @@ class TaylorReader(ActivationReader):
     # Sensitivity beside the others.
     _quantities = 3
 
-    def __init__(
-        self,
-        model: nn.Module,
-        sites: Sequence[Site],
-        example: Tensor,
-        num_classes: int,
-        zero_threshold: float = ZERO_THRESHOLD,
-    ) -> None:
-        """See `ActivationReader`."""
-        super().__init__(model, sites, example, num_classes, zero_threshold)
+    def _instrument(self, zero_threshold: float) -> None:
+        super()._instrument(zero_threshold)
         self._images_at_once = max(_BYTES_AT_ONCE // _bytes_of_maps(self._graph.graph), 1)
         add_gates(self._graph, self._points)
 

@@ -97,10 +97,8 @@ def _control(config: MainConfig, run_ids: dict[str, str], store: Store, parent: 
 
 
 def stage_config(config: MainConfig, stage: Stage[Any], **more: str) -> StageConfig:
-    """The stage's part of the parameters; `force` redoes every stage.
+    """The stage's part of the parameters, as a later stage would hand it upstream: both then stand on one run.
 
-    What a later stage ignores is left out, as it is where that stage makes its upstream by itself: both then stand on one run.
+    `force` redoes every stage.
     """
-    return stage.config.model_validate(
-        config.model_dump(include=set(stage.config.model_fields) - config.ignored()) | more
-    )
+    return config.upstream(stage.config).model_copy(update={"force": config.force, **more})
