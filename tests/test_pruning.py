@@ -27,6 +27,7 @@ from tests.helpers.networks import (
     images_for,
     make,
     norm_behind,
+    random_plan,
     shared,
     snapshot,
     three_layers,
@@ -47,16 +48,6 @@ CASES = [
     or arch == "mobilenetv2"
     or (arch.startswith("resnet") and arch_args.get("shortcut") != "parameter_free")
 ]
-
-
-def random_plan(sites: SiteMap, share: float, seed: int) -> Plan:
-    """In every site about so many channels at random, at most all but one."""
-    generator = np.random.default_rng(seed)
-    plan = {}
-    for site in sites.sites:
-        count = min(int(generator.binomial(site.channels, share)), site.channels - 1)
-        plan[site.name] = np.sort(generator.permutation(site.channels)[:count])
-    return plan
 
 
 @contextmanager

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from sensai.models.factory import NetworkSpec, build
 from sensai.models.storage import save_network
 from sensai.pruning import member_network, provable, pruning_error
-from sensai.sites import Plan, SiteMap, SizePrediction, count_flops, count_params, find_sites
+from sensai.sites import SiteMap, SizePrediction, count_flops, count_params, find_sites
 from tests.conftest import ROOT
-from tests.helpers.networks import images_for, randomise
+from tests.helpers.networks import images_for, random_plan, randomise
 
 CLASSES = 10
 # Name -> side of the images, sites in both scopes, and whether anything is kept whole.
@@ -50,12 +50,6 @@ def prepared(name: str) -> tuple[nn.Module, NetworkSpec, Tensor, SiteMap]:
     network = randomise(build(spec))
     images = images_for(spec, 2)
     return network, spec, images, find_sites(network, images)
-
-
-def random_plan(sites: SiteMap, share: float, seed: int) -> Plan:
-    generator = np.random.default_rng(seed)
-    counts = {site.name: min(int(generator.binomial(site.channels, share)), site.channels - 1) for site in sites.sites}
-    return {s.name: np.sort(generator.permutation(s.channels)[: counts[s.name]]) for s in sites.sites}
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -3,12 +3,14 @@
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sensai.models.factory import NetworkSpec, build
 from sensai.models.names import ARCHITECTURES
+from sensai.sites import Plan, SiteMap
 
 # Every architecture, the variants of its shortcuts, and a bottleneck network of few layers.
 CONTRACT: list[tuple[str, dict[str, Any]]] = [
@@ -129,3 +131,13 @@ def norm_behind(convolution: str) -> str:
 def blocks_per_stage(network: nn.Module) -> int:
     """Number of blocks in each of a residual network's three stages."""
     return len(network.get_submodule("layer1"))
+
+
+def random_plan(sites: SiteMap, share: float, seed: int) -> Plan:
+    """In every site about so many channels at random, at most all but one."""
+    generator = np.random.default_rng(seed)
+    plan = {}
+    for site in sites.sites:
+        count = min(int(generator.binomial(site.channels, share)), site.channels - 1)
+        plan[site.name] = np.sort(generator.permutation(site.channels)[:count])
+    return plan
