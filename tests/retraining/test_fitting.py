@@ -349,7 +349,15 @@ def test_killed_between_two_checkpoints_of_one_epoch(tmp_path: Path, position: i
     told: list[tuple[int, int]] = []
     resumed = trainees(tmp_path / "c", RECIPES)
     assert [each.epoch for each in resumed] == [2 if number <= position else 1 for number in range(3)]
-    fit(resumed, training, validation, lambda number, epoch, _metrics: told.append((number, epoch)))
+    made: list[int] = []
+
+    def counted(epoch: int) -> Batches:
+        made.append(epoch)
+        return training(epoch)
+
+    fit(resumed, counted, validation, lambda number, epoch, _metrics: told.append((number, epoch)))
+    # Those that were left behind catch up; from there on all share their batches again.
+    assert made == sorted(set(made))
     assert sorted(told) == [(n, epoch) for n in range(3) for epoch in range(len(whole[n].progress.history))]
     for one, other in zip(whole, resumed, strict=True):
         assert one.progress.history == other.progress.history
