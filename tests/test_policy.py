@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -357,9 +358,8 @@ def test_a_random_order_is_the_seeds_and_the_classes_and_takes_all_channels_alik
 def test_a_flops_target_goes_by_the_criterion_too(criterion: Criterion) -> None:
     generator = np.random.default_rng(0)
     statistics = {"a": SiteStatistics(generator.integers(0, 99, (1, 30)), generator.random((1, 30)), np.array([100]))}
-    plan = flops_plan(
-        statistics, (0,), flops=lambda p: 30 - len(p["a"]), target=20, rule=WidthRule(), criterion=criterion
-    )
+    by_ratio = partial(ratio_plan, statistics, (0,), criterion=criterion)
+    plan = flops_plan(by_ratio, 30, flops=lambda p: 30 - len(p["a"]), target=20)
     assert_plans_equal(plan, ratio_plan(statistics, (0,), ratio=10 / 30, criterion=criterion))
     assert plan["a"].tolist() != ratio_plan(statistics, (0,), ratio=10 / 30)["a"].tolist()
 

@@ -1,5 +1,6 @@
 """The size of a member is known, exactly, before it is built, and a FLOPs target is met by the smallest ratio."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,8 @@ def test_the_smallest_ratio_that_meets_the_target(share: float, ranking: Any, ro
     ratios = (removed / sites.channels for removed in range(sites.channels))
     plans = (ratio_plan(statistics, [2], ratio=ratio, ranking=ranking, rule=rule) for ratio in ratios)
     expected = next(plan for plan in plans if flops(plan) <= target)
-    found = flops_plan(statistics, [2], flops=flops, target=target, ranking=ranking, rule=rule)
+    by_ratio = partial(ratio_plan, statistics, [2], ranking=ranking, rule=rule)
+    found = flops_plan(by_ratio, sites.channels, flops=flops, target=target)
     assert {site: removed.tolist() for site, removed in found.items()} == {
         site: removed.tolist() for site, removed in expected.items()
     }
@@ -90,7 +92,8 @@ def test_a_target_out_of_reach_gives_the_smallest_member() -> None:
     sites = find_sites(network, images_for(spec, 2))
     prediction = SizePrediction(network, sites, spec.input_shape)
     rule = WidthRule(min_channels=8)
-    plan = flops_plan(random_statistics(sites), [2], flops=lambda p: prediction(p, 1)[1], target=1, rule=rule)
+    by_ratio = partial(ratio_plan, random_statistics(sites), [2], rule=rule)
+    plan = flops_plan(by_ratio, sites.channels, flops=lambda p: prediction(p, 1)[1], target=1)
     assert {site.channels - len(plan[site.name]) for site in sites.sites} == {8}
 
 

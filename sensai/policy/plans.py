@@ -41,8 +41,8 @@ class WidthRule:
 def ratio_plan(
     statistics: Statistics,
     classes: Sequence[int],
-    *,
     ratio: float,
+    *,
     ranking: Ranking = "global",
     rule: WidthRule = WidthRule(),
     criterion: Criterion = apoz,
@@ -71,35 +71,19 @@ def ratio_plan(
 
 
 def flops_plan(
-    statistics: Statistics,
-    classes: Sequence[int],
-    *,
-    flops: Callable[[Plan], int],
-    target: float,
-    ranking: Ranking = "global",
-    rule: WidthRule = WidthRule(),
-    criterion: Criterion = apoz,
+    by_ratio: Callable[[float], Plan], channels: int, *, flops: Callable[[Plan], int], target: float
 ) -> Plan:
-    """The ratio plan of the smallest ratio with which a member has at most `target` FLOPs.
+    """The plan of the smallest ratio with which a member has at most `target` FLOPs.
 
     Args:
-        statistics: of every site.
-        classes: the member's classes.
+        by_ratio: ratio -> plan, as by `ratio_plan`; a larger ratio removes what a smaller one does, and more.
+        channels: of all sites.
         flops: FLOPs of the member with a plan, known without building it.
         target: in FLOPs; where no ratio reaches it, the plan of the fewest FLOPs is returned.
-        ranking: see `ratio_plan`.
-        rule: widths to keep.
-        criterion: see `ratio_plan`.
     """
-    channels = sum(values.zeros.shape[1] for values in statistics.values())
-
-    def plan(removed: int) -> Plan:
-        share = removed / channels
-        return ratio_plan(statistics, classes, ratio=share, ranking=ranking, rule=rule, criterion=criterion)
-
     # FLOPs fall with every channel that goes, so the first count that meets the target is found by halving.
-    fewest = bisect_left(range(channels - 1), True, key=lambda removed: flops(plan(removed)) <= target)
-    return plan(fewest)
+    fewest = bisect_left(range(channels - 1), True, key=lambda removed: flops(by_ratio(removed / channels)) <= target)
+    return by_ratio(fewest / channels)
 
 
 def threshold_plan(

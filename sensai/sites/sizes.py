@@ -76,6 +76,11 @@ class SizePrediction:
         self.params = count_params(model)
         self.flops = counter.get_total_flops()
 
+    @property
+    def channels(self) -> int:
+        """How many channels can be removed, over all sites."""
+        return self._sites.channels
+
     def __call__(self, plan: Plan, outputs: int) -> tuple[int, int]:
         """Parameters and FLOPs of a member.
 

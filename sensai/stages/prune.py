@@ -5,6 +5,7 @@ follow, and val_accuracy of the members as they are cut.
 import json
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -110,46 +111,25 @@ def make_plan(
         UnreachableTargetError: a FLOPs target that cannot be reached.
     """
     rule = WidthRule(config.min_channels, config.round_to)
-    if config.target_flops is not None:
-        return _plan_for_flops(config, config.target_flops, statistics, criterion, classes, prediction, num_classes)
-    if config.policy == "ratio":
-        return ratio_plan(
-            statistics, classes, ratio=config.ratio, ranking=config.ranking, rule=rule, criterion=criterion
+    if config.policy == "threshold":
+        return threshold_plan(
+            statistics,
+            classes,
+            apoz_threshold=config.apoz_threshold,
+            mean_threshold=config.mean_threshold,
+            rule=rule,
         )
-    return threshold_plan(
-        statistics,
-        classes,
-        apoz_threshold=config.apoz_threshold,
-        mean_threshold=config.mean_threshold,
-        rule=rule,
-    )
-
-
-def _plan_for_flops(
-    config: PruneConfig,
-    share: float,
-    statistics: Statistics,
-    criterion: Criterion,
-    classes: Group,
-    prediction: SizePrediction,
-    num_classes: int,
-) -> Plan:
-    def flops(plan: Plan) -> int:
-        return prediction(plan, head_rows(len(classes), num_classes))[1]
-
-    plan = flops_plan(
-        statistics,
-        classes,
-        flops=flops,
-        target=share * prediction.flops,
-        ranking=config.ranking,
-        rule=WidthRule(config.min_channels, config.round_to),
-        criterion=criterion,
-    )
-    if flops(plan) > share * prediction.flops:
+    by_ratio = partial(ratio_plan, statistics, classes, ranking=config.ranking, rule=rule, criterion=criterion)
+    if config.target_flops is None:
+        return by_ratio(config.ratio)
+    rows = head_rows(len(classes), num_classes)
+    target = config.target_flops * prediction.flops
+    plan = flops_plan(by_ratio, prediction.channels, flops=lambda plan: prediction(plan, rows)[1], target=target)
+    _, flops = prediction(plan, rows)
+    if flops > target:
         raise UnreachableTargetError(
-            f"target_flops={share:g}: with scope={config.scope}, min_channels={config.min_channels} and "
-            f"round_to={config.round_to} no less than {flops(plan) / prediction.flops:.4f} can be reached"
+            f"target_flops={config.target_flops:g}: with scope={config.scope}, min_channels={config.min_channels} and "
+            f"round_to={config.round_to} no less than {flops / prediction.flops:.4f} can be reached"
         )
     return plan
 
