@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import torch
+from synthetic import random_statistics
 from torch import Tensor, nn
 
-from sensai.activations import SiteStatistics, Statistics
 from sensai.evaluation import host
 from sensai.models import names, torchvision_networks
 from sensai.models.factory import NetworkSpec, build, input_rule
@@ -108,15 +108,7 @@ def _network(name: str, side: int) -> tuple[nn.Module, NetworkSpec]:
 
 
 def _plans(sites: SiteMap) -> Iterator[Plan]:
-    generator = np.random.default_rng(0)
-    statistics: Statistics = {
-        site.name: SiteStatistics(
-            generator.integers(0, 100, (_CLASSES, site.channels)),
-            generator.random((_CLASSES, site.channels)),
-            np.full(_CLASSES, 100),
-        )
-        for site in sites.sites
-    }
+    statistics, generator = random_statistics(sites, _CLASSES), np.random.default_rng(0)
     for ratio in (0.1, 0.5, 0.9):
         yield ratio_plan(statistics, _GROUP, ratio=ratio) if statistics else {}
     yield {

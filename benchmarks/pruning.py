@@ -18,9 +18,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import torch
+from synthetic import random_statistics
 from torch import nn
 
-from sensai.activations import SiteStatistics, Statistics
+from sensai.activations import Statistics
 from sensai.evaluation import host
 from sensai.models.factory import NetworkSpec, build
 from sensai.models.storage import save_network
@@ -62,7 +63,7 @@ def _measured(arch: str, classes: int, side: int, members: int) -> dict[str, flo
     start = time.perf_counter()
     sites = provable(model, find_sites(model, images), images).within("inner")
     once = time.perf_counter() - start
-    known = _statistics(sites, classes)
+    known = random_statistics(sites, classes)
     timings = [_member(model, spec, sites, known, number, images) for number in range(members)]
     totals = [sum(timing.values()) for timing in timings]
     return {
@@ -70,18 +71,6 @@ def _measured(arch: str, classes: int, side: int, members: int) -> dict[str, flo
         **{step: statistics.median(timing[step] for timing in timings) for step in _STEPS},
         "member": statistics.median(totals),
         "first_to_last": totals[0] / totals[-1],
-    }
-
-
-def _statistics(sites: SiteMap, classes: int) -> Statistics:
-    generator = np.random.default_rng(0)
-    return {
-        site.name: SiteStatistics(
-            generator.integers(0, 100, (classes, site.channels)),
-            generator.random((classes, site.channels)),
-            np.full(classes, 100),
-        )
-        for site in sites.sites
     }
 
 
