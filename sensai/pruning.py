@@ -45,8 +45,35 @@ def prune(model: nn.Module, sites: SiteMap, plan: Plan) -> nn.Module:
         ValueError: the plan does not fit the network (see `check_plan`).
     """
     check_plan(plan, sites)
+    return _narrowed(model, sites.kept(plan, model))
+
+
+def prune_further(member: nn.Module, model: nn.Module, sites: SiteMap, before: Plan, plan: Plan) -> nn.Module:
+    """A new network without the plan's channels, made of one that goes without some of them already.
+
+    Args:
+        member: pruned by `before`, and trained perhaps; it stays as it is.
+        model: the full network that it was cut out of.
+        sites: the removable channels of the full network.
+        before: what the member goes without.
+        plan: contains `before`; like it in the numbering of the full network.
+
+    Raises:
+        ValueError: the plan does not fit the network (see `check_plan`), or gives back what is gone.
+    """
+    check_plan(plan, sites)
+    for site, removed in before.items():
+        if back := np.setdiff1d(removed, plan.get(site, ())).tolist():
+            raise ValueError(f"plan: {site!r} would get back channel {back[0]}, which the member goes without")
+    there = sites.kept(before, model)
+    kept = sites.kept(plan, model)
+    return _narrowed(member, {key: mask[there[key]] if key in there else mask for key, mask in kept.items()})
+
+
+def _narrowed(model: nn.Module, masks: dict[tuple[str, Side], np.ndarray]) -> nn.Module:
+    """A copy with what the masks (size of that side,) keep of each layer's sides."""
     sides: dict[str, dict[Side, np.ndarray]] = {}
-    for (layer, side), mask in sites.kept(plan, model).items():
+    for (layer, side), mask in masks.items():
         sides.setdefault(layer, {})[side] = np.flatnonzero(mask)
     # Copied as what they become, the large tensors of the full network are not copied first.
     narrowed = {layer: _narrowed_tensors(model.get_submodule(layer), kept) for layer, kept in sides.items()}

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sensai.data.batches import Normalization
 from sensai.ensemble import Ensemble, Member, class_scores, combine, load_ensemble, save_ensemble
-from sensai.ensemble.members import build_ensemble, fit_none_biases
+from sensai.ensemble.members import build_ensemble, cut_further, fit_none_biases
 from sensai.models.widths import widths
 from sensai.sites import Plan, find_sites
 from tests.conftest import ROOT
@@ -88,6 +88,24 @@ def test_an_ensemble_is_one_module_of_all_its_members() -> None:
     assert sum(value.numel() for value in ensemble.parameters()) == expected
     ensemble.double()
     assert all(value.dtype == torch.float64 for value in ensemble.members[2].network.parameters())
+
+
+def test_members_cut_further_keep_their_heads_and_their_none_biases() -> None:
+    model, spec = make("small_cnn")
+    sites = find_sites(model, images_for(spec, 2))
+    before = [{site.name: np.arange(number) for site in sites.sites} for number in range(4)]
+    plans = [{site.name: np.arange(2 * number + 1) for site in sites.sites} for number in range(4)]
+    pairs = list(zip(GROUPS, before, strict=True))
+    ensemble = build_ensemble(model, spec, sites, pairs, NAMES, NORMALIZATION).eval()
+    fit_none_biases(ensemble, sites.head, _labelled_batches(ensemble))
+    untouched = snapshot(ensemble)
+    further = cut_further(ensemble, model, sites, before, plans)
+    assert_same(ensemble, untouched)
+    assert (further.class_names, further.spec, further.normalization) == (NAMES, spec, NORMALIZATION)
+    for number, (old, new) in enumerate(zip(ensemble.members, further.members, strict=True)):
+        assert new.classes == old.classes == GROUPS[number]
+        assert widths(new.network)["features.0"][0] == 32 - (2 * number + 1)
+        assert torch.equal(new.network.classifier.bias, old.network.classifier.bias)
 
 
 # ------------------------------------------------------------------------------------------------------------- combine

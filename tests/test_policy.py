@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from sensai.policy import (
     filter_norms,
     flops_plan,
     mean,
+    nested_plans,
     norms_of_filters,
     random_order,
     ratio_plan,
@@ -362,6 +364,94 @@ def test_a_flops_target_goes_by_the_criterion_too(criterion: Criterion) -> None:
     plan = flops_plan(by_ratio, 30, flops=lambda p: 30 - len(p["a"]), target=20)
     assert_plans_equal(plan, ratio_plan(statistics, (0,), ratio=10 / 30, criterion=criterion))
     assert plan["a"].tolist() != ratio_plan(statistics, (0,), ratio=10 / 30)["a"].tolist()
+
+
+# --------------------------------------------------------------------------------------------------------------- steps
+
+_steps = st.integers(1, 6)
+
+
+def count_of(plan: Plan) -> int:
+    return sum(len(removed) for removed in plan.values())
+
+
+def assert_nested(nested: list[Plan], plan: Plan) -> None:
+    """Each step contains the one before, and the last is the plan."""
+    assert_plans_equal(nested[-1], plan)
+    for smaller, larger in pairwise(nested):
+        assert list(smaller) == list(larger)
+        for site, removed in smaller.items():
+            assert removed.dtype == larger[site].dtype
+            assert removed.tolist() == sorted(removed.tolist())
+            assert set(removed.tolist()) <= set(larger[site].tolist())
+
+
+@pytest.mark.parametrize("name", ["apoz", "mean", "taylor", "l1", "random"])
+@checked
+@given(statistics=statistics_of_sites(), classes=_classes, ratio=_ratios, rule=_rules, steps=_steps)
+def test_steps_grow_evenly_to_the_plan_and_the_most_dispensable_go_first(
+    name: str, statistics: Statistics, classes: tuple[int, ...], ratio: float, rule: WidthRule, steps: int
+) -> None:
+    statistics = with_sensitivities(statistics)
+    criterion = every_criterion(statistics)[name]
+    keys = criterion(statistics, classes)
+    plan = ratio_plan(statistics, classes, ratio=ratio, rule=rule, criterion=criterion)
+    nested = nested_plans(plan, keys, steps)
+    assert [count_of(each) for each in nested] == [round(step * count_of(plan) / steps) for step in range(1, steps + 1)]
+    assert_nested(nested, plan)
+    for each in nested:
+        gone = {(site, channel) for site, removed in each.items() for channel in removed.tolist()}
+        later = {(site, channel) for site, removed in plan.items() for channel in removed.tolist()} - gone
+        key_of = {pair: tuple(keys[pair[0]][:, pair[1]]) for pair in gone | later}
+        assert not (gone and later) or max(map(key_of.__getitem__, gone)) <= min(map(key_of.__getitem__, later))
+
+
+@checked
+@given(statistics=statistics_of_sites(), classes=_classes, ratio=_ratios, min_channels=st.integers(1, 4), steps=_steps)
+def test_a_step_is_the_plan_of_its_smaller_ratio(
+    statistics: Statistics, classes: tuple[int, ...], ratio: float, min_channels: int, steps: int
+) -> None:
+    by_ratio = partial(ratio_plan, statistics, classes, rule=WidthRule(min_channels))
+    total = sum(values.zeros.shape[1] for values in statistics.values())
+    for each in nested_plans(by_ratio(ratio), apoz(statistics, classes), steps):
+        assert_plans_equal(each, by_ratio(count_of(each) / total))
+
+
+@checked
+@given(statistics=statistics_of_sites(), classes=_classes, ratio=_ratios, rule=_rules, steps=_steps)
+def test_with_layer_ranking_every_site_grows_evenly(
+    statistics: Statistics, classes: tuple[int, ...], ratio: float, rule: WidthRule, steps: int
+) -> None:
+    plan = ratio_plan(statistics, classes, ratio=ratio, ranking="layer", rule=rule)
+    nested = nested_plans(plan, apoz(statistics, classes), steps, ranking="layer")
+    assert_nested(nested, plan)
+    for step, each in enumerate(nested, 1):
+        for site, removed in each.items():
+            order = sorted(plan[site].tolist(), key=lambda channel: (keys(statistics, site, classes)[channel], channel))
+            assert removed.tolist() == sorted(order[: round(step * len(order) / steps)])
+
+
+@checked
+@given(
+    statistics=statistics_of_sites(),
+    classes=_classes,
+    apoz_threshold=st.floats(0, 1),
+    mean_threshold=st.sampled_from([0.01, 0.2, 10.0]),
+    rule=_rules,
+    steps=_steps,
+)
+def test_plans_by_thresholds_are_made_in_steps_too(
+    statistics: Statistics,
+    classes: tuple[int, ...],
+    apoz_threshold: float,
+    mean_threshold: float,
+    rule: WidthRule,
+    steps: int,
+) -> None:
+    plan = threshold_plan(statistics, classes, apoz_threshold=apoz_threshold, mean_threshold=mean_threshold, rule=rule)
+    nested = nested_plans(plan, apoz(statistics, classes), steps)
+    assert_nested(nested, plan)
+    assert [count_of(each) for each in nested] == [round(step * count_of(plan) / steps) for step in range(1, steps + 1)]
 
 
 # ----------------------------------------------------------------------------------------------------------- threshold

@@ -7,6 +7,7 @@ tables that pruning uses.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from sensai.models.resnet import ResNet
 from sensai.models.widths import widths
-from sensai.pruning import features, masked, member_network, provable, prune, pruning_error
+from sensai.pruning import features, masked, member_network, provable, prune, prune_further, pruning_error
 from sensai.sites import Plan, SiteMap, count_flops, count_params, find_sites
 from tests.helpers.networks import (
     CONTRACT,
@@ -28,6 +29,7 @@ from tests.helpers.networks import (
     make,
     norm_behind,
     random_plan,
+    randomise,
     shared,
     snapshot,
     three_layers,
@@ -48,6 +50,12 @@ CASES = [
     or arch == "mobilenetv2"
     or (arch.startswith("resnet") and arch_args.get("shortcut") != "parameter_free")
 ]
+
+
+@lru_cache(maxsize=1)
+def _sites_of(arch: str, arch_args: tuple[tuple[str, Any], ...]) -> SiteMap:
+    network, spec = shared(arch, dict(arch_args))
+    return find_sites(network, images_for(spec, 2))
 
 
 @contextmanager
@@ -210,6 +218,97 @@ def test_a_pruned_network_trains() -> None:
     assert [parameter.grad is None for parameter in small.parameters()][:2] == [True, False]
     assert not torch.equal(small.bn1.running_mean, before)
     assert all(parameter.grad is None for parameter in network.parameters())
+
+
+# -------------------------------------------------------------------------------------------------------- cut further
+
+
+def part_of(plan: Plan, share: float, seed: int) -> Plan:
+    """A plan of about so many of another one's channels."""
+    generator = np.random.default_rng(seed)
+    return {site: removed[generator.random(len(removed)) < share] for site, removed in plan.items()}
+
+
+def assert_bit_for_bit(network: nn.Module, expected: nn.Module) -> None:
+    assert widths(network) == widths(expected)
+    tensors = expected.state_dict()
+    assert network.state_dict().keys() == tensors.keys()
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, tensors[name]), name
+
+
+@pytest.mark.parametrize(("arch", "arch_args", "scope"), CASES, ids=contract_id)
+@fewer
+@given(share=st.floats(0.2, 1), first=st.floats(0, 1), seed=st.integers(0, 2**16))
+def test_cut_in_two_steps_equals_cut_at_once(
+    arch: str, arch_args: dict[str, Any], scope: str, share: float, first: float, seed: int
+) -> None:
+    network, spec = shared(arch, arch_args)
+    images = images_for(spec, 2, seed)
+    sites = _sites_of(arch, tuple(arch_args.items())).within(scope)
+    plan = random_plan(sites, share, seed)
+    before = part_of(plan, first, seed)
+    # One class, a group with its "none", and all of them.
+    for classes in ((3,), (8, 0, 5), tuple(range(10))):
+        member = member_network(network, sites, before, classes, 10)
+        untouched = snapshot(member)
+        further = prune_further(member, network, sites, before, plan)
+        at_once = member_network(network, sites, plan, classes, 10)
+        assert_bit_for_bit(further, at_once)
+        assert_same(member, untouched)
+        with torch.no_grad():
+            assert torch.equal(further(images), at_once(images))
+
+
+@pytest.mark.parametrize(
+    ("arch", "arch_args"),
+    [("small_cnn", {}), ("vgg11_bn", {}), ("resnet20", {}), ("mobilenetv2", {}), ("shufflenetv2", {})],
+    ids=contract_id,
+)
+def test_a_trained_member_cut_further_keeps_what_it_learnt(arch: str, arch_args: dict[str, Any]) -> None:
+    network, spec = shared(arch, arch_args)
+    images = images_for(spec, 2)
+    sites = _sites_of(arch, tuple(arch_args.items()))
+    plan = random_plan(sites, 0.6, seed=1)
+    before = part_of(plan, 0.5, seed=2)
+    # Other weights than the base model's.
+    member = randomise(member_network(network, sites, before, (8, 0, 5), 10), seed=3)
+    with torch.no_grad():
+        for parameter in member.parameters():
+            parameter.mul_(1.1)
+    # The same cut by the member's own sites, in which channels have other numbers.
+    own = find_sites(member, images)
+    rest = {
+        site.name: np.flatnonzero(np.isin(np.delete(np.arange(site.channels), before[site.name]), plan[site.name]))
+        for site in sites.sites
+    }
+    assert {site.name for site in own.sites} == rest.keys()
+    assert_bit_for_bit(prune_further(member, network, sites, before, plan), prune(member, own, rest))
+
+
+def test_a_step_to_the_same_plan_changes_nothing() -> None:
+    network, spec = shared("small_cnn")
+    sites = find_sites(network, images_for(spec, 2))
+    plan = random_plan(sites, 0.5, seed=0)
+    member = prune(network, sites, plan)
+    assert_bit_for_bit(prune_further(member, network, sites, plan, plan), member)
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        ({"features.0": [0, 3], "features.3": [1, 7]}, "'features.0' would get back channel 2"),
+        ({"features.0": [0, 2, 3], "features.3": [1]}, "'features.3' would get back channel 7"),
+        ({"features.3": [1, 7]}, "'features.0' would get back channel 0"),
+    ],
+)
+def test_a_channel_that_is_gone_does_not_come_back(plan: dict[str, list[int]], message: str) -> None:
+    network, spec = shared("small_cnn")
+    sites = find_sites(network, images_for(spec, 2))
+    before = {"features.0": np.array([0, 2, 3]), "features.3": np.array([1, 7])}
+    member = prune(network, sites, before)
+    with pytest.raises(ValueError, match=message):
+        prune_further(member, network, sites, before, {name: np.array(removed) for name, removed in plan.items()})
 
 
 # ------------------------------------------------------------------------------------------------------ refused plans

@@ -11,7 +11,7 @@ from sensai.data.batches import Normalization, member_targets
 from sensai.ensemble import Ensemble, Member
 from sensai.grouping import Group
 from sensai.models.factory import NetworkSpec
-from sensai.pruning import member_network
+from sensai.pruning import member_network, prune_further
 from sensai.sites import Plan, SiteMap
 
 # Logits further apart than this are one and the same answer in float32.
@@ -31,6 +31,25 @@ def build_ensemble(
         Member(classes, member_network(model, sites, plan, classes, len(class_names))) for classes, plan in plans
     ]
     return Ensemble(members, class_names, spec, normalization)
+
+
+def cut_further(
+    ensemble: Ensemble, model: nn.Module, sites: SiteMap, before: Sequence[Plan], plans: Sequence[Plan]
+) -> Ensemble:
+    """The members of an ensemble without more of the base model's channels; their heads keep their rows.
+
+    Args:
+        ensemble: as cut by `before`, and trained perhaps; it stays as it is.
+        model: the base model.
+        sites: its removable channels.
+        before: what each member goes without.
+        plans: what each is to go without, which contains that.
+    """
+    members = [
+        Member(member.classes, prune_further(member.network, model, sites, gone, plan))
+        for member, gone, plan in zip(ensemble.members, before, plans, strict=True)
+    ]
+    return Ensemble(members, ensemble.class_names, ensemble.spec, ensemble.normalization)
 
 
 @torch.no_grad()

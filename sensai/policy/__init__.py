@@ -1,7 +1,7 @@
 """Statistics to plans: how dispensable channels are (`criteria`), and which of them a member goes without (`plans`)."""
 
 from sensai.policy.criteria import Criterion, apoz, filter_norms, mean, norms_of_filters, random_order, taylor
-from sensai.policy.plans import Ranking, WidthRule, coupling, flops_plan, ratio_plan, threshold_plan
+from sensai.policy.plans import Ranking, WidthRule, coupling, flops_plan, nested_plans, ratio_plan, threshold_plan
 
 __all__ = [
     "Criterion",
@@ -12,6 +12,7 @@ __all__ = [
     "filter_norms",
     "flops_plan",
     "mean",
+    "nested_plans",
     "norms_of_filters",
     "random_order",
     "ratio_plan",

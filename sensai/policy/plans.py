@@ -116,6 +116,27 @@ def threshold_plan(
     return plan
 
 
+def nested_plans(plan: Plan, keys: Mapping[str, np.ndarray], steps: int, *, ranking: Ranking = "global") -> list[Plan]:
+    """A plan in steps that grow evenly in channels, the most dispensable first; each step's plan contains the one before.
+
+    Args:
+        plan: what the last step removes.
+        keys: sort keys of the plan's sites, as by a criterion.
+        steps: how many.
+        ranking: `global`: a step is its share of the plan's channels, ranked together; `layer`: of those of each site.
+    """
+    if ranking == "layer":
+        by_site = {site: nested_plans({site: removed}, keys, steps) for site, removed in plan.items()}
+        return [{site: nested[step][site] for site, nested in by_site.items()} for step in range(steps)]
+    owner, ranked = _ranked_together(keys, plan)
+    channels = np.concatenate(list(plan.values()))
+    nested = []
+    for step in range(1, steps + 1):
+        gone = ranked[: round(step * len(ranked) / steps)]
+        nested.append({site: np.sort(channels[gone[owner[gone] == number]]) for number, site in enumerate(plan)})
+    return nested
+
+
 def coupling(plans: Mapping[int, Plan]) -> np.ndarray:
     """int64 (K, K): for two classes the number of channels that both of their plans remove.
 
@@ -145,9 +166,18 @@ def _removed_globally(
 ) -> dict[str, int]:
     """How many channels each site loses when all are ranked together and no site goes below its least width."""
     removable = {site: order[: len(order) - rule.kept_width(0, len(order))] for site, order in orders.items()}
-    owner = np.repeat(np.arange(len(orders)), [len(channels) for channels in removable.values()])
-    ranked = np.concatenate([keys[site][:, channels] for site, channels in removable.items()], axis=1)
+    owner, ranked = _ranked_together(keys, removable)
     wanted = round(ratio * sum(len(order) for order in orders.values()))
-    first = np.lexsort((owner, *ranked[::-1]))[:wanted]
-    counts = np.bincount(owner[first], minlength=len(orders))
+    counts = np.bincount(owner[ranked[:wanted]], minlength=len(orders))
     return dict(zip(orders, counts.tolist(), strict=True))
+
+
+def _ranked_together(
+    keys: Mapping[str, np.ndarray], channels: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Some channels of several sites, one site's after the other's: the site's number of each, and the places of the most
+    dispensable first.
+    """
+    owner = np.repeat(np.arange(len(channels)), [len(own) for own in channels.values()])
+    ranked = np.concatenate([keys[site][:, own] for site, own in channels.items()], axis=1)
+    return owner, np.lexsort((owner, *ranked[::-1]))
