@@ -1,0 +1,97 @@
+"""Learning curves of members as DataFrames, and what stopping them earlier would have saved and cost.
+
+A stop changes nothing before it, so one run in which every member is trained to its end tells what any rule would have done.
+"""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mlflow.tracking import MlflowClient
+
+from analysis import runs
+
+_PREFIX = "curve/"
+_COLUMNS = ["stage_run", "run_id", "member", "classes", "epoch"]
+
+
+def curves(run_ids: Sequence[str]) -> pd.DataFrame:
+    """Every epoch of every member of some retrain runs.
+
+    Args:
+        run_ids: of retrain runs.
+
+    Returns:
+        Columns stage_run, run_id (the member's), member, classes, epoch (from 0), and one float64 column a metric:
+        train_loss, and of the validation split loss, accuracy, balanced_accuracy, roc_auc (fractions; with a joint loss of
+        all classes together).
+    """
+    client = MlflowClient()
+    members = runs.members(run_ids)
+    members = members[members["split"] == "val"]
+    parts = [_curve(client, row) for row in members[_COLUMNS[:-1]].to_dict("records")]
+    if not parts:
+        return pd.DataFrame(columns=_COLUMNS)
+    frame = pd.concat(parts, ignore_index=True)
+    return frame[_COLUMNS + [name for name in frame.columns if name not in _COLUMNS]]
+
+
+def _curve(client: MlflowClient, member: dict[Hashable, Any]) -> pd.DataFrame:
+    names = [name for name in client.get_run(member["run_id"]).data.metrics if name.startswith(_PREFIX)]
+    series = {
+        name.removeprefix(_PREFIX): pd.Series(
+            {point.step: point.value for point in client.get_metric_history(member["run_id"], name)}, dtype="float64"
+        )
+        for name in sorted(names)
+    }
+    frame = pd.DataFrame(series).sort_index().rename_axis("epoch").reset_index()
+    return frame.assign(**{str(name): value for name, value in member.items()})
+
+
+def stopped(
+    frame: pd.DataFrame,
+    metric: str,
+    *,
+    patience: int = 0,
+    min_gain: float = 0.0,
+    target: float | None = None,
+) -> pd.DataFrame:
+    """What a stop rule would have made of curves that were trained to their end.
+
+    Args:
+        frame: of `curves`.
+        metric: the column that the rule watches; the best epoch is that of its largest value.
+        patience: as parameter of `retrain`.
+        min_gain: likewise.
+        target: likewise.
+
+    Returns:
+        One row a member: stage_run, run_id, member, classes, epochs (in full), epochs_run, epochs_saved, value (the best
+        until the stop), given_up (the best of all less that).
+    """
+    rows = []
+    for run_id, curve in frame.sort_values("epoch").groupby("run_id", sort=False):
+        values = curve[metric].to_numpy()
+        run = _epochs_run(values, patience, min_gain, target)
+        rows.append(
+            {
+                **{name: curve[name].iloc[0] for name in ("stage_run", "member", "classes")},
+                "run_id": run_id,
+                "epochs": len(values),
+                "epochs_run": run,
+                "epochs_saved": len(values) - run,
+                "value": values[:run].max(),
+                "given_up": values.max() - values[:run].max(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _epochs_run(values: np.ndarray, patience: int, min_gain: float, target: float | None) -> int:
+    best, since = -np.inf, 0
+    for epoch, value in enumerate(values):
+        best, since = (value, 0) if value > best + min_gain else (best, since + 1)
+        if (target is not None and value >= target) or (patience and since >= patience):
+            return epoch + 1
+    return len(values)
