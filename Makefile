@@ -34,7 +34,7 @@ mlproject: $(STAMP)
 $(STAMP): pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet $(TORCH)
-	@$(BIN)/pip install --quiet $(TORCH) --editable ".[dev]"
+	@$(BIN)/pip install --quiet $(TORCH) --editable ".[dev,ray]"
 	@touch $@
 
 clean:

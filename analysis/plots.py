@@ -54,8 +54,8 @@ def widths(layers: pd.DataFrame) -> Figure:
     return figure
 
 
-def learning_curve(history: Sequence[dict[str, float]]) -> Figure:
-    """Losses, and beside them the validation metrics, by epoch."""
+def learning_curve(history: Sequence[dict[str, float]], cuts: Sequence[int] = ()) -> Figure:
+    """Losses, and beside them the validation metrics, by epoch; dotted where channels were cut before an epoch."""
     frame = pd.DataFrame(list(history))
     losses = [name for name in ("train_loss", "loss") if name in frame]
     figure = Figure(figsize=(9, 3.5), layout="constrained")
@@ -71,6 +71,8 @@ def learning_curve(history: Sequence[dict[str, float]]) -> Figure:
     right.set_title("validation", fontsize=10)
     for axes in (left, right):
         axes.set_xlabel("epoch")
+        for epoch in cuts:
+            axes.axvline(epoch - 0.5, color="grey", linestyle=":")
     return figure
 
 
@@ -90,4 +92,24 @@ def members(table: pd.DataFrame) -> Figure:
     axes.set_xlabel("FLOPs of the member")
     axes.set_ylabel("on the test split")
     axes.legend(fontsize=8)
+    return figure
+
+
+def contention(table: pd.DataFrame) -> Figure:
+    """Images a second of all processes together against how many there are, one line a way, training beside scoring.
+
+    Args:
+        table: columns `task`, `way`, `n`, `images_per_s`.
+    """
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    tasks = list(table["task"].unique())
+    for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
+        for way, rows in table[table["task"] == task].groupby("way", sort=False):
+            axes.plot(rows["n"], rows["images_per_s"], marker="o", label=str(way).replace("_", " "))
+        axes.set_xticks(table["n"].unique())
+        axes.set_yscale("log")
+        axes.set_xlabel(f"{task}s at once")
+        axes.set_ylabel("images a second, all together")
+        axes.set_title(task, fontsize=10)
+        axes.legend(fontsize=8)
     return figure

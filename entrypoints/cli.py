@@ -18,8 +18,11 @@ from pydantic import ValidationError  # noqa: E402
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict, SettingsError  # noqa: E402
 
 from sensai.errors import InputError  # noqa: E402
+from sensai.processes import end_with  # noqa: E402
 from sensai.stages.configs import CONFIGS, StageConfig, describe_errors, unknown_parameter  # noqa: E402
 
+# `mlflow run` waits for the process that it started; where it is killed, that would go on unseen.
+_OPENED_BY_MLFLOW = "MLFLOW_RUN_ID"
 _BAD_INPUT = 2
 _INTERRUPTED = 130
 
@@ -61,6 +64,8 @@ def _command_line(config: type[StageConfig]) -> type[BaseSettings]:
 def launch(stage: str) -> None:
     """Run a stage with the parameters of the command line and end the process."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if _OPENED_BY_MLFLOW in os.environ:
+        end_with(os.getppid(), signal.SIGTERM)
     try:
         config = parse(stage, sys.argv[1:])
         _quieten()

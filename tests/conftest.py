@@ -26,6 +26,8 @@ TINY = {
     "base_batch_size": 32,
     "batch_size": 32,
     "control": False,
+    "jobs": 1,
+    "precision": "fp32",
 }
 
 

@@ -1,59 +1,51 @@
-"""Retraining of all members of an ensemble on one stream of batches. N images, K classes."""
+"""Retraining of all members of an ensemble, dealt to slots. K classes."""
 
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from sensai.data.batches import Augmentation, batches, steps_per_epoch, training_batches
 from sensai.data.dataset import Dataset
-from sensai.ensemble import Ensemble
-from sensai.grouping import Group
-from sensai.retraining.fitting import OnEpoch, fit
-from sensai.retraining.objectives import Objective
-from sensai.retraining.trainee import Progress, Recipe, Trainee
+from sensai.ensemble import MANIFEST, Ensemble, save_ensemble
+from sensai.errors import InputError
+from sensai.models.storage import save_network
+from sensai.retraining.backends.local import run_locally
+from sensai.retraining.checkpoints import Progress
+from sensai.retraining.exchange import Meeting
+from sensai.retraining.fitting import Budget
+from sensai.retraining.slots import START, TEACHER, Lesson, SlotJob, SlotLostError, Stream, member_checkpoints
+from sensai.retraining.trainee import Recipe
 
-Loss = Literal["bce", "kd", "joint", "joint_kd"]
+# Number of the member, epoch, metrics.
+OnEpoch = Callable[[int, int, dict[str, float]], None]
+RunSlots = Callable[[Sequence[SlotJob]], dict[int, str]]
+
+_SECONDS_BETWEEN_LOOKS = 0.5
 
 
 @dataclass(frozen=True)
-class Stream:
-    """The training batches that members share.
+class Slots:
+    """Who trains which members.
 
     Attributes:
-        batch_size: images a step.
-        augmentation: of the training images.
-        seed: of order and augmentation.
-        device: where they are made, and the members trained.
+        members: of each slot, the numbers of its members (see `slots.deal`).
+        devices: of each slot, where it computes.
+        threads: of every library in a slot.
+        run: what runs the slots' jobs.
+        loopback: all slots are on this machine.
     """
 
-    batch_size: int
-    augmentation: Augmentation
-    seed: int
-    device: torch.device
-
-
-class JointLogits(nn.Module):
-    """All members as one K-way network: of each class its logit, in a group against the group's "none"."""
-
-    def __init__(self, ensemble: Ensemble) -> None:
-        super().__init__()
-        self.networks = ensemble.networks
-        self._groups = [member.classes for member in ensemble.members]
-        order = [label for group in self._groups for label in group]
-        self._order = [order.index(label) for label in range(len(order))]
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, K) for normalised images (N, C, H, W)."""
-        outputs = [network(images) for network in self.networks]
-        parts = [
-            output if output.shape[1] == len(group) else output[:, 1:] - output[:, :1]
-            for output, group in zip(outputs, self._groups, strict=True)
-        ]
-        return torch.cat(parts, 1)[:, self._order]
+    members: Sequence[Sequence[int]]
+    devices: Sequence[torch.device]
+    threads: int
+    run: RunSlots = run_locally
+    loopback: bool = True
 
 
 def retrain_members(
@@ -61,77 +53,133 @@ def retrain_members(
     dataset: Dataset,
     recipe: Recipe,
     stream: Stream,
+    lesson: Lesson,
+    slots: Slots,
     *,
-    loss: Loss,
     teacher: nn.Module | None,
-    teacher_share: float,
-    checkpoints: Path,
+    folder: Path,
+    budget: Budget | None = None,
     on_epoch: OnEpoch,
 ) -> list[Progress]:
-    """Train all members in place; each ends with the weights of its best epoch. Returns the progress of each.
+    """Train all members; each ends with the weights of its best epoch. Returns the progress of each.
+
+    The result does not depend on the slots, but for the order in which threads and processes add numbers up.
 
     Args:
-        ensemble: its members are moved to the stream's device.
+        ensemble: its members, as they were cut, get the weights.
         dataset: trained on `train`, judged on `val`.
         recipe: how they are trained; with a joint loss the stop is that of all together, by the accuracy of all K classes.
         stream: the batches.
-        loss: `bce`: each by itself; `joint`: one cross entropy over the logits of all; with `kd` the targets are in part the
-            teacher's probabilities.
-        teacher: the base model in eval mode, on the device; for the losses with `kd`.
-        teacher_share: of the targets, for these.
-        checkpoints: folder of the files that are written after each epoch and gone on from.
-        on_epoch: called with the member's position, the epoch and its metrics.
+        lesson: what they learn.
+        slots: where.
+        teacher: the base model; for the losses with `kd`.
+        folder: of the files that are written after each epoch and gone on from; all slots see it.
+        budget: what all members together may take.
+        on_epoch: called with the member's number, the epoch and its metrics, in a thread of its own.
+
+    Raises:
+        InputError: members failed twice; they are named, and all others are trained to their end.
     """
-    ensemble.to(stream.device)
-    share = teacher_share if loss.endswith("kd") else 0.0
-    make = partial(_trainee, ensemble, dataset, recipe, steps_per_epoch(dataset.train, stream.batch_size), share)
-    count = len(ensemble.members)
-    if loss.startswith("joint"):
-        every_class = tuple(range(len(ensemble.class_names)))
-        trainees = [make(JointLogits(ensemble), every_class, checkpoints / "joint.safetensors")]
-    else:
-        trainees = [
-            make(member.network, member.classes, checkpoints / f"member_{number:03d}.safetensors")
-            for number, member in enumerate(ensemble.members)
-        ]
-    # Which members a trainee is made of.
-    members = [range(count)] if len(trainees) < count else [range(n, n + 1) for n in range(count)]
-
-    def tell_members(position: int, epoch: int, metrics: dict[str, float]) -> None:
-        for number in members[position]:
-            on_epoch(number, epoch, metrics)
-
-    data = (ensemble.normalization, stream.device)
-    fit(
-        trainees,
-        partial(
-            training_batches,
-            dataset.train,
-            stream.batch_size,
-            *data,
-            augmentation=stream.augmentation,
-            seed=stream.seed,
-        ),
-        partial(batches, dataset.val, stream.batch_size, *data) if dataset.val else None,
-        tell_members,
-        teacher if share else None,
-    )
+    _write_start(ensemble, teacher, folder)
+    jobs = [
+        SlotJob(folder, tuple(members), dataset, recipe, stream, lesson, device, slots.threads, part)
+        for members, device, part in zip(
+            slots.members, slots.devices, _parts(budget, slots.members, lesson.joint), strict=True
+        )
+    ]
+    with _told(folder, len(ensemble.members), on_epoch):
+        failures = _run_twice(jobs, slots)
+    if failures:
+        raise InputError("; ".join(f"member {_names(ensemble, n)}: {reason}" for n, reason in sorted(failures.items())))
     return [
-        replace(trainee.progress, seconds=trainee.progress.seconds / len(numbers))
-        for trainee, numbers in zip(trainees, members, strict=True)
-        for _ in numbers
+        member_checkpoints(folder, number).load_best(member.network) for number, member in enumerate(ensemble.members)
     ]
 
 
-def _trainee(
-    ensemble: Ensemble,
-    dataset: Dataset,
-    recipe: Recipe,
-    steps: int,
-    teacher_share: float,
-    network: nn.Module,
-    classes: Group,
-    checkpoint: Path,
-) -> Trainee:
-    objective = Objective.balanced(classes, len(ensemble.class_names), dataset.train.labels, teacher_share)
-    return Trainee(network, objective, recipe, steps, checkpoint)
+def _write_start(ensemble: Ensemble, teacher: nn.Module | None, folder: Path) -> None:
+    # The manifest is written last, so where it is all else is.
+    if (folder / START / MANIFEST).exists():
+        return
+    if teacher is not None:
+        save_network(teacher, ensemble.spec, folder / TEACHER)
+    save_ensemble(ensemble, folder / START)
+
+
+def _parts(budget: Budget | None, members: Sequence[Sequence[int]], joint: bool) -> list[Budget | None]:
+    """The budget of each slot: the clock runs for all of them at once, epochs are dealt like members."""
+    if budget is None or budget.epochs is None:
+        return [budget] * len(members)
+    count = sum(len(slot) for slot in members)
+    if joint:
+        epochs = [budget.epochs // count * len(slot) for slot in members]
+    else:
+        ends = [budget.epochs * sum(len(slot) for slot in members[: n + 1]) // count for n in range(len(members))]
+        epochs = [end - start for start, end in zip([0, *ends], ends, strict=False)]
+    return [replace(budget, epochs=each) for each in epochs]
+
+
+def _run_twice(jobs: Sequence[SlotJob], slots: Slots) -> dict[int, str]:
+    """Run all slots; where one is lost, all go on once more from their last checkpoints."""
+    try:
+        return slots.run(_met(jobs, slots))
+    except SlotLostError:
+        pass
+    try:
+        return slots.run(_met(jobs, slots))
+    except SlotLostError as error:
+        members = ", ".join(str(list(job.members)) for job in jobs)
+        raise InputError(
+            f"jobs={len(jobs)}: a slot of members {members} was lost twice ({error}); fewer jobs need less memory"
+        ) from error
+
+
+def _met(jobs: Sequence[SlotJob], slots: Slots) -> list[SlotJob]:
+    """The jobs with all that learn jointly in the same epoch, and a new place to meet where they are in several slots."""
+    if not jobs[0].lesson.joint:
+        return list(jobs)
+    checkpoints = [member_checkpoints(job.folder, number) for job in jobs for number in job.members]
+    common = min(len(progress.history) if (progress := each.progress()) else 0 for each in checkpoints)
+    for each in checkpoints:
+        each.rewind(common)
+    if len(jobs) == 1:
+        return list(jobs)
+    meetings = jobs[0].folder / "meetings"
+    shutil.rmtree(meetings, ignore_errors=True)
+    file = meetings / uuid.uuid4().hex
+    return [replace(job, meeting=Meeting(file, rank, len(jobs), slots.loopback)) for rank, job in enumerate(jobs)]
+
+
+def _names(ensemble: Ensemble, number: int) -> str:
+    return "+".join(ensemble.class_names[label] for label in ensemble.members[number].classes)
+
+
+@contextmanager
+def _told(folder: Path, members: int, on_epoch: OnEpoch) -> Iterator[None]:
+    """While the block runs, a thread tells of every epoch that appears in the members' checkpoints."""
+    epochs = [0] * members
+    ended, errors = threading.Event(), []
+
+    def look() -> None:
+        for number in range(members):
+            if (progress := member_checkpoints(folder, number).progress()) is not None:
+                for epoch in range(epochs[number], len(progress.history)):
+                    on_epoch(number, epoch, progress.history[epoch])
+                epochs[number] = max(epochs[number], len(progress.history))
+
+    def keep_looking() -> None:
+        try:
+            while not ended.wait(_SECONDS_BETWEEN_LOOKS):
+                look()
+            look()
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=keep_looking)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    if errors:
+        raise errors[0]

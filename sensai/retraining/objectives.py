@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from sensai.data.batches import member_targets
 
+# Batch norm needs two images, also of a batch in which a member's classes do not occur.
+_FEWEST_OTHERS = 2
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -41,6 +44,12 @@ class Objective:
         present = counts > 0
         weight = torch.where(present, len(targets) / (present.sum() * counts.clamp(min=1)), 0.0)
         return cls(classes, num_classes, weight.float(), teacher_share)
+
+    @classmethod
+    def unweighted(cls, classes: tuple[int, ...], num_classes: int, teacher_share: float = 0.0) -> "Objective":
+        """The objective of a member whose batches are balanced by sampling."""
+        outcomes = len(classes) + (len(classes) < num_classes)
+        return cls(classes, num_classes, torch.ones(outcomes), teacher_share)
 
     @classmethod
     def multiclass(cls, num_classes: int) -> "Objective":
@@ -80,6 +89,24 @@ class Objective:
         if outcomes > len(self.classes):
             taught = torch.cat([1 - taught.sum(1, keepdim=True), taught], 1)
         return (1 - self.teacher_share) * told + self.teacher_share * taught
+
+
+def balanced_rows(targets: Tensor, classes: int, generator: torch.Generator) -> Tensor:
+    """The rows of a batch that a member learns from where it balances by sampling.
+
+    Args:
+        targets: int64 (N,), outcomes; 0 is "none" where there is one more outcome than classes.
+        classes: g, how many classes the member has.
+        generator: on the CPU, draws the images that are "none".
+
+    Returns:
+        int64 (rows,), sorted: every image of the member's classes, and of the others as many as of one of them on average.
+    """
+    own = targets.cpu() > 0
+    wanted = max(round(int(own.sum()) / classes), _FEWEST_OTHERS)
+    others = torch.nonzero(~own).flatten()
+    drawn = others[torch.randperm(len(others), generator=generator)[:wanted]]
+    return torch.cat([torch.nonzero(own).flatten(), drawn]).sort().values.to(targets.device)
 
 
 def outcome_metrics(logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:

@@ -1,24 +1,22 @@
-"""One network in training: its optimiser, one-cycle schedule, stop rule, and the checkpoint that it goes on from."""
+"""One network in training: its optimiser, one-cycle schedule, stop rule, and the checkpoints that it goes on from."""
 
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-from safetensors.torch import save_file
+import torch
 from torch import Tensor, nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import OneCycleLR
 
-from sensai.errors import InputError
-from sensai.files import whole_file
 from sensai.models.widths import load_tensors
-from sensai.retraining.objectives import Objective
+from sensai.retraining.checkpoints import Checkpoints, Progress, below
 
 _MOMENTUM = 0.9
+# What a network whose loss was no longer finite goes on with.
+_LR_AFTER_FAILURE = 0.5
 
 
 @dataclass(frozen=True)
@@ -44,91 +42,79 @@ class Recipe:
     target: float | None = None
 
 
-@dataclass
-class Progress:
-    """Where a training stands, as kept in its checkpoint.
-
-    Attributes:
-        history: validation metrics of every epoch so far, with `train_loss`.
-        best_epoch: index into `history`; -1 before the first.
-        seconds: time trained so far; of networks that share a stream, each one's part of it.
-        done: the training has ended, by `stopped_by` (`epochs`, `plateau` or `target`).
-    """
-
-    history: list[dict[str, float]]
-    best_epoch: int = -1
-    seconds: float = 0.0
-    done: bool = False
-    stopped_by: str = ""
-
-
 class Trainee:
-    """A network with all that its training needs beside the batches."""
+    """A network with all that its training needs beside the batches and the loss."""
 
-    def __init__(
-        self, network: nn.Module, objective: Objective, recipe: Recipe, steps_per_epoch: int, checkpoint: Path
-    ) -> None:
-        """Go on from the checkpoint where there is one, to the same result bit for bit on a CPU.
+    def __init__(self, network: nn.Module, recipe: Recipe, steps_per_epoch: int, checkpoints: Checkpoints) -> None:
+        """Go on from the last checkpoint where there is one, to the same result bit for bit on a CPU.
 
         Args:
             network: trained in place, on the device of the batches.
-            objective: loss and metrics.
             recipe: how it is trained.
             steps_per_epoch: number of batches of an epoch.
-            checkpoint: file that is written after each epoch.
+            checkpoints: written before the first epoch and after each.
         """
-        self.network, self.objective, self.recipe = network, objective, recipe
-        self._optimizer = SGD(
+        self.network, self.recipe = network.to(memory_format=torch.channels_last), recipe
+        self.optimizer = SGD(
             network.parameters(), lr=recipe.lr, momentum=_MOMENTUM, weight_decay=recipe.weight_decay, nesterov=True
         )
         self._scheduler = OneCycleLR(
-            self._optimizer, max_lr=recipe.lr, total_steps=recipe.epochs * steps_per_epoch + 1, cycle_momentum=False
+            self.optimizer, max_lr=recipe.lr, total_steps=recipe.epochs * steps_per_epoch + 1, cycle_momentum=False
         )
-        self._checkpoint = checkpoint
+        self._checkpoints = checkpoints
         self._best: dict[str, Tensor] = {}
-        self.progress = self._restored()
-        self._loss_sum, self._images = 0.0, 0
+        self.progress = Progress(history=[])
+        if not self._restore():
+            self._save(best=True)
 
     @property
     def epoch(self) -> int:
         """The epoch that comes next."""
         return len(self.progress.history)
 
-    def begin_epoch(self) -> None:
-        """Make ready for the steps of one epoch."""
-        self.network.train()
-        self._loss_sum, self._images = 0.0, 0
-
-    def step(self, images: Tensor, labels: Tensor, teacher: Tensor | None) -> None:
-        """Learn one batch: images (N, C, H, W), labels int64 (N,), and the teacher's logits (N, K) where there is one."""
-        self._optimizer.zero_grad(set_to_none=True)
-        loss = self.objective.loss(self.network(images), labels, teacher)
-        loss.backward()
-        self._optimizer.step()
+    def update(self) -> None:
+        """Take one step along the gradients."""
+        self.optimizer.step()
         self._scheduler.step()
-        self._loss_sum += float(loss.detach()) * len(labels)
-        self._images += len(labels)
 
-    def end_epoch(self, metrics: Mapping[str, float], seconds: float) -> dict[str, float]:
-        """Judge the epoch, decide whether to stop, write the checkpoint; returns what the history gets.
+    def end_epoch(self, metrics: Mapping[str, float], seconds: float) -> None:
+        """Note how the network is judged after an epoch, decide whether to stop, and write the checkpoint.
 
-        Raises:
-            InputError: the loss is no longer finite.
+        Args:
+            metrics: with `train_loss`; those of the validation split where there is one.
+            seconds: what the epoch took.
         """
-        train_loss = self._loss_sum / self._images
-        if not (math.isfinite(train_loss) and math.isfinite(metrics.get("loss", 0.0))):
-            raise InputError(
-                f"lr={self.recipe.lr}: the loss is not finite in epoch {self.epoch}; try a smaller learning rate"
-            )
         progress = self.progress
-        progress.history.append({**metrics, "train_loss": train_loss})
+        progress.history.append(dict(metrics))
         improved = progress.best_epoch < 0 or self._is_better()
         if improved:
             progress.best_epoch = len(progress.history) - 1
-        self._decide_stop()
+        if reason := self._reason_to_stop():
+            progress.done, progress.stopped_by = True, reason
         progress.seconds += seconds
         self._save(best=improved)
-        return progress.history[-1]
+
+    def stop(self, reason: str) -> None:
+        """End the training before its time."""
+        self.progress.done, self.progress.stopped_by = True, reason
+        self._save(best=False)
+
+    def go_back(self, failure: str) -> None:
+        """Return to the last checkpoint after a failure and go on from there, with half the learning rate."""
+        self._restore()
+        for group in self.optimizer.param_groups:
+            for rate in ("lr", "initial_lr", "max_lr", "min_lr"):
+                group[rate] *= _LR_AFTER_FAILURE
+        self.progress.failure = failure
+        self._save(best=False)
+
+    def gain_per_second(self, epochs: int) -> float:
+        """How much the best validation metric grew a second in the last epochs; infinite before there are so many."""
+        values = self._watched()
+        if len(values) <= epochs:
+            return math.inf
+        seconds = self.progress.seconds * epochs / self.epoch
+        return (max(values) - max(values[:-epochs])) / seconds
 
     def load_best(self) -> None:
         """Give the network the weights of its best epoch, in eval mode."""
@@ -144,67 +130,66 @@ class Trainee:
             return True
         return (last[metric], -last["loss"]) > (old[metric], -old["loss"])
 
-    def _decide_stop(self) -> None:
+    def _reason_to_stop(self) -> str:
         recipe, history = self.recipe, self.progress.history
         if recipe.target is not None and history[-1].get(recipe.metric, -math.inf) >= recipe.target:
-            self._stop("target")
-        elif len(history) >= recipe.epochs:
-            self._stop("epochs")
-        elif recipe.patience and self._epochs_without_gain() >= recipe.patience:
-            self._stop("plateau")
-
-    def _stop(self, reason: str) -> None:
-        self.progress.done, self.progress.stopped_by = True, reason
+            return "target"
+        if len(history) >= recipe.epochs:
+            return "epochs"
+        if recipe.patience and self._epochs_without_gain() >= recipe.patience:
+            return "plateau"
+        return ""
 
     def _epochs_without_gain(self) -> int:
-        best, since = float("-inf"), 0
-        # Without validation there is no such metric, and nothing to wait for.
-        values = [metrics[self.recipe.metric] for metrics in self.progress.history if self.recipe.metric in metrics]
-        for value in values:
+        best, since = -math.inf, 0
+        for value in self._watched():
             best, since = (value, 0) if value > best + self.recipe.min_gain else (best, since + 1)
         return since
 
+    def _watched(self) -> list[float]:
+        """The validation metric that counts, epoch by epoch; nothing without validation."""
+        metric = self.recipe.metric
+        return [metrics[metric] for metrics in self.progress.history if metric in metrics]
+
     # ------------------------------------------------------------------------------------------------------- checkpoint
 
-    def _restored(self) -> Progress:
-        if not self._checkpoint.exists():
-            return Progress(history=[])
-        with safe_open(self._checkpoint, framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
-            metadata = file.metadata()
-        load_tensors(self.network, _below(tensors, "network."))
-        self._best = _below(tensors, "best.")
-        optimizer = self._optimizer.state_dict()
+    def _restore(self) -> bool:
+        found = self._checkpoints.read()
+        if found is None:
+            return False
+        tensors, self.progress, state = found
+        load_tensors(self.network, below(tensors, "network."))
+        self._best = below(tensors, "best.")
+        optimizer = self.optimizer.state_dict()
         optimizer["state"] = {
-            int(key): {"momentum_buffer": value} for key, value in _below(tensors, "momentum.").items()
+            int(key): {"momentum_buffer": value} for key, value in below(tensors, "momentum.").items()
         }
-        optimizer["param_groups"] = json.loads(metadata["param_groups"])
-        self._optimizer.load_state_dict(optimizer)
-        self._scheduler.load_state_dict(json.loads(metadata["schedule"]))
-        return Progress(**json.loads(metadata["progress"]))
+        optimizer["param_groups"] = json.loads(state["param_groups"])
+        self.optimizer.load_state_dict(optimizer)
+        self._scheduler.load_state_dict(json.loads(state["schedule"]))
+        return True
 
     def _save(self, best: bool) -> None:
-        current = {key: value.detach().cpu().clone() for key, value in self.network.state_dict().items()}
+        current = {key: _stored(value) for key, value in self.network.state_dict().items()}
         if best:
             self._best = current
-        optimizer = self._optimizer.state_dict()
+        optimizer = self.optimizer.state_dict()
         tensors = {
             **{f"network.{key}": value for key, value in current.items()},
+            # Cloned where both are the same, which safetensors refuses.
             **{f"best.{key}": value.clone() for key, value in self._best.items()},
-            **{f"momentum.{key}": value["momentum_buffer"].cpu() for key, value in optimizer["state"].items()},
+            **{f"momentum.{key}": _stored(value["momentum_buffer"]) for key, value in optimizer["state"].items()},
         }
-        metadata = {
-            "progress": json.dumps(vars(self.progress)),
+        state = {
             "param_groups": json.dumps(optimizer["param_groups"]),
             "schedule": json.dumps(_plain(self._scheduler.state_dict())),
         }
-        self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(self._checkpoint) as temporary:
-            save_file(tensors, temporary, metadata=metadata)
+        self._checkpoints.write(tensors, self.progress, state)
 
 
-def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+def _stored(value: Tensor) -> Tensor:
+    # safetensors knows no memory format but the contiguous one.
+    return value.detach().cpu().contiguous().clone()
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:

@@ -18,9 +18,11 @@ from sensai.models.checkpoints import adopt, read_checkpoint
 from sensai.models.factory import NetworkSpec, auxiliary_heads, build, check_output, source_digest
 from sensai.models.storage import load_network, save_network
 from sensai.pruning import provable
+from sensai.retraining.checkpoints import Checkpoints, Progress
 from sensai.retraining.fitting import fit
 from sensai.retraining.objectives import Objective
-from sensai.retraining.trainee import Progress, Recipe, Trainee
+from sensai.retraining.teams import Team
+from sensai.retraining.trainee import Recipe, Trainee
 from sensai.sites import SiteMap, find_sites
 from sensai.stages.configs import BaselineConfig, StageConfig
 from sensai.stages.inputs import (
@@ -89,13 +91,8 @@ def _train(model: nn.Module, config: BaselineConfig, context: Context) -> Progre
             context.run.log_epoch({f"curve/{name}": value for name, value in metrics.items()}, epoch)
             bar.update()
 
-        trainee = Trainee(
-            model,
-            Objective.multiclass(len(data.class_names)),
-            recipe,
-            steps_per_epoch(data.train, config.base_batch_size),
-            context.checkpoints / "baseline.safetensors",
-        )
+        steps = steps_per_epoch(data.train, config.base_batch_size)
+        trainee = Trainee(model, recipe, steps, Checkpoints(context.checkpoints / "baseline"))
         training = partial(
             training_batches,
             data.train,
@@ -106,7 +103,9 @@ def _train(model: nn.Module, config: BaselineConfig, context: Context) -> Progre
             seed=config.base_seed,
         )
         validation = partial(batches, data.val, evaluation_batch(config), normalization, device) if data.val else None
-        fit([trainee], training, validation, on_epoch)
+        team = Team(model, Objective.multiclass(len(data.class_names)), [trainee])
+        if failures := fit([team], training, validation, on_epoch=on_epoch):
+            raise InputError(f"base_lr={config.base_lr}: {failures[0]}")
         return trainee.progress
 
 
@@ -161,7 +160,7 @@ def _inputs(config: BaselineConfig) -> dict[str, str]:
 
 
 stage = Stage(
-    version=1,
+    version=2,
     config=BaselineConfig,
     previous=None,
     execute=_execute,

@@ -11,7 +11,8 @@ from sensai.data.batches import Augmentation, Normalization, default_augmentatio
 from sensai.data.dataset import Dataset, load_dataset
 from sensai.errors import InputError
 from sensai.models.factory import NetworkSpec, input_rule, source_digest
-from sensai.stages.configs import StageConfig
+from sensai.retraining.slots import share_cores
+from sensai.stages.configs import RetrainConfig, StageConfig
 from sensai.stages.values import parse_channel_values
 
 # A forward pass where nothing is trained takes so many images, and fewer where these would have more pixels: 20 of 224 x 224.
@@ -60,6 +61,20 @@ def device_of(config: StageConfig) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= available:
         raise InputError(f"device={config.device!r}: this machine has {available} GPUs; auto or cpu always works")
     return device
+
+
+def slot_devices(config: RetrainConfig, members: int) -> tuple[list[torch.device], int]:
+    """The device of each slot that members are dealt to, and the threads that it computes with."""
+    device = device_of(config)
+    if device.type == "cpu":
+        jobs, devices = config.jobs, [device]
+    else:
+        devices = (
+            [torch.device("cuda", n) for n in range(torch.cuda.device_count())] if config.device == "auto" else [device]
+        )
+        jobs = config.jobs or len(devices)
+    jobs, threads = share_cores(members, jobs, config.threads)
+    return [devices[n % len(devices)] for n in range(jobs)], threads
 
 
 def normalization_of(config: StageConfig) -> Normalization:

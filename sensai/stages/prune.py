@@ -4,6 +4,7 @@ follow, and val_accuracy of the members as they are cut.
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -37,7 +38,7 @@ from sensai.pruning import head_rows, pruning_error
 from sensai.sites import Plan, SiteMap, SizePrediction
 from sensai.stages import activations, group
 from sensai.stages.baseline import base_model, check_removable, site_map
-from sensai.stages.configs import Prune, PruneConfig, StageConfig
+from sensai.stages.configs import Prune, PruneConfig, RetrainConfig, StageConfig
 from sensai.stages.inputs import dataset_of, device_of, evaluation_batch, example_images, normalization_of
 from sensai.stages.stage import Context, Stage
 from sensai.tracking import Store
@@ -56,18 +57,30 @@ class MemberPlan:
     plan: Plan
 
 
+@dataclass(frozen=True)
+class Removable:
+    """What may be removed, and the order in which it goes.
+
+    Attributes:
+        sites: those within the scope.
+        statistics: of these sites.
+        criterion: how dispensable their channels are.
+    """
+
+    sites: SiteMap
+    statistics: Statistics
+    criterion: Criterion
+
+
 def _execute(config: PruneConfig, context: Context) -> None:
-    sites = site_map(context, config).within(config.scope)
+    candidates = removable(config, context)
+    sites = candidates.sites
     for layer, reason in sites.kept_whole.items():
         _log.info("%s is kept whole: %s", layer, reason)
-    check_removable(sites, config)
-    statistics = activations.load(context.store, context.upstream["activations"])
-    removable = {site.name: statistics[site.name] for site in sites.sites}
     model, spec = base_model(context, config)
     prediction = SizePrediction(model, sites, spec.input_shape)
-    criterion = criterion_of(config, model, sites, removable)
     plans = [
-        MemberPlan(classes, make_plan(config, removable, criterion, classes, prediction, spec.num_classes))
+        MemberPlan(classes, make_plan(config, candidates, classes, prediction, spec.num_classes))
         for classes in group.load(context.store, context.upstream["group"])
     ]
     context.run.log_json(_to_json(plans, sites), _PLANS)
@@ -78,18 +91,29 @@ def _execute(config: PruneConfig, context: Context) -> None:
         context.run.log_metrics({"val_accuracy": accuracy})
 
 
-def criterion_of(config: PruneConfig, model: nn.Module, sites: SiteMap, statistics: Statistics) -> Criterion:
-    """The criterion that the parameters name (where the policy asks for none, any).
+def removable(config: PruneConfig | RetrainConfig, context: Context) -> Removable:
+    """What may be removed from the base model, ranked as the parameters say.
 
     Raises:
-        InputError: `taylor` on statistics that were read without a backward pass, of a run that was named.
+        InputError: nothing is within the scope; `taylor` on statistics that were read without a backward pass, of a run that
+            was named.
     """
+    sites = site_map(context, config).within(config.scope)
+    check_removable(sites, config)
+    statistics = activations.load(context.store, context.upstream["activations"])
+    own = {site.name: statistics[site.name] for site in sites.sites}
+    return Removable(sites, own, _criterion(config, base_model(context, config)[0], sites, own))
+
+
+def _criterion(config: Prune, model: nn.Module, sites: SiteMap, statistics: Statistics) -> Criterion:
+    if "criterion" in config.ignored():
+        return apoz
     if config.criterion == "l1":
         return filter_norms(norms_of_filters(model, sites.sites))
     if config.criterion == "random":
         return random_order(config.seed)
     backward = all(values.sensitivity is not None for values in statistics.values())
-    if config.criterion == "taylor" and not backward and "criterion" not in config.ignored():
+    if config.criterion == "taylor" and not backward:
         raise InputError(
             "criterion='taylor': the run of from_run stands on statistics without a backward pass; "
             "it must be of a run of group that was made with criterion=taylor"
@@ -99,8 +123,7 @@ def criterion_of(config: PruneConfig, model: nn.Module, sites: SiteMap, statisti
 
 def make_plan(
     config: PruneConfig,
-    statistics: Statistics,
-    criterion: Criterion,
+    candidates: Removable,
     classes: Group,
     prediction: SizePrediction,
     num_classes: int,
@@ -113,13 +136,20 @@ def make_plan(
     rule = WidthRule(config.min_channels, config.round_to)
     if config.policy == "threshold":
         return threshold_plan(
-            statistics,
+            candidates.statistics,
             classes,
             apoz_threshold=config.apoz_threshold,
             mean_threshold=config.mean_threshold,
             rule=rule,
         )
-    by_ratio = partial(ratio_plan, statistics, classes, ranking=config.ranking, rule=rule, criterion=criterion)
+    by_ratio = partial(
+        ratio_plan,
+        candidates.statistics,
+        classes,
+        ranking=config.ranking,
+        rule=rule,
+        criterion=candidates.criterion,
+    )
     if config.target_flops is None:
         return by_ratio(config.ratio)
     rows = head_rows(len(classes), num_classes)
@@ -134,7 +164,7 @@ def make_plan(
     return plan
 
 
-def build(context: Context, config: StageConfig, plans: list[MemberPlan]) -> Ensemble:
+def build(context: Context, config: StageConfig, plans: Sequence[MemberPlan]) -> Ensemble:
     """The members as they are cut, with the "none" rows of groups fitted on validation data, on the device."""
     model, spec = base_model(context, config)
     data, sites = dataset_of(config), site_map(context, config)

@@ -3,9 +3,13 @@ images_per_s, seconds and the members; one child run a member with its validatio
 """
 
 import json
+import logging
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -13,47 +17,63 @@ from analysis import plots, tags
 from sensai.data.batches import batches
 from sensai.ensemble import Ensemble, load_ensemble, save_ensemble
 from sensai.evaluation import Size, size
-from sensai.retraining.members import Stream, retrain_members
+from sensai.files import write_text
+from sensai.retraining.checkpoints import Progress
+from sensai.retraining.fitting import Budget
+from sensai.retraining.members import Slots, retrain_members
 from sensai.retraining.objectives import Objective, judge
-from sensai.retraining.trainee import Progress, Recipe
+from sensai.retraining.precision import Precision, faster_precision
+from sensai.retraining.slots import Lesson, Stream, pinned
+from sensai.retraining.trainee import Recipe
 from sensai.stages import prune
+from sensai.stages.backends import open_slots
 from sensai.stages.baseline import base_model
 from sensai.stages.configs import Retrain, RetrainConfig, StageConfig
-from sensai.stages.inputs import augmentation_of, dataset_of, device_of, evaluation_batch
+from sensai.stages.gradual import Course, Step, steps_of, train_in_steps
+from sensai.stages.inputs import augmentation_of, dataset_of, device_of, evaluation_batch, example_images
 from sensai.stages.stage import Context, Stage
+from sensai.stages.values import parse_budget
 from sensai.tracking import Run, Store
 
+_log = logging.getLogger(__name__)
 _MEMBERS = "members"
-_UNTRAINED = Progress(history=[], done=True, stopped_by="epochs=0")
+_UNTRAINED = Course([Progress(history=[], done=True, stopped_by="epochs=0")])
 
 
 def _execute(config: RetrainConfig, context: Context) -> None:
-    plans = prune.load(context.store, context.upstream["prune"])
-    ensemble = prune.build(context, config, plans)
+    steps = steps_of(config, context)
+    ensemble = prune.build(context, config, steps[0].plans)
     with ExitStack() as open_runs:
         runs = [open_member_run(ensemble, n, config, context, split="val") for n in range(len(ensemble.members))]
         for run in runs:
             open_runs.enter_context(run.closing())
-        results = _fit(ensemble, config, context, runs) if config.epochs else [_UNTRAINED] * len(runs)
+        slots = open_runs.enter_context(open_slots(_costs(ensemble), config))
+        courses = [_UNTRAINED] * len(runs)
+        if config.epochs:
+            fit = partial(_fit, slots=slots, config=config, context=context, runs=runs)
+            ensemble, courses = train_in_steps(ensemble, steps, fit, config, context)
         measured = _validation_metrics(ensemble, config)
-        for member, run, result, metrics in zip(ensemble.members, runs, results, measured, strict=True):
-            _log_member(size(member.network, ensemble.spec.input_shape), result, metrics, run)
-    seconds = sum(result.seconds for result in results)
-    epochs_run = sum(len(result.history) for result in results)
-    metrics = {"epochs_saved": config.epochs * len(results) - epochs_run, "seconds": seconds}
-    if epochs_run:
-        metrics["images_per_s"] = epochs_run * len(dataset_of(config).train) / seconds
+        for member, run, course, metrics in zip(ensemble.members, runs, courses, measured, strict=True):
+            _log_member(size(member.network, ensemble.spec.input_shape), course, metrics, run)
+    context.run.log_metrics(_savings(courses, sum(step.epochs for step in steps), slots, config))
     if (accuracy := prune.validation_accuracy(ensemble, config)) is not None:
-        metrics["val_accuracy"] = accuracy
-    context.run.log_metrics(metrics)
+        context.run.log_metrics({"val_accuracy": accuracy} | _given_up(accuracy, config, context))
     with tempfile.TemporaryDirectory() as folder:
         save_ensemble(ensemble, Path(folder))
         context.run.log_folder(Path(folder), _MEMBERS)
 
 
-def _fit(ensemble: Ensemble, config: RetrainConfig, context: Context, runs: list[Run]) -> list[Progress]:
+def _fit(
+    ensemble: Ensemble,
+    step: Step,
+    epochs_before: Sequence[int],
+    slots: Slots,
+    config: RetrainConfig,
+    context: Context,
+    runs: Sequence[Run],
+) -> list[Progress]:
     recipe = Recipe(
-        epochs=config.epochs,
+        epochs=step.epochs,
         lr=config.lr,
         weight_decay=config.weight_decay,
         patience=config.patience,
@@ -61,38 +81,111 @@ def _fit(ensemble: Ensemble, config: RetrainConfig, context: Context, runs: list
         metric="accuracy" if config.loss.startswith("joint") else "balanced_accuracy",
         target=config.target,
     )
-    device = device_of(config)
-    stream = Stream(config.batch_size, augmentation_of(config.augmentation, config), config.seed, device)
-    with tqdm(total=config.epochs * len(runs), desc="retrain", unit="epoch") as bar:
+    lesson = Lesson(config.loss, config.kd_weight, config.balance, _precision(ensemble, config, context, slots))
+    epochs, seconds = parse_budget(config.budget)
+    with _progress_bars(slots, step.epochs) as bars:
 
         def on_epoch(number: int, epoch: int, metrics: dict[str, float]) -> None:
-            runs[number].log_epoch({f"curve/{name}": value for name, value in metrics.items()}, epoch)
-            bar.update()
+            curve = {f"curve/{name}": value for name, value in metrics.items()}
+            runs[number].log_epoch(curve, epochs_before[number] + epoch)
+            bars[number].update()
 
         return retrain_members(
             ensemble,
             dataset_of(config),
             recipe,
-            stream,
-            loss=config.loss,
-            teacher=base_model(context, config)[0].eval(),
-            teacher_share=config.kd_weight,
-            checkpoints=context.checkpoints,
+            Stream(config.batch_size, augmentation_of(config.augmentation, config), config.seed),
+            lesson,
+            slots,
+            teacher=base_model(context, config)[0].eval() if lesson.taught else None,
+            folder=step.checkpoints,
+            budget=Budget(epochs, seconds) if config.budget else None,
             on_epoch=on_epoch,
         )
 
 
-def _log_member(sizes: Size, result: Progress, measured: dict[str, float], run: Run) -> None:
+def _costs(ensemble: Ensemble) -> list[int]:
+    """The FLOPs of each member, as they are now."""
+    return [size(member.network, ensemble.spec.input_shape).flops for member in ensemble.members]
+
+
+def _precision(ensemble: Ensemble, config: RetrainConfig, context: Context, slots: Slots) -> Precision:
+    """What training is computed in; a choice that was measured stays with the checkpoints."""
+    if config.precision != "auto":
+        return config.precision
+    kept = context.checkpoints / "precision.json"
+    if not kept.exists():
+        images = example_images(config, min(config.batch_size, len(dataset_of(config).train)))
+        with pinned(slots.threads):
+            chosen, gain = faster_precision(ensemble.members[0].network, images)
+        _log.info("precision: %s (bf16 trains %.2f times as fast as fp32)", chosen, gain)
+        write_text(kept, json.dumps({"precision": chosen, "bf16_speedup": gain}))
+    measured = json.loads(kept.read_text())
+    context.run.log_metrics({"bf16_speedup": measured["bf16_speedup"]})
+    context.run.set_tags({tags.PRECISION: measured["precision"]})
+    return measured["precision"]
+
+
+@contextmanager
+def _progress_bars(slots: Slots, epochs: int) -> Iterator[dict[int, "tqdm[Any]"]]:
+    """Member -> the bar of its slot."""
+    with ExitStack() as open_bars:
+        bars = [
+            open_bars.enter_context(
+                tqdm(total=epochs * len(members), desc=f"retrain, slot {slot}", unit="epoch", position=slot)
+            )
+            for slot, members in enumerate(slots.members)
+        ]
+        yield {number: bar for members, bar in zip(slots.members, bars, strict=True) for number in members}
+
+
+def _savings(courses: list[Course], most: int, slots: Slots, config: RetrainConfig) -> dict[str, float]:
+    """What was trained, and what stops have saved against training every member for `most` epochs, each at its own pace.
+
+    Seconds are those of the slot that took longest.
+    """
+    epochs = [len(course.history) for course in courses]
+    spent = [course.seconds for course in courses]
+    to_the_end = [most * took / max(run, 1) for run, took in zip(epochs, spent, strict=True)]
+    seconds = _longest(spent, slots)
+    metrics = {
+        "seconds": seconds,
+        "epochs_saved": most * len(courses) - sum(epochs),
+        "seconds_saved": _longest(to_the_end, slots) - seconds,
+    }
+    return metrics | ({"images_per_s": sum(epochs) * len(dataset_of(config).train) / seconds} if seconds else {})
+
+
+def _longest(seconds: list[float], slots: Slots) -> float:
+    return max(sum(seconds[number] for number in members) for members in slots.members)
+
+
+def _given_up(accuracy: float, config: RetrainConfig, context: Context) -> dict[str, float]:
+    """What stops have cost in accuracy, where the same members have also been trained to the end."""
+    to_the_end = config.model_copy(update={"patience": 0, "target": None, "budget": ""})
+    if not config.epochs or to_the_end == config:
+        return {}
+    upstream = context.store.tags_of(context.upstream["prune"])[tags.FINGERPRINT]
+    found = context.store.find(stage.name, stage.fingerprint(to_the_end, upstream))
+    if found is None:
+        _log.info("accuracy_given_up: not known before the same is run with patience=0 and neither target nor budget")
+        return {}
+    return {"accuracy_given_up": context.store.metrics_of(found.info.run_id)["val_accuracy"] - accuracy}
+
+
+def _log_member(sizes: Size, course: Course, measured: dict[str, float], run: Run) -> None:
     metrics = {
         "params": sizes.params,
         "flops": sizes.flops,
-        "epochs_run": len(result.history),
-        "seconds": result.seconds,
+        "epochs_run": len(course.history),
+        "seconds": course.seconds,
     }
     run.log_metrics(metrics | named_for_member(measured))
-    run.set_tags({tags.STOPPED_BY: result.stopped_by})
-    if result.history:
-        run.log_figure(plots.learning_curve(result.history), "learning_curve.png")
+    run.set_tags({tags.STOPPED_BY: course.stopped_by} | ({tags.RETRIED: course.failure} if course.failure else {}))
+    if course.cuts:
+        run.set_tags({tags.CUTS: json.dumps(course.cuts)})
+    if course.history:
+        run.log_figure(plots.learning_curve(course.history, course.cuts), "learning_curve.png")
 
 
 def _validation_metrics(ensemble: Ensemble, config: RetrainConfig) -> list[dict[str, float]]:
@@ -136,8 +229,9 @@ def load(store: Store, run_id: str) -> Ensemble:
 
 def title(config: Retrain) -> str:
     """What tells one retraining from another."""
-    return f"{prune.title(config)} epochs={config.epochs}"
+    gradually = f" cut_steps={config.cut_steps}" if config.epochs and config.cut_steps > 1 else ""
+    return f"{prune.title(config)} epochs={config.epochs}{gradually}"
 
 
-stage = Stage(version=2, config=RetrainConfig, previous=prune.stage, execute=_execute, title=title)
+stage = Stage(version=3, config=RetrainConfig, previous=prune.stage, execute=_execute, title=title)
 run = stage.run

@@ -14,6 +14,7 @@ from sensai.models.names import ARCHITECTURES, TORCHVISION
 from sensai.plugins import REFERENCE
 
 _OWN = "path/to/file.py:factory or package.module:factory"
+_BUDGET = re.compile(r"[1-9]\d*epochs|(?=.*[1-9])\d+(\.\d+)?s")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
@@ -68,6 +69,17 @@ def parse_channel_values(value: str) -> tuple[float, ...] | None:
     return tuple(float(part) for part in value.split(",")) if value else None
 
 
+def _counts(value: str) -> str:
+    if not all(part.strip().isdecimal() and int(part) for part in value.split(",")):
+        raise ValueError("must be whole numbers above 0, separated by commas, e.g. 1,2,4,8")
+    return value
+
+
+def parse_counts(value: str) -> list[int]:
+    """The numbers of `trainings`, each once, in ascending order."""
+    return sorted({int(part) for part in value.split(",")})
+
+
 def _json_object(value: str) -> str:
     try:
         parsed = json.loads(value) if value else {}
@@ -84,13 +96,28 @@ def _device(value: str) -> str:
     return value
 
 
+def _budget(value: str) -> str:
+    if value and not _BUDGET.fullmatch(value):
+        raise ValueError("must be a number of epochs or seconds above 0, e.g. 90epochs or 600s")
+    return value
+
+
+def parse_budget(value: str) -> tuple[int | None, float | None]:
+    """The epochs and the seconds that `budget` names; one of them at most."""
+    if not value:
+        return None, None
+    return (int(value.removesuffix("epochs")), None) if value.endswith("epochs") else (None, float(value[:-1]))
+
+
 DatasetName = Annotated[str, AfterValidator(_dataset)]
 ArchName = Annotated[str, AfterValidator(_arch)]
 Renames = Annotated[str, AfterValidator(_renames)]
 DeviceName = Annotated[str, AfterValidator(_device)]
+Budgeted = Annotated[str, AfterValidator(_budget)]
 JsonObject = Annotated[str, AfterValidator(_json_object)]
 ChannelValues = Annotated[str, AfterValidator(_channel_values)]
 PositiveChannelValues = Annotated[str, AfterValidator(_positive_channel_values)]
+Counts = Annotated[str, AfterValidator(_counts)]
 Augment = Literal["auto", "none", "crop", "crop_flip"]
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]

@@ -103,6 +103,11 @@ def test_a_learning_curve(epochs: int) -> None:
     assert all(len(line.get_xdata()) == epochs for line in (*left.get_lines(), *right.get_lines()))
 
 
+def test_a_learning_curve_shows_before_which_epochs_channels_were_cut() -> None:
+    for axes in drawn(plots.learning_curve([{"train_loss": 1.0, "accuracy": 0.5}] * 6, cuts=[2, 4])):
+        assert [line.get_xdata()[0] for line in axes.get_lines()[1:]] == [1.5, 3.5]
+
+
 def test_a_learning_curve_without_a_validation_split() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -133,3 +138,24 @@ def test_a_thousand_members_are_not_named() -> None:
     (axes,) = drawn(plots.members(table(MANY)))
     assert texts(axes.texts) == []
     assert [len(each.get_offsets()) for each in axes.collections] == [MANY, MANY]
+
+
+def test_contention_has_a_line_a_way_for_training_and_for_scoring() -> None:
+    table = pd.DataFrame(
+        [
+            {"task": task, "way": way, "n": n, "images_per_s": speed * n}
+            for task in ("training", "scoring")
+            for n in (1, 2, 8)
+            for way, speed in (("in_turn", 50.0), ("naive", 20.0), ("engine", 400.0))
+        ]
+    )
+    both = drawn(plots.contention(table))
+    assert [axes.get_title() for axes in both] == ["training", "scoring"]
+    for axes in both:
+        assert {line.get_label(): list(line.get_ydata()) for line in axes.get_lines()} == {
+            "in turn": [50, 100, 400],
+            "naive": [20, 40, 160],
+            "engine": [400, 800, 3200],
+        }
+        assert all(list(line.get_xdata()) == [1, 2, 8] for line in axes.get_lines())
+        assert list(axes.get_xticks()) == [1, 2, 8]

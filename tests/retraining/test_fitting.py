@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from sensai.data.batches import Normalization, batches, steps_per_epoch, training_batches
 from sensai.data.dataset import Split
-from sensai.errors import InputError
 from sensai.models.factory import NetworkSpec, build
-from sensai.retraining.fitting import Batches, fit
+from sensai.retraining.checkpoints import Checkpoints, Progress
+from sensai.retraining.fitting import Batches, Budget, fit
 from sensai.retraining.objectives import Objective, judge
-from sensai.retraining.trainee import Progress, Recipe, Trainee
+from sensai.retraining.teams import Team
+from sensai.retraining.trainee import Recipe, Trainee
 from tests.helpers import tiny_data
 
 CPU = torch.device("cpu")
@@ -55,8 +56,10 @@ def run(
     on_epoch: Callable[[int, dict[str, float]], None] = lambda _epoch, _metrics: None,
 ) -> tuple[nn.Module, Progress]:
     model = model or network()
-    trainee = Trainee(model, OBJECTIVE, recipe, steps_per_epoch(TRAIN, BATCH), checkpoint)
-    fit([trainee], train, judged, lambda _position, epoch, metrics: on_epoch(epoch, metrics))
+    trainee = Trainee(model, recipe, steps_per_epoch(TRAIN, BATCH), Checkpoints(checkpoint))
+    team = Team(model, OBJECTIVE, [trainee])
+    failures = fit([team], train, judged, on_epoch=lambda _position, epoch, metrics: on_epoch(epoch, metrics))
+    assert failures == {}
     return model, trainee.progress
 
 
@@ -229,10 +232,10 @@ def test_a_finished_training_is_not_done_again(tmp_path: Path, uninterrupted: tu
     assert not again[0].training
 
 
-def test_a_checkpoint_is_safetensors_and_nothing_else_is_left(tmp_path: Path) -> None:
-    run(tmp_path / "c.safetensors", replace(RECIPE, epochs=2))
-    assert [entry.name for entry in tmp_path.iterdir()] == ["c.safetensors"]
-    with safe_open(tmp_path / "c.safetensors", framework="pt") as file:
+def test_a_checkpoint_is_safetensors_and_the_last_two_are_kept(tmp_path: Path) -> None:
+    run(tmp_path / "c", replace(RECIPE, epochs=3))
+    assert sorted(entry.name for entry in (tmp_path / "c").iterdir()) == ["000002.safetensors", "000003.safetensors"]
+    with safe_open(tmp_path / "c" / "000003.safetensors", framework="pt") as file:
         assert {key.partition(".")[0] for key in file.keys()} == {"network", "best", "momentum"}  # noqa: SIM118
         assert file.metadata().keys() == {"progress", "param_groups", "schedule"}
 
@@ -273,21 +276,108 @@ def test_without_validation_there_is_no_plateau_to_see(tmp_path: Path) -> None:
     assert (len(progress.history), progress.stopped_by) == (5, "epochs")
 
 
-def test_a_loss_that_is_not_finite_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"lr=1e\+20: the loss is not finite in epoch 0; try a smaller learning rate"):
-        run(tmp_path / "c", replace(RECIPE, lr=1e20))
-    assert not (tmp_path / "c").exists()
+def team_of(folder: Path, recipe: Recipe, *, steps: int | None = None, model: nn.Module | None = None) -> Team:
+    model = model or network()
+    trainee = Trainee(model, recipe, steps or steps_per_epoch(TRAIN, BATCH), Checkpoints(folder))
+    return Team(model, OBJECTIVE, [trainee])
 
 
-def test_weights_that_are_not_finite_after_the_last_step_are_said_too(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_twice_is_said(tmp_path: Path) -> None:
+    team = team_of(tmp_path / "c", replace(RECIPE, lr=1e20))
+    assert fit([team], training, validation) == {0: "the loss is not finite in epoch 0; try a smaller learning rate"}
+    # Nothing was learnt, so it stands as it did before.
+    assert_same_weights(team.model, network())
+
+
+def test_weights_that_are_not_finite_after_the_last_step_are_noticed_too(tmp_path: Path) -> None:
     """One step an epoch: the loss is taken before the step that breaks the network."""
 
     def one_step(epoch: int) -> Batches:
         return list(training(epoch))[:1]
 
-    trainee = Trainee(network(), OBJECTIVE, replace(RECIPE, lr=1e38), 1, tmp_path / "c")
-    with pytest.raises(InputError, match="not finite"):
-        fit([trainee], one_step, validation, lambda *_: None)
+    failures = fit([team_of(tmp_path / "c", replace(RECIPE, lr=1e38), steps=1)], one_step, validation)
+    assert "not finite" in failures[0]
+
+
+def test_a_training_that_fails_once_goes_on_from_its_last_checkpoint_at_half_the_learning_rate(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def broken_once(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        calls.append(epoch)
+        for images, labels in training(epoch):
+            yield (images * float("nan") if calls.count(2) == 1 and epoch == 2 else images), labels
+
+    team = team_of(tmp_path / "c", RECIPE)
+    assert fit([team], broken_once, validation) == {}
+    assert calls == [0, 1, 2, 2, 3]
+    progress = team.lead.progress
+    assert (len(progress.history), progress.stopped_by) == (4, "epochs")
+    assert progress.failure == "the loss is not finite in epoch 2; try a smaller learning rate"
+    _, whole = run(tmp_path / "whole")
+    assert progress.history[:2] == whole.history[:2]
+    peaks = [Trainee(network(), RECIPE, 1, Checkpoints(tmp_path / name)).optimizer for name in ("c", "whole")]
+    assert [optimizer.param_groups[0]["max_lr"] for optimizer in peaks] == [RECIPE.lr / 2, RECIPE.lr]
+
+
+def test_killed_while_it_is_tried_again_a_training_is_not_tried_a_third_time(tmp_path: Path) -> None:
+    def broken(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for step, (images, labels) in enumerate(training(epoch)):
+            calls.append(epoch)
+            if step == 1 and calls.count(0) == kill_at:
+                raise _Killed
+            yield images * float("nan"), labels
+
+    calls: list[int] = []
+    kill_at = len(list(training(0))) + 2
+    with pytest.raises(_Killed):
+        fit([team_of(tmp_path / "c", RECIPE)], broken, validation)
+    calls, kill_at = [], -1
+    again = team_of(tmp_path / "c", RECIPE)
+    assert list(fit([again], broken, validation)) == [0]
+    assert len(calls) == len(list(training(0)))
+    assert again.lead.optimizer.param_groups[0]["max_lr"] == RECIPE.lr / 2
+
+
+class TooLarge(nn.Module):
+    """Asks for memory that no machine has, so many times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.network, self.left = network(), times
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.training and self.left:
+            self.left -= 1
+            torch.empty(2**60)
+        return self.network(images)
+
+
+@pytest.mark.parametrize(("times", "failed"), [(1, False), (99, True)])
+def test_a_lack_of_memory_leaves_the_others_alone(tmp_path: Path, times: int, failed: bool) -> None:
+    teams = [team_of(tmp_path / "a", RECIPE), team_of(tmp_path / "b", RECIPE, model=TooLarge(times))]
+    failures = fit(teams, training, validation)
+    assert list(failures) == ([1] if failed else [])
+    alone, progress = run(tmp_path / "whole")
+    assert teams[0].lead.progress.history == progress.history
+    assert_same_weights(teams[0].model, alone)
+    if failed:
+        assert failures[1].startswith("out of memory in epoch 0 (")
+    else:
+        assert teams[1].lead.progress.stopped_by == "epochs"
+        assert teams[1].lead.progress.failure.startswith("out of memory in epoch 0 (")
+
+
+def test_other_errors_are_not_hidden(tmp_path: Path) -> None:
+    class Broken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network()
+
+        def forward(self, images: Tensor) -> Tensor:
+            raise RuntimeError("sizes do not match")
+
+    with pytest.raises(RuntimeError, match="sizes do not match"):
+        fit([team_of(tmp_path / "c", RECIPE, model=Broken())], training, validation)
 
 
 # ------------------------------------------------------------------------------------------------------ several at once
@@ -295,13 +385,13 @@ def test_weights_that_are_not_finite_after_the_last_step_are_said_too(tmp_path: 
 BINARY = [Objective.balanced((label,), 3, TRAIN.labels) for label in range(3)]
 
 
-def trainees(folder: Path, recipes: list[Recipe], numbers: tuple[int, ...] = (0, 1, 2)) -> list[Trainee]:
+def teams_of(folder: Path, recipes: list[Recipe], numbers: tuple[int, ...] = (0, 1, 2)) -> list[Team]:
     made = []
     for number in numbers:
         torch.manual_seed(number)
         model = build(NetworkSpec("small_cnn", 1, 1, (8, 8)))
-        steps = steps_per_epoch(TRAIN, BATCH)
-        made.append(Trainee(model, BINARY[number], recipes[number], steps, folder / f"{number}"))
+        trainee = Trainee(model, recipes[number], steps_per_epoch(TRAIN, BATCH), Checkpoints(folder / f"{number}"))
+        made.append(Team(model, BINARY[number], [trainee]))
     return made
 
 
@@ -313,55 +403,55 @@ RECIPES = [
 
 
 def test_what_becomes_of_a_network_does_not_depend_on_the_others(tmp_path: Path) -> None:
-    together = trainees(tmp_path / "together", RECIPES)
+    together = teams_of(tmp_path / "together", RECIPES)
     made: list[int] = []
 
     def counted(epoch: int) -> Batches:
         made.append(epoch)
         return training(epoch)
 
-    fit(together, counted, validation, lambda *_: None)
+    fit(together, counted, validation)
     # The batches of an epoch are made once for all that are still in training.
     assert made == [0, 1, 2, 3, 4]
-    assert [(len(t.progress.history), t.progress.stopped_by) for t in together] == [
+    assert [(len(t.lead.progress.history), t.lead.progress.stopped_by) for t in together] == [
         (4, "epochs"),
         (2, "plateau"),
         (5, "epochs"),
     ]
     for number in range(3):
-        (alone,) = trainees(tmp_path / "alone", RECIPES, (number,))
-        fit([alone], training, validation, lambda *_: None)
-        assert alone.progress.history == together[number].progress.history
-        assert_same_weights(alone.network, together[number].network)
+        (alone,) = teams_of(tmp_path / "alone", RECIPES, (number,))
+        fit([alone], training, validation)
+        assert alone.lead.progress.history == together[number].lead.progress.history
+        assert_same_weights(alone.model, together[number].model)
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
 def test_killed_between_two_checkpoints_of_one_epoch(tmp_path: Path, position: int) -> None:
-    whole = trainees(tmp_path / "whole", RECIPES)
-    fit(whole, training, validation, lambda *_: None)
+    whole = teams_of(tmp_path / "whole", RECIPES)
+    fit(whole, training, validation)
 
     def kill(number: int, epoch: int, _metrics: dict[str, float]) -> None:
         if (number, epoch) == (position, 1):
             raise _Killed
 
     with pytest.raises(_Killed):
-        fit(trainees(tmp_path / "c", RECIPES), training, validation, kill)
+        fit(teams_of(tmp_path / "c", RECIPES), training, validation, on_epoch=kill)
     told: list[tuple[int, int]] = []
-    resumed = trainees(tmp_path / "c", RECIPES)
-    assert [each.epoch for each in resumed] == [2 if number <= position else 1 for number in range(3)]
+    resumed = teams_of(tmp_path / "c", RECIPES)
+    assert [each.lead.epoch for each in resumed] == [2 if number <= position else 1 for number in range(3)]
     made: list[int] = []
 
     def counted(epoch: int) -> Batches:
         made.append(epoch)
         return training(epoch)
 
-    fit(resumed, counted, validation, lambda number, epoch, _metrics: told.append((number, epoch)))
+    fit(resumed, counted, validation, on_epoch=lambda number, epoch, _metrics: told.append((number, epoch)))
     # Those that were left behind catch up; from there on all share their batches again.
     assert made == sorted(set(made))
-    assert sorted(told) == [(n, epoch) for n in range(3) for epoch in range(len(whole[n].progress.history))]
+    assert sorted(told) == [(n, epoch) for n in range(3) for epoch in range(len(whole[n].lead.progress.history))]
     for one, other in zip(whole, resumed, strict=True):
-        assert one.progress.history == other.progress.history
-        assert_same_weights(one.network, other.network)
+        assert one.lead.progress.history == other.lead.progress.history
+        assert_same_weights(one.model, other.model)
 
 
 def test_a_target_that_is_reached_ends_the_training(tmp_path: Path) -> None:
@@ -375,3 +465,60 @@ def test_a_target_out_of_reach_or_unseen_ends_nothing(tmp_path: Path) -> None:
     for name, judged in (("a", validation), ("b", None)):
         _, progress = run(tmp_path / name, replace(RECIPE, epochs=2, target=1.1), judged=judged)
         assert (len(progress.history), progress.stopped_by) == (2, "epochs")
+
+
+# --------------------------------------------------------------------------------------------------------------- budget
+
+
+def test_a_budget_of_epochs_is_spent_and_not_more(tmp_path: Path) -> None:
+    teams = teams_of(tmp_path, [replace(recipe, patience=0, epochs=9) for recipe in RECIPES])
+    assert fit(teams, training, validation, budget=Budget(epochs=11)) == {}
+    assert sum(team.lead.epoch for team in teams) == 11
+    assert {team.lead.progress.stopped_by for team in teams} == {"budget"}
+    # Where nothing is known yet of what an epoch brings, all get the same.
+    assert min(team.lead.epoch for team in teams) >= 2
+
+
+def test_what_a_budget_leaves_over_goes_to_those_that_gain(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, metric="loss_gain", epochs=20)
+    learning, stuck = teams_of(tmp_path, [recipe] * 3, (0, 1))
+    for team, values in ((learning, np.arange(20)), (stuck, np.zeros(20))):
+        team.lead.progress.history[:] = [{"loss_gain": float(value), "loss": 1.0} for value in values[:3]]
+        team.lead.progress.seconds = 3.0
+
+    fit([learning, stuck], training, validation, budget=Budget(epochs=7))
+    assert (learning.lead.epoch, stuck.lead.epoch) == (4, 3)
+
+
+def test_a_budget_of_seconds_ends_a_training_that_has_had_them(tmp_path: Path) -> None:
+    teams = teams_of(tmp_path / "a", RECIPES)
+    fit(teams, training, validation, budget=Budget(seconds=1e-9))
+    assert [team.lead.epoch for team in teams] == [1, 1, 1]
+    fit(plenty := teams_of(tmp_path / "b", RECIPES), training, validation, budget=Budget(seconds=1e9))
+    assert [team.lead.progress.stopped_by for team in plenty] == ["epochs", "plateau", "epochs"]
+    assert [team.lead.epoch for team in plenty] == [4, 2, 5]
+
+
+def test_an_epoch_that_the_budget_will_not_last_for_is_not_begun(tmp_path: Path) -> None:
+    teams = teams_of(tmp_path, RECIPES)
+    fit(teams, training, validation, budget=Budget(epochs=3))
+    again = teams_of(tmp_path, RECIPES)
+    for team, seconds in zip(again, (1.0, 3.0, 5.0), strict=True):
+        team.lead.progress.done, team.lead.progress.seconds = False, seconds
+    # Nine seconds are gone, and 2.5 left: enough for an epoch of the first, and then, with what that took, for no other.
+    fit(again, training, validation, budget=Budget(seconds=11.5))
+    assert [team.lead.epoch >= 2 for team in again] == [True, False, False]
+
+
+def test_a_budget_of_epochs_goes_on_after_a_kill(tmp_path: Path) -> None:
+    recipes = [replace(recipe, patience=0, epochs=9) for recipe in RECIPES]
+
+    def kill(number: int, epoch: int, _metrics: dict[str, float]) -> None:
+        if (number, epoch) == (1, 1):
+            raise _Killed
+
+    with pytest.raises(_Killed):
+        fit(teams_of(tmp_path, recipes), training, validation, on_epoch=kill, budget=Budget(epochs=8))
+    resumed = teams_of(tmp_path, recipes)
+    fit(resumed, training, validation, budget=Budget(epochs=8))
+    assert sum(team.lead.epoch for team in resumed) == 8

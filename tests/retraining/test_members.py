@@ -6,23 +6,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from sensai.data.batches import Normalization, batches
 from sensai.data.dataset import Dataset, load_dataset
 from sensai.ensemble import Ensemble
 from sensai.ensemble.members import build_ensemble
+from sensai.errors import InputError
 from sensai.models.names import InputRule
-from sensai.retraining.fitting import OnEpoch
-from sensai.retraining.members import JointLogits, Loss, Stream, retrain_members
-from sensai.retraining.objectives import Objective, judge
-from sensai.retraining.trainee import Progress, Recipe
+from sensai.retraining.checkpoints import Progress
+from sensai.retraining.fitting import Budget
+from sensai.retraining.members import OnEpoch, Slots, retrain_members
+from sensai.retraining.objectives import Objective, balanced_rows, judge
+from sensai.retraining.slots import Lesson, Loss, Stream, deal, member_checkpoints
+from sensai.retraining.teams import JointLogits
+from sensai.retraining.trainee import Recipe
 from sensai.sites import find_sites
 from tests.conftest import ROOT
 from tests.helpers.networks import images_for, make
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(epochs=6, lr=0.05, weight_decay=5e-4, patience=0, min_gain=0.0, metric="balanced_accuracy")
+
+BCE = Lesson("bce")
 
 
 @pytest.fixture
@@ -42,23 +50,27 @@ def ensemble_of(groups: list[tuple[int, ...]], dataset: Dataset) -> Ensemble:
 def retrain(
     ensemble: Ensemble,
     dataset: Dataset,
-    checkpoints: Path,
+    folder: Path,
     *,
     seed: int = 0,
-    loss: Loss = "bce",
+    lesson: Lesson = BCE,
     recipe: Recipe = RECIPE,
     teacher: nn.Module | None = None,
+    jobs: int = 1,
+    budget: Budget | None = None,
     on_epoch: OnEpoch = lambda *_: None,
 ) -> list[Progress]:
+    members = deal([1.0] * len(ensemble.members), jobs)
     return retrain_members(
         ensemble,
         dataset,
-        recipe,
-        Stream(16, "none", seed, CPU),
-        loss=loss,
+        replace(recipe, metric="accuracy") if lesson.joint else recipe,
+        Stream(16, "none", seed),
+        lesson,
+        Slots(members, [CPU] * len(members), threads=1),
         teacher=teacher,
-        teacher_share=0.5,
-        checkpoints=checkpoints,
+        folder=folder,
+        budget=budget,
         on_epoch=on_epoch,
     )
 
@@ -117,14 +129,12 @@ def test_every_loss_teaches_every_kind_of_member(
 ) -> None:
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     ensemble = ensemble_of(groups, dataset)
-    recipe = replace(RECIPE, metric="accuracy") if loss.startswith("joint") else RECIPE
     told: list[tuple[int, int]] = []
     results = retrain(
         ensemble,
         dataset,
         tmp_path,
-        loss=loss,
-        recipe=recipe,
+        lesson=Lesson(loss, 0.5),
         teacher=teacher,
         on_epoch=lambda number, epoch, _: told.append((number, epoch)),
     )
@@ -141,44 +151,133 @@ def test_joint_logits_are_those_of_the_members(dataset: Dataset) -> None:
     images = torch.randn(4, 1, 8, 8)
     with torch.no_grad():
         group, single = ensemble.member_logits(images)
-        joint = JointLogits(ensemble)(images)
+        joint = JointLogits(ensemble.networks, [(2, 0), (1,)], 3)(images)
     expected = torch.stack([group[:, 2] - group[:, 0], single[:, 0], group[:, 1] - group[:, 0]], 1)
     assert torch.equal(joint, expected)
 
 
 def test_members_learn_jointly_from_each_other(tmp_path: Path, dataset: Dataset) -> None:
     """The gradient of one member depends on the others' logits, which it does not when each learns by itself."""
-    recipe = replace(RECIPE, epochs=1, metric="accuracy")
+    recipe = replace(RECIPE, epochs=1)
     weights = {}
-    for loss in ("bce", "joint"):
+    losses: tuple[Loss, ...] = ("bce", "joint")
+    for loss in losses:
         for other in (0.0, 3.0):
             ensemble = ensemble_of([(0,), (1,), (2,)], dataset)
             with torch.no_grad():
                 ensemble.members[1].network.classifier.bias.add_(other)
-            retrain(ensemble, dataset, tmp_path / f"{loss}{other}", loss=loss, recipe=recipe)
+            retrain(ensemble, dataset, tmp_path / f"{loss}{other}", lesson=Lesson(loss), recipe=recipe)
             weights[loss, other] = ensemble.members[0].network.classifier.weight
     assert torch.equal(weights["bce", 0.0], weights["bce", 3.0])
     assert not torch.allclose(weights["joint", 0.0], weights["joint", 3.0], atol=1e-4)
 
 
-class _Killed(Exception):
-    pass
+# ---------------------------------------------------------------------------------------------------------------- slots
 
 
-def test_a_joint_training_goes_on_as_if_never_killed(tmp_path: Path, dataset: Dataset) -> None:
-    recipe = replace(RECIPE, epochs=3, metric="accuracy")
-    whole = ensemble_of([(0,), (1,), (2,)], dataset)
-    expected = retrain(whole, dataset, tmp_path / "whole", loss="joint", recipe=recipe)
+@given(
+    st.lists(st.floats(0.1, 100), min_size=1, max_size=30),
+    st.integers(1, 8),
+)
+def test_members_are_dealt_so_that_slots_end_together(costs: list[float], jobs: int) -> None:
+    slots = deal(costs, jobs)
+    assert sorted(number for slot in slots for number in slot) == list(range(len(costs)))
+    assert len(slots) == min(jobs, len(costs))
+    assert all(slots)
+    loads = [sum(costs[number] for number in slot) for slot in slots]
+    # Graham's bound for the longest first: at most 4/3 of the best, which is no less than these two.
+    best = max(sum(costs) / jobs, max(costs))
+    assert max(loads) <= best + max(costs) * (1 - 1 / jobs) + 1e-9
+    assert max(loads) - min(loads) <= max(costs) + 1e-9
 
-    def kill(number: int, epoch: int, _metrics: dict[str, float]) -> None:
-        if (number, epoch) == (0, 1):
-            raise _Killed
 
-    killed = ensemble_of([(0,), (1,), (2,)], dataset)
-    with pytest.raises(_Killed):
-        retrain(killed, dataset, tmp_path / "c", loss="joint", recipe=recipe, on_epoch=kill)
-    resumed = ensemble_of([(0,), (1,), (2,)], dataset)
-    results = retrain(resumed, dataset, tmp_path / "c", loss="joint", recipe=recipe)
+@pytest.mark.parametrize("lesson", [BCE, Lesson("bce", balance="sample"), Lesson("joint_kd", 0.5)], ids=str)
+def test_slots_change_nothing(tmp_path: Path, dataset: Dataset, teacher: nn.Module, lesson: Lesson) -> None:
+    groups = [(0,), (1, 2)]
+    recipe = replace(RECIPE, epochs=2)
+    results, ensembles = {}, {}
+    for jobs in (1, 2):
+        ensembles[jobs] = ensemble_of(groups, dataset)
+        told: list[tuple[int, int]] = []
+        progress = retrain(
+            ensembles[jobs],
+            dataset,
+            tmp_path / str(jobs),
+            lesson=lesson,
+            teacher=teacher,
+            recipe=recipe,
+            jobs=jobs,
+            on_epoch=lambda number, epoch, _: told.append((number, epoch)),  # noqa: B023  (called before the next round)
+        )
+        results[jobs] = [each.history for each in progress]
+        assert sorted(told) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert results[1] == results[2]
+    for name, value in ensembles[1].state_dict().items():
+        assert torch.equal(ensembles[2].state_dict()[name], value), name
+
+
+def test_joint_training_goes_back_to_the_last_epoch_that_all_have_written(tmp_path: Path, dataset: Dataset) -> None:
+    groups = [(0,), (1,), (2,)]
+    joint, recipe = Lesson("joint"), replace(RECIPE, epochs=3)
+    whole = ensemble_of(groups, dataset)
+    expected = retrain(whole, dataset, tmp_path / "whole", lesson=joint, recipe=recipe)
+    retrain(ensemble_of(groups, dataset), dataset, tmp_path / "c", lesson=joint, recipe=recipe)
+    # As if killed when two of three had written the last epoch.
+    member_checkpoints(tmp_path / "c", 1).rewind(2)
+    resumed = ensemble_of(groups, dataset)
+    results = retrain(resumed, dataset, tmp_path / "c", lesson=joint, recipe=recipe)
     assert [result.history for result in results] == [result.history for result in expected]
     for name, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name
+
+
+def test_a_budget_is_dealt_to_the_slots(tmp_path: Path, dataset: Dataset) -> None:
+    results = retrain(ensemble_of([(0,), (1,), (2,)], dataset), dataset, tmp_path, jobs=2, budget=Budget(epochs=8))
+    assert sum(len(result.history) for result in results) == 8
+    assert {result.stopped_by for result in results} == {"budget"}
+
+
+def test_a_joint_budget_ends_all_slots_in_one_epoch(tmp_path: Path, dataset: Dataset) -> None:
+    results = retrain(
+        ensemble_of([(0,), (1,), (2,)], dataset),
+        dataset,
+        tmp_path,
+        jobs=2,
+        lesson=Lesson("joint"),
+        budget=Budget(epochs=8),
+    )
+    assert [len(result.history) for result in results] == [2, 2, 2]
+
+
+def test_a_member_that_fails_is_named_and_the_others_are_trained(tmp_path: Path, dataset: Dataset) -> None:
+    ensemble = ensemble_of([(0,), (1,), (2,)], dataset)
+    with torch.no_grad():
+        ensemble.members[1].network.classifier.weight.fill_(float("nan"))
+    with pytest.raises(InputError, match="member middle: the loss is not finite in epoch 0"):
+        retrain(ensemble, dataset, tmp_path)
+    ends = [member_checkpoints(tmp_path, number).progress() for number in range(3)]
+    assert [end.stopped_by for end in ends if end] == ["epochs", "", "epochs"]
+
+
+def test_an_error_of_the_listener_is_raised(tmp_path: Path, dataset: Dataset) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        retrain(ensemble_of([(0,), (1, 2)], dataset), dataset, tmp_path, on_epoch=broken)
+
+
+# --------------------------------------------------------------------------------------------------------------- sample
+
+
+@given(st.lists(st.integers(0, 3), min_size=2, max_size=80), st.integers(0, 9))
+def test_a_sample_holds_every_image_of_the_member_and_as_many_others_as_of_one_class(
+    outcomes: list[int], seed: int
+) -> None:
+    targets = torch.tensor(outcomes)
+    rows = balanced_rows(targets, 3, torch.Generator().manual_seed(seed))
+    assert torch.equal(rows, rows.unique())
+    chosen = targets[rows]
+    own = int((targets > 0).sum())
+    assert int((chosen > 0).sum()) == own
+    assert int((chosen == 0).sum()) == min(max(round(own / 3), 2), len(outcomes) - own)

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from sensai.errors import InputError
-from sensai.stages import register, report
+from sensai.stages import contention, register, report
 from sensai.stages.main import MEASURED
 from tests.conftest import tiny
 
-STAGES = {stage.name: stage for stage in (*MEASURED, register.stage, report.stage)}
+STAGES = {stage.name: stage for stage in (*MEASURED, register.stage, report.stage, contention.stage)}
 
 # Where and how often something runs, not what it gives.
-NEVER = {"data_dir", "device", "force", "work_dir", "from_run", "shards"}
+NEVER = {"data_dir", "device", "jobs", "threads", "backend", "ray_address", "force", "work_dir", "from_run", "shards"}
 
 # Another value for every parameter.
 OTHER = {
@@ -56,6 +56,8 @@ OTHER = {
     "round_to": 8,
     "scope": "all",
     "epochs": 2,
+    "cut_steps": 3,
+    "cut_epochs": 2,
     "lr": 0.2,
     "batch_size": 16,
     "weight_decay": 0.1,
@@ -65,8 +67,18 @@ OTHER = {
     "target": 0.9,
     "loss": "joint",
     "kd_weight": 0.3,
+    "balance": "sample",
+    "precision": "bf16",
+    "budget": "3epochs",
+    "jobs": 2,
+    "threads": 2,
+    "backend": "ray",
+    "ray_address": "auto",
     "model_name": "another",
     "control_run": "1" * 32,
+    "trainings": "1,3",
+    "contention_images": 100,
+    "workers": 1,
 }
 
 # The choices under which a parameter matters, and those under which it does not.
@@ -76,6 +88,7 @@ MATTERS_WITH = {
     "mean_threshold": {"policy": "threshold"},
     "min_gain": {"patience": 2},
     "kd_weight": {"loss": "kd"},
+    "cut_epochs": {"cut_steps": 2},
     "arch_args": {"arch": "resnet20"},
     "rename": {"checkpoint": __file__},
 }
@@ -93,8 +106,11 @@ IGNORED_WITH = [
     ("groups_file", {"method": "random"}),
     *((name, UNTRAINED) for name in ("base_lr", "base_batch_size", "base_weight_decay", "base_augmentation")),
     *((name, UNRETRAINED) for name in ("lr", "batch_size", "weight_decay", "augmentation", "patience", "min_gain")),
-    *((name, UNRETRAINED) for name in ("loss", "target")),
+    *((name, UNRETRAINED) for name in ("loss", "target", "balance", "precision", "budget")),
+    *((name, UNRETRAINED) for name in ("cut_steps", "cut_epochs")),
+    ("cut_epochs", {"cut_steps": 1}),
     ("kd_weight", {"loss": "joint"}),
+    ("balance", {"loss": "joint_kd"}),
 ]
 
 
@@ -139,7 +155,7 @@ def stages_with(name: str) -> set[str]:
 
 
 def test_every_stage_differs(folder: Path) -> None:
-    assert len(set(fingerprints(folder).values())) == len(STAGES) == 8
+    assert len(set(fingerprints(folder).values())) == len(STAGES) == 9
 
 
 # `main` has parameters of its own, but no fingerprint: its stages have.
@@ -150,6 +166,8 @@ EVERY = {name for stage in STAGES.values() for name in stage.config.model_fields
 def test_every_parameter_enters_or_is_known_not_to(folder: Path, name: str) -> None:
     assert name in OTHER, f"{name} is new: say here whether it changes the result"
     expected = set() if name in NEVER else stages_with(name)
+    if name in ("jobs", "threads"):
+        expected = {"contention"}
     if name == "seed":
         expected -= {"baseline", "activations"}
     assert stages_with(name)
@@ -158,13 +176,17 @@ def test_every_parameter_enters_or_is_known_not_to(folder: Path, name: str) -> N
 
 @pytest.mark.parametrize(("name", "given"), IGNORED_WITH)
 def test_what_the_chosen_method_ignores_does_not_enter(folder: Path, name: str, given: dict) -> None:
-    assert changed(folder, name, given) == set()
+    # A stage may share the parameter without having the method.
+    assert not {
+        stage for stage in changed(folder, name, given) if given.keys() <= STAGES[stage].config.model_fields.keys()
+    }
 
 
 def test_the_seed_enters_where_something_is_drawn(folder: Path) -> None:
-    after_group = {"group", "prune", "retrain", "evaluate", "register", "report"}
+    after_retrain = {"retrain", "evaluate", "register", "report"}
+    after_group = {"group", "prune", "contention"} | after_retrain
     assert changed(folder, "seed", {"method": "random"}) == after_group
-    assert changed(folder, "seed", {"method": "singletons"}) == after_group - {"group", "prune"}
+    assert changed(folder, "seed", {"method": "singletons"}) == after_retrain
     assert changed(folder, "seed", {"method": "singletons", "epochs": 0}) == set()
     assert changed(folder, "seed", {"method": "random", "epochs": 0}) == after_group
 
@@ -234,7 +256,7 @@ def test_data_enter_by_content(folder: Path, tmp_path: Path) -> None:
     assert not set(here.values()) & set(one_bit.values())
 
 
-def test_the_host_enters_evaluate_which_times(folder: Path) -> None:
+def test_the_host_enters_what_times(folder: Path) -> None:
     threads = torch.get_num_threads()
     before = fingerprints(folder)
     try:
@@ -242,4 +264,6 @@ def test_the_host_enters_evaluate_which_times(folder: Path) -> None:
         after = fingerprints(folder)
     finally:
         torch.set_num_threads(threads)
-    assert {stage for stage in STAGES if before[stage] != after[stage]} == {"evaluate", "register", "report"}
+    assert {stage for stage in STAGES if before[stage] != after[stage]} == {
+        *("evaluate", "register", "report", "contention"),
+    }

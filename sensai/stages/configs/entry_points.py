@@ -14,6 +14,7 @@ from sensai.stages.configs.parameters import (
     Activations,
     Baseline,
     Common,
+    Contention,
     Evaluate,
     FromRun,
     Group,
@@ -26,7 +27,10 @@ from sensai.stages.configs.parameters import (
 
 # What cannot change a result, or enters it by content (data, checkpoint, groups file) or in some stages only (criterion, seed).
 NOT_IN_FINGERPRINT = frozenset(
-    {"data_dir", "checkpoint", "groups_file", "criterion", "seed", "shards", "device", "force", "work_dir"}
+    {
+        *("data_dir", "checkpoint", "groups_file", "criterion", "seed"),
+        *("shards", "device", "jobs", "threads", "backend", "ray_address", "force", "work_dir"),
+    }
 )
 
 
@@ -115,6 +119,15 @@ class ReportConfig(Report, FromRun, StageConfig):
     adds = Report
 
 
+class ContentionConfig(Contention, FromRun, StageConfig):
+    stage = "contention"
+    adds = Contention
+
+    def fingerprint_parameters(self) -> dict[str, Any]:
+        # Elsewhere they change no result; here they are what is measured.
+        return super().fingerprint_parameters() | {"jobs": self.jobs, "threads": self.threads}
+
+
 # In the order in which they run.
 CONFIGS: dict[str, type[StageConfig]] = {
     config.stage: config
@@ -128,6 +141,7 @@ CONFIGS: dict[str, type[StageConfig]] = {
         EvaluateConfig,
         RegisterConfig,
         ReportConfig,
+        ContentionConfig,
     )
 }
 

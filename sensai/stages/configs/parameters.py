@@ -14,9 +14,11 @@ from sensai.stages.values import (
     ArchName,
     Augment,
     BatchSize,
+    Budgeted,
     ChannelValues,
     Count,
     CountOrZero,
+    Counts,
     DatasetName,
     DeviceName,
     InnerShare,
@@ -152,6 +154,8 @@ class Retrain(Prune):
     """How the members are trained after the cut."""
 
     epochs: CountOrZero = Field(20, description="most epochs of each member; 0 passes them on as they were cut")
+    cut_steps: Count = Field(1, description="the cut is made in so many steps, with training in between")
+    cut_epochs: Count = Field(1, description="most epochs of each member after each step but the last")
     lr: Positive = Field(0.05, description="peak learning rate of the one-cycle schedule")
     batch_size: BatchSize = Field(64, description="images a step")
     weight_decay: NonNegative = Field(5e-4, description="L2 penalty")
@@ -159,16 +163,39 @@ class Retrain(Prune):
         "bce", description="bce: each by itself; joint: one cross entropy over all logits; kd: taught by the base model"
     )
     kd_weight: Share = Field(0.5, description="for the losses with kd: share of the target that is the base model's")
+    balance: Literal["weight", "sample"] = Field(
+        "weight",
+        description="how a class counts as much as all others together: weight of its images, or sample of the others",
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: what a short measurement finds faster"
+    )
     augmentation: Augment = Field("auto", description="auto: crop, and mirroring where images are no symbols")
     patience: CountOrZero = Field(0, description="stop a member after so many epochs without gain; 0: never")
     min_gain: NonNegative = Field(0.0, description="what counts as gain in the validation metric")
     target: OptionalShare = Field(None, description="stop a member once its validation metric has reached this")
+    budget: Budgeted = Field(
+        "",
+        description="of all members together after each cut, e.g. 90epochs or 600s; spent where validation gains most a second",
+    )
+    jobs: OptionalCount = Field(None, description="slots that train side by side (default: one a core, or one a GPU)")
+    threads: OptionalCount = Field(None, description="threads of each slot (default: the cores dealt out)")
+    backend: Literal["local", "ray"] = Field(
+        "local",
+        description="local: slots are processes of this machine; ray: tasks of a cluster that all sees work_dir",
+    )
+    ray_address: str = Field(
+        "",
+        description="host:port of a running Ray cluster, or auto (default: a Ray of this machine, for this run alone)",
+    )
 
     def ignored(self) -> set[str]:
         if self.epochs == 0:
             return super().ignored() | set(Retrain.model_fields) - set(Prune.model_fields) - {"epochs"}
         untaught = set() if self.loss.endswith("kd") else {"kd_weight"}
-        return super().ignored() | untaught | (set() if self.patience else {"min_gain"})
+        at_once = {"cut_epochs"} if self.cut_steps == 1 else set()
+        weighed = {"balance"} if self.loss.startswith("joint") else set()
+        return super().ignored() | untaught | at_once | weighed | (set() if self.patience else {"min_gain"})
 
 
 class Evaluate(Retrain):
@@ -195,6 +222,17 @@ class Report(Evaluate):
     """What is set beside each other on the page."""
 
     control_run: str = Field("", description="evaluate run of the control, shown beside the ensemble")
+
+
+class Contention(Prune):
+    """What many trainings, and many scorings, do to each other on this machine."""
+
+    trainings: Counts = Field("1,2,4,8", description="how many at once, separated by commas")
+    contention_images: BatchSize = Field(1024, description="training images that each of them sees")
+    workers: CountOrZero = Field(2, description="of the loader of each naive process; 0 decodes in the process itself")
+    batch_size: BatchSize = Field(64, description="images a step")
+    jobs: OptionalCount = Field(None, description="slots of the engine (default: one a core, or one on a GPU)")
+    threads: OptionalCount = Field(None, description="threads of each slot (default: the cores dealt out)")
 
 
 class FromRun(BaseModel):

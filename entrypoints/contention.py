@@ -1,0 +1,6 @@
+"""contention: see `sensai/stages/contention.py`; parameters as in MLproject."""
+
+from cli import launch
+
+if __name__ == "__main__":
+    launch("contention")

@@ -1,0 +1,106 @@
+"""What is trained and scored, in a folder that every process of the experiment reads. N images."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from sensai.data.batches import Augmentation
+from sensai.data.dataset import Split
+from sensai.data.streaming import ImageFiles
+from sensai.ensemble import Ensemble, load_ensemble, save_ensemble
+from sensai.files import write_text
+from sensai.models.storage import load_network, save_network
+
+_JOB, _IMAGES, _LABELS, _BASE = "job.json", "images.npy", "labels.npy", "base"
+
+
+@dataclass(frozen=True)
+class Job:
+    """How the images are trained and scored with.
+
+    Attributes:
+        image_shape: (C, H, W) that the networks take.
+        batch_size: images a training step.
+        scoring_batch: images a forward pass of scoring.
+        workers: of each naive loader.
+        augmentation: of the training images.
+        device: as torch names it.
+        jobs: slots of the engine; None: one a core.
+        threads: of each slot; None: the cores dealt out.
+        files: the image files that naive processes decode; None: they take each image from the array.
+    """
+
+    image_shape: tuple[int, int, int]
+    batch_size: int
+    scoring_batch: int
+    workers: int
+    augmentation: Augmentation
+    device: str
+    jobs: int | None = None
+    threads: int | None = None
+    files: list[str] | None = None
+
+
+def save_job(job: Job, folder: Path, images: Split, base: nn.Module, ensemble: Ensemble, count: int) -> None:
+    """Write all that the processes read.
+
+    Args:
+        job: how.
+        folder: made here.
+        images: what each training and each scoring sees.
+        base: the network that scores.
+        ensemble: the members that are trained, over again where there are fewer than `count`.
+        count: how many trainings there are at most.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not isinstance(images.images, ImageFiles):
+        np.save(folder / _IMAGES, images.images[images.rows], allow_pickle=False)
+    np.save(folder / _LABELS, images.labels, allow_pickle=False)
+    save_network(base, ensemble.spec, folder / _BASE)
+    for number in range(count):
+        # By itself, so that a process reads no more than it trains.
+        member = ensemble.members[number % len(ensemble.members)]
+        alone = Ensemble([member], ensemble.class_names, ensemble.spec, ensemble.normalization)
+        save_ensemble(alone, folder / str(number))
+    write_text(folder / _JOB, json.dumps(asdict(job)))
+
+
+def load_job(folder: Path) -> Job:
+    """How the images of a folder are trained and scored with."""
+    values = json.loads((folder / _JOB).read_text())
+    channels, height, width = values["image_shape"]
+    return Job(**{**values, "image_shape": (channels, height, width)})
+
+
+def load_labels(folder: Path) -> np.ndarray:
+    """int64 (N,)."""
+    return np.load(folder / _LABELS, allow_pickle=False)
+
+
+def load_images(folder: Path) -> np.ndarray:
+    """uint8 (N, C, H, W), mapped; there are none where images are streamed from files."""
+    return np.load(folder / _IMAGES, "r", allow_pickle=False)
+
+
+def load_split(folder: Path, job: Job, count: int) -> Split:
+    """The first images as our own data layer has them: mapped, or decoded by its threads."""
+    labels = load_labels(folder)
+    streamed = job.files is not None and not (folder / _IMAGES).exists()
+    images = ImageFiles(Path(), job.files or [], job.image_shape) if streamed else load_images(folder)
+    return Split(images, labels, np.arange(len(labels))[:count])
+
+
+def load_members(folder: Path, numbers: Sequence[int]) -> Ensemble:
+    """Some members as one ensemble."""
+    alone = [load_ensemble(folder / str(number)) for number in numbers]
+    members = [each.members[0] for each in alone]
+    return Ensemble(members, alone[0].class_names, alone[0].spec, alone[0].normalization)
+
+
+def load_base(folder: Path) -> nn.Module:
+    """The network that scores, in eval mode."""
+    return load_network(folder / _BASE)[0]

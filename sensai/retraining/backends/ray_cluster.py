@@ -1,0 +1,104 @@
+"""A Ray cluster for slots: one that runs, or a Ray of this machine that ends with the block that uses it."""
+
+import importlib.util
+import os
+import secrets
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from joblib import cpu_count
+
+from sensai.errors import InputError
+
+if TYPE_CHECKING:
+    from sensai.retraining.backends.ray_tasks import RayCluster
+
+_HEAD = Path(__file__).with_name("ray_head.py")
+_CHECKOUT = Path(__file__).resolve().parents[3]
+_SECONDS_TO_ANSWER = 5.0
+_SECONDS_TO_END = 30.0
+
+
+@contextmanager
+def ray_cluster(address: str) -> Iterator["RayCluster"]:
+    """Be connected to a Ray cluster while the block runs.
+
+    Args:
+        address: of a running cluster that this machine belongs to, `host:port` or `auto`; empty: a Ray of this machine is
+            started, which listens on loopback only and ends with the block, and with this process however that ends. Ray
+            must not have been imported before, as it reads its settings only then.
+
+    Raises:
+        InputError: Ray is not installed, does not start, or does not answer.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise InputError("backend='ray': needs the package ray: pip install -e '.[ray]'")
+    if address:
+        _check(address)
+        with _joined(address) as cluster:
+            yield cluster
+    else:
+        with _started() as own, _joined(own) as cluster:
+            yield cluster
+
+
+@contextmanager
+def _joined(address: str) -> Iterator["RayCluster"]:
+    # Ray reads the environment when it is imported, so that is done no earlier.
+    import ray
+
+    from sensai.retraining.backends.ray_tasks import RayCluster
+
+    try:
+        # The checkout is not installed, and lies at the same path on every machine.
+        path = os.pathsep.join(filter(None, [str(_CHECKOUT), os.environ.get("PYTHONPATH")]))
+        environment = {"env_vars": {"PYTHONPATH": path}}
+        ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="ERROR")
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise InputError(f"ray_address={address!r}: {' '.join(str(error).split())}") from error
+    try:
+        yield RayCluster()
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _started() -> Iterator[str]:
+    """The address of a Ray of this machine."""
+    # Without "clusters" Ray takes the loopback address for its own, on every system. The token keeps other users of this
+    # machine out.
+    os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    # -P: the script's folder is not where modules are looked for.
+    command = [sys.executable, "-P", str(_HEAD), str(cpu_count())]
+    head = subprocess.Popen(  # noqa: S603 (our own script)
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, text=True
+    )
+    with head:
+        try:
+            if not (address := head.stdout.readline().strip()):  # type: ignore[union-attr]
+                raise InputError("backend='ray': Ray could not be started; what it says stands above")
+            yield address
+        finally:
+            head.stdin.close()  # type: ignore[union-attr]
+            try:
+                head.wait(_SECONDS_TO_END)
+            finally:
+                head.kill()
+
+
+def _check(address: str) -> None:
+    """Fail at once where nothing listens: Ray by itself tries for many minutes."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_ANSWER).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"ray_address={address!r}: nothing answers there ({error})") from error

@@ -1,0 +1,230 @@
+"""A slot: one process with a few cores or a GPU, which trains some of the members on one stream of batches."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from joblib import cpu_count
+from threadpoolctl import threadpool_limits
+
+from sensai.data.batches import Augmentation, batches, steps_per_epoch, training_batches
+from sensai.data.dataset import Dataset
+from sensai.ensemble import Ensemble, load_ensemble
+from sensai.models.storage import load_network
+from sensai.retraining.checkpoints import Checkpoints
+from sensai.retraining.exchange import Exchange, Meeting, met
+from sensai.retraining.fitting import Budget, Teacher, fit
+from sensai.retraining.objectives import Objective
+from sensai.retraining.precision import Precision
+from sensai.retraining.teams import JointLogits, Team
+from sensai.retraining.trainee import Recipe, Trainee
+
+Loss = Literal["bce", "kd", "joint", "joint_kd"]
+Balance = Literal["weight", "sample"]
+
+START = "start"
+TEACHER = "teacher"
+
+
+class SlotLostError(Exception):
+    """The processes of one team have lost each other."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The training batches that members share.
+
+    Attributes:
+        batch_size: images a step.
+        augmentation: of the training images.
+        seed: of order and augmentation.
+    """
+
+    batch_size: int
+    augmentation: Augmentation
+    seed: int
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What members learn.
+
+    Attributes:
+        loss: `bce`: each by itself; `joint`: one cross entropy over the logits of all; with `kd` the targets are in part the
+            base model's probabilities.
+        teacher_share: that part, for the losses with `kd`.
+        balance: how a class counts as much as all others together: by the `weight` of its images, or by a `sample` of the
+            others. Joint losses weigh.
+        precision: what forward passes are computed in.
+    """
+
+    loss: Loss = "bce"
+    teacher_share: float = 0.0
+    balance: Balance = "weight"
+    precision: Precision = "fp32"
+
+    @property
+    def joint(self) -> bool:
+        """All members are one team."""
+        return self.loss.startswith("joint")
+
+    @property
+    def taught(self) -> bool:
+        """The base model takes part."""
+        return self.loss.endswith("kd") and self.teacher_share > 0
+
+
+@dataclass(frozen=True)
+class SlotJob:
+    """The work of one slot: it needs nothing but this and the folder, which all slots see.
+
+    Attributes:
+        folder: holds the ensemble as it was cut (`start`), the base model (`teacher`) and each member's checkpoints.
+        members: numbers of those that this slot trains.
+        dataset: trained on `train`, judged on `val`.
+        recipe: how each is trained.
+        stream: the batches.
+        lesson: what is learnt.
+        device: where batches are made and members trained.
+        threads: of every library.
+        budget: of this slot; None: no limit.
+        meeting: with the slots of the other members where all are one team; None: the team is here.
+    """
+
+    folder: Path
+    members: tuple[int, ...]
+    dataset: Dataset
+    recipe: Recipe
+    stream: Stream
+    lesson: Lesson
+    device: torch.device
+    threads: int
+    budget: Budget | None = None
+    meeting: Meeting | None = None
+
+
+def share_cores(members: int, jobs: int | None = None, threads: int | None = None) -> tuple[int, int]:
+    """How many slots, no more than there are members, and the threads of each; None: one a core, and the cores dealt out."""
+    jobs = min(jobs or cpu_count(), members)
+    return jobs, threads or max(cpu_count() // jobs, 1)
+
+
+def deal(costs: Sequence[float], jobs: int) -> list[list[int]]:
+    """Members to slots so that slots end together: the dearest first, each to the slot with least (Graham 1969).
+
+    Args:
+        costs: what each member takes, in any unit.
+        jobs: number of slots.
+
+    Returns:
+        The numbers of each slot's members, sorted; at most `jobs` lists, none of them empty.
+    """
+    slots: list[list[int]] = [[] for _ in range(min(jobs, len(costs)))]
+    for member in sorted(range(len(costs)), key=lambda number: -costs[number]):
+        min(slots, key=lambda slot: (sum(costs[number] for number in slot), len(slot))).append(member)
+    return [sorted(slot) for slot in slots]
+
+
+def member_checkpoints(folder: Path, number: int) -> Checkpoints:
+    """Where a member's checkpoints lie."""
+    return Checkpoints(folder / f"member_{number:03d}")
+
+
+def run_slot(job: SlotJob) -> dict[int, str]:
+    """Train the members of a slot, going on from their checkpoints; what they become lies in these.
+
+    Returns:
+        Member -> why it failed twice.
+
+    Raises:
+        SlotLostError: a slot of the same team has ended.
+    """
+    with pinned(job.threads):
+        if job.meeting is None:
+            return _train(job, None)
+        try:
+            with met(job.meeting, job.device) as exchange:
+                return _train(job, exchange)
+        except RuntimeError as error:
+            raise SlotLostError(" ".join(str(error).split())) from error
+
+
+def _train(job: SlotJob, exchange: Exchange | None) -> dict[int, str]:
+    ensemble = load_ensemble(job.folder / START).to(job.device)
+    stream, lesson = job.stream, job.lesson
+    teams = [_joint_team(ensemble, job, exchange)] if lesson.joint else [_team(ensemble, job, n) for n in job.members]
+    data = (ensemble.normalization, job.device)
+    failures = fit(
+        teams,
+        partial(
+            training_batches,
+            job.dataset.train,
+            stream.batch_size,
+            *data,
+            augmentation=stream.augmentation,
+            seed=stream.seed,
+        ),
+        partial(batches, job.dataset.val, stream.batch_size, *data) if job.dataset.val else None,
+        teacher=_teacher(job) if lesson.taught else None,
+        budget=job.budget,
+    )
+    members = [job.members] if lesson.joint else [(number,) for number in job.members]
+    return {number: reason for position, reason in failures.items() for number in members[position]}
+
+
+def _teacher(job: SlotJob) -> Teacher:
+    network, _ = load_network(job.folder / TEACHER)
+    return Teacher(network.to(job.device), job.lesson.precision)
+
+
+def _team(ensemble: Ensemble, job: SlotJob, number: int) -> Team:
+    member, num_classes, lesson = ensemble.members[number], len(ensemble.class_names), job.lesson
+    share = lesson.teacher_share if lesson.taught else 0.0
+    sampled = lesson.balance == "sample" and len(member.classes) < num_classes
+    if sampled:
+        objective = Objective.unweighted(member.classes, num_classes, share)
+    else:
+        objective = Objective.balanced(member.classes, num_classes, job.dataset.train.labels, share)
+    return Team(
+        member.network,
+        objective,
+        [_trainee(ensemble, job, number)],
+        precision=lesson.precision,
+        sampling_seed=job.stream.seed * len(ensemble.members) + number if sampled else None,
+    )
+
+
+def _joint_team(ensemble: Ensemble, job: SlotJob, exchange: Exchange | None) -> Team:
+    num_classes, lesson = len(ensemble.class_names), job.lesson
+    members = [ensemble.members[number] for number in job.members]
+    share = lesson.teacher_share if lesson.taught else 0.0
+    return Team(
+        JointLogits(
+            [member.network for member in members], [member.classes for member in members], num_classes, exchange
+        ),
+        Objective.balanced(tuple(range(num_classes)), num_classes, job.dataset.train.labels, share),
+        [_trainee(ensemble, job, number) for number in job.members],
+        precision=lesson.precision,
+        exchange=exchange,
+    )
+
+
+def _trainee(ensemble: Ensemble, job: SlotJob, number: int) -> Trainee:
+    steps = steps_per_epoch(job.dataset.train, job.stream.batch_size)
+    return Trainee(ensemble.members[number].network, job.recipe, steps, member_checkpoints(job.folder, number))
+
+
+@contextmanager
+def pinned(threads: int) -> Iterator[None]:
+    """Every library computes with so many threads, as before when the block ends."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with threadpool_limits(threads):
+            yield
+    finally:
+        torch.set_num_threads(before)

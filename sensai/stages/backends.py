@@ -1,0 +1,33 @@
+"""The slots of a stage: on this machine or on a Ray cluster."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from sensai.retraining.backends.nodes import share_nodes
+from sensai.retraining.backends.ray_cluster import ray_cluster
+from sensai.retraining.members import Slots
+from sensai.retraining.slots import deal
+from sensai.stages.configs import RetrainConfig
+from sensai.stages.inputs import slot_devices
+
+
+@contextmanager
+def open_slots(costs: Sequence[float], config: RetrainConfig) -> Iterator[Slots]:
+    """Members dealt out by what each costs, to slots that are there while the block runs.
+
+    Raises:
+        InputError: there is no such cluster, or it has no room.
+    """
+    if config.backend == "local" or not config.epochs:
+        devices, threads = slot_devices(config, len(costs))
+        yield Slots(deal(costs, len(devices)), devices, threads)
+        return
+    with ray_cluster(config.ray_address) as cluster:
+        nodes = cluster.nodes
+        gpu = any(node.gpus for node in nodes) if config.device == "auto" else config.device != "cpu"
+        jobs, threads = share_nodes(nodes, len(costs), gpu, config.jobs, config.threads)
+        # Ray shows each task only the GPU that is its own.
+        devices = [torch.device("cuda" if gpu else "cpu")] * jobs
+        yield Slots(deal(costs, jobs), devices, threads, cluster.run, cluster.loopback)

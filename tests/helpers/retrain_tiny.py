@@ -1,0 +1,101 @@
+"""Retrains members of a tiny ensemble in slots, for tests that kill it.
+
+python -m tests.helpers.retrain_tiny <folder> <loss> <jobs> [<address of a Ray cluster, or own>]
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from sensai.data.batches import Normalization
+from sensai.data.dataset import load_dataset
+from sensai.ensemble import Ensemble, save_ensemble
+from sensai.ensemble.members import build_ensemble
+from sensai.models.names import InputRule
+from sensai.retraining.backends.ray_cluster import ray_cluster
+from sensai.retraining.members import Slots, retrain_members
+from sensai.retraining.slots import Lesson, Stream, deal, member_checkpoints
+from sensai.retraining.trainee import Recipe
+from sensai.sites import find_sites
+from tests.conftest import ROOT
+from tests.helpers.networks import images_for, make
+
+if TYPE_CHECKING:
+    from sensai.retraining.backends.ray_tasks import RayCluster
+
+EPOCHS = 60
+GROUPS = [(0,), (1,), (2,)]
+
+
+def retrain(folder: Path, loss: str, jobs: int, cluster: "RayCluster | None" = None) -> Ensemble:
+    """The ensemble after all epochs; checkpoints lie in `folder`/checkpoints, the result in `folder`/result."""
+    rule = InputRule(None, None)
+    dataset = load_dataset(f"{ROOT}/tests/helpers/tiny_data.py:tiny", "", work_dir=folder, rule=rule, val_fraction=0.25)
+    model, spec = make("small_cnn", num_classes=3)
+    sites = find_sites(model, images_for(spec, 2))
+    plan = {site.name: np.arange(site.channels // 2) for site in sites.sites}
+    normalization = Normalization(dataset.mean, dataset.std)
+    ensemble = build_ensemble(model, spec, sites, [(g, plan) for g in GROUPS], dataset.class_names, normalization)
+    members = deal([1.0] * len(GROUPS), jobs)
+    devices = [torch.device("cpu")] * len(members)
+    slots = Slots(members, devices, 1, cluster.run, cluster.loopback) if cluster else Slots(members, devices, 1)
+    retrain_members(
+        ensemble,
+        dataset,
+        Recipe(epochs=EPOCHS, lr=0.01, weight_decay=5e-4, patience=0, min_gain=0.0, metric="accuracy"),
+        Stream(8, "none", 0),
+        Lesson(loss),  # type: ignore[arg-type]
+        slots,
+        teacher=None,
+        folder=folder / "checkpoints",
+        on_epoch=lambda *_: None,
+    )
+    save_ensemble(ensemble, folder / "result")
+    return ensemble
+
+
+def start(folder: Path, loss: str, jobs: int, *address: str) -> subprocess.Popen[str]:
+    """The same in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tests.helpers.retrain_tiny", str(folder), loss, str(jobs), *address]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
+    """Wait while the process runs; it must not end before."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def epochs_of(folder: Path) -> list[int]:
+    """How many epochs the checkpoints of each member tell of."""
+    found = [member_checkpoints(folder / "checkpoints", number).progress() for number in range(len(GROUPS))]
+    return [len(progress.history) if progress else 0 for progress in found]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """The content of the result."""
+    return {path.name: path.read_bytes() for path in sorted((folder / "result").iterdir())}
+
+
+def main(folder: Path, loss: str, jobs: int, address: str = "") -> None:
+    """On this machine, or on a cluster."""
+    if not address:
+        retrain(folder, loss, jobs)
+        return
+    with ray_cluster("" if address == "own" else address) as cluster:
+        retrain(folder, loss, jobs, cluster)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), *sys.argv[4:])

@@ -1,0 +1,77 @@
+"""Slots that are killed, and the process that started them: nothing is left running, and the result is the same."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.helpers.retrain_tiny import EPOCHS, epochs_of, files, retrain, start, wait_for
+
+JOBS = 2
+
+
+def slots_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The processes that train; joblib keeps others that look after files and semaphores."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in children if "loky.backend.popen_loky" in " ".join(child.cmdline())]
+
+
+def test_sigkill_of_the_parent_while_its_slots_are_starting_leaves_no_process(tmp_path: Path) -> None:
+    process = start(tmp_path, "bce", JOBS)
+    try:
+        wait_for(lambda: bool(psutil.Process(process.pid).children()), process)
+        children = psutil.Process(process.pid).children(recursive=True)
+    finally:
+        process.kill()
+        process.wait()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    for child in alive:
+        child.kill()
+    assert alive == []
+
+
+@pytest.fixture(scope="module", params=["bce", "joint"])
+def uninterrupted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    folder = tmp_path_factory.mktemp("whole")
+    retrain(folder, request.param, 1)
+    return request.param, folder
+
+
+def test_sigkill_of_the_parent_leaves_no_process_and_the_next_start_goes_on(
+    tmp_path: Path, uninterrupted: tuple[str, Path]
+) -> None:
+    loss, whole = uninterrupted
+    process = start(tmp_path, loss, JOBS)
+    try:
+        wait_for(lambda: min(epochs_of(tmp_path)) >= 3, process)
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(slots_of(process)) == JOBS
+    finally:
+        process.kill()
+        process.wait()
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert alive == []
+    done = epochs_of(tmp_path)
+    assert min(done) < EPOCHS
+    files_before = {path: path.stat().st_mtime_ns for path in (tmp_path / "checkpoints").glob("*/*.safetensors")}
+    retrain(tmp_path, loss, 1)
+    # What had been trained was not trained again: checkpoints of the first epochs would have been written anew.
+    assert all(path.stat().st_mtime_ns == time_ for path, time_ in files_before.items() if path.exists())
+    assert files(tmp_path) == files(whole)
+
+
+def test_a_slot_that_is_killed_is_started_again(tmp_path: Path, uninterrupted: tuple[str, Path]) -> None:
+    loss, whole = uninterrupted
+    process = start(tmp_path, loss, JOBS)
+    try:
+        wait_for(lambda: min(epochs_of(tmp_path)) >= 3, process)
+        os.kill(slots_of(process)[0].pid, signal.SIGKILL)
+        _, errors = process.communicate(timeout=240)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, errors
+    assert files(tmp_path) == files(whole)

@@ -1,0 +1,59 @@
+"""bfloat16: what it changes, what it leaves, and how it is chosen."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from sensai.retraining.checkpoints import Checkpoints
+from sensai.retraining.fitting import Teacher, fit
+from sensai.retraining.precision import Precision, autocast, faster_precision
+from sensai.retraining.teams import Team
+from sensai.retraining.trainee import Trainee
+from tests.retraining.test_fitting import CPU, OBJECTIVE, RECIPE, network, training, validation
+
+
+def trained(folder: Path, precision: Precision, epochs: int = RECIPE.epochs) -> Team:
+    model = network()
+    trainee = Trainee(model, RECIPE, 4, Checkpoints(folder))
+    team = Team(model, OBJECTIVE, [trainee], precision=precision)
+    fit([team], training, validation)
+    return team
+
+
+def test_training_in_bfloat16_learns_and_keeps_float32_weights(tmp_path: Path) -> None:
+    full, half = trained(tmp_path / "a", "fp32"), trained(tmp_path / "b", "bf16")
+    assert half.lead.progress.history[-1]["accuracy"] >= 0.95
+    assert {value.dtype for value in half.model.parameters()} == {torch.float32}
+    assert half.lead.progress.history[0]["train_loss"] == pytest.approx(
+        full.lead.progress.history[0]["train_loss"], rel=0.05
+    )
+    assert half.lead.progress.history[0]["train_loss"] != full.lead.progress.history[0]["train_loss"]
+
+
+def test_the_teacher_answers_in_float32() -> None:
+    model = network().eval()
+    images, _ = next(iter(validation()))
+    full, half = Teacher(model)(images), Teacher(model, "bf16")(images)
+    assert full.dtype == half.dtype == torch.float32
+    assert torch.equal(full, model(images))
+    assert not torch.equal(full, half)
+    assert torch.allclose(full, half, atol=0.1)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_the_block_is_computed_in_the_precision(precision: Precision, dtype: torch.dtype) -> None:
+    with autocast(precision, CPU):
+        assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype == dtype
+
+
+def test_measuring_leaves_the_network_as_it_was() -> None:
+    model = network().eval()
+    before: dict[str, Tensor] = {name: value.clone() for name, value in model.state_dict().items()}
+    chosen, gain = faster_precision(model, torch.randn(8, 1, 8, 8))
+    assert chosen == ("bf16" if gain > 1.1 else "fp32")
+    assert gain > 0
+    assert not model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())

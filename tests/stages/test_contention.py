@@ -1,0 +1,72 @@
+"""`contention` on tiny data: what it logs, and of what it is made."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from sensai import evaluation
+from sensai.data.streaming import decode
+from sensai.stages import contention
+from sensai.stages.inputs import dataset_of
+from tests.conftest import Entry
+from tests.entrypoints.test_bad_input import assert_refused
+from tests.helpers.pipeline import Place
+from tests.stages.conftest import Pruned
+
+LOGGED = ("images_per_s", "start_s", "step_ms", "data_share", "peak_mib", "threads")
+
+
+def test_it_logs_the_table_the_figure_and_every_figure_by_number(pruned: Pruned) -> None:
+    place = pruned.place
+    config = place.config("contention", trainings="2", workers=0, contention_images=40)
+    run_id = contention.run(config)
+    run = place.run(run_id)
+    assert {"contention.csv", "contention.png"} <= place.artifacts(run_id)
+    assert run.data.tags["sensai.upstream.prune"] == pruned.run_id
+    assert json.loads(run.data.tags["sensai.host"]) == evaluation.host()
+    table = pd.read_csv(place.artifact(run_id, "contention.csv"))
+    assert set(table["images"]) == {40}
+    for _, row in table.iterrows():
+        for name in LOGGED:
+            (metric,) = place.client.get_metric_history(run_id, f"{row['task']}_{row['way']}_{name}")
+            assert (metric.step, metric.value) == (row["n"], pytest.approx(row[name]))
+    for task in ("training", "scoring"):
+        speed = table[table["task"] == task].set_index("way")["images_per_s"]
+        assert run.data.metrics[f"{task}_speedup"] == pytest.approx(speed["engine"] / speed["naive"])
+    assert not (Path(config.work_dir) / "checkpoints" / run.data.tags["sensai.fingerprint"]).exists()
+    assert contention.run(config) == run_id
+
+
+def test_no_more_images_than_there_are(place: Place) -> None:
+    config = place.config("contention", contention_images=5000)
+    train = dataset_of(config).train
+    np.testing.assert_array_equal(contention.images_of(config).rows, train.rows)
+
+
+def test_naive_processes_decode_the_files_of_the_same_images(place: Place, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for label in ("cat", "dog"):
+            folder = tmp_path / "images" / split / label
+            folder.mkdir(parents=True)
+            for number in range(10):
+                pixels = generator.integers(0, 256, (8, 8, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    config = place.config(
+        "contention", dataset="imagefolder", data_dir=str(tmp_path / "images"), contention_images=6, val_fraction=0.2
+    )
+    images = contention.images_of(config)
+    files = contention.job_of(config, images).files
+    assert len(set(images.labels)) == 2
+    assert len(files) == len(set(files)) == len(images) == 6
+    for row, path in zip(images.rows, files, strict=True):
+        np.testing.assert_array_equal(decode(Path(path)), images.images[row])
+
+
+@pytest.mark.parametrize("trainings", ["", "0", "1,x", "1,,2", "-1", "1.5"])
+def test_how_many_at_once_are_whole_numbers(entry: Entry, trainings: str) -> None:
+    assert_refused(entry("contention", trainings=trainings), f"trainings='{trainings}'", "whole numbers above 0")

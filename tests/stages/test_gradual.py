@@ -1,0 +1,169 @@
+"""`cut_steps` of retrain: what is cut when, what is said of it, and that a killed run goes on in the step where it was."""
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sensai.models.widths import widths
+from sensai.stages import prune, retrain
+from sensai.stages.configs import RetrainConfig
+from sensai.stages.gradual import Step, steps_of
+from sensai.stages.stage import Context, upstream_of
+from sensai.tracking import Store
+from tests.conftest import command, tiny
+from tests.helpers.pipeline import Place, stage_of
+from tests.stages.conftest import Pruned
+
+GRADUAL = {"cut_steps": 3, "cut_epochs": 2, "epochs": 4}
+
+
+def steps(place: Place, **parameters: object) -> list[Step]:
+    """The steps of a retraining, with the prune run that it stands on made where it is not there yet."""
+    config = place.config("retrain", **parameters)
+    assert isinstance(config, RetrainConfig)
+    store = Store.connect()
+    run_id = prune.run(config.upstream(prune.stage.config))
+    upstream = {**upstream_of(store.tags_of(run_id)), "prune": run_id}
+    return steps_of(config, Context(store, store.create("steps", None), upstream, "", place.folder / "checkpoints"))
+
+
+def removed(step: Step) -> list[int]:
+    return [sum(len(channels) for channels in member.plan.values()) for member in step.plans]
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"criterion": "l1", "target_flops": 0.3},
+        {"criterion": "random", "ratio": 0.7},
+        {"policy": "threshold", "apoz_threshold": 0.3, "mean_threshold": 1.0, "criterion": "taylor"},
+        {"method": "random", "n_groups": 2, "round_to": 8},
+    ],
+    ids=["ratio", "flops", "random", "threshold", "groups"],
+)
+def test_steps_lead_evenly_to_the_plans_of_prune(pruned: Pruned, parameters: dict[str, object]) -> None:
+    made = steps(pruned.place, **GRADUAL, **parameters)
+    assert [step.epochs for step in made] == [2, 2, 4]
+    assert len({step.checkpoints for step in made}) == 3
+    for number, step in enumerate(made, 1):
+        assert removed(step) == [round(number * count / 3) for count in removed(made[-1])]
+    for smaller, larger in pairwise(made):
+        for before, after in zip(smaller.plans, larger.plans, strict=True):
+            assert before.classes == after.classes
+            assert all(set(channels) <= set(after.plan[site]) for site, channels in before.plan.items())
+
+
+def test_a_step_is_what_prune_would_have_cut_at_its_ratio(pruned: Pruned) -> None:
+    for ranking in ("global", "layer"):
+        first, _ = steps(pruned.place, cut_steps=2, ratio=0.5, ranking=ranking)
+        half = pruned.place.config("prune", ratio=0.25, ranking=ranking)
+        for member, expected in zip(first.plans, prune.load(Store.connect(), prune.run(half)), strict=True):
+            assert member.classes == expected.classes
+            for site, channels in expected.plan.items():
+                assert np.array_equal(member.plan[site], channels), (ranking, site)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"cut_steps": 3, "epochs": 0}])
+def test_without_steps_the_cut_is_made_at_once(pruned: Pruned, parameters: dict[str, object]) -> None:
+    (only,) = steps(pruned.place, **parameters)
+    for member, expected in zip(only.plans, prune.load(Store.connect(), pruned.run_id), strict=True):
+        assert {site: channels.tolist() for site, channels in member.plan.items()} == {
+            site: channels.tolist() for site, channels in expected.plan.items()
+        }
+
+
+def test_the_members_are_those_of_prune_and_their_runs_tell_all_steps(pruned: Pruned) -> None:
+    place, before = pruned.place, pruned.place.runs()
+    run_id = retrain.run(place.config("retrain", **GRADUAL, patience=1, min_gain=0.4))
+    run = place.run(run_id)
+    assert run.info.run_name.endswith("epochs=4 cut_steps=3")
+    plans = prune.load(Store.connect(), pruned.run_id)
+    for member, planned in zip(retrain.load(Store.connect(), run_id).members, plans, strict=True):
+        channels = {"features.0": 32, "features.3": 32, "features.7": 64, "features.10": 64}
+        for site, width in channels.items():
+            assert widths(member.network)[site][0] == width - len(planned.plan[site])
+
+    members = [run for run in place.new_runs(before) if stage_of(run) == "member"]
+    assert len(members) == 3
+    for member in members:
+        epochs = int(member.data.metrics["epochs_run"])
+        cuts = json.loads(member.data.tags["sensai.cuts"])
+        # A member that stops early in a step is cut the sooner.
+        assert len(cuts) == 2
+        assert all(1 <= length <= 2 for length in np.diff([0, *cuts]))
+        assert 1 <= epochs - cuts[-1] <= 4
+        for name in ("train_loss", "balanced_accuracy"):
+            curve = place.client.get_metric_history(member.info.run_id, f"curve/{name}")
+            assert [point.step for point in curve] == list(range(epochs))
+        assert "learning_curve.png" in place.artifacts(member.info.run_id)
+    assert run.data.metrics["epochs_saved"] == 3 * (2 + 2 + 4) - sum(m.data.metrics["epochs_run"] for m in members)
+    assert run.data.metrics["epochs_saved"] > 0
+    assert run.data.metrics["seconds"] == pytest.approx(sum(member.data.metrics["seconds"] for member in members))
+
+
+@pytest.mark.parametrize("parameters", [{"loss": "joint_kd"}, {"method": "random", "n_groups": 2}], ids=str)
+def test_joint_losses_and_groups_are_cut_in_steps_too(place: Place, parameters: dict[str, object]) -> None:
+    run_id = retrain.run(place.config("retrain", cut_steps=2, **parameters))
+    ensemble = retrain.load(Store.connect(), run_id)
+    flops = place.run(place.run(run_id).data.tags["sensai.upstream.prune"]).data.metrics["flops_total"]
+    members = [run for run in place.of("member") if run.data.tags["sensai.split"] == "val"]
+    assert sum(run.data.metrics["flops"] for run in members) == flops
+    assert {run.data.tags["sensai.cuts"] for run in members} == {"[1]"}
+    assert len(ensemble.members) == len(members)
+
+
+# --------------------------------------------------------------------------------------------------------------- kills
+
+KILLED = {**GRADUAL, "cut_epochs": 6, "epochs": 6}
+
+
+def kill_within(step: int, place: Place) -> dict[Path, int]:
+    """Start a retraining, kill it when a step has its first epoch; returns when each checkpoint was written."""
+    parameters = tiny("retrain", work_dir=str(place.folder / "work"), **KILLED)
+    process = subprocess.Popen(command("retrain", **parameters), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoints = place.folder / "work" / "checkpoints"
+    try:
+        deadline = time.monotonic() + 240
+        while not any(path.stem > "000000" for path in checkpoints.glob(f"*/cut_{step}/member_*/*.safetensors")):
+            assert process.poll() is None, "retrain ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    (folder,) = checkpoints.iterdir()
+    assert {path.name for path in folder.iterdir()} == {f"cut_{number}" for number in range(1, step + 1)}
+    return {path: path.stat().st_mtime_ns for path in folder.glob("cut_*/member_*/*.safetensors")}
+
+
+def members_of(run_id: str) -> dict[str, bytes]:
+    folder = Store.connect().download(run_id, "members")
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_a_killed_run_goes_on_in_the_step_where_it_was(pruned: Pruned, tmp_path: Path) -> None:
+    place = pruned.place
+    first = kill_within(2, place)
+    second = kill_within(3, place)
+    # What a finished step left is read and not written again.
+    finished = {path: written for path, written in first.items() if "cut_1" in path.parts}
+    assert {path.parent.name for path in finished} == {"member_000", "member_001", "member_002"}
+    assert finished.items() <= second.items()
+
+    # Killed between two steps: the second is finished, the third has nothing yet.
+    (third,) = (place.folder / "work" / "checkpoints").glob("*/cut_3")
+    shutil.rmtree(third)
+    config = place.config("retrain", **KILLED)
+    resumed = retrain.run(config)
+    assert not list((place.folder / "work" / "checkpoints").iterdir())
+    whole = retrain.run(config.model_copy(update={"force": True}))
+    assert resumed != whole
+    assert members_of(resumed) == members_of(whole)

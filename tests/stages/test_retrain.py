@@ -1,0 +1,98 @@
+"""retrain: stops, budget, precision, slots, as logged."""
+
+import json
+import subprocess
+
+import pytest
+
+from sensai.errors import InputError
+from sensai.stages import retrain
+from tests.conftest import command, tiny
+from tests.helpers.pipeline import Place, stage_of
+from tests.stages.conftest import Pruned
+
+
+@pytest.fixture
+def place(pruned: Pruned, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """What stands before retraining is finished."""
+    return pruned.place.copy(tmp_path_factory.mktemp("retrain"))
+
+
+def retrained(place: Place, **parameters: object) -> str:
+    with place.active():
+        return retrain.run(place.config("retrain", **parameters))
+
+
+def test_stops_log_what_they_saved_and_what_they_cost(place: Place) -> None:
+    whole = place.run(retrained(place, epochs=4)).data.metrics
+    assert whole["epochs_saved"] == whole["seconds_saved"] == 0
+    assert "accuracy_given_up" not in whole
+    stopped = place.run(retrained(place, epochs=4, target=0.01)).data.metrics
+    assert stopped["epochs_saved"] == 9
+    # Every epoch of a member takes as long as its first.
+    assert stopped["seconds_saved"] == pytest.approx(3 * stopped["seconds"])
+    assert stopped["accuracy_given_up"] == pytest.approx(whole["val_accuracy"] - stopped["val_accuracy"])
+
+
+def test_what_a_stop_has_cost_is_not_made_up(place: Place) -> None:
+    assert "accuracy_given_up" not in place.run(retrained(place, epochs=4, patience=1)).data.metrics
+
+
+def test_a_budget_ends_the_members_together(place: Place) -> None:
+    run_id = retrained(place, epochs=9, budget="8epochs", jobs=2)
+    assert place.run(run_id).data.metrics["epochs_saved"] == 27 - 8
+    members = [run for run in place.of("member") if run.data.tags["sensai.upstream.retrain"] == run_id]
+    assert {run.data.tags["sensai.stopped_by"] for run in members} == {"budget"}
+    assert sum(run.data.metrics["epochs_run"] for run in members) == 8
+    for run in members:
+        curve = place.client.get_metric_history(run.info.run_id, "curve/train_loss")
+        assert [point.step for point in curve] == list(range(int(run.data.metrics["epochs_run"])))
+
+
+def test_a_measured_precision_is_logged(place: Place) -> None:
+    run = place.run(retrained(place, precision="auto"))
+    chosen = "bf16" if run.data.metrics["bf16_speedup"] > 1.1 else "fp32"
+    assert run.data.tags["sensai.precision"] == chosen
+
+
+def test_a_measured_precision_stays_with_the_checkpoints(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after the measurement, which on another day may come out otherwise."""
+    with monkeypatch.context() as patch:
+        patch.setattr(retrain, "retrain_members", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            retrained(place, precision="auto")
+    (kept,) = (place.folder / "work" / "checkpoints").glob("*/precision.json")
+    kept.write_text(json.dumps({"precision": "bf16", "bf16_speedup": 7.0}))
+    run = place.run(retrained(place, precision="auto"))
+    assert (run.data.tags["sensai.precision"], run.data.metrics["bf16_speedup"]) == ("bf16", 7.0)
+
+
+def _killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_members_that_fail_fail_the_run_which_says_why(place: Place) -> None:
+    with pytest.raises(InputError, match="the loss is not finite in epoch 0"):
+        retrained(place, lr=1e30)
+    failed = [run for run in place.of("retrain") if run.info.status == "FAILED"]
+    assert "not finite" in failed[0].data.tags["sensai.failure"]
+    assert {run.info.status for run in place.runs().values() if stage_of(run) == "member"} == {"FAILED"}
+
+
+@pytest.mark.parametrize("budget", ["0s", "0epochs", "5", "5 s", "-1s", "epochs"])
+def test_a_budget_that_is_none_is_refused(budget: str) -> None:
+    with pytest.raises(ValueError, match="must be a number of epochs or seconds above 0"):
+        retrain.RetrainConfig(budget=budget)
+
+
+def test_slots_on_ray_give_the_members_that_slots_of_this_machine_give(place: Place) -> None:
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    given = {**tiny("retrain"), "jobs": 2, "threads": 1, "backend": "ray", "work_dir": "work", "epochs": 2}
+    with place.active():
+        # Ray reads its settings when it is imported, and a relative path is one below the caller's folder.
+        subprocess.run(command("retrain", **given), cwd=place.folder, check=True, timeout=300)
+        (on_ray,) = place.of("retrain")
+    here = retrained(place, epochs=2, jobs=1, threads=1, force=True)
+    first, second = (place.artifact(run_id, "members") for run_id in (on_ray.info.run_id, here))
+    assert {path.name for path in first.iterdir()} == {path.name for path in second.iterdir()}
+    assert all(path.read_bytes() == (second / path.name).read_bytes() for path in first.iterdir())
