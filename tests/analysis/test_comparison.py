@@ -1,7 +1,9 @@
 """Differences in accuracy: the estimate by a count, the interval by a bootstrap of one's own, and what is refused."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -47,11 +49,14 @@ def test_a_run_that_was_answered_from_the_cache_stands_for_the_one_that_answered
     assert base_difference(asked) == base_difference(answer)
 
 
-def test_the_store_can_be_named(logbook: Logbook, store_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_store_can_be_named(logbook: Logbook, store_uri: str, empty_database: Path, tmp_path: Path) -> None:
     run_id = evaluation(logbook, BETTER)
     expected = base_difference(run_id)
-    monkeypatch.setattr("mlflow.get_tracking_uri", lambda: "nowhere")
+    (tmp_path / "other.db").write_bytes(empty_database.read_bytes())
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/other.db")
     assert base_difference(run_id, tracking_uri=store_uri) == expected
+    with pytest.raises(mlflow.MlflowException):
+        base_difference(run_id)
 
 
 @pytest.mark.parametrize("other", [{"digest": "another"}, {"labels": LABELS[::-1]}], ids=["digest", "labels"])
