@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 from analysis import runs
 
 _PREFIX = "curve/"
-_COLUMNS = ["stage_run", "run_id", "member", "classes", "epoch"]
+_COLUMNS = {"stage_run": "str", "run_id": "str", "member": "int64", "classes": "str", "epoch": "int64"}
 
 
 def curves(run_ids: Sequence[str]) -> pd.DataFrame:
@@ -30,11 +30,10 @@ def curves(run_ids: Sequence[str]) -> pd.DataFrame:
     client = MlflowClient()
     members = runs.members(run_ids)
     members = members[members["split"] == "val"]
-    parts = [_curve(client, row) for row in members[_COLUMNS[:-1]].to_dict("records")]
-    if not parts:
-        return pd.DataFrame(columns=_COLUMNS)
-    frame = pd.concat(parts, ignore_index=True)
-    return frame[_COLUMNS + [name for name in frame.columns if name not in _COLUMNS]]
+    rows = members[[name for name in _COLUMNS if name != "epoch"]].to_dict("records")
+    # The first part gives the columns where there is no member.
+    frame = pd.concat([pd.DataFrame(columns=list(_COLUMNS)), *(_curve(client, row) for row in rows)], ignore_index=True)
+    return frame.astype(_COLUMNS)
 
 
 def _curve(client: MlflowClient, member: dict[Hashable, Any]) -> pd.DataFrame:

@@ -81,8 +81,9 @@ def stage_runs(stage: str, *, include_reused: bool = False, finished_only: bool 
         finished_only: leave out runs that run, failed or were killed.
 
     Returns:
-        Columns run_id, name, stage, status, start (UTC), seconds, parent, fingerprint, reused; `config.<parameter>` typed as
-        configured; `metrics.<name>` (fractions, counts, ms as DESIGN names them).
+        Columns run_id, name, stage, status, start (UTC), seconds, parent, fingerprint, reused; `upstream.<stage>` (ids of the
+        runs that it stands on); `config.<parameter>` typed as configured; `metrics.<name>` (fractions, counts, ms as DESIGN
+        names them).
     """
     client = MlflowClient()
     status = " and attributes.status = 'FINISHED'" if finished_only else ""
@@ -249,6 +250,11 @@ def _stage_row(run: Run) -> dict[str, object]:
         "stage": run_tags[tags.STAGE],
         "fingerprint": run_tags.get(tags.FINGERPRINT, ""),
         "reused": "",
+        **{
+            f"upstream.{key.removeprefix(tags.UPSTREAM)}": value
+            for key, value in run_tags.items()
+            if key.startswith(tags.UPSTREAM)
+        },
         **{f"config.{name}": value for name, value in config.items()},
         **{f"metrics.{name}": value for name, value in run.data.metrics.items()},
     }

@@ -1,5 +1,5 @@
-"""evaluate: the one reading of the test split. Logs accuracies, sizes and latencies of base model and ensemble, confusion
-matrices and the members' table; one child run a member with its test metrics.
+"""evaluate: the one reading of the test split. Logs accuracies, sizes and latencies of base model and ensemble, both answers
+to every image, confusion matrices and the members' table; one child run a member with its test metrics.
 """
 
 import json
@@ -56,6 +56,7 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
             **latencies,
         }
     )
+    context.run.log_frame(_answers(probabilities, base_probabilities, outputs), "answers.csv")
     context.run.log_frame(members, "members.csv")
     context.run.log_figure(plots.members(members), "members.png")
     _log_confusion(probabilities, outputs, ensemble, context)
@@ -87,6 +88,17 @@ def _accuracy_metrics(
         **{f"base_{name}": value for name, value in base.items()},
         "accuracy_drop": base["accuracy"] - own["accuracy"],
     }
+
+
+def _answers(probabilities: np.ndarray, base_probabilities: np.ndarray, outputs: evaluation.Outputs) -> pd.DataFrame:
+    """Class indices, one row an image in the order of the split: what `analysis.comparison` reads."""
+    return pd.DataFrame(
+        {
+            "label": outputs.labels,
+            "ensemble": probabilities.argmax(1),
+            "base": base_probabilities.argmax(1),
+        }
+    )
 
 
 def _members_table(ensemble: Ensemble, outputs: evaluation.Outputs, device: torch.device) -> pd.DataFrame:
@@ -147,7 +159,7 @@ def _log_member_runs(ensemble: Ensemble, members: pd.DataFrame, config: Evaluate
 
 
 stage = Stage(
-    version=1,
+    version=2,
     config=EvaluateConfig,
     previous=retrain.stage,
     execute=_execute,

@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 from analysis import tags
-from analysis.report import summary_table
+from analysis.report import differences_table, summary_table
 from sensai.errors import UnreachableTargetError
 from sensai.stages import activations, baseline, evaluate, group, prune, register, report, retrain
 from sensai.stages.configs import MainConfig, StageConfig
@@ -65,6 +65,7 @@ def _run_stages(config: MainConfig, store: Store, parent: Run) -> None:
     control_metrics = store.metrics_of(control) if control else None
     parent.log_metrics(metrics | {f"control_{name}": value for name, value in (control_metrics or {}).items()})
     print(summary_table(metrics, control_metrics).to_string())  # noqa: T201  (what the user asked for)
+    print(differences_table(run_ids["evaluate"], store.client.tracking_uri, control).to_string())  # noqa: T201
     print(f"registered: models:/{config.model_name}/{int(metrics['version'])}")  # noqa: T201
 
 

@@ -58,5 +58,12 @@ def test_what_is_given_up_is_the_gain_of_the_epochs_that_are_missing() -> None:
     assert found["given_up"].tolist() == pytest.approx([0.4, 0.0])
 
 
-def test_no_runs_have_no_curves(store_uri: str) -> None:
-    assert curves([]).empty
+def test_columns_have_the_same_types_without_a_run_without_an_epoch_and_with_some(place: Place) -> None:
+    types = {"stage_run": "str", "run_id": "str", "member": "int64", "classes": "str", "epoch": "int64"}
+    some = run(place)
+    with place.active():
+        for empty in (curves([]), curves([retrain.run(place.config("retrain", epochs=0))])):
+            assert len(empty) == 0
+            assert {str(name): str(kind) for name, kind in empty.dtypes.items()} == types
+    assert {name: str(some.dtypes[name]) for name in types} == types
+    assert {str(kind) for kind in some.dtypes[len(types) :]} == {"float64"}

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from analysis.report import render, summary_table
+from analysis.comparison import IncomparableError
+from analysis.report import differences_table, render, summary_table
 from tests.analysis.conftest import Logbook
 from tests.helpers.pipeline import FinishedMain
 
@@ -85,7 +86,14 @@ def evaluation(logbook: Logbook, classes: list[str]) -> str:
         png(logbook, evaluate, f"{name}.png")
     table = pd.DataFrame({"member": range(len(classes)), "classes": classes, "binary_accuracy": 0.123456})
     logbook.client.log_text(evaluate, table.to_csv(index=False), "members.csv")
+    answers(logbook, evaluate, right=3)
     return evaluate
+
+
+def answers(logbook: Logbook, run_id: str, right: int) -> None:
+    """Answers of an ensemble that is right on the first few of four images, and of a base model that is on all."""
+    frame = pd.DataFrame({"label": 1, "ensemble": [int(number < right) for number in range(4)], "base": 1})
+    logbook.client.log_text(run_id, frame.to_csv(index=False), "answers.csv")
 
 
 @pytest.fixture
@@ -113,9 +121,30 @@ def test_the_tables_hold_the_logged_values(nasty: str, store_uri: str) -> None:
 
 def test_the_control_stands_beside_the_ensemble(logbook: Logbook, nasty: str, store_uri: str) -> None:
     control = logbook.run({"stage": "evaluate"}, {"accuracy": 0.75, "flops_total": 3.0})
+    answers(logbook, control, right=3)
     page = render(nasty, store_uri, control)
     assert rows(page, "Base model and ensemble")[-1] == ["control", "0.7500", "", "", "3", ""]
     assert control in page
+
+
+def test_differences_in_accuracy_have_their_intervals(logbook: Logbook, nasty: str, store_uri: str) -> None:
+    control = logbook.run({"stage": "evaluate"})
+    answers(logbook, control, right=1)
+    table = differences_table(nasty, store_uri, control)
+    # Of four images, all or none of those that differ may be drawn.
+    assert table.to_dict("index") == {
+        "ensemble - base model": {"difference": "-0.2500", "95 % interval": "-0.7500 to +0.0000"},
+        "ensemble - control": {"difference": "+0.5000", "95 % interval": "+0.0000 to +1.0000"},
+    }
+    assert differences_table(nasty, store_uri).equals(table.iloc[:1])
+    page = rows(render(nasty, store_uri, control), "Differences in accuracy")
+    assert page[-2:] == [[str(name), *row] for name, row in zip(table.index, table.to_numpy(), strict=True)]
+
+
+def test_a_control_without_answers_is_refused(logbook: Logbook, nasty: str, store_uri: str) -> None:
+    control = logbook.run({"stage": "evaluate"})
+    with pytest.raises(IncomparableError, match=rf"run {control} has no answers\.csv"):
+        render(nasty, store_uri, control)
 
 
 def test_names_that_look_like_numbers_stay_as_they_are(logbook: Logbook, store_uri: str) -> None:
@@ -150,6 +179,8 @@ def test_the_report_of_main(finished: FinishedMain) -> None:
     for name, values in summary.iterrows():
         assert [name, *values] in rows(page, "Base model and ensemble")
     assert [row[1] for row in rows(page, "Members")[1:]] == ["top", "middle", "bottom"]
+    gain = -run.data.metrics["accuracy_drop"]
+    assert rows(page, "Differences in accuracy")[-1][:2] == ["ensemble - base model", f"{gain:+.4f}"]
     for stage in ("baseline", "activations", "group", "prune", "retrain", "evaluate"):
         assert f"{stage}: <code>{finished.upstream(stage)}</code>" in page
     assert '"ratio":0.5' in html.unescape(page)

@@ -193,6 +193,10 @@ class TestOfMain:
         assert metrics == run.data.metrics
         config = {name.removeprefix("config."): value for name, value in row.items() if name.startswith("config.")}
         assert config == json.loads(run.data.tags["sensai.config"])
+        upstream = {
+            name.removeprefix("upstream."): value for name, value in row.items() if name.startswith("upstream.")
+        }
+        assert upstream == {stage: finished.upstream(stage) for stage in STAGES[:5]}
         assert runs.stage_runs("main")["config.model_name"].tolist() == ["sensai-ensemble"]
 
     def test_members_of_one_run(self, finished: FinishedMain) -> None:

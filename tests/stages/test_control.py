@@ -36,10 +36,15 @@ def test_the_control_is_made_like_the_ensemble(
     # The largest network of at most so many FLOPs.
     assert 0.8 * metrics["flops_max"] < control.data.metrics["flops_max"] <= metrics["flops_max"]
     assert {f"control_{name}": value for name, value in control.data.metrics.items()}.items() <= metrics.items()
-    row = next(line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("control"))
+    printed = capsys.readouterr().out.splitlines()
+    row = next(line.split() for line in printed if line.startswith("control"))
     assert float(row[1]) == pytest.approx(control.data.metrics["accuracy"], abs=1e-4)
+    for name, other in (("base model", metrics["base_accuracy"]), ("control", metrics["control_accuracy"])):
+        row = next(line for line in printed if line.startswith(f"ensemble - {name}")).removeprefix(f"ensemble - {name}")
+        assert float(row.split()[0]) == pytest.approx(metrics["accuracy"] - other, abs=1e-4)
     page = place.artifact(tags["sensai.upstream.report"], "report.html").read_text()
     assert "<th>control</th>" in page
+    assert "<th>ensemble - control</th>" in page
     assert control.info.run_id in page
 
 
@@ -65,3 +70,23 @@ def test_only_an_evaluation_is_a_control(place: Place, finished_main: FinishedMa
     pruned = finished_main.upstream("prune")
     with place.active(), pytest.raises(InputError, match=f"control_run='{pruned}': must be a run of evaluate"):
         report.run(place.config("report", control_run=pruned))
+
+
+def test_an_evaluation_without_answers_is_refused_as_a_control(place: Place, finished_main: FinishedMain) -> None:
+    # As version 1 of evaluate logged it.
+    old = place.client.create_run(place.experiment, tags={"sensai.stage": "evaluate"}).info.run_id
+    place.client.set_terminated(old)
+    said = rf"control_run='{old}': run {old} has no answers\.csv; it must be a run of evaluate"
+    with place.active(), pytest.raises(InputError, match=said):
+        report.run(place.config("report", control_run=old))
+
+
+def test_a_control_that_was_answered_from_the_store_is_the_run_that_answered(
+    place: Place, finished_main: FinishedMain
+) -> None:
+    answer = finished_main.upstream("evaluate")
+    asked = place.client.create_run(place.experiment, tags={"sensai.reused": answer}).info.run_id
+    place.client.set_terminated(asked)
+    with place.active():
+        page = place.artifact(report.run(place.config("report", control_run=asked)), "report.html").read_text()
+    assert f"evaluate of the control: <code>{answer}</code>" in page

@@ -27,7 +27,7 @@ ARTIFACTS = {
     "group": {"groups.json", "coupling.csv", "coupling.png"},
     "prune": {"plans.json", "layers.csv", "members.csv", "widths.png"},
     "retrain": {"members/ensemble.json", *(f"members/member_00{number}.safetensors" for number in range(3))},
-    "evaluate": {"members.csv", "members.png", "confusion.csv", "confusion.png"},
+    "evaluate": {"answers.csv", "members.csv", "members.png", "confusion.csv", "confusion.png"},
     "register": set(),
     "report": {"report.html"},
 }
@@ -91,6 +91,17 @@ def test_the_result_adds_up(finished: FinishedMain) -> None:
     assert confusion.to_numpy().sum() == 30
     assert metrics["accuracy"] == pytest.approx(np.trace(confusion.to_numpy()) / 30)
     assert metrics["accuracy_drop"] == pytest.approx(metrics["base_accuracy"] - metrics["accuracy"])
+    answers = pd.read_csv(finished.place.artifact(run_id, "answers.csv"))
+    assert {name: str(kind) for name, kind in answers.dtypes.items()} == dict.fromkeys(
+        ["label", "ensemble", "base"], "int64"
+    )
+    assert answers["label"].tolist() == dataset_of(finished.config).test.labels.tolist()
+    assert (answers["ensemble"] == answers["label"]).mean() == pytest.approx(metrics["accuracy"])
+    assert (answers["base"] == answers["label"]).mean() == pytest.approx(metrics["base_accuracy"])
+    assert (
+        pd.crosstab(answers["label"], answers["ensemble"]).reindex(columns=range(3), fill_value=0)
+        == confusion.to_numpy()
+    ).all(axis=None)
     # The classes are separable, and the base model has learnt so.
     assert metrics["base_accuracy"] == 1.0
     assert list(members["classes"]) == list(confusion.columns) == ["top", "middle", "bottom"]
