@@ -14,9 +14,9 @@ demo: $(STAMP)
 	@mlflow run . --env-manager local
 	@echo "open the MLflow UI with: make ui"
 
-# Lint, types, tests.
+# Lint, types, tests: in so many processes that each has a core to itself. Tests of one file share what they set up.
 test: lint
-	@pytest
+	@OMP_NUM_THREADS=1 pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 lint: $(STAMP)
 	@ruff check .

@@ -1,5 +1,6 @@
 """`mlflow run` killed in the middle of retraining: what it started ends too, and the run says so."""
 
+import os
 import subprocess
 import sys
 import time
@@ -15,7 +16,11 @@ def test_nothing_is_left_of_a_run_whose_mlflow_was_killed(store_uri: str, tmp_pa
     parameters = tiny("retrain", epochs=2000, jobs=2, work_dir=str(tmp_path / "work"))
     given = [argument for name, value in parameters.items() for argument in ("-P", f"{name}={value}")]
     command = [sys.executable, "-m", "mlflow", "run", str(ROOT), "-e", "retrain", "--env-manager", "local", *given]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # MLproject's commands call `python`, which is to be this one.
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         deadline = time.monotonic() + 240
         while not any(path.stem > "000003" for path in tmp_path.glob("work/checkpoints/*/*/member_000/*.safetensors")):
