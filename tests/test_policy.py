@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sensai.activations import SiteStatistics, Statistics
 from sensai.policy import (
     Criterion,
+    RatioCounts,
     WidthRule,
     apoz,
     coupling,
@@ -235,6 +236,27 @@ def test_rounding_by_hand() -> None:
     assert rule.kept_width(2, 6) == 6
     assert WidthRule(min_channels=9, round_to=8).kept_width(0, 32) == 16
     assert WidthRule(min_channels=50).kept_width(0, 32) == 32
+
+
+@checked
+@given(statistics=statistics_of_sites(), classes=_classes, ratio=_ratios)
+def test_counts_are_those_of_the_plan(statistics: Statistics, classes: tuple[int, ...], ratio: float) -> None:
+    counts = RatioCounts(statistics, ratio)
+    plan = ratio_plan(statistics, classes, ratio=ratio)
+    assert counts.removed(counts.sums(classes)).tolist() == [len(removed) for removed in plan.values()]
+
+
+@checked
+@given(statistics=statistics_of_sites(), ratio=_ratios)
+def test_a_swap_is_as_if_added_anew(statistics: Statistics, ratio: float) -> None:
+    counts = RatioCounts(statistics, ratio)
+    np.testing.assert_allclose(counts.swapped(counts.sums((0, 1)), 1, 2), counts.sums((0, 2)), atol=1e-9)
+
+
+def test_counts_of_classes_without_images() -> None:
+    statistics = {"a": SiteStatistics(np.zeros((1, 5), np.int64), np.zeros((1, 5)), np.zeros(1, np.int64))}
+    counts = RatioCounts(statistics, 0.5)
+    assert counts.removed(counts.sums((0,))).tolist() == [len(ratio_plan(statistics, (0,), ratio=0.5)["a"])]
 
 
 # ------------------------------------------------------------------------------------------------------------ criteria
