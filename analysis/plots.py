@@ -47,7 +47,7 @@ def grouped_heatmap(
     for number, group in enumerate(groups):
         owner[list(group)] = number
     colours = colormaps["tab20" if len(groups) <= _MOST_COLOURS else "nipy_spectral"].resampled(max(len(groups), 2))
-    strips = {"above": ([0, 1.01, 1, 0.03], owner[order][None]), "beside": ([1.01, 0, 0.03, 1], owner[order][:, None])}
+    strips = {"above": ((0, 1.01, 1, 0.03), owner[order][None]), "beside": ((1.01, 0, 0.03, 1), owner[order][:, None])}
     for name, (bounds, strip) in strips.items():
         inset = axes.inset_axes(bounds, label=name)
         inset.imshow(strip, cmap=colours, vmin=0, vmax=colours.N - 1, aspect="auto", interpolation="nearest")

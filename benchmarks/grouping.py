@@ -8,11 +8,9 @@ before anything is timed; each method runs in a process of its own, whose peak m
 
 import argparse
 import json
-import resource
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -27,9 +25,7 @@ from sensai.grouping import (
     METHODS,
     Evidence,
     MemberCosts,
-    class_similarity,
     form_groups,
-    predicted_sizes,
     random_groups,
 )
 from sensai.models.factory import NetworkSpec, build
@@ -63,23 +59,17 @@ def main() -> None:
 
 def _measured(method: str, arch: str, classes: int, n_groups: int) -> dict[str, float | str]:
     model = build(NetworkSpec(arch, classes, 3, (224, 224))).eval()
-    sites = find_sites(model, torch.zeros(1, 3, 224, 224)).within("inner")
+    sites = find_sites(model, torch.zeros(1, 3, 224, 224))
     prediction = SizePrediction(model, sites, (3, 224, 224))
     statistics = _statistics(sites, classes)
-    evidence = Evidence(
-        classes,
-        statistics,
-        # As quick as the coupling is once its plans are made, which the stage does for its heatmap whatever the method.
-        similarity=partial(class_similarity, statistics),
-        costs=partial(MemberCosts, statistics, prediction, _RATIO),
-    )
-    before, start = _mib(), time.perf_counter()
-    groups = form_groups(method, evidence, n_groups, seed=0)
-    seconds, peak = time.perf_counter() - start, _mib()
+    # What peaked before is forgotten (Linux, proc(5)).
+    Path("/proc/self/clear_refs").write_text("5")
+    before, start = _mib("VmRSS"), time.perf_counter()
+    costs = MemberCosts(statistics, prediction, _RATIO)
+    groups = form_groups(method, Evidence(classes, statistics, costs, costs.counts.coupling), n_groups, seed=0)
+    seconds, peak = time.perf_counter() - start, _mib("VmHWM")
     drawn = random_groups(classes, n_groups, seed=0)
-    largest, baseline = (
-        max(flops for _, flops in predicted_sizes(each, statistics, prediction, _RATIO)) for each in (groups, drawn)
-    )
+    (largest, _), (baseline, _) = costs.of(groups), costs.of(drawn)
     sizes = {"flops_max": largest, "flops_random": baseline, "channels": sites.channels}
     return {"method": method, "seconds": seconds, "mib_before": before, "mib_peak": peak, **sizes}
 
@@ -98,9 +88,10 @@ def _statistics(sites: SiteMap, classes: int) -> Statistics:
     return statistics
 
 
-def _mib() -> float:
-    """Peak memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def _mib(field: str) -> float:
+    """A figure of this process's memory as Linux counts it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
 
 
 if __name__ == "__main__":

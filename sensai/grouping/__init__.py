@@ -2,7 +2,7 @@
 and what members would cost (`costs`).
 """
 
-from sensai.grouping.costs import MemberCosts, predicted_sizes
+from sensai.grouping.costs import MemberCosts
 from sensai.grouping.drawn import random_groups
 from sensai.grouping.evidence import Evidence, Method
 from sensai.grouping.files import read_groups
@@ -21,7 +21,6 @@ __all__ = [
     "coupling_means",
     "form_groups",
     "leaf_order",
-    "predicted_sizes",
     "random_groups",
     "read_groups",
     "singletons",

@@ -26,6 +26,10 @@ def drawn(evidence: Evidence, n_groups: int, seed: int) -> list[Group]:
 
 def best_drawn(evidence: Evidence, n_groups: int, seed: int) -> list[Group]:
     """Of a hundred random partitions the one of least cost: what a heuristic must beat."""
+    return min(many(evidence.num_classes, n_groups, seed), key=evidence.costs.of)
+
+
+def many(num_classes: int, n_groups: int, seed: int) -> list[list[Group]]:
+    """A hundred random partitions."""
     generator = np.random.default_rng(seed)
-    draws = [_drawn(generator, evidence.num_classes, n_groups) for _ in range(_DRAWS)]
-    return min(draws, key=evidence.costs().of)
+    return [_drawn(generator, num_classes, n_groups) for _ in range(_DRAWS)]

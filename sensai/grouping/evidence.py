@@ -12,19 +12,20 @@ from sensai.grouping.partitions import Group
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of the classes; what takes time is a function, called by the methods that ask for it.
+    """What is known of the classes.
 
     Attributes:
         num_classes: K.
         statistics: of every site.
-        similarity: gives (K, K), symmetric, the larger the more alike; the diagonal means nothing.
-        costs: gives what members would cost.
+        costs: what members would cost.
+        similarity: gives (K, K), symmetric, the larger the more alike; the diagonal means nothing. It may take
+            time, and not every method asks.
     """
 
     num_classes: int
     statistics: Statistics
+    costs: MemberCosts
     similarity: Callable[[], np.ndarray]
-    costs: Callable[[], MemberCosts]
 
 
 # Of the evidence, the number of groups G with 1 < G < K, and the seed of what is drawn: a partition into G groups whose sizes

@@ -15,12 +15,9 @@ _MOST_ORDERED = 200
 
 def class_similarity(statistics: Statistics) -> np.ndarray:
     """float64 (K, K): correlation of two classes' APoZ over the channels of all sites; 0 where a class has no images."""
-    first = next(iter(statistics.values()))
-    rows = [
-        np.concatenate([site.apoz([label]) for site in statistics.values()]) for label in range(len(first.elements))
-    ]
     with np.errstate(invalid="ignore"):
-        return np.nan_to_num(np.corrcoef(np.stack(rows)))
+        shares = np.concatenate([site.zeros / site.elements[:, None] for site in statistics.values()], axis=1)
+        return np.nan_to_num(np.corrcoef(shares))
 
 
 def confusion_similarity(confusion: np.ndarray) -> np.ndarray:
@@ -53,7 +50,7 @@ def coupling_means(coupling: np.ndarray, groups: Sequence[Group]) -> dict[str, f
     """`coupling_within` and `coupling_between`: mean coupling of two classes in one group and in two (where there are any).
 
     Args:
-        coupling: (K, K), see `policy.coupling`.
+        coupling: (K, K), see `RatioCounts.coupling`.
         groups: a partition of the classes.
     """
     owner = labels_of(groups)

@@ -1,4 +1,5 @@
-"""How many channels a ratio plan removes from each site, without making the plan: for searches that weigh thousands of groups.
+"""What ratio plans remove, without making them: how many channels of each site, for searches that weigh thousands of groups,
+and how many that two classes have in common.
 
 K classes, S sites, C channels of all sites, one site's after the other's.
 """
@@ -50,8 +51,20 @@ class RatioCounts:
         swapped += self._sums[into]
         return swapped
 
+    def coupling(self) -> np.ndarray:
+        """int64 (K, K): for two classes the number of channels that both of their plans, as binary members, remove."""
+        # Floats, exact for counts below 2**24, because BLAS multiplies them, and a thousand classes take long without it.
+        removed = np.zeros((len(self._sums), self._channels), np.float32)
+        for row, sums in zip(removed, self._sums, strict=True):
+            row[self._gone(sums)] = 1
+        return (removed @ removed.T).astype(np.int64)
+
     def removed(self, sums: np.ndarray) -> np.ndarray:
         """int64 (S,): how many channels `ratio_plan` removes from each site, for classes of these sums."""
+        return np.bincount(self._owner[self._gone(sums)], minlength=self._sites)
+
+    def _gone(self, sums: np.ndarray) -> np.ndarray:
+        """int64: the channels that go, in no order."""
         elements = sums[-self._sites :][self._owner]
         with np.errstate(invalid="ignore"):
             first = -sums[: self._channels] / elements
@@ -59,7 +72,7 @@ class RatioCounts:
         for keys in (first, second):
             keys[np.isnan(keys)] = np.inf
         if not self._wanted:
-            return np.zeros(self._sites, np.int64)
+            return np.zeros(0, np.int64)
         free = np.ones(self._channels, bool)
         free[self._last(first, second)] = False
         places = np.flatnonzero(free)
@@ -68,7 +81,7 @@ class RatioCounts:
         gone = places[ranked < threshold]
         tied = places[ranked == threshold]
         tied = tied[np.argsort(second[tied], kind="stable")[: self._wanted - len(gone)]]
-        return np.bincount(self._owner[np.concatenate([gone, tied])], minlength=self._sites)
+        return np.concatenate([gone, tied])
 
     def _last(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """int64 (S,): the channel of each site that is the last to go."""

@@ -23,11 +23,9 @@ from sensai.grouping import (
     coupling_means,
     form_groups,
     leaf_order,
-    predicted_sizes,
     read_groups,
     singletons,
 )
-from sensai.policy import coupling, ratio_plan
 from sensai.sites import SiteMap, SizePrediction
 from sensai.stages import activations
 from sensai.stages.baseline import base_model, check_removable, site_map
@@ -44,19 +42,14 @@ def _execute(config: GroupConfig, context: Context) -> None:
     sites, statistics = within_scope(config, context)
     model, spec = base_model(context, config)
     prediction = SizePrediction(model, sites, spec.input_shape)
-    plans = {label: ratio_plan(statistics, [label], ratio=config.ratio) for label in range(len(class_names))}
-    matrix = coupling(plans)
-    evidence = Evidence(
-        len(class_names),
-        statistics,
-        similarity=partial(_similarity, config, context, statistics, matrix),
-        costs=partial(MemberCosts, statistics, prediction, config.ratio),
-    )
-    groups = _groups(config, evidence, class_names)
+    costs = MemberCosts(statistics, prediction, config.ratio)
+    matrix = costs.counts.coupling()
+    similarity = partial(_similarity, config, context, statistics, matrix)
+    groups = _groups(config, Evidence(len(class_names), statistics, costs, similarity), class_names)
     content = {"groups": [list(group) for group in groups], "class_names": list(class_names)}
     context.run.log_json(content, _GROUPS)
     context.run.log_metrics({"groups": len(groups), **coupling_means(matrix, groups)})
-    _log_sizes(groups, predicted_sizes(groups, statistics, prediction, config.ratio), class_names, context)
+    _log_sizes(groups, costs.sizes(groups), class_names, context)
     context.run.log_frame(pd.DataFrame(matrix, columns=list(class_names)), "coupling.csv")
     title = f"Channels that both classes' plans remove at ratio {config.ratio:g}"
     figure = plots.grouped_heatmap(matrix, class_names, groups, leaf_order(matrix), title)

@@ -1,12 +1,11 @@
 """Statistics in place of measured ones: drawn, or of classes that use channels by known groups; and what follows from them."""
 
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
 
 from sensai.activations import SiteStatistics, Statistics
 from sensai.grouping import Evidence, Group, MemberCosts
-from sensai.policy import coupling, ratio_plan
 from sensai.sites import SizePrediction, find_sites
 from tests.helpers.networks import images_for, make
 
@@ -64,13 +63,5 @@ def small_widths() -> dict[str, int]:
 def evidence_of(statistics: Statistics, ratio: float = 0.5, similarity: np.ndarray | None = None) -> Evidence:
     """What the `group` stage knows of a small default network with these statistics; by default, coupling is similarity."""
     num_classes = len(next(iter(statistics.values())).elements)
-
-    def coupled() -> np.ndarray:
-        return coupling({label: ratio_plan(statistics, [label], ratio=ratio) for label in range(num_classes)})
-
-    return Evidence(
-        num_classes,
-        statistics,
-        coupled if similarity is None else lambda: similarity,
-        partial(MemberCosts, statistics, prediction(num_classes), ratio),
-    )
+    costs = MemberCosts(statistics, prediction(num_classes), ratio)
+    return Evidence(num_classes, statistics, costs, costs.counts.coupling if similarity is None else lambda: similarity)
