@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.linalg import eigh
 from sklearn.cluster import KMeans
+from sklearn.decomposition import KernelPCA
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.preprocessing import StandardScaler, normalize
 
@@ -18,7 +19,11 @@ _ROUNDS = 100
 
 def kmeans(evidence: Evidence, n_groups: int, seed: int) -> list[Group]:
     """Balanced k-means on the standardised APoZ and means of all channels."""
-    return groups_of(balanced_kmeans(_standardised(evidence.statistics), n_groups, seed))
+    points = _standardised(evidence.statistics)
+    if points.shape[1] > len(points):
+        # K points are as far from each other in fewer than K dimensions, where each distance takes less time.
+        points = KernelPCA(len(points) - 1, kernel="linear", eigen_solver="dense").fit_transform(points)
+    return groups_of(balanced_kmeans(points, n_groups, seed))
 
 
 def spectral(evidence: Evidence, n_groups: int, seed: int) -> list[Group]:

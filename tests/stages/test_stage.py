@@ -142,8 +142,10 @@ class TestRunOfMlflow:
         before = pruned.place.runs()
         opened = adopted_run(pruned.place, monkeypatch, ratio="'0.25'", policy="ratio")
         assert prune.run(pruned.place.config("prune", ratio=0.25)) == opened
-        (run,) = pruned.place.new_runs(before)
-        assert run.info.run_id == opened
+        # The sizes that groups are predicted to have depend on the ratio too.
+        (group_run,) = (run for run in pruned.place.new_runs(before) if run.info.run_id != opened)
+        assert (stage_of(group_run), parent_of(group_run)) == ("group", opened)
+        run = pruned.place.run(opened)
         assert run.info.status == "FINISHED"
         assert run.data.params == {"ratio": "'0.25'", "policy": "ratio"}
         assert json.loads(run.data.tags["sensai.config"])["ratio"] == 0.25
