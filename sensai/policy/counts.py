@@ -80,6 +80,7 @@ class RatioCounts:
         threshold = np.partition(ranked, self._wanted - 1)[self._wanted - 1]
         gone = places[ranked < threshold]
         tied = places[ranked == threshold]
+        # Of equal means, as in `ratio_plan`, the first site's first channel goes first: a stable sort keeps their order.
         tied = tied[np.argsort(second[tied], kind="stable")[: self._wanted - len(gone)]]
         return np.concatenate([gone, tied])
 
