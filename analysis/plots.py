@@ -4,20 +4,67 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 # More labels than this are not legible on an axis.
 _MOST_LABELS = 40
 # So many classes of a heatmap have a pixel each on a sheet of the usual size; more get a larger one, up to so many times.
 _CLASSES_A_SHEET = 500
 _LARGEST_SHEET = 4
+# More groups than this have no colour each that is told from all others.
+_MOST_COLOURS = 20
 
 
 def heatmap(matrix: np.ndarray, labels: Sequence[str], title: str) -> Figure:
     """A (K, K) matrix over classes; with many, the colours span what stands off the diagonal, which outshines the rest."""
-    scale = min(max(len(labels) / _CLASSES_A_SHEET, 1), _LARGEST_SHEET)
-    figure = Figure(figsize=(7 * scale, 6 * scale), layout="constrained")
+    figure = _sheet(len(labels))
     axes = figure.subplots()
+    _draw_matrix(figure, axes, matrix, labels)
+    axes.set_title(title, fontsize=10)
+    return figure
+
+
+def grouped_heatmap(
+    matrix: np.ndarray, labels: Sequence[str], groups: Sequence[Sequence[int]], order: np.ndarray, title: str
+) -> Figure:
+    """A heatmap in an order that puts like beside like; strips above and beside it have the colour of each class's group.
+
+    Args:
+        matrix: (K, K) over classes.
+        labels: of the classes, K.
+        groups: a partition of the classes.
+        order: int (K,), the classes from left to right.
+        title: of the figure.
+    """
+    figure = _sheet(len(labels))
+    axes = figure.subplots()
+    _draw_matrix(figure, axes, matrix[np.ix_(order, order)], [labels[place] for place in order])
+    figure.suptitle(title, fontsize=10)
+    owner = np.empty(len(labels), np.int64)
+    for number, group in enumerate(groups):
+        owner[list(group)] = number
+    colours = colormaps["tab20" if len(groups) <= _MOST_COLOURS else "nipy_spectral"].resampled(max(len(groups), 2))
+    strips = {"above": ((0, 1.01, 1, 0.03), owner[order][None]), "beside": ((1.01, 0, 0.03, 1), owner[order][:, None])}
+    for name, (bounds, strip) in strips.items():
+        inset = axes.inset_axes(bounds, label=name)
+        inset.imshow(strip, cmap=colours, vmin=0, vmax=colours.N - 1, aspect="auto", interpolation="nearest")
+        inset.set_axis_off()
+    if len(groups) <= _MOST_COLOURS:
+        patches = [Patch(color=colours(number), label=f"group {number}") for number in range(len(groups))]
+        figure.legend(handles=patches, loc="outside lower center", ncols=10, fontsize=7)
+    return figure
+
+
+def _sheet(classes: int) -> Figure:
+    """A sheet for a square of so many classes a side."""
+    scale = min(max(classes / _CLASSES_A_SHEET, 1), _LARGEST_SHEET)
+    return Figure(figsize=(7 * scale, 6 * scale), layout="constrained")
+
+
+def _draw_matrix(figure: Figure, axes: Axes, matrix: np.ndarray, labels: Sequence[str]) -> None:
     # Where there are more classes than pixels these are means, so that no class is skipped.
     image = axes.imshow(matrix, cmap="viridis", interpolation="auto")
     if len(labels) > _MOST_LABELS:
@@ -28,8 +75,6 @@ def heatmap(matrix: np.ndarray, labels: Sequence[str], title: str) -> Figure:
         # Names are names: a $ in one is no formula.
         axes.set_xticks(range(len(labels)), list(labels), rotation=90, parse_math=False)
         axes.set_yticks(range(len(labels)), list(labels), parse_math=False)
-    axes.set_title(title, fontsize=10)
-    return figure
 
 
 def widths(layers: pd.DataFrame) -> Figure:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from sensai.activations import SiteStatistics, Statistics
 from sensai.policy import (
     Criterion,
+    RatioCounts,
     WidthRule,
     apoz,
-    coupling,
     filter_norms,
     flops_plan,
     mean,
@@ -235,6 +235,37 @@ def test_rounding_by_hand() -> None:
     assert rule.kept_width(2, 6) == 6
     assert WidthRule(min_channels=9, round_to=8).kept_width(0, 32) == 16
     assert WidthRule(min_channels=50).kept_width(0, 32) == 32
+
+
+@checked
+@given(statistics=statistics_of_sites(), classes=_classes, ratio=_ratios)
+def test_counts_are_those_of_the_plan(statistics: Statistics, classes: tuple[int, ...], ratio: float) -> None:
+    counts = RatioCounts(statistics, ratio)
+    plan = ratio_plan(statistics, classes, ratio=ratio)
+    assert counts.removed(counts.sums(classes)).tolist() == [len(removed) for removed in plan.values()]
+
+
+@checked
+@given(statistics=statistics_of_sites(), ratio=_ratios)
+def test_a_swap_is_as_if_added_anew(statistics: Statistics, ratio: float) -> None:
+    counts = RatioCounts(statistics, ratio)
+    np.testing.assert_allclose(counts.swapped(counts.sums((0, 1)), 1, 2), counts.sums((0, 2)), atol=1e-9)
+
+
+@checked
+@given(statistics=statistics_of_sites(), ratio=_ratios)
+def test_coupling_counts_the_channels_that_both_plans_remove(statistics: Statistics, ratio: float) -> None:
+    plans = [ratio_plan(statistics, [label], ratio=ratio) for label in range(NUM_CLASSES)]
+    matrix = RatioCounts(statistics, ratio).coupling()
+    assert matrix.dtype == np.int64
+    for one, two in product(range(NUM_CLASSES), repeat=2):
+        assert matrix[one, two] == sum(len(np.intersect1d(plans[one][site], plans[two][site])) for site in statistics)
+
+
+def test_counts_of_classes_without_images() -> None:
+    statistics = {"a": SiteStatistics(np.zeros((1, 5), np.int64), np.zeros((1, 5)), np.zeros(1, np.int64))}
+    counts = RatioCounts(statistics, 0.5)
+    assert counts.removed(counts.sums((0,))).tolist() == [len(ratio_plan(statistics, (0,), ratio=0.5)["a"])]
 
 
 # ------------------------------------------------------------------------------------------------------------ criteria
@@ -569,30 +600,3 @@ def test_channels_of_which_nothing_is_known_go_last() -> None:
 def test_the_threshold_rule_removes_nothing_of_which_nothing_is_known() -> None:
     statistics = {"a": SiteStatistics(np.zeros((2, 4), np.int64), np.zeros((2, 4)), np.array([9, 0]))}
     assert not len(threshold_plan(statistics, (1,), apoz_threshold=0.0, mean_threshold=1.0)["a"])
-
-
-# ------------------------------------------------------------------------------------------------------------ coupling
-
-
-@checked
-@given(
-    removed=st.lists(
-        st.tuples(st.sets(st.integers(0, 7)), st.sets(st.integers(0, 3))),
-        min_size=1,
-        max_size=5,
-    )
-)
-def test_coupling_counts_the_channels_that_both_plans_remove(removed: list[tuple[set[int], set[int]]]) -> None:
-    plans = {
-        label: {"a": np.array(sorted(first), np.int64), "b": np.array(sorted(second), np.int64)}
-        for label, (first, second) in enumerate(removed)
-    }
-    expected = [[len(one[0] & two[0]) + len(one[1] & two[1]) for two in removed] for one in removed]
-    matrix = coupling(plans)
-    assert matrix.tolist() == expected
-    assert matrix.dtype == np.int64
-
-
-def test_coupling_takes_classes_in_their_order() -> None:
-    plans = {2: {"a": np.array([0, 1, 2])}, 0: {"a": np.array([5])}, 1: {"a": np.array([2, 5])}}
-    assert coupling(plans).tolist() == [[1, 1, 0], [1, 2, 1], [0, 1, 3]]

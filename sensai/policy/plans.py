@@ -137,25 +137,6 @@ def nested_plans(plan: Plan, keys: Mapping[str, np.ndarray], steps: int, *, rank
     return nested
 
 
-def coupling(plans: Mapping[int, Plan]) -> np.ndarray:
-    """int64 (K, K): for two classes the number of channels that both of their plans remove.
-
-    Args:
-        plans: class index -> its plan as a binary member, for every class 0 ... K - 1.
-    """
-    classes = sorted(plans)
-    sites = list(plans[classes[0]])
-    total = np.zeros((len(classes), len(classes)), np.int64)
-    for site in sites:
-        width = 1 + max((int(plans[c][site].max(initial=-1)) for c in classes), default=-1)
-        # Floats, exact for counts below 2**24, because BLAS multiplies them, and a thousand classes take long without it.
-        removed = np.zeros((len(classes), width), np.float32)
-        for row, c in enumerate(classes):
-            removed[row, plans[c][site]] = 1
-        total += (removed @ removed.T).astype(np.int64)
-    return total
-
-
 def _order(keys: np.ndarray) -> np.ndarray:
     """The channels of a site, the most dispensable first, from its sort keys (keys, C)."""
     return np.lexsort(keys[::-1])

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -47,11 +48,31 @@ class _Layer:
     others: int
     flops: int
 
-    def params_at(self, outputs: int, inputs: int) -> int:
-        return (self.weights * inputs + self.others) * outputs
 
-    def flops_at(self, outputs: int, inputs: int) -> int:
-        return self.flops * inputs * outputs
+class _Layers:
+    """The layers that cuts touch, and what a removed channel of each site takes from either side of them. L layers, S sites."""
+
+    def __init__(self, layers: dict[str, _Layer], sites: SiteMap) -> None:
+        self.outputs = np.array([layer.outputs for layer in layers.values()])
+        self.inputs = np.array([layer.inputs for layer in layers.values()])
+        self.weights = np.array([layer.weights for layer in layers.values()])
+        self.others = np.array([layer.others for layer in layers.values()])
+        self.flops = np.array([layer.flops for layer in layers.values()])
+        self.head = list(layers).index(sites.head)
+        # int64 (S, L).
+        self.taken: dict[Side, np.ndarray] = {
+            "out": np.zeros((len(sites.sites), len(layers)), np.int64),
+            "in": np.zeros((len(sites.sites), len(layers)), np.int64),
+        }
+        places = {name: place for place, name in enumerate(layers)}
+        for row, site in enumerate(sites.sites):
+            for cut in site.cuts:
+                self.taken[cut.side][row, places[cut.layer]] += cut.index.shape[1]
+
+    def sizes(self, outputs: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Parameters and FLOPs of all layers together, int64 (...,), from their widths (..., L)."""
+        params = (self.weights * inputs + self.others) * outputs
+        return params.sum(axis=-1), (self.flops * inputs * outputs).sum(axis=-1)
 
 
 class SizePrediction:
@@ -71,15 +92,23 @@ class SizePrediction:
         counter = _count(model, input_shape)
         flops = {name.partition(".")[2]: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
         touched = {cut.layer for site in sites.sites for cut in site.cuts} | {sites.head}
-        self._layers = {name: _layer(model.get_submodule(name), flops.get(name, 0)) for name in touched}
+        layers = {name: _layer(model.get_submodule(name), flops.get(name, 0)) for name in sorted(touched)}
+        self._layers = _Layers(layers, sites)
         self._sites = sites
         self.params = count_params(model)
         self.flops = counter.get_total_flops()
+        touched_params, touched_flops = self._layers.sizes(self._layers.outputs, self._layers.inputs)
+        self._untouched = self.params - touched_params, self.flops - touched_flops
 
     @property
     def channels(self) -> int:
         """How many channels can be removed, over all sites."""
         return self._sites.channels
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The names of the sites, in their order."""
+        return tuple(site.name for site in self._sites.sites)
 
     def __call__(self, plan: Plan, outputs: int) -> tuple[int, int]:
         """Parameters and FLOPs of a member.
@@ -88,18 +117,22 @@ class SizePrediction:
             plan: what it goes without.
             outputs: rows of its head: 1, 1 + g or K.
         """
-        removed: dict[tuple[str, Side], int] = {}
-        for site in self._sites.sites:
-            for cut in site.cuts:
-                gone = len(plan.get(site.name, ())) * cut.index.shape[1]
-                removed[cut.layer, cut.side] = removed.get((cut.layer, cut.side), 0) + gone
-        params, flops = self.params, self.flops
-        for name, layer in self._layers.items():
-            left = outputs if name == self._sites.head else layer.outputs - removed.get((name, "out"), 0)
-            read = layer.inputs - removed.get((name, "in"), 0)
-            params += layer.params_at(left, read) - layer.params_at(layer.outputs, layer.inputs)
-            flops += layer.flops_at(left, read) - layer.flops_at(layer.outputs, layer.inputs)
-        return params, flops
+        removed = np.array([len(plan.get(name, ())) for name in self.sites], np.int64)
+        params, flops = self.at(removed, outputs)
+        return int(params), int(flops)
+
+    def at(self, removed: np.ndarray, outputs: int | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Parameters and FLOPs of members, int64 (...,), for which it is enough how many channels go from each site.
+
+        Args:
+            removed: int64 (..., S), in the order of `sites`.
+            outputs: rows of their heads, one number or (...,).
+        """
+        layers = self._layers
+        left = layers.outputs - removed @ layers.taken["out"]
+        left[..., layers.head] = outputs
+        params, flops = layers.sizes(left, layers.inputs - removed @ layers.taken["in"])
+        return self._untouched[0] + params, self._untouched[1] + flops
 
 
 def _layer(module: nn.Module, flops: int) -> _Layer:

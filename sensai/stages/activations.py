@@ -17,6 +17,7 @@ from sensai.activations import ActivationReader, Statistics, TaylorReader, load_
 from sensai.data.batches import batches
 from sensai.data.dataset import Split
 from sensai.files import make_folder
+from sensai.grouping import class_similarity
 from sensai.sites import SiteMap
 from sensai.stages.baseline import base_model, site_map
 from sensai.stages.baseline import stage as baseline_stage
@@ -116,16 +117,6 @@ def _timed(call: object, *arguments: Tensor) -> float:
     if arguments[0].is_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - start
-
-
-def class_similarity(statistics: Statistics) -> np.ndarray:
-    """float64 (K, K): correlation of two classes' APoZ over the channels of all sites; 0 where a class has no images."""
-    first = next(iter(statistics.values()))
-    rows = [
-        np.concatenate([site.apoz([label]) for site in statistics.values()]) for label in range(len(first.elements))
-    ]
-    with np.errstate(invalid="ignore"):
-        return np.nan_to_num(np.corrcoef(np.stack(rows)))
 
 
 def _description(sites: SiteMap) -> dict[str, object]:

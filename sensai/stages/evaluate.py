@@ -18,8 +18,8 @@ from sensai.errors import InputError
 from sensai.stages import retrain
 from sensai.stages.baseline import base_model
 from sensai.stages.configs import EvaluateConfig, StageConfig
+from sensai.stages.group import class_label
 from sensai.stages.inputs import dataset_of, device_of, evaluation_batch
-from sensai.stages.prune import class_label
 from sensai.stages.stage import Context, Stage
 
 

@@ -1,45 +1,119 @@
-"""group: which classes share a member. Logs coupling_within, coupling_between, groups.json and the coupling heatmap."""
+"""group: which classes share a member. Logs groups.json, what their members would cost (sizes.csv, predicted_flops_max,
+predicted_flops_total), and the coupling of all classes (coupling_within, coupling_between, coupling.csv and its heatmap).
+"""
 
 import json
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from analysis import plots
-from sensai.grouping import Group, coupling_means, random_groups, read_groups, singletons
-from sensai.policy import coupling, ratio_plan
+from sensai.activations import Statistics
+from sensai.data.batches import batches
+from sensai.errors import InputError
+from sensai.evaluation import confusion, run_networks
+from sensai.grouping import (
+    Evidence,
+    Group,
+    MemberCosts,
+    class_similarity,
+    confusion_similarity,
+    coupling_means,
+    form_groups,
+    leaf_order,
+    read_groups,
+    singletons,
+)
+from sensai.sites import SiteMap, SizePrediction
 from sensai.stages import activations
-from sensai.stages.configs import GroupConfig
-from sensai.stages.inputs import dataset_of, file_digest
+from sensai.stages.baseline import base_model, check_removable, site_map
+from sensai.stages.configs import GroupConfig, PruneConfig, RetrainConfig
+from sensai.stages.inputs import dataset_of, device_of, evaluation_batch, file_digest, normalization_of
 from sensai.stages.stage import Context, Stage
 from sensai.tracking import Store
 
 _GROUPS = "groups.json"
-# Ratio of the plans that the coupling compares.
-COUPLING_RATIO = 0.5
 
 
 def _execute(config: GroupConfig, context: Context) -> None:
     class_names = dataset_of(config).class_names
-    groups = form_groups(config, class_names)
-    statistics = activations.load(context.store, context.upstream["activations"])
-    plans = {label: ratio_plan(statistics, [label], ratio=COUPLING_RATIO) for label in range(len(class_names))}
-    matrix = coupling(plans)
-    context.run.log_metrics({"groups": len(groups), **coupling_means(matrix, groups)})
+    sites, statistics = within_scope(config, context)
+    model, spec = base_model(context, config)
+    prediction = SizePrediction(model, sites, spec.input_shape)
+    costs = MemberCosts(statistics, prediction, config.ratio)
+    matrix = costs.counts.coupling()
+    similarity = partial(_similarity, config, context, statistics, matrix)
+    groups = _groups(config, Evidence(len(class_names), statistics, costs, similarity), class_names)
     content = {"groups": [list(group) for group in groups], "class_names": list(class_names)}
     context.run.log_json(content, _GROUPS)
+    context.run.log_metrics({"groups": len(groups), **coupling_means(matrix, groups)})
+    _log_sizes(groups, costs.sizes(groups), class_names, context)
     context.run.log_frame(pd.DataFrame(matrix, columns=list(class_names)), "coupling.csv")
-    title = f"Channels that both classes' plans remove at ratio {COUPLING_RATIO:g}"
-    context.run.log_figure(plots.heatmap(matrix, class_names, title), "coupling.png")
+    title = f"Channels that both classes' plans remove at ratio {config.ratio:g}"
+    figure = plots.grouped_heatmap(matrix, class_names, groups, leaf_order(matrix), title)
+    context.run.log_figure(figure, "coupling.png")
 
 
-def form_groups(config: GroupConfig, class_names: tuple[str, ...]) -> list[Group]:
-    """The groups by the chosen method."""
+def within_scope(config: GroupConfig | PruneConfig | RetrainConfig, context: Context) -> tuple[SiteMap, Statistics]:
+    """The sites of the base model within the scope, and their statistics in the same order.
+
+    Raises:
+        InputError: there are none.
+    """
+    sites = site_map(context, config).within(config.scope)
+    check_removable(sites, config)
+    statistics = activations.load(context.store, context.upstream["activations"])
+    return sites, {site.name: statistics[site.name] for site in sites.sites}
+
+
+def _groups(config: GroupConfig, evidence: Evidence, class_names: tuple[str, ...]) -> list[Group]:
     if config.method == "file":
         return read_groups(Path(config.groups_file), class_names)
-    if config.method == "random" and config.n_groups is not None:
-        return random_groups(len(class_names), config.n_groups, config.seed)
-    return singletons(len(class_names))
+    if config.n_groups is None or not config.counted:
+        return singletons(len(class_names))
+    return form_groups(config.method, evidence, config.n_groups, config.seed)
+
+
+def _similarity(config: GroupConfig, context: Context, statistics: Statistics, coupled: np.ndarray) -> np.ndarray:
+    """float64 (K, K): how alike two classes are."""
+    if config.similarity == "statistics":
+        return class_similarity(statistics)
+    if config.similarity == "confusion":
+        return confusion_similarity(_confusion(config, context))
+    return coupled.astype(np.float64)
+
+
+def _confusion(config: GroupConfig, context: Context) -> np.ndarray:
+    """int64 (K, K): of the base model on the validation split, which serves every choice.
+
+    Raises:
+        InputError: the data have none.
+    """
+    val = dataset_of(config).val
+    if val is None:
+        raise InputError("similarity='confusion': the data have no validation split")
+    model, _ = base_model(context, config)
+    outputs = run_networks([model], batches(val, evaluation_batch(config), normalization_of(config), device_of(config)))
+    return confusion(outputs.members[0], outputs.labels)
+
+
+def _log_sizes(
+    groups: list[Group], sizes: list[tuple[int, int]], class_names: tuple[str, ...], context: Context
+) -> None:
+    rows = [
+        {"group": number, "classes": class_label(group, class_names), "params": params, "flops": flops}
+        for number, (group, (params, flops)) in enumerate(zip(groups, sizes, strict=True))
+    ]
+    context.run.log_frame(pd.DataFrame(rows), "sizes.csv")
+    flops = [flops for _, flops in sizes]
+    context.run.log_metrics({"predicted_flops_max": max(flops), "predicted_flops_total": sum(flops)})
+
+
+def class_label(classes: Group, class_names: tuple[str, ...]) -> str:
+    """The classes of a member as people read them."""
+    return "+".join(class_names[label] for label in classes)
 
 
 def load(store: Store, run_id: str) -> list[Group]:
@@ -48,11 +122,14 @@ def load(store: Store, run_id: str) -> list[Group]:
 
 
 def _title(config: GroupConfig) -> str:
-    return f"{config.n_groups} random groups" if config.method == "random" else config.method
+    if not config.counted:
+        return config.method
+    by = f" {config.similarity}" if config.by_similarity else ""
+    return f"{config.n_groups} groups {config.method}{by}"
 
 
 stage = Stage(
-    version=1,
+    version=2,
     config=GroupConfig,
     previous=activations.stage,
     execute=_execute,

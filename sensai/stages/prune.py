@@ -36,9 +36,10 @@ from sensai.policy import (
 )
 from sensai.pruning import head_rows, pruning_error
 from sensai.sites import Plan, SiteMap, SizePrediction
-from sensai.stages import activations, group
-from sensai.stages.baseline import base_model, check_removable, site_map
+from sensai.stages import group
+from sensai.stages.baseline import base_model, site_map
 from sensai.stages.configs import Prune, PruneConfig, RetrainConfig, StageConfig
+from sensai.stages.group import class_label
 from sensai.stages.inputs import dataset_of, device_of, evaluation_batch, example_images, normalization_of
 from sensai.stages.stage import Context, Stage
 from sensai.tracking import Store
@@ -98,11 +99,8 @@ def removable(config: PruneConfig | RetrainConfig, context: Context) -> Removabl
         InputError: nothing is within the scope; `taylor` on statistics that were read without a backward pass, of a run that
             was named.
     """
-    sites = site_map(context, config).within(config.scope)
-    check_removable(sites, config)
-    statistics = activations.load(context.store, context.upstream["activations"])
-    own = {site.name: statistics[site.name] for site in sites.sites}
-    return Removable(sites, own, _criterion(config, base_model(context, config)[0], sites, own))
+    sites, statistics = group.within_scope(config, context)
+    return Removable(sites, statistics, _criterion(config, base_model(context, config)[0], sites, statistics))
 
 
 def _criterion(config: Prune, model: nn.Module, sites: SiteMap, statistics: Statistics) -> Criterion:
@@ -222,11 +220,6 @@ def _log_sizes(
 def kept_channels(plan: Plan, sites: SiteMap) -> int:
     """How many of the removable channels a plan keeps."""
     return sites.channels - sum(len(removed) for removed in plan.values())
-
-
-def class_label(classes: Group, class_names: tuple[str, ...]) -> str:
-    """The classes of a member as people read them."""
-    return "+".join(class_names[label] for label in classes)
 
 
 def _layers(plans: list[MemberPlan], sites: SiteMap, class_names: tuple[str, ...]) -> pd.DataFrame:

@@ -22,7 +22,7 @@ def _execute(config: RegisterConfig, context: Context) -> None:
         "arch": config.arch,
         "pruning": prune_title(config),
         "members": str(len(ensemble.members)),
-        **({} if "ratio" in config.ignored() else {"ratio": f"{config.ratio:g}"}),
+        **({"ratio": f"{config.ratio:g}"} if config.by_ratio else {}),
         **{name: f"{metrics[name]:g}" for name in _TAGGED_METRICS if name in metrics},
         **{tags.UPSTREAM + name: run_id for name, run_id in context.upstream.items()},
     }

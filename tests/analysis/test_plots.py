@@ -71,6 +71,39 @@ def test_a_heatmap_of_names_that_matplotlib_reads_as_formulas() -> None:
     assert texts(axes.get_xticklabels()) == labels
 
 
+def strips(figure: Figure) -> dict[str, list[int]]:
+    """The group of each class as the strips beside the heatmap show it."""
+    (axes, *_) = figure.axes
+    return {
+        str(child.get_label()): np.asarray(child.get_images()[0].get_array()).ravel().tolist()
+        for child in axes.child_axes
+    }
+
+
+def test_a_grouped_heatmap_is_in_order_and_shows_the_groups() -> None:
+    matrix = np.arange(16.0).reshape(4, 4)
+    figure = plots.grouped_heatmap(matrix, names(4), [(0, 2), (1, 3)], np.array([3, 0, 1, 2]), "the title")
+    axes = drawn(figure)[0]
+    assert (
+        texts(axes.get_xticklabels()) == texts(axes.get_yticklabels()) == ["class 3", "class 0", "class 1", "class 2"]
+    )
+    np.testing.assert_array_equal(axes.get_images()[0].get_array()[0], [15, 12, 13, 14])
+    assert strips(figure) == {"above": [1, 0, 1, 0], "beside": [1, 0, 1, 0]}
+    assert texts(figure.legends[0].get_texts()) == ["group 0", "group 1"]
+
+
+@pytest.mark.parametrize("n_groups", [1, 10, MANY])
+def test_a_grouped_heatmap_of_a_thousand_classes_names_none(n_groups: int) -> None:
+    groups = [part.tolist() for part in np.array_split(np.arange(MANY), n_groups)]
+    matrix = np.random.default_rng(0).random((MANY, MANY))
+    figure = plots.grouped_heatmap(matrix, names(MANY), groups, np.arange(MANY)[::-1], "the title")
+    axes = drawn(figure)[0]
+    assert not set(texts(axes.get_xticklabels())) & set(names(MANY))
+    assert min(axes.get_window_extent().size) >= MANY
+    assert len(set(strips(figure)["above"])) == n_groups
+    assert len(figure.legends) == (n_groups <= 20)
+
+
 def layers(members: int, sites: int) -> pd.DataFrame:
     rows = [
         {"classes": f"class {member}", "depth": depth, "site": f"conv{depth}", "channels": 10, "kept": 1 + member % 9}

@@ -26,3 +26,8 @@ def tiny(data_dir: str) -> dict:
 def without_test(data_dir: str) -> dict:
     """The same without a test split."""
     return {"train": _split(96, 0), "classes": CLASSES}
+
+
+def one_of_each(data_dir: str) -> dict:
+    """So few images for training that none can be spared for validation."""
+    return {"train": _split(3, 0), "test": _split(30, 1), "classes": CLASSES}

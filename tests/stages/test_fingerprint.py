@@ -45,6 +45,7 @@ OTHER = {
     "shards": 3,
     "method": "singletons",
     "n_groups": 3,
+    "similarity": "statistics",
     "groups_file": "{folder}/other.bin",
     "policy": "threshold",
     "ratio": 0.1,
@@ -84,6 +85,7 @@ OTHER = {
 # The choices under which a parameter matters, and those under which it does not.
 MATTERS_WITH = {
     "groups_file": {"method": "file"},
+    "similarity": {"method": "most_similar"},
     "apoz_threshold": {"policy": "threshold"},
     "mean_threshold": {"policy": "threshold"},
     "min_gain": {"patience": 2},
@@ -104,6 +106,7 @@ IGNORED_WITH = [
     ("n_groups", {"method": "file"}),
     ("groups_file", {"method": "singletons"}),
     ("groups_file", {"method": "random"}),
+    *(("similarity", {"method": method}) for method in ("singletons", "file", "random", "kmeans", "min_flops")),
     *((name, UNTRAINED) for name in ("base_lr", "base_batch_size", "base_weight_decay", "base_augmentation")),
     *((name, UNRETRAINED) for name in ("lr", "batch_size", "weight_decay", "augmentation", "patience", "min_gain")),
     *((name, UNRETRAINED) for name in ("loss", "target", "balance", "precision", "budget")),
@@ -189,6 +192,26 @@ def test_the_seed_enters_where_something_is_drawn(folder: Path) -> None:
     assert changed(folder, "seed", {"method": "singletons"}) == after_retrain
     assert changed(folder, "seed", {"method": "singletons", "epochs": 0}) == set()
     assert changed(folder, "seed", {"method": "random", "epochs": 0}) == after_group
+
+
+@pytest.mark.parametrize("method", ["random", "best_of_random", "kmeans", "spectral", "min_flops"])
+def test_the_seed_enters_the_groups_that_are_drawn(folder: Path, method: str) -> None:
+    assert "group" in changed(folder, "seed", {"method": method})
+
+
+@pytest.mark.parametrize("method", ["most_similar", "least_similar", "file"])
+def test_the_seed_does_not_enter_other_groups(folder: Path, method: str) -> None:
+    assert "group" not in changed(folder, "seed", {"method": method})
+
+
+def test_where_members_are_not_cut_by_ratio_it_enters_the_groups_that_depend_on_plans(folder: Path) -> None:
+    by_plans = [{"method": "min_flops"}, {"method": "best_of_random"}, {"method": "spectral"}]
+    for cut in ({"target_flops": 0.5}, {"policy": "threshold"}):
+        for method in by_plans:
+            assert changed(folder, "ratio", {**cut, **method}) == stages_with("ratio")
+        # By itself `group`, which knows no policy, logs sizes at the ratio.
+        for method in ({"method": "spectral", "similarity": "confusion"}, {"method": "kmeans"}):
+            assert changed(folder, "ratio", {**cut, **method}) == {"group"}
 
 
 def test_all_criteria_but_taylor_share_one_pass(folder: Path) -> None:

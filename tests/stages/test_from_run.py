@@ -28,7 +28,8 @@ def test_parameters_are_inherited_and_its_own_are_not(pruned: Pruned) -> None:
     inherited, given = config_of(place, run_id), config_of(place, base)
     assert inherited["ratio"] == 0.25
     assert inherited["from_run"] == base
-    shared = set(GroupConfig.model_fields) - {"from_run"}
+    # Both stages go by a ratio.
+    shared = set(GroupConfig.model_fields) - {"from_run", "ratio"}
     assert {name: inherited[name] for name in shared} == {name: given[name] for name in shared}
     assert (inherited["n_groups"], inherited["val_fraction"], inherited["base_epochs"]) == (2, 0.2, 3)
     run = place.run(run_id)

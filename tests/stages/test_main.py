@@ -24,7 +24,7 @@ STAGES = ("baseline", "activations", "group", "prune", "retrain", "evaluate", "r
 ARTIFACTS = {
     "baseline": {"model/weights.safetensors", "learning_curve.png"},
     "activations": {"statistics.safetensors", "sites.json", "class_similarity.csv", "class_similarity.png"},
-    "group": {"groups.json", "coupling.csv", "coupling.png"},
+    "group": {"groups.json", "sizes.csv", "coupling.csv", "coupling.png"},
     "prune": {"plans.json", "layers.csv", "members.csv", "widths.png"},
     "retrain": {"members/ensemble.json", *(f"members/member_00{number}.safetensors" for number in range(3))},
     "evaluate": {"answers.csv", "members.csv", "members.png", "confusion.csv", "confusion.png"},
@@ -34,7 +34,7 @@ ARTIFACTS = {
 METRICS = {
     "baseline": {"val_accuracy", "params", "flops", "epochs_run", "seconds"},
     "activations": {"images_per_s"},
-    "group": {"coupling_between"},
+    "group": {"groups", "coupling_between", "predicted_flops_max", "predicted_flops_total"},
     "prune": {
         *("val_accuracy", "members", "channels_kept", "proof_error"),
         *("params_base", "params_max", "params_total", "flops_base", "flops_max", "flops_total"),
@@ -108,6 +108,12 @@ def test_the_result_adds_up(finished: FinishedMain) -> None:
     assert metrics["flops_max"] == members["flops"].max() < metrics["flops_base"]
     assert metrics["flops_speedup"] == pytest.approx(metrics["flops_base"] / metrics["flops_max"])
     assert metrics["params_total"] == members["params"].sum()
+    group = finished.upstream("group")
+    sizes = pd.read_csv(finished.place.artifact(group, "sizes.csv"))
+    assert sizes[["classes", "params", "flops"]].equals(members[["classes", "params", "flops"]])
+    predicted = finished.place.run(group).data.metrics
+    assert predicted["predicted_flops_max"] == metrics["flops_max"]
+    assert predicted["predicted_flops_total"] == metrics["flops_total"]
     assert metrics["binary_accuracy_min"] == members["binary_accuracy"].min()
     pruned = finished.place.run(finished.upstream("prune")).data.metrics
     assert {name: metrics[name] for name in pruned if name.startswith(("flops", "params"))} == {

@@ -96,13 +96,13 @@ class TestCache:
         assert group.run(pruned.place.config("group")) == pruned.upstream("group")
         assert pruned.place.new_runs(before) == []
 
-    def test_another_ratio_prunes_anew_and_nothing_else(self, pruned: Pruned) -> None:
+    def test_another_ratio_predicts_sizes_and_prunes_anew_and_nothing_else(self, pruned: Pruned) -> None:
         before = pruned.place.runs()
         run_id = prune.run(pruned.place.config("prune", ratio=0.25))
-        (new,) = pruned.place.new_runs(before)
-        assert new.info.run_id == run_id
-        assert stage_of(new) == "prune"
-        assert upstream_tags(new) == upstream_tags(before[pruned.run_id])
+        assert {stage_of(run) for run in pruned.place.new_runs(before)} == {"group", "prune"}
+        new = pruned.place.run(run_id)
+        for stage in ("baseline", "activations"):
+            assert new.data.tags[f"sensai.upstream.{stage}"] == pruned.upstream(stage)
         kept = new.data.metrics["channels_kept"]
         assert kept == pytest.approx(0.75, abs=0.01)
         assert kept > before[pruned.run_id].data.metrics["channels_kept"]
@@ -142,8 +142,10 @@ class TestRunOfMlflow:
         before = pruned.place.runs()
         opened = adopted_run(pruned.place, monkeypatch, ratio="'0.25'", policy="ratio")
         assert prune.run(pruned.place.config("prune", ratio=0.25)) == opened
-        (run,) = pruned.place.new_runs(before)
-        assert run.info.run_id == opened
+        # The sizes that groups are predicted to have depend on the ratio too.
+        (group_run,) = (run for run in pruned.place.new_runs(before) if run.info.run_id != opened)
+        assert (stage_of(group_run), parent_of(group_run)) == ("group", opened)
+        run = pruned.place.run(opened)
         assert run.info.status == "FINISHED"
         assert run.data.params == {"ratio": "'0.25'", "policy": "ratio"}
         assert json.loads(run.data.tags["sensai.config"])["ratio"] == 0.25

@@ -77,7 +77,7 @@ class GroupConfig(Group, FromRun, StageConfig):
     adds = Group
 
     def fingerprint_parameters(self) -> dict[str, Any]:
-        return super().fingerprint_parameters() | ({"seed": self.seed} if self.method == "random" else {})
+        return super().fingerprint_parameters() | ({"seed": self.seed} if self.draws else {})
 
 
 class PruneConfig(Prune, FromRun, StageConfig):
@@ -85,10 +85,12 @@ class PruneConfig(Prune, FromRun, StageConfig):
     adds = Prune
 
     def fingerprint_parameters(self) -> dict[str, Any]:
+        # Parameters of earlier stages that this one goes by too.
+        shared = {"scope": self.scope} | ({"ratio": self.ratio} if self.by_ratio else {})
         if "criterion" in self.ignored():
-            return super().fingerprint_parameters()
+            return super().fingerprint_parameters() | shared
         drawn = {"seed": self.seed} if self.criterion == "random" else {}
-        return super().fingerprint_parameters() | {"criterion": self.criterion} | drawn
+        return super().fingerprint_parameters() | shared | {"criterion": self.criterion} | drawn
 
 
 class RetrainConfig(Retrain, FromRun, StageConfig):

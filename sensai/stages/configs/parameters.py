@@ -106,17 +106,63 @@ class Activations(Baseline):
 class Group(Activations):
     """Which classes share a member."""
 
-    method: Literal["singletons", "random", "file"] = Field("singletons", description="one class a member, or groups")
-    n_groups: OptionalCount = Field(None, description="number of groups for method=random; 1 is the control")
+    method: Literal[
+        "singletons",
+        "random",
+        "best_of_random",
+        "kmeans",
+        "spectral",
+        "most_similar",
+        "least_similar",
+        "min_flops",
+        "file",
+    ] = Field(
+        "singletons",
+        description="one class a member; drawn, or the cheapest of a hundred draws; clusters of the statistics or of the "
+        "similarity; similar classes together or apart; the fewest FLOPs of the largest member; as in groups_file",
+    )
+    n_groups: OptionalCount = Field(
+        None, description="number of groups, for every method but singletons and file; 1 is the control"
+    )
+    similarity: Literal["coupling", "statistics", "confusion"] = Field(
+        "coupling",
+        description="of two classes, for spectral, most_similar and least_similar: channels that both plans remove, "
+        "correlation of APoZ, or confusion by the base model on validation data",
+    )
     groups_file: str = Field("", description="for method=file: JSON list of lists of class names or indices")
+    ratio: Ratio = Field(0.5, description="share of all removable channels that is removed, in [0, 1)")
+    scope: Literal["inner", "all"] = Field("inner", description="channels inside blocks, or the residual stream too")
+
+    @property
+    def counted(self) -> bool:
+        """Whether the method makes `n_groups` groups."""
+        return self.method not in ("singletons", "file")
+
+    @property
+    def by_similarity(self) -> bool:
+        """Whether the method goes by how alike classes are."""
+        return self.method in ("spectral", "most_similar", "least_similar")
+
+    @property
+    def by_plans(self) -> bool:
+        """Whether the groups depend on plans, and so on `ratio`."""
+        if self.by_similarity:
+            return self.similarity == "coupling"
+        return self.method in ("best_of_random", "min_flops")
+
+    @property
+    def draws(self) -> bool:
+        """Whether the groups depend on `seed`."""
+        return self.counted and self.method not in ("most_similar", "least_similar")
 
     def ignored(self) -> set[str]:
-        return super().ignored() | (set() if self.method == "random" else {"n_groups"})
+        uncounted = set() if self.counted else {"n_groups"}
+        return super().ignored() | uncounted | (set() if self.by_similarity else {"similarity"})
 
     @model_validator(mode="after")
     def _method_has_what_it_needs(self) -> Self:
-        if self.method == "random" and self.n_groups is None:
-            raise ValueError("n_groups='': method=random needs the number of groups")
+        if self.counted and self.n_groups is None:
+            raise ValueError(f"n_groups='': method={self.method} needs the number of groups")
         if self.method == "file" and not self.groups_file:
             raise ValueError("groups_file='': method=file needs the file of the groups")
         return self
@@ -126,22 +172,28 @@ class Prune(Group):
     """Which channels each member goes without."""
 
     policy: Literal["ratio", "threshold"] = Field("ratio", description="ratio of all channels, or APoZ thresholds")
-    ratio: Ratio = Field(0.5, description="share of all removable channels that is removed, in [0, 1)")
     target_flops: OptionalShare = Field(
-        None, description="share of the base model's FLOPs that each member may have, e.g. 0.055; replaces ratio"
+        None,
+        description="share of the base model's FLOPs that each member may have, e.g. 0.055; replaces ratio, "
+        "by which only groups are formed then",
     )
     ranking: Literal["global", "layer"] = Field("global", description="rank all channels together or site by site")
     apoz_threshold: Share = Field(0.8, description="policy=threshold: remove a channel with a larger APoZ ...")
     mean_threshold: NonNegative = Field(0.01, description="... and a smaller mean activation")
     min_channels: Count = Field(1, description="channels that every site keeps")
     round_to: Count = Field(1, description="kept widths are multiples of this")
-    scope: Literal["inner", "all"] = Field("inner", description="channels inside blocks, or the residual stream too")
+
+    @property
+    def by_ratio(self) -> bool:
+        """Whether `ratio` says how much is removed."""
+        return self.policy == "ratio" and self.target_flops is None
 
     def ignored(self) -> set[str]:
+        ratio = set() if self.by_ratio or self.by_plans else {"ratio"}
         thresholds = {"apoz_threshold", "mean_threshold"}
         if self.target_flops is not None:
-            return super().ignored() | thresholds | {"policy", "ratio"}
-        return super().ignored() | (thresholds if self.policy == "ratio" else {"ratio", "ranking", "criterion"})
+            return super().ignored() | thresholds | ratio | {"policy"}
+        return super().ignored() | ratio | (thresholds if self.policy == "ratio" else {"ranking", "criterion"})
 
     @model_validator(mode="after")
     def _target_goes_with_a_ranking(self) -> Self:

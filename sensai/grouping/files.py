@@ -1,32 +1,11 @@
-"""Classes to groups. K classes, G groups."""
+"""Groups as a file gives them."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from sensai.errors import InputError
-
-# The classes of one member, in the order of its outputs.
-Group = tuple[int, ...]
-
-
-def singletons(num_classes: int) -> list[Group]:
-    """Every class by itself: binary members."""
-    return [(label,) for label in range(num_classes)]
-
-
-def random_groups(num_classes: int, n_groups: int, seed: int) -> list[Group]:
-    """A random partition into groups whose sizes differ by at most one.
-
-    Raises:
-        InputError: more groups than classes.
-    """
-    if n_groups > num_classes:
-        raise InputError(f"n_groups={n_groups}: there are only {num_classes} classes")
-    order = np.random.default_rng(seed).permutation(num_classes)
-    return [tuple(sorted(int(label) for label in part)) for part in np.array_split(order, n_groups)]
+from sensai.grouping.partitions import Group
 
 
 def read_groups(path: Path, class_names: Sequence[str]) -> list[Group]:
@@ -61,19 +40,3 @@ def _label(entry: object, class_names: Sequence[str], path: Path) -> int:
     raise InputError(
         f"groups_file={str(path)!r}: {entry!r} is neither a class name nor an index below {len(class_names)}"
     )
-
-
-def coupling_means(coupling: np.ndarray, groups: Sequence[Group]) -> dict[str, float]:
-    """`coupling_within` and `coupling_between`: mean coupling of two classes in one group and in two (where there are any).
-
-    Args:
-        coupling: (K, K), see `policy.coupling`.
-        groups: a partition of the classes.
-    """
-    owner = np.empty(len(coupling), np.int64)
-    for number, group in enumerate(groups):
-        owner[list(group)] = number
-    same = owner[:, None] == owner[None, :]
-    pairs = np.triu(np.ones_like(same), k=1).astype(bool)
-    parts = {"coupling_within": coupling[pairs & same], "coupling_between": coupling[pairs & ~same]}
-    return {name: float(values.mean()) for name, values in parts.items() if len(values)}

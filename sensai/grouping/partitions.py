@@ -1,0 +1,47 @@
+"""Partitions of the classes into groups whose sizes differ by at most one. K classes, G groups."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+# The classes of one member, in the order of its outputs.
+Group = tuple[int, ...]
+
+
+def singletons(num_classes: int) -> list[Group]:
+    """Every class by itself: binary members."""
+    return [(label,) for label in range(num_classes)]
+
+
+def groups_of(labels: np.ndarray) -> list[Group]:
+    """The groups, each in ascending order, sorted by their first classes: equal partitions are equal lists.
+
+    Args:
+        labels: int64 (K,), the group of each class; empty groups are left out.
+    """
+    return sorted(tuple(np.flatnonzero(labels == number).tolist()) for number in np.unique(labels))
+
+
+def labels_of(groups: Sequence[Group]) -> np.ndarray:
+    """int64 (K,): the number of each class's group."""
+    labels = np.empty(sum(len(group) for group in groups), np.int64)
+    for number, group in enumerate(groups):
+        labels[list(group)] = number
+    return labels
+
+
+def balanced(costs: np.ndarray) -> np.ndarray:
+    """The assignment of least total cost that fills groups evenly: int64 (K,), the group of each class.
+
+    Args:
+        costs: (K, G), of every class in every group; K >= G.
+    """
+    num_classes, n_groups = costs.shape
+    least = num_classes // n_groups
+    # Each group has `least` places that must be taken and one that may be: dearer than all that it could save.
+    optional = costs + (1 + num_classes * (costs.max() - costs.min()))
+    places = np.concatenate([np.repeat(costs, least, axis=1), optional], axis=1)
+    owners = np.concatenate([np.repeat(np.arange(n_groups), least), np.arange(n_groups)])
+    _, taken = linear_sum_assignment(places)
+    return owners[taken]

@@ -1,0 +1,67 @@
+"""Groups of classes that are alike, or apart, by swaps that change the similarity within groups. K classes, G groups."""
+
+import numpy as np
+
+from sensai.grouping.evidence import Evidence
+from sensai.grouping.partitions import Group, groups_of
+from sensai.grouping.similarities import leaf_order
+
+# A swap must gain more than this share of the largest similarity, or rounding could keep it going.
+_LEAST_GAIN = 1e-9
+
+
+def most_similar(evidence: Evidence, n_groups: int, seed: int) -> list[Group]:
+    """Similar classes together: the leaves of a dendrogram are cut into equal runs, then swapped; nothing is drawn."""
+    return most_similar_groups(evidence.similarity(), n_groups)
+
+
+def least_similar(evidence: Evidence, n_groups: int, seed: int) -> list[Group]:
+    """Similar classes apart: the leaves of a dendrogram are dealt out, then swapped; nothing is drawn."""
+    return least_similar_groups(evidence.similarity(), n_groups)
+
+
+def most_similar_groups(similarity: np.ndarray, n_groups: int) -> list[Group]:
+    """Groups of the largest sum of similarities of two classes in one group that swaps reach.
+
+    Args:
+        similarity: (K, K), symmetric.
+        n_groups: G.
+    """
+    labels = np.empty(len(similarity), np.int64)
+    for number, run in enumerate(np.array_split(leaf_order(similarity), n_groups)):
+        labels[run] = number
+    return groups_of(_swapped(similarity, labels, n_groups))
+
+
+def least_similar_groups(similarity: np.ndarray, n_groups: int) -> list[Group]:
+    """Groups of the smallest such sum."""
+    labels = np.empty(len(similarity), np.int64)
+    labels[leaf_order(similarity)] = np.arange(len(similarity)) % n_groups
+    return groups_of(_swapped(-similarity, labels, n_groups))
+
+
+def _swapped(similarity: np.ndarray, labels: np.ndarray, n_groups: int) -> np.ndarray:
+    """Each class in turn changes places with the one that adds most to the similarity within groups, until none adds any."""
+    alike = similarity.astype(np.float64)
+    np.fill_diagonal(alike, 0)
+    least = _LEAST_GAIN * np.abs(alike).max()
+    labels, everyone = labels.copy(), np.arange(len(labels))
+    # (K, G): of each class with all of each group.
+    towards = alike @ np.eye(n_groups)[labels]
+    changed = True
+    while changed:
+        changed = False
+        for one in everyone:
+            own = labels[one]
+            stays = towards[everyone, labels]
+            gains = towards[one, labels] - stays[one] + towards[:, own] - stays - 2 * alike[one]
+            gains[labels == own] = 0
+            other = int(gains.argmax())
+            if gains[other] <= least:
+                continue
+            difference = alike[other] - alike[one]
+            towards[:, own] += difference
+            towards[:, labels[other]] -= difference
+            labels[one], labels[other] = labels[other], own
+            changed = True
+    return labels

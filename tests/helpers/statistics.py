@@ -1,0 +1,67 @@
+"""Statistics in place of measured ones: drawn, or of classes that use channels by known groups; and what follows from them."""
+
+from functools import lru_cache
+
+import numpy as np
+
+from sensai.activations import SiteStatistics, Statistics
+from sensai.grouping import Evidence, Group, MemberCosts
+from sensai.sites import SizePrediction, find_sites
+from tests.helpers.networks import images_for, make
+
+ELEMENTS = 100
+
+
+def random_statistics(widths: dict[str, int], num_classes: int, seed: int = 0) -> Statistics:
+    """Statistics of sites of these widths as if so many activations a class and channel had been read."""
+    generator = np.random.default_rng(seed)
+    return {
+        site: SiteStatistics(
+            generator.integers(0, ELEMENTS, (num_classes, width)),
+            generator.random((num_classes, width)),
+            np.full(num_classes, ELEMENTS),
+        )
+        for site, width in widths.items()
+    }
+
+
+def planted_statistics(widths: dict[str, int], groups: list[Group], seed: int = 0) -> Statistics:
+    """Statistics of classes that use the channels of their group alone: channel c of a site belongs to group c modulo G."""
+    generator = np.random.default_rng(seed)
+    num_classes = sum(map(len, groups))
+    owner = np.empty(num_classes, np.int64)
+    for number, group in enumerate(groups):
+        owner[list(group)] = number
+    statistics = {}
+    for site, width in widths.items():
+        used = owner[:, None] == np.arange(width) % len(groups)
+        zeros = np.where(used, 10, ELEMENTS - 10) + generator.integers(-5, 6, used.shape)
+        magnitude = np.where(used, 50.0, 1.0) * generator.uniform(0.8, 1.2, used.shape)
+        statistics[site] = SiteStatistics(zeros, magnitude, np.full(num_classes, ELEMENTS))
+    return statistics
+
+
+def planted_groups(num_classes: int, n_groups: int, seed: int) -> list[Group]:
+    """Groups of the same size with nothing regular about them; n_groups divides num_classes."""
+    order = np.random.default_rng(seed).permutation(num_classes)
+    return sorted(tuple(sorted(part.tolist())) for part in np.split(order, n_groups))
+
+
+@lru_cache(maxsize=40)
+def prediction(num_classes: int) -> SizePrediction:
+    """Of the small default network."""
+    model, spec = make("small_cnn", num_classes=num_classes)
+    return SizePrediction(model, find_sites(model, images_for(spec, 1)), spec.input_shape)
+
+
+def small_widths() -> dict[str, int]:
+    """Site -> channels of the small default network."""
+    model, spec = make("small_cnn")
+    return {site.name: site.channels for site in find_sites(model, images_for(spec, 1)).sites}
+
+
+def evidence_of(statistics: Statistics, ratio: float = 0.5, similarity: np.ndarray | None = None) -> Evidence:
+    """What the `group` stage knows of a small default network with these statistics; by default, coupling is similarity."""
+    num_classes = len(next(iter(statistics.values())).elements)
+    costs = MemberCosts(statistics, prediction(num_classes), ratio)
+    return Evidence(num_classes, statistics, costs, costs.counts.coupling if similarity is None else lambda: similarity)
