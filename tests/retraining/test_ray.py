@@ -35,6 +35,8 @@ def cluster() -> Iterator["Cluster"]:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         patch.setenv("RAY_health_check_period_ms", "500")
+        # By default tasks give way to whatever else runs, other tests too, and these tests would wait for them in vain.
+        patch.setenv("RAY_worker_niceness", "0")
         from ray.cluster_utils import Cluster
 
         made = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
