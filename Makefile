@@ -16,7 +16,7 @@ demo: $(STAMP)
 
 # Lint, types, tests: in so many processes that each has a core to itself. Tests of one file share what they set up.
 test: lint
-	@OMP_NUM_THREADS=1 pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	@OMP_NUM_THREADS=1 pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	@ruff check .

@@ -1,5 +1,6 @@
 """Slots on a real Ray cluster of several nodes on this machine, whose nodes and drivers are killed."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import pytest
 from sensai.errors import InputError
 from sensai.retraining.backends.nodes import Node, share_nodes
 from sensai.retraining.backends.ray_cluster import ray_cluster
+from tests.conftest import ROOT
 from tests.helpers.retrain_tiny import EPOCHS, epochs_of, files, retrain, start, wait_for
 
 if TYPE_CHECKING:
@@ -189,9 +191,9 @@ def test_tasks_read_the_data_set_where_it_is_stored(tmp_path: Path, cluster: "Cl
         "    assert first is second and not first.flags.owndata and not first.flags.writeable\n"
         "    assert (first == mapped).all()\n"
     )
-    answer = subprocess.run(
-        [sys.executable, "-c", code, cluster.address], capture_output=True, text=True, timeout=120, check=False
-    )
+    command = [sys.executable, "-c", code, cluster.address]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert answer.returncode == 0, answer.stderr
 
 
