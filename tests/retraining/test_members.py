@@ -191,6 +191,12 @@ def test_members_are_dealt_so_that_slots_end_together(costs: list[float], jobs: 
     assert max(loads) - min(loads) <= max(costs) + 1e-9
 
 
+def test_the_dearest_members_are_dealt_first() -> None:
+    """In any other order the slot that gets the dearest last ends late."""
+    assert deal([1.0, 1.0, 2.0], 2) == [[2], [0, 1]]
+    assert deal([3.0, 3.0, 2.0, 2.0, 2.0], 2) == [[0, 2, 4], [1, 3]]
+
+
 @pytest.mark.parametrize("lesson", [BCE, Lesson("bce", balance="sample"), Lesson("joint_kd", 0.5)], ids=str)
 def test_slots_change_nothing(tmp_path: Path, dataset: Dataset, teacher: nn.Module, lesson: Lesson) -> None:
     groups = [(0,), (1, 2)]
