@@ -84,6 +84,16 @@ def base_difference(
     return paired_difference(_right(answers, "ensemble"), _right(answers, "base"), confidence, seed)
 
 
+def right_answers(run_id: str, *, tracking_uri: str | None = None) -> np.ndarray:
+    """Which images of the test split the ensemble of an evaluate run answered rightly, bool (N,).
+
+    Raises:
+        IncomparableError: the run has no answers.
+    """
+    client = MlflowClient(tracking_uri)
+    return _right(_answers(client, _evaluation(client, run_id)), "ensemble")
+
+
 def paired_difference(right_a: np.ndarray, right_b: np.ndarray, confidence: float = 0.95, seed: int = 0) -> Difference:
     """The percentile interval of the bootstrap over images, both answers to an image drawn together.
 

@@ -13,6 +13,17 @@ from sensai.errors import suggestion
 from sensai.models.names import ARCHITECTURES, TORCHVISION
 from sensai.plugins import REFERENCE
 
+# Those that make as many groups as they are asked for.
+COUNTED_METHODS = (
+    "random",
+    "best_of_random",
+    "kmeans",
+    "spectral",
+    "most_similar",
+    "least_similar",
+    "min_flops",
+)
+
 _OWN = "path/to/file.py:factory or package.module:factory"
 _BUDGET = re.compile(r"[1-9]\d*epochs|(?=.*[1-9])\d+(\.\d+)?s")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
@@ -76,8 +87,37 @@ def _counts(value: str) -> str:
 
 
 def parse_counts(value: str) -> list[int]:
-    """The numbers of `trainings`, each once, in ascending order."""
+    """The numbers of a list of counts, each once, in ascending order."""
     return sorted({int(part) for part in value.split(",")})
+
+
+def _ratios(value: str) -> str:
+    try:
+        ratios = parse_ratios(value)
+    except ValueError:
+        ratios = [math.nan]
+    if not all(0 <= ratio < 1 for ratio in ratios):
+        raise ValueError("must be shares in [0, 1), separated by commas, e.g. 0.3,0.5")
+    return value
+
+
+def parse_ratios(value: str) -> list[float]:
+    """The numbers of `ratios`, each once, in ascending order."""
+    return sorted({float(part) for part in value.split(",")})
+
+
+def _methods(value: str) -> str:
+    for method in parse_methods(value):
+        if method not in COUNTED_METHODS:
+            raise ValueError(
+                f"{method!r} is no method that makes a number of groups; {suggestion(method, COUNTED_METHODS)}"
+            )
+    return value
+
+
+def parse_methods(value: str) -> list[str]:
+    """The names of `methods`, each once, as they come."""
+    return list(dict.fromkeys(part.strip() for part in value.split(",")))
 
 
 def _json_object(value: str) -> str:
@@ -118,6 +158,8 @@ JsonObject = Annotated[str, AfterValidator(_json_object)]
 ChannelValues = Annotated[str, AfterValidator(_channel_values)]
 PositiveChannelValues = Annotated[str, AfterValidator(_positive_channel_values)]
 Counts = Annotated[str, AfterValidator(_counts)]
+Ratios = Annotated[str, AfterValidator(_ratios)]
+Methods = Annotated[str, AfterValidator(_methods)]
 Augment = Literal["auto", "none", "crop", "crop_flip"]
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]

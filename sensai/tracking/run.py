@@ -94,6 +94,13 @@ class Run:
 
         Blocks may be nested; the innermost one ends the run.
         """
+        with self.failing():
+            yield self
+        self._end(RunStatus.FINISHED)
+
+    @contextmanager
+    def failing(self) -> Iterator["Run"]:
+        """End the run with the block only where that fails, as `closing` does."""
         try:
             yield self
             self._flush()
@@ -103,7 +110,6 @@ class Run:
         except BaseException as error:
             self._end(RunStatus.FAILED, f"{type(error).__name__}: {error}")
             raise
-        self._end(RunStatus.FINISHED)
 
     def _flush(self) -> None:
         self._writer.shutdown(wait=True)

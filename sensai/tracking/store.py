@@ -24,6 +24,8 @@ from sensai.errors import InputError
 from sensai.tracking.run import Run, download
 
 _ANSWER_SECONDS = 5
+# That MLflow gives at once.
+_MOST_RUNS = 10_000
 _SAME_PROCESS_SECONDS = 1.0
 _DEFAULT_EXPERIMENT = "Default"
 
@@ -52,11 +54,7 @@ class Store:
 
     def find(self, stage: str, fingerprint: str) -> StoredRun | None:
         """The latest finished run of a stage with a fingerprint, in any experiment."""
-        found = self._search(
-            f"tags.`{tags.FINGERPRINT}` = '{fingerprint}' and tags.`{tags.STAGE}` = '{stage}' "
-            "and attributes.status = 'FINISHED'",
-            limit=1,
-        )
+        found = self.tagged(stage, tags.FINGERPRINT, fingerprint)
         return found[0] if found else None
 
     def finished_run(self, run_id: str, stage: str, parameter: str = "from_run") -> StoredRun:
@@ -95,6 +93,19 @@ class Store:
         all_tags = {tags.PROCESS: _this_process(), **nested, **(run_tags or {})}
         return Run(self.client, self.client.create_run(self.experiment_id, tags=all_tags, run_name=name).info.run_id)
 
+    def take_over(self, run_id: str) -> Run:
+        """A run that another process of this machine has left open, from now on this process's own."""
+        run = Run(self.client, run_id)
+        run.set_tags({tags.PROCESS: _this_process()})
+        return run
+
+    def tagged(self, stage: str, tag: str, value: str) -> list[StoredRun]:
+        """The finished runs of a stage with a tag, in any experiment, newest first."""
+        return self._search(
+            f"tags.`{tag}` = '{value}' and tags.`{tags.STAGE}` = '{stage}' and attributes.status = 'FINISHED'",
+            limit=_MOST_RUNS,
+        )
+
     def download(self, run_id: str, path: str) -> Path:
         """An artifact of a run as a local path."""
         return download(self.client, run_id, path)
@@ -112,7 +123,7 @@ class Store:
         found = self._search(
             f"tags.`{tags.STAGE}` = 'member' and tags.`{tags.SPLIT}` = 'val' "
             f"and tags.`{tags.UPSTREAM}retrain` = '{retrain_run}'",
-            limit=10_000,
+            limit=_MOST_RUNS,
         )
         return {int(run.data.tags[tags.MEMBER]): run.info.run_id for run in found}
 

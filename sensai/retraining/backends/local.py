@@ -2,7 +2,8 @@
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
@@ -10,6 +11,9 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from sensai.processes import end_with
 from sensai.retraining.slots import SlotJob, SlotLostError, run_slot
+
+JobT = TypeVar("JobT")
+ResultT = TypeVar("ResultT")
 
 
 def run_locally(jobs: Sequence[SlotJob]) -> dict[int, str]:
@@ -21,21 +25,35 @@ def run_locally(jobs: Sequence[SlotJob]) -> dict[int, str]:
     Raises:
         SlotLostError: a process was killed, for want of memory perhaps; the others have been ended too.
     """
+    results = side_by_side(run_slot, jobs, jobs[0].threads)
+    return {number: reason for failures in results for number, reason in failures.items()}
+
+
+def side_by_side(run: Callable[[JobT], ResultT], jobs: Sequence[JobT], threads: int) -> list[ResultT]:
+    """What every job gives, each in a process of its own that ends with this one; one alone in this process.
+
+    Args:
+        run: at the top level of a module.
+        jobs: as many as there shall be processes.
+        threads: of every library in each process.
+
+    Raises:
+        SlotLostError: as of `run_locally`.
+    """
     if len(jobs) == 1:
-        return run_slot(jobs[0])
+        return [run(jobs[0])]
     try:
         # Libraries count their threads when they are imported, which the processes do once. A process may lose its parent
         # before it has a job, so it is told of it at once.
         with parallel_config(
             "loky",
             n_jobs=len(jobs),
-            inner_max_num_threads=jobs[0].threads,
+            inner_max_num_threads=threads,
             initializer=end_with,
             initargs=(os.getpid(), signal.SIGKILL),
         ):
-            results = Parallel(batch_size=1, pre_dispatch="all")(delayed(run_slot)(job) for job in jobs)
+            return list(Parallel(batch_size=1, pre_dispatch="all")(delayed(run)(job) for job in jobs))
     except BrokenProcessPool as error:
         raise SlotLostError(" ".join(str(error).split())) from error
     finally:
         get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)
-    return {number: reason for failures in results for number, reason in failures.items()}

@@ -18,12 +18,14 @@ from sensai.stages.configs.parameters import (
     Evaluate,
     FromRun,
     Group,
+    GroupingStudy,
     Main,
     Prune,
     Register,
     Report,
     Retrain,
 )
+from sensai.stages.values import parse_methods
 
 # What cannot change a result, or enters it by content (data, checkpoint, groups file) or in some stages only (criterion, seed).
 NOT_IN_FINGERPRINT = frozenset(
@@ -121,6 +123,29 @@ class ReportConfig(Report, FromRun, StageConfig):
     adds = Report
 
 
+class GroupingStudyConfig(GroupingStudy, FromRun, StageConfig):
+    stage = "grouping_study"
+    adds = GroupingStudy
+
+    def cell(self, **values: Any) -> EvaluateConfig:
+        """The configuration of one cell: these parameters with the method, n_groups, ratio, seed, ... that are its own."""
+        shared = set(EvaluateConfig.model_fields) - {"method", "n_groups", "ratio", "seed", "force", "from_run"}
+        return EvaluateConfig.model_validate(self.model_dump(include=shared) | values)
+
+    def shared_parameters(self) -> dict[str, Any]:
+        """What the results of all cells depend on alike, beside the activations."""
+        later = set(EvaluateConfig.model_fields) - set(ActivationsConfig.model_fields) - NOT_IN_FINGERPRINT
+        return self.model_dump(include=(later | {"criterion"}) - self.ignored())
+
+    def ignored(self) -> set[str]:
+        of_cells = [self.cell(method=method, n_groups=2).ignored() for method in parse_methods(self.methods)]
+        untrained = set() if self.epochs else {"control"}
+        return set.intersection(*of_cells) | {"method", "n_groups", "ratio"} | untrained
+
+    def fingerprint_parameters(self) -> dict[str, Any]:
+        return super().fingerprint_parameters() | self.shared_parameters() | {"seed": self.seed}
+
+
 class ContentionConfig(Contention, FromRun, StageConfig):
     stage = "contention"
     adds = Contention
@@ -144,6 +169,7 @@ CONFIGS: dict[str, type[StageConfig]] = {
         RegisterConfig,
         ReportConfig,
         ContentionConfig,
+        GroupingStudyConfig,
     )
 }
 

@@ -23,12 +23,14 @@ from sensai.stages.values import (
     DeviceName,
     InnerShare,
     JsonObject,
+    Methods,
     NonNegative,
     OptionalCount,
     OptionalShare,
     Positive,
     PositiveChannelValues,
     Ratio,
+    Ratios,
     Renames,
     Seed,
     Share,
@@ -274,6 +276,36 @@ class Report(Evaluate):
     """What is set beside each other on the page."""
 
     control_run: str = Field("", description="evaluate run of the control, shown beside the ensemble")
+
+
+class GroupingStudy(Evaluate):
+    """Whether it matters how classes are grouped."""
+
+    methods: Methods = Field(
+        "random,most_similar,least_similar,min_flops",
+        description="methods of group that are compared, separated by commas",
+    )
+    group_counts: Counts = Field("2,5", description="numbers of groups, separated by commas")
+    ratios: Ratios = Field("0.5", description="ratios, separated by commas")
+    repeats: Count = Field(5, description="cells of each combination; their seeds count up from seed")
+    control: bool = Field(
+        True, description="with epochs: also one K-way network with the FLOPs of the largest member of each combination"
+    )
+    relevant_accuracy: Positive = Field(0.005, description="difference in accuracy that would matter, as a fraction")
+    relevant_flops: Positive = Field(
+        0.005, description="difference in FLOPs of the largest member that would matter, as a share of the base model's"
+    )
+    source: Literal["computed", "logged"] = Field(
+        "computed",
+        description="computed: what is not logged yet is computed; logged: cells of the store alone, of any seed",
+    )
+
+    @model_validator(mode="after")
+    def _lists_in_place_of_single_values(self) -> Self:
+        for single, several in (("method", "methods"), ("n_groups", "group_counts"), ("ratio", "ratios")):
+            if (value := getattr(self, single)) != GroupingStudy.model_fields[single].default:
+                raise ValueError(f"{single}={value!r}: grouping_study takes several, as {several}")
+        return self
 
 
 class Contention(Prune):
