@@ -1,16 +1,25 @@
 """Figures of what was logged. K classes, M members, S sites."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 # More labels than this are not legible on an axis.
 _MOST_LABELS = 40
+# Panels on one sheet: the most of them, which take seconds, the fewest inches of one and of all a side, and how many labels and
+# numbers each can hold.
+_MOST_PANELS = 20
+_PANEL_SIDE, _PANELS_SIDE = 3, 6
+_MOST_PANEL_LABELS = 20
+_MOST_NUMBERS = 10
 # So many classes of a heatmap have a pixel each on a sheet of the usual size; more get a larger one, up to so many times.
 _CLASSES_A_SHEET = 500
 _LARGEST_SHEET = 4
@@ -25,6 +34,43 @@ def heatmap(matrix: np.ndarray, labels: Sequence[str], title: str) -> Figure:
     _draw_matrix(figure, axes, matrix, labels)
     axes.set_title(title, fontsize=10)
     return figure
+
+
+def heatmaps(panels: Mapping[str, tuple[np.ndarray, Sequence[str]]], title: str) -> Figure:
+    """Confusion matrices side by side in one scale of colours, which spans what stands off the diagonals: the errors.
+
+    Args:
+        panels: title -> (int (g, g), labels of its g > 1 rows); where they are too many, those with the most errors are drawn.
+        title: of the figure.
+    """
+    errors = {name: matrix[~np.eye(len(matrix), dtype=bool)] for name, (matrix, _) in panels.items()}
+    chosen = set(sorted(panels, key=lambda name: -errors[name].sum())[:_MOST_PANELS])
+    colours = Normalize(0, max(*(errors[name].max() for name in chosen), 1))
+    columns = math.ceil(math.sqrt(len(chosen)))
+    rows = math.ceil(len(chosen) / columns)
+    side = max(_PANEL_SIDE, _PANELS_SIDE / columns)
+    figure = Figure(figsize=(side * columns + 1, side * rows + 0.5), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    shown = ((name, panel) for name, panel in panels.items() if name in chosen)
+    for axes, (name, (matrix, labels)) in zip(grid.flat, shown, strict=False):
+        axes.imshow(matrix, cmap="viridis", norm=colours, interpolation="auto")
+        axes.set_title(name, fontsize=8)
+        _name_ticks(axes, labels if len(labels) <= _MOST_PANEL_LABELS else [], fontsize=7)
+        if len(labels) <= _MOST_NUMBERS:
+            _write_numbers(axes, matrix, colours)
+    for axes in grid.flat[len(chosen) :]:
+        axes.set_axis_off()
+    figure.colorbar(ScalarMappable(colours, "viridis"), ax=grid, extend="max")
+    note = f" (the {len(chosen)} of {len(panels)} with the most errors)" if len(chosen) < len(panels) else ""
+    figure.suptitle(title + note, fontsize=10, wrap=True)
+    return figure
+
+
+def _write_numbers(axes: Axes, matrix: np.ndarray, colours: Normalize) -> None:
+    for (row, column), value in np.ndenumerate(matrix):
+        colour = "black" if colours(value) > 0.5 else "white"
+        # Within the axes, and so of no matter to the layout, which would measure each.
+        axes.text(column, row, str(value), ha="center", va="center", color=colour, fontsize=7, in_layout=False)
 
 
 def grouped_heatmap(
@@ -43,9 +89,7 @@ def grouped_heatmap(
     axes = figure.subplots()
     _draw_matrix(figure, axes, matrix[np.ix_(order, order)], [labels[place] for place in order])
     figure.suptitle(title, fontsize=10)
-    owner = np.empty(len(labels), np.int64)
-    for number, group in enumerate(groups):
-        owner[list(group)] = number
+    owner = owners(groups)
     colours = colormaps["tab20" if len(groups) <= _MOST_COLOURS else "nipy_spectral"].resampled(max(len(groups), 2))
     strips = {"above": ((0, 1.01, 1, 0.03), owner[order][None]), "beside": ((1.01, 0, 0.03, 1), owner[order][:, None])}
     for name, (bounds, strip) in strips.items():
@@ -56,6 +100,14 @@ def grouped_heatmap(
         patches = [Patch(color=colours(number), label=f"group {number}") for number in range(len(groups))]
         figure.legend(handles=patches, loc="outside lower center", ncols=10, fontsize=7)
     return figure
+
+
+def owners(groups: Sequence[Sequence[int]]) -> np.ndarray:
+    """int64 (K,): the number of each class's group in a partition."""
+    owner = np.empty(sum(len(group) for group in groups), np.int64)
+    for number, group in enumerate(groups):
+        owner[list(group)] = number
+    return owner
 
 
 def _sheet(classes: int) -> Figure:
@@ -72,9 +124,13 @@ def _draw_matrix(figure: Figure, axes: Axes, matrix: np.ndarray, labels: Sequenc
         image.set_clim(others.min(), others.max())
     figure.colorbar(image, ax=axes)
     if len(labels) <= _MOST_LABELS:
-        # Names are names: a $ in one is no formula.
-        axes.set_xticks(range(len(labels)), list(labels), rotation=90, parse_math=False)
-        axes.set_yticks(range(len(labels)), list(labels), parse_math=False)
+        _name_ticks(axes, labels)
+
+
+def _name_ticks(axes: Axes, labels: Sequence[str], fontsize: float | None = None) -> None:
+    # Names are names: a $ in one is no formula.
+    axes.set_xticks(range(len(labels)), list(labels), rotation=90, parse_math=False, fontsize=fontsize)
+    axes.set_yticks(range(len(labels)), list(labels), parse_math=False, fontsize=fontsize)
 
 
 def widths(layers: pd.DataFrame) -> Figure:

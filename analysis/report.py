@@ -1,7 +1,8 @@
 """One self-contained HTML page on an evaluation, from what was logged."""
 
 import base64
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import mlflow.artifacts
@@ -10,21 +11,23 @@ from jinja2 import Environment
 from markupsafe import Markup
 from mlflow.tracking import MlflowClient
 
-from analysis import tags
+from analysis import interactive, tags
 from analysis.comparison import accuracy_difference, base_difference
 from analysis.runs import read_table
 
-# Figures by the stage that logged them, in the order of the page.
+# Figures by the stage that logs them, in the order of the page; those of groups only where there are any.
 _FIGURES = {
-    "evaluate": ("confusion.png", "members.png"),
+    "evaluate": ("confusion.png", "confusion_groups.png", "confusion_in_groups.png", "members.png"),
     "prune": ("widths.png",),
-    "group": ("coupling.png",),
     "activations": ("class_similarity.png",),
 }
+# The browser fetches nothing and sends nothing, whatever a script might ask for.
+_POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{{ policy }}">
 <title>{{ title }}</title>
 <style>
 :root { color-scheme: light dark; }
@@ -44,6 +47,10 @@ figure { margin: 2rem 0; } img { max-width: 100%; background: white; }
 {% for figure in figures %}<figure><img alt="{{ figure.name }}" src="data:image/png;base64,{{ figure.data }}">
 <figcaption>{{ figure.name }} (run {{ figure.run }})</figcaption></figure>
 {% endfor %}
+<h2>Coupling</h2>
+<figure>{{ coupling }}
+<figcaption>Channels that the plans of both classes remove, classes in the order of a dendrogram
+(run {{ runs.group }})</figcaption></figure>
 <h2>Runs</h2>
 <ul>{% for stage, run in runs.items() %}<li>{{ stage }}: <code>{{ run }}</code></li>{% endfor %}</ul>
 <h2>Parameters</h2>
@@ -132,7 +139,7 @@ def render(evaluate_run: str, tracking_uri: str, control_run: str = "") -> str:
     figures = [
         {"name": name, "run": runs[stage], "data": _base64(_artifact(runs[stage], name, tracking_uri))}
         for stage, names in _FIGURES.items()
-        for name in names
+        for name in _logged(client, runs[stage], names)
     ]
     control = client.get_run(control_run).data.metrics if control_run else None
     members = read_table(_artifact(evaluate_run, "members.csv", tracking_uri))
@@ -143,9 +150,26 @@ def render(evaluate_run: str, tracking_uri: str, control_run: str = "") -> str:
         differences=_safe(differences_table(evaluate_run, tracking_uri, control_run).to_html()),
         members=_safe(members.to_html(index=False, float_format="{:.4g}".format)),
         figures=figures,
+        coupling=_safe(_coupling(runs["group"], tracking_uri)),
+        policy=_POLICY,
         runs=runs | ({"evaluate of the control": control_run} if control_run else {}),
         config=run.data.tags.get(tags.CONFIG, ""),
     )
+
+
+def _logged(client: MlflowClient, run_id: str, names: Sequence[str]) -> list[str]:
+    """Those of the artifacts that a run has."""
+    found = {each.path for each in client.list_artifacts(run_id)}
+    return [name for name in names if name in found]
+
+
+def _coupling(group_run: str, tracking_uri: str) -> str:
+    matrix = pd.read_csv(_artifact(group_run, "coupling.csv", tracking_uri)).to_numpy()
+    content = json.loads(_artifact(group_run, "groups.json", tracking_uri).read_text())
+    # Before version 3 of the stage the order was not logged.
+    order = content.get("order", range(len(matrix)))
+    heatmap = interactive.coupling_heatmap(matrix, content["class_names"], content["groups"], order)
+    return interactive.fragment(heatmap, "coupling")
 
 
 def _artifact(run_id: str, path: str, tracking_uri: str) -> Path:
@@ -157,4 +181,4 @@ def _base64(path: Path) -> str:
 
 
 def _safe(html: str) -> Markup:
-    return Markup(html)  # noqa: S704  (made by pandas, cells escaped)
+    return Markup(html)  # noqa: S704  (made by pandas and plotly, names escaped)

@@ -1,8 +1,8 @@
-"""What a classifier is worth: accuracies, confusion, sizes, latencies. N images, K classes."""
+"""What a classifier is worth: accuracies, confusion, sizes, latencies. N images, K classes, M members, G groups."""
 
 import os
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch.utils.benchmark import Timer
 
 from sensai.data.batches import member_targets
 from sensai.ensemble import Ensemble, combine
+from sensai.grouping import Group, labels_of
 from sensai.retraining.objectives import outcome_metrics
 from sensai.sites import count_flops, count_params
 
@@ -76,17 +77,106 @@ def accuracies(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float
 
 
 def member_metrics(outputs: Outputs, ensemble: Ensemble) -> list[dict[str, float]]:
-    """`outcome_metrics` of each member on a split."""
-    labels = torch.from_numpy(outputs.labels)
-    return [
-        outcome_metrics(logits, member_targets(labels, member.classes, len(ensemble.class_names)).numpy())
-        for logits, member in zip(outputs.members, ensemble.members, strict=True)
-    ]
+    """`outcome_metrics` of each member on a split, and its `in_group_accuracy` and `none_accuracy` where it has images of its
+    classes and of others.
+    """
+    labels, owner = torch.from_numpy(outputs.labels), _owners(outputs, ensemble)
+    right, none = right_in_group(outputs, ensemble), called_none(outputs, ensemble)
+    metrics = []
+    for number, (logits, member) in enumerate(zip(outputs.members, ensemble.members, strict=True)):
+        targets = member_targets(labels, member.classes, len(ensemble.class_names)).numpy()
+        own = owner == number
+        shares = {"in_group_accuracy": right[own], "none_accuracy": none[~own, number]}
+        metrics.append(outcome_metrics(logits, targets) | _means(shares))
+    return metrics
+
+
+def group_metrics(outputs: Outputs, ensemble: Ensemble) -> dict[str, float]:
+    """`in_group_accuracy`: share of the images that the member of their class tells from its other classes, "none" left aside.
+    `none_accuracy`: share of "none" among what members say of images of other members' classes, where there are any.
+    """
+    others = _owners(outputs, ensemble)[:, None] != np.arange(len(ensemble.members))
+    return _means(
+        {
+            "in_group_accuracy": right_in_group(outputs, ensemble),
+            "none_accuracy": called_none(outputs, ensemble)[others],
+        }
+    )
+
+
+def right_in_group(outputs: Outputs, ensemble: Ensemble) -> np.ndarray:
+    """For each image, bool (N,): whether its class has the largest output among the classes of its member, "none" left aside.
+
+    Always so where the member has one class.
+    """
+    right = np.empty(len(outputs.labels), bool)
+    for logits, member in zip(outputs.members, ensemble.members, strict=True):
+        classes = np.array(member.classes)
+        rows = np.isin(outputs.labels, classes)
+        own = logits[rows, logits.shape[1] - len(classes) :]
+        right[rows] = classes[own.argmax(1)] == outputs.labels[rows]
+    return right
+
+
+def called_none(outputs: Outputs, ensemble: Ensemble) -> np.ndarray:
+    """For each image, bool (N, M): whether a member calls it none of its classes, which a member of all classes never does."""
+    none = np.zeros((len(outputs.labels), len(ensemble.members)), bool)
+    for number, (logits, member) in enumerate(zip(outputs.members, ensemble.members, strict=True)):
+        if logits.shape[1] == 1:
+            none[:, number] = logits[:, 0] <= 0
+        elif logits.shape[1] > len(member.classes):
+            none[:, number] = logits.argmax(1) == 0
+    return none
+
+
+def _owners(outputs: Outputs, ensemble: Ensemble) -> np.ndarray:
+    """int64 (N,): the member that has the class of each image."""
+    return labels_of([member.classes for member in ensemble.members])[outputs.labels]
+
+
+def _means(parts: dict[str, np.ndarray]) -> dict[str, float]:
+    return {name: float(values.mean()) for name, values in parts.items() if len(values)}
 
 
 def confusion(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """int64 (K, K): images of class row that were called class column."""
     return confusion_matrix(labels, probabilities.argmax(1), labels=np.arange(probabilities.shape[1]))
+
+
+def confusion_between_groups(matrix: np.ndarray, groups: Sequence[Group]) -> np.ndarray:
+    """int64 (G, G): images of a class of group row that were called a class of group column.
+
+    Args:
+        matrix: int64 (K, K), see `confusion`.
+        groups: a partition of the classes.
+    """
+    belongs = (labels_of(groups)[:, None] == np.arange(len(groups))).astype(np.int64)
+    return belongs.T @ matrix @ belongs
+
+
+def confusion_in_groups(matrix: np.ndarray, groups: Sequence[Group]) -> list[np.ndarray]:
+    """int64 (g, g) of each group: its images that were called one of its classes, in the group's order.
+
+    Args:
+        matrix: int64 (K, K), see `confusion`.
+        groups: a partition of the classes.
+    """
+    return [matrix[np.ix_(group, group)] for group in groups]
+
+
+def error_shares(matrix: np.ndarray, groups: Sequence[Group]) -> dict[str, float]:
+    """`errors_between_groups` and `errors_in_groups`: shares of all errors that are answers from another group than the
+    image's, and wrong ones from its own. Empty where there is no error.
+
+    Args:
+        matrix: int64 (K, K), see `confusion`.
+        groups: a partition of the classes.
+    """
+    errors = int(matrix.sum() - np.trace(matrix))
+    if not errors:
+        return {}
+    in_groups = int(np.trace(confusion_between_groups(matrix, groups)) - np.trace(matrix))
+    return {"errors_between_groups": (errors - in_groups) / errors, "errors_in_groups": in_groups / errors}
 
 
 def size(network: nn.Module, input_shape: tuple[int, int, int]) -> Size:

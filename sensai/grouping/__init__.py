@@ -7,7 +7,7 @@ from sensai.grouping.drawn import random_groups
 from sensai.grouping.evidence import Evidence, Method
 from sensai.grouping.files import read_groups
 from sensai.grouping.methods import METHODS, form_groups
-from sensai.grouping.partitions import Group, singletons
+from sensai.grouping.partitions import Group, labels_of, singletons
 from sensai.grouping.similarities import class_similarity, confusion_similarity, coupling_means, leaf_order
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "confusion_similarity",
     "coupling_means",
     "form_groups",
+    "labels_of",
     "leaf_order",
     "random_groups",
     "read_groups",

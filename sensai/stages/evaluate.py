@@ -1,5 +1,6 @@
 """evaluate: the one reading of the test split. Logs accuracies, sizes and latencies of base model and ensemble, both answers
-to every image, confusion matrices and the members' table; one child run a member with its test metrics.
+to every image, confusion matrices (of groups: between and inside them) and the members' table; one child run a member with
+its test metrics.
 """
 
 import json
@@ -15,6 +16,7 @@ from sensai.data.batches import batches
 from sensai.data.dataset import Split
 from sensai.ensemble import Ensemble
 from sensai.errors import InputError
+from sensai.grouping import Group
 from sensai.stages import retrain
 from sensai.stages.baseline import base_model
 from sensai.stages.configs import EvaluateConfig, StageConfig
@@ -59,7 +61,11 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
     context.run.log_frame(_answers(probabilities, base_probabilities, outputs), "answers.csv")
     context.run.log_frame(members, "members.csv")
     context.run.log_figure(plots.members(members), "members.png")
-    _log_confusion(probabilities, outputs, ensemble, context)
+    matrix = evaluation.confusion(probabilities, outputs.labels)
+    _log_confusion(matrix, ensemble.class_names, context)
+    if 1 < len(ensemble.members) < len(ensemble.class_names):
+        context.run.log_metrics(evaluation.group_metrics(outputs, ensemble))
+        _log_group_confusion(matrix, ensemble, context)
     _log_member_runs(ensemble, members, config, context)
 
 
@@ -136,15 +142,44 @@ def _latencies(
     }
 
 
-def _log_confusion(
-    probabilities: np.ndarray, outputs: evaluation.Outputs, ensemble: Ensemble, context: Context
-) -> None:
-    names = ensemble.class_names
-    matrix = evaluation.confusion(probabilities, outputs.labels)
+def _log_confusion(matrix: np.ndarray, names: tuple[str, ...], context: Context) -> None:
     context.run.log_frame(pd.DataFrame(matrix, columns=list(names)), "confusion.csv")
     context.run.log_figure(
         plots.heatmap(matrix, names, "Test images: true class (row), answer (column)"), "confusion.png"
     )
+
+
+def _log_group_confusion(matrix: np.ndarray, ensemble: Ensemble, context: Context) -> None:
+    names, groups = ensemble.class_names, [member.classes for member in ensemble.members]
+    context.run.log_metrics(evaluation.error_shares(matrix, groups))
+    labels = [f"group {number}" for number in range(len(groups))]
+    between = evaluation.confusion_between_groups(matrix, groups)
+    inside = evaluation.confusion_in_groups(matrix, groups)
+    context.run.log_frame(pd.DataFrame(between, columns=labels), "confusion_groups.csv")
+    context.run.log_frame(_in_groups_table(inside, groups, names), "confusion_in_groups.csv")
+    context.run.log_figure(
+        plots.heatmaps({"": (between, labels)}, "Test images: group of the true class (row), of the answer (column)"),
+        "confusion_groups.png",
+    )
+    panels = {
+        label: (counts, [names[each] for each in group])
+        for label, counts, group in zip(labels, inside, groups, strict=True)
+        if len(group) > 1
+    }
+    context.run.log_figure(
+        plots.heatmaps(panels, "Test images answered in their group: true class (row), answer (column)"),
+        "confusion_in_groups.png",
+    )
+
+
+def _in_groups_table(inside: list[np.ndarray], groups: list[Group], names: tuple[str, ...]) -> pd.DataFrame:
+    """One row for every pair of true class and answer of a group that occurs."""
+    rows = [
+        {"group": number, "label": names[group[label]], "answer": names[group[answer]], "images": counts[label, answer]}
+        for number, (counts, group) in enumerate(zip(inside, groups, strict=True))
+        for label, answer in np.argwhere(counts)
+    ]
+    return pd.DataFrame(rows, columns=["group", "label", "answer", "images"])
 
 
 def _log_member_runs(ensemble: Ensemble, members: pd.DataFrame, config: EvaluateConfig, context: Context) -> None:
@@ -159,7 +194,7 @@ def _log_member_runs(ensemble: Ensemble, members: pd.DataFrame, config: Evaluate
 
 
 stage = Stage(
-    version=2,
+    version=3,
     config=EvaluateConfig,
     previous=retrain.stage,
     execute=_execute,

@@ -1,5 +1,6 @@
 """group: which classes share a member. Logs groups.json, what their members would cost (sizes.csv, predicted_flops_max,
-predicted_flops_total), and the coupling of all classes (coupling_within, coupling_between, coupling.csv and its heatmap).
+predicted_flops_total), and the coupling of all classes (coupling_within, coupling_between, coupling.csv, its heatmap, and in
+groups.json the order in which that stands).
 """
 
 import json
@@ -46,13 +47,18 @@ def _execute(config: GroupConfig, context: Context) -> None:
     matrix = costs.counts.coupling()
     similarity = partial(_similarity, config, context, statistics, matrix)
     groups = _groups(config, Evidence(len(class_names), statistics, costs, similarity), class_names)
-    content = {"groups": [list(group) for group in groups], "class_names": list(class_names)}
+    order = leaf_order(matrix)
+    content = {
+        "groups": [list(group) for group in groups],
+        "class_names": list(class_names),
+        "order": order.tolist(),
+    }
     context.run.log_json(content, _GROUPS)
     context.run.log_metrics({"groups": len(groups), **coupling_means(matrix, groups)})
     _log_sizes(groups, costs.sizes(groups), class_names, context)
     context.run.log_frame(pd.DataFrame(matrix, columns=list(class_names)), "coupling.csv")
     title = f"Channels that both classes' plans remove at ratio {config.ratio:g}"
-    figure = plots.grouped_heatmap(matrix, class_names, groups, leaf_order(matrix), title)
+    figure = plots.grouped_heatmap(matrix, class_names, groups, order, title)
     context.run.log_figure(figure, "coupling.png")
 
 
@@ -129,7 +135,7 @@ def _title(config: GroupConfig) -> str:
 
 
 stage = Stage(
-    version=2,
+    version=3,
     config=GroupConfig,
     previous=activations.stage,
     execute=_execute,

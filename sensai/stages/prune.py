@@ -1,5 +1,5 @@
 """prune: which channels each member goes without. Logs plans only (weights are rebuilt from base and plan), the sizes that
-follow, and val_accuracy of the members as they are cut.
+follow, and val_accuracy and val_in_group_accuracy of the members as they are cut.
 """
 
 import json
@@ -19,7 +19,7 @@ from sensai.data.batches import batches
 from sensai.ensemble import Ensemble
 from sensai.ensemble.members import build_ensemble, fit_none_biases
 from sensai.errors import InputError, UnreachableTargetError
-from sensai.evaluation import Size, accuracies, ensemble_probabilities, run_networks, size
+from sensai.evaluation import Size, accuracies, ensemble_probabilities, group_metrics, run_networks, size
 from sensai.grouping import Group
 from sensai.policy import (
     Criterion,
@@ -88,8 +88,7 @@ def _execute(config: PruneConfig, context: Context) -> None:
     _prove(plans, sites, config, context)
     ensemble = build(context, config, plans)
     _log_sizes(ensemble, plans, sites, config, context)
-    if (accuracy := validation_accuracy(ensemble, config)) is not None:
-        context.run.log_metrics({"val_accuracy": accuracy})
+    context.run.log_metrics(validation_metrics(ensemble, config))
 
 
 def removable(config: PruneConfig | RetrainConfig, context: Context) -> Removable:
@@ -174,14 +173,17 @@ def build(context: Context, config: StageConfig, plans: Sequence[MemberPlan]) ->
     return ensemble
 
 
-def validation_accuracy(ensemble: Ensemble, config: StageConfig) -> float | None:
-    """Top-1 accuracy of an ensemble on the validation split; None where the data have none."""
+def validation_metrics(ensemble: Ensemble, config: StageConfig) -> dict[str, float]:
+    """`val_accuracy` and `val_in_group_accuracy` of an ensemble on the validation split; empty where the data have none."""
     val = dataset_of(config).val
     if val is None:
-        return None
+        return {}
     images = batches(val, evaluation_batch(config), ensemble.normalization, device_of(config))
     outputs = run_networks([member.network for member in ensemble.members], images)
-    return accuracies(ensemble_probabilities(outputs, ensemble), outputs.labels)["accuracy"]
+    return {
+        "val_accuracy": accuracies(ensemble_probabilities(outputs, ensemble), outputs.labels)["accuracy"],
+        "val_in_group_accuracy": group_metrics(outputs, ensemble)["in_group_accuracy"],
+    }
 
 
 def _prove(plans: list[MemberPlan], sites: SiteMap, config: PruneConfig, context: Context) -> None:
@@ -283,5 +285,5 @@ def title(config: Prune) -> str:
     return f"ratio={config.ratio:g}{by}" + (" in each layer" if config.ranking == "layer" else "")
 
 
-stage = Stage(version=1, config=PruneConfig, previous=group.stage, execute=_execute, title=title)
+stage = Stage(version=2, config=PruneConfig, previous=group.stage, execute=_execute, title=title)
 run = stage.run

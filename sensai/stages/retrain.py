@@ -1,5 +1,5 @@
-"""retrain: every member trained on its own outcomes, all on one stream of batches. Logs val_accuracy, epochs_saved,
-images_per_s, seconds and the members; one child run a member with its validation metrics and curves.
+"""retrain: every member trained on its own outcomes, all on one stream of batches. Logs val_accuracy, val_in_group_accuracy,
+epochs_saved, images_per_s, seconds and the members; one child run a member with its validation metrics and curves.
 """
 
 import json
@@ -56,8 +56,8 @@ def _execute(config: RetrainConfig, context: Context) -> None:
         for member, run, course, metrics in zip(ensemble.members, runs, courses, measured, strict=True):
             _log_member(size(member.network, ensemble.spec.input_shape), course, metrics, run)
     context.run.log_metrics(_savings(courses, sum(step.epochs for step in steps), slots, config))
-    if (accuracy := prune.validation_accuracy(ensemble, config)) is not None:
-        context.run.log_metrics({"val_accuracy": accuracy} | _given_up(accuracy, config, context))
+    validated = prune.validation_metrics(ensemble, config)
+    context.run.log_metrics(validated | _given_up(validated, config, context))
     with tempfile.TemporaryDirectory() as folder:
         save_ensemble(ensemble, Path(folder))
         context.run.log_folder(Path(folder), _MEMBERS)
@@ -160,17 +160,19 @@ def _longest(seconds: list[float], slots: Slots) -> float:
     return max(sum(seconds[number] for number in members) for members in slots.members)
 
 
-def _given_up(accuracy: float, config: RetrainConfig, context: Context) -> dict[str, float]:
+def _given_up(validated: dict[str, float], config: RetrainConfig, context: Context) -> dict[str, float]:
     """What stops have cost in accuracy, where the same members have also been trained to the end."""
     to_the_end = config.model_copy(update={"patience": 0, "target": None, "budget": ""})
-    if not config.epochs or to_the_end == config:
+    if not validated or not config.epochs or to_the_end == config:
         return {}
     upstream = context.store.tags_of(context.upstream["prune"])[tags.FINGERPRINT]
     found = context.store.find(stage.name, stage.fingerprint(to_the_end, upstream))
     if found is None:
         _log.info("accuracy_given_up: not known before the same is run with patience=0 and neither target nor budget")
         return {}
-    return {"accuracy_given_up": context.store.metrics_of(found.info.run_id)["val_accuracy"] - accuracy}
+    return {
+        "accuracy_given_up": context.store.metrics_of(found.info.run_id)["val_accuracy"] - validated["val_accuracy"]
+    }
 
 
 def _log_member(sizes: Size, course: Course, measured: dict[str, float], run: Run) -> None:
@@ -233,5 +235,5 @@ def title(config: Retrain) -> str:
     return f"{prune.title(config)} epochs={config.epochs}{gradually}"
 
 
-stage = Stage(version=3, config=RetrainConfig, previous=prune.stage, execute=_execute, title=title)
+stage = Stage(version=4, config=RetrainConfig, previous=prune.stage, execute=_execute, title=title)
 run = stage.run
