@@ -19,7 +19,7 @@ _CONFIG = {
     "policy": "str",
     "ratio": "float64",
     "target_flops": "float64",
-    **dict.fromkeys(("ranking", "criterion", "loss"), "str"),
+    **dict.fromkeys(("target_of", "ranking", "criterion", "loss"), "str"),
     "kd_weight": "float64",
     "balance": "str",
     **dict.fromkeys(("cut_steps", "cut_epochs", "epochs"), "Int64"),

@@ -1,6 +1,7 @@
 """Which channels go: every policy against a plain loop, and the promises that hold for any statistics."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise, product
@@ -13,11 +14,12 @@ from hypothesis import strategies as st
 from sensai.activations import SiteStatistics, Statistics
 from sensai.policy import (
     Criterion,
+    Ranking,
     RatioCounts,
     WidthRule,
     apoz,
     filter_norms,
-    flops_plan,
+    flops_plans,
     mean,
     nested_plans,
     norms_of_filters,
@@ -391,10 +393,161 @@ def test_a_random_order_is_the_seeds_and_the_classes_and_takes_all_channels_alik
 def test_a_flops_target_goes_by_the_criterion_too(criterion: Criterion) -> None:
     generator = np.random.default_rng(0)
     statistics = {"a": SiteStatistics(generator.integers(0, 99, (1, 30)), generator.random((1, 30)), np.array([100]))}
-    by_ratio = partial(ratio_plan, statistics, (0,), criterion=criterion)
-    plan = flops_plan(by_ratio, 30, flops=lambda p: 30 - len(p["a"]), target=20)
+    (plan,) = flops_plans([criterion(statistics, (0,))], flops=lambda removed: 30 - removed[:, 0], target=20)
     assert_plans_equal(plan, ratio_plan(statistics, (0,), ratio=10 / 30, criterion=criterion))
     assert plan["a"].tolist() != ratio_plan(statistics, (0,), ratio=10 / 30)["a"].tolist()
+
+
+# -------------------------------------------------------------------------------------------------------------- targets
+
+Flops = Callable[[np.ndarray], np.ndarray]
+
+# Each example tries every count.
+few = settings(checked, max_examples=40)
+_members = st.lists(_classes, min_size=1, max_size=3)
+
+
+def flops_with(statistics: Statistics, heads: Sequence[int]) -> Flops:
+    """FLOPs of a chain of layers, one a site, with heads of so many rows."""
+    widths = np.array([values.zeros.shape[1] for values in statistics.values()])
+
+    def flops(removed: np.ndarray) -> np.ndarray:
+        left = widths - removed
+        return 9 * left[:, 0] + (left[:, 1:] * left[:, :-1]).sum(axis=1) + left[:, -1] * np.array(heads)
+
+    return flops
+
+
+def counts(plans: Sequence[Plan]) -> np.ndarray:
+    return np.array([[len(removed) for removed in plan.values()] for plan in plans])
+
+
+def target_of(share: float, flops: Flops, members: int, sites: int) -> float:
+    return share * float(flops(np.zeros((members, sites), np.int64)).max())
+
+
+def ensemble_by_loop(
+    statistics: Statistics, members: Sequence[tuple[int, ...]], flops: Flops, target: float, rule: WidthRule
+) -> list[Plan]:
+    """The channels of all members in one line, the most dispensable first; one more goes until the largest meets the target."""
+    line, orders = [], {}
+    for number, classes in enumerate(members):
+        for position, site in enumerate(statistics):
+            own = keys(statistics, site, classes)
+            order = sorted(range(len(own)), key=lambda channel: (own[channel], channel))
+            orders[number, site] = order
+            for place in range(len(own) - int(rule.kept_width(0, len(own)))):
+                line.append((own[order[place]], position, place, number, site))
+    line.sort()
+    for count in range(len(line) + 1):
+        gone = Counter((number, site) for *_, number, site in line[:count])
+        plans: list[Plan] = [{} for _ in members]
+        for (number, site), order in orders.items():
+            kept = int(rule.kept_width(len(order) - gone[number, site], len(order)))
+            plans[number][site] = np.array(sorted(order[: len(order) - kept]), np.int64)
+        if flops(counts(plans)).max() <= target:
+            break
+    return plans
+
+
+@few
+@given(statistics=statistics_of_sites(), members=_members, share=st.floats(0, 1), rule=_rules, data=st.data())
+def test_plans_of_an_ensemble_equal_a_loop(
+    statistics: Statistics, members: list[tuple[int, ...]], share: float, rule: WidthRule, data: st.DataObject
+) -> None:
+    heads = data.draw(st.lists(st.integers(1, 4), min_size=len(members), max_size=len(members)))
+    flops = flops_with(statistics, heads)
+    target = target_of(share, flops, len(members), len(statistics))
+    plans = flops_plans([apoz(statistics, each) for each in members], flops=flops, target=target, rule=rule)
+    expected = ensemble_by_loop(statistics, members, flops, target, rule)
+    for plan, by_loop in zip(plans, expected, strict=True):
+        assert_plans_equal(plan, by_loop)
+        assert_sound(plan, statistics, rule)
+
+
+@pytest.mark.parametrize("ranking", ["global", "layer"])
+@few
+@given(
+    statistics=statistics_of_sites(), classes=_classes, share=st.floats(0, 1), rule=_rules, members=st.integers(1, 3)
+)
+def test_members_that_are_alike_get_the_plan_of_the_smallest_ratio(
+    ranking: Ranking, statistics: Statistics, classes: tuple[int, ...], share: float, rule: WidthRule, members: int
+) -> None:
+    flops = flops_with(statistics, [1] * members)
+    target = target_of(share, flops, members, len(statistics))
+    channels = sum(values.zeros.shape[1] for values in statistics.values())
+    for removed in range(channels):
+        expected = ratio_plan(statistics, classes, removed / channels, ranking=ranking, rule=rule)
+        if flops(counts([expected] * members)).max() <= target:
+            break
+    alike = [apoz(statistics, classes)] * members
+    plans = flops_plans(alike, flops=flops, target=target, ranking=ranking, rule=rule)
+    assert len(plans) == members
+    for plan in plans:
+        assert_plans_equal(plan, expected)
+
+
+@few
+@given(statistics=statistics_of_sites(), members=_members, share=st.floats(0, 1), rule=_rules)
+def test_one_member_is_as_large_as_it_may_be_and_the_others_go_without_more(
+    statistics: Statistics, members: list[tuple[int, ...]], share: float, rule: WidthRule
+) -> None:
+    all_keys = [apoz(statistics, classes) for classes in members]
+    one, every = flops_with(statistics, [1]), flops_with(statistics, [1] * len(members))
+    target = target_of(share, one, 1, len(statistics))
+    alone = [flops_plans([own], flops=one, target=target, rule=rule)[0] for own in all_keys]
+    together = flops_plans(all_keys, flops=every, target=target, rule=rule)
+    for by_itself, plan in zip(alone, together, strict=True):
+        assert all(set(by_itself[site]) <= set(plan[site]) for site in plan)
+    assert any(count_of(by_itself) == count_of(plan) for by_itself, plan in zip(alone, together, strict=True))
+
+
+@few
+@given(statistics=statistics_of_sites(), members=_members, share=st.floats(0, 1))
+def test_layer_ranking_takes_the_same_share_of_the_ensemble_from_each_site(
+    statistics: Statistics, members: list[tuple[int, ...]], share: float
+) -> None:
+    flops = flops_with(statistics, [1] * len(members))
+    target = target_of(share, flops, len(members), len(statistics))
+    all_keys = [apoz(statistics, classes) for classes in members]
+    plans = flops_plans(all_keys, flops=flops, target=target, ranking="layer")
+    most, least = [1.0], [0.0]
+    for site, values in statistics.items():
+        channels, gone = values.zeros.shape[1], sum(len(plan[site]) for plan in plans)
+        own = [keys(statistics, site, classes) for classes in members]
+        orders = [sorted(range(channels), key=lambda channel, each=each: (each[channel], channel)) for each in own]
+        # A member's last channel stays; of the others those that rank first over all members go.
+        line = sorted(
+            (each[channel], place, number)
+            for number, (each, order) in enumerate(zip(own, orders, strict=True))
+            for place, channel in enumerate(order[:-1])
+        )
+        for number, plan in enumerate(plans):
+            count = sum(member == number for *_, member in line[:gone])
+            assert plan[site].tolist() == sorted(orders[number][:count])
+        least.append((gone / len(members) - 1) / channels)
+        if gone < len(line):
+            most.append((gone / len(members) + 1) / channels)
+    # One ratio fits all sites, but for less than a channel of each member, and for those that have no more to give.
+    assert max(least) <= min(most)
+
+
+def test_targets_of_an_ensemble_by_hand() -> None:
+    members = [{"a": -np.array([[0.9, 0.8, 0.7, 0.6]])}, {"a": -np.array([[0.5, 0.75, 0.3, 0.2]])}]
+
+    def removed(ranking: Ranking, target: float, heads: Sequence[int] = (1, 1)) -> list[list[int]]:
+        flops: Flops = lambda gone: (4 - gone[:, 0]) * np.array(heads)  # noqa: E731
+        return [plan["a"].tolist() for plan in flops_plans(members, flops=flops, target=target, ranking=ranking)]
+
+    for ranking in ("global", "layer"):
+        assert removed(ranking, 4) == [[], []]
+        # The second member has to give a channel, its 0.75, and before that the first its 0.9 and its 0.8.
+        assert removed(ranking, 3) == [[0, 1], [1]]
+        # Then its 0.5; the first keeps its last channel.
+        assert removed(ranking, 2) == [[0, 1, 2], [0, 1]]
+        # With the larger head the first is the one that has to give.
+        assert removed(ranking, 9, heads=(3, 1)) == [[0], []]
+        assert removed(ranking, 0) == [[0, 1, 2], [0, 1, 2]]
 
 
 # --------------------------------------------------------------------------------------------------------------- steps

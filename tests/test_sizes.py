@@ -1,21 +1,16 @@
 """The size of a member is known, exactly, before it is built, and a FLOPs target is met by the smallest ratio."""
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
 from sensai.activations import SiteStatistics, Statistics
-from sensai.errors import InputError
 from sensai.grouping import Group
-from sensai.policy import WidthRule, flops_plan, ratio_plan
+from sensai.policy import WidthRule, apoz, flops_plans, ratio_plan
 from sensai.pruning import head_rows, member_network
 from sensai.sites import Plan, SiteMap, SizePrediction, count_flops, count_params, find_sites
-from sensai.stages import prune
-from sensai.stages.configs import PruneConfig
 from tests.helpers.networks import CONTRACT, contract_id, images_for, shared, three_layers
-from tests.helpers.pipeline import Place
 
 CLASSES = 10
 
@@ -74,14 +69,16 @@ def test_the_smallest_ratio_that_meets_the_target(share: float, ranking: Any, ro
     prediction = SizePrediction(network, sites, spec.input_shape)
     statistics, target, rule = random_statistics(sites), share * prediction.flops, WidthRule(round_to=round_to)
 
-    def flops(plan: Plan) -> int:
-        return prediction(plan, 1)[1]
-
     ratios = (removed / sites.channels for removed in range(sites.channels))
     plans = (ratio_plan(statistics, [2], ratio=ratio, ranking=ranking, rule=rule) for ratio in ratios)
-    expected = next(plan for plan in plans if flops(plan) <= target)
-    by_ratio = partial(ratio_plan, statistics, [2], ranking=ranking, rule=rule)
-    found = flops_plan(by_ratio, sites.channels, flops=flops, target=target)
+    expected = next(plan for plan in plans if prediction(plan, 1)[1] <= target)
+    (found,) = flops_plans(
+        [apoz(statistics, [2])],
+        flops=lambda removed: prediction.at(removed, 1)[1],
+        target=target,
+        ranking=ranking,
+        rule=rule,
+    )
     assert {site: removed.tolist() for site, removed in found.items()} == {
         site: removed.tolist() for site, removed in expected.items()
     }
@@ -91,31 +88,7 @@ def test_a_target_out_of_reach_gives_the_smallest_member() -> None:
     network, spec = shared("vgg11_bn", {})
     sites = find_sites(network, images_for(spec, 2))
     prediction = SizePrediction(network, sites, spec.input_shape)
+    keys = [apoz(random_statistics(sites), [label]) for label in (2, 3)]
     rule = WidthRule(min_channels=8)
-    by_ratio = partial(ratio_plan, random_statistics(sites), [2], rule=rule)
-    plan = flops_plan(by_ratio, sites.channels, flops=lambda p: prediction(p, 1)[1], target=1)
-    assert {site.channels - len(plan[site.name]) for site in sites.sites} == {8}
-
-
-@pytest.fixture
-def place(tmp_path_factory: pytest.TempPathFactory, empty_database: Any) -> Place:
-    return Place.make(tmp_path_factory.mktemp("target"), empty_database)
-
-
-def test_prune_meets_a_target_or_says_what_is_in_reach(place: Place) -> None:
-    with place.active():
-        run = place.run(prune.run(place.config("prune", target_flops=0.2)))
-        metrics = run.data.metrics
-        assert metrics["flops_max"] <= 0.2 * metrics["flops_base"]
-        assert metrics["flops_max"] > 0.15 * metrics["flops_base"]
-        assert "target_flops=0.2" in run.info.run_name
-        with pytest.raises(InputError, match=r"target_flops=1e-05: .* no less than 0\.\d+ can be reached"):
-            prune.run(place.config("prune", target_flops=1e-5))
-
-
-def test_a_target_replaces_the_ratio() -> None:
-    given = PruneConfig(target_flops=0.5, ratio=0.1).fingerprint_parameters()
-    assert given == PruneConfig(target_flops=0.5, ratio=0.9).fingerprint_parameters()
-    assert given != PruneConfig(target_flops=0.4).fingerprint_parameters()
-    with pytest.raises(ValueError, match="goes with policy=ratio"):
-        PruneConfig(target_flops=0.5, policy="threshold")
+    for plan in flops_plans(keys, flops=lambda removed: prediction.at(removed, 1)[1], target=1, rule=rule):
+        assert {site.channels - len(plan[site.name]) for site in sites.sites} == {8}

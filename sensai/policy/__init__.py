@@ -4,7 +4,7 @@ of each site that will be (`counts`).
 
 from sensai.policy.counts import RatioCounts
 from sensai.policy.criteria import Criterion, apoz, filter_norms, mean, norms_of_filters, random_order, taylor
-from sensai.policy.plans import Ranking, WidthRule, flops_plan, nested_plans, ratio_plan, threshold_plan
+from sensai.policy.plans import Ranking, WidthRule, flops_plans, nested_plans, ratio_plan, threshold_plan
 
 __all__ = [
     "Criterion",
@@ -13,7 +13,7 @@ __all__ = [
     "WidthRule",
     "apoz",
     "filter_norms",
-    "flops_plan",
+    "flops_plans",
     "mean",
     "nested_plans",
     "norms_of_filters",

@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from sensai.policy import (
     WidthRule,
     apoz,
     filter_norms,
-    flops_plan,
+    flops_plans,
     mean,
     norms_of_filters,
     random_order,
@@ -80,10 +79,8 @@ def _execute(config: PruneConfig, context: Context) -> None:
         _log.info("%s is kept whole: %s", layer, reason)
     model, spec = base_model(context, config)
     prediction = SizePrediction(model, sites, spec.input_shape)
-    plans = [
-        MemberPlan(classes, make_plan(config, candidates, classes, prediction, spec.num_classes))
-        for classes in group.load(context.store, context.upstream["group"])
-    ]
+    groups = group.load(context.store, context.upstream["group"])
+    plans = make_plans(config, candidates, groups, prediction, spec.num_classes)
     context.run.log_json(_to_json(plans, sites), _PLANS)
     _prove(plans, sites, config, context)
     ensemble = build(context, config, plans)
@@ -118,47 +115,72 @@ def _criterion(config: Prune, model: nn.Module, sites: SiteMap, statistics: Stat
     return {"apoz": apoz, "mean": mean, "taylor": taylor}[config.criterion]
 
 
-def make_plan(
-    config: PruneConfig,
-    candidates: Removable,
-    classes: Group,
-    prediction: SizePrediction,
-    num_classes: int,
-) -> Plan:
-    """The plan of one member by the chosen policy.
+def make_plans(
+    config: PruneConfig, candidates: Removable, groups: Sequence[Group], prediction: SizePrediction, num_classes: int
+) -> list[MemberPlan]:
+    """The plan of the member of each group, by the chosen policy.
 
     Raises:
         UnreachableTargetError: a FLOPs target that cannot be reached.
     """
-    rule = WidthRule(config.min_channels, config.round_to)
+    if config.target_flops is None:
+        return [MemberPlan(classes, _plan(config, candidates, classes)) for classes in groups]
+    teams = [groups] if config.target_of == "ensemble" else [[classes] for classes in groups]
+    plans = [
+        plan
+        for team in teams
+        for plan in _plans_to_target(config.target_flops, config, candidates, team, prediction, num_classes)
+    ]
+    return [MemberPlan(classes, plan) for classes, plan in zip(groups, plans, strict=True)]
+
+
+def _plans_to_target(
+    share: float,
+    config: PruneConfig,
+    candidates: Removable,
+    groups: Sequence[Group],
+    prediction: SizePrediction,
+    num_classes: int,
+) -> list[Plan]:
+    """The plans of members that are ranked together, the largest of which may have a share of the base model's FLOPs."""
+    rows = np.array([head_rows(len(classes), num_classes) for classes in groups])
+    plans = flops_plans(
+        [candidates.criterion(candidates.statistics, classes) for classes in groups],
+        flops=lambda removed: prediction.at(removed, rows)[1],
+        target=share * prediction.flops,
+        ranking=config.ranking,
+        rule=_rule(config),
+    )
+    flops = max(prediction(plan, outputs)[1] for plan, outputs in zip(plans, rows, strict=True))
+    if flops > share * prediction.flops:
+        raise UnreachableTargetError(
+            f"target_flops={share:g}: with scope={config.scope}, min_channels={config.min_channels} and "
+            f"round_to={config.round_to} no less than {flops / prediction.flops:.4f} can be reached"
+        )
+    return plans
+
+
+def _plan(config: PruneConfig, candidates: Removable, classes: Group) -> Plan:
     if config.policy == "threshold":
         return threshold_plan(
             candidates.statistics,
             classes,
             apoz_threshold=config.apoz_threshold,
             mean_threshold=config.mean_threshold,
-            rule=rule,
+            rule=_rule(config),
         )
-    by_ratio = partial(
-        ratio_plan,
+    return ratio_plan(
         candidates.statistics,
         classes,
+        config.ratio,
         ranking=config.ranking,
-        rule=rule,
+        rule=_rule(config),
         criterion=candidates.criterion,
     )
-    if config.target_flops is None:
-        return by_ratio(config.ratio)
-    rows = head_rows(len(classes), num_classes)
-    target = config.target_flops * prediction.flops
-    plan = flops_plan(by_ratio, prediction.channels, flops=lambda plan: prediction(plan, rows)[1], target=target)
-    _, flops = prediction(plan, rows)
-    if flops > target:
-        raise UnreachableTargetError(
-            f"target_flops={config.target_flops:g}: with scope={config.scope}, min_channels={config.min_channels} and "
-            f"round_to={config.round_to} no less than {flops / prediction.flops:.4f} can be reached"
-        )
-    return plan
+
+
+def _rule(config: PruneConfig) -> WidthRule:
+    return WidthRule(config.min_channels, config.round_to)
 
 
 def build(context: Context, config: StageConfig, plans: Sequence[MemberPlan]) -> Ensemble:
@@ -281,7 +303,8 @@ def title(config: Prune) -> str:
         return f"apoz>{config.apoz_threshold:g} mean<{config.mean_threshold:g}"
     by = "" if config.criterion == "apoz" else f" by {config.criterion}"
     if config.target_flops is not None:
-        return f"target_flops={config.target_flops:g}{by}"
+        whole = " of the ensemble" if config.target_of == "ensemble" else ""
+        return f"target_flops={config.target_flops:g}{whole}{by}"
     return f"ratio={config.ratio:g}{by}" + (" in each layer" if config.ranking == "layer" else "")
 
 

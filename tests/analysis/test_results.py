@@ -11,7 +11,7 @@ from analysis import curves, results, runs
 from tests.analysis.conftest import Logbook
 from tests.helpers.pipeline import FinishedMain, Place
 
-TEXT = ("arch", "dataset", "method", "policy", "ranking", "criterion", "loss", "balance", "budget")
+TEXT = ("arch", "dataset", "method", "policy", "target_of", "ranking", "criterion", "loss", "balance", "budget")
 COUNTS = (
     *("n_groups", "cut_steps", "cut_epochs", "epochs", "batch_size", "patience", "seed", "epochs_saved"),
     *("members", "params_max", "params_total", "flops_base", "flops_max", "flops_total"),

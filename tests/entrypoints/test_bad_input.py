@@ -53,6 +53,7 @@ def test_ratio(entry: Entry, ratio: str) -> None:
         ({"method": "spectral", "n_groups": 0}, ["n_groups='0'", "greater than or equal to 1"]),
         ({"similarity": "looks"}, ["similarity='looks'", "'coupling', 'statistics' or 'confusion'"]),
         ({"method": "file"}, ["groups_file=''", "method=file"]),
+        ({"target_flops": 0.1, "target_of": "all"}, ["target_of='all'", "'member' or 'ensemble'"]),
         ({"image_size": 0}, ["image_size='0'", "greater than or equal to 1"]),
         ({"ratio": 2, "seed": "x", "policy": "magic"}, ["ratio='2'", "seed='x'", "policy='magic'"]),
     ],

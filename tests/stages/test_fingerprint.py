@@ -50,6 +50,7 @@ OTHER = {
     "policy": "threshold",
     "ratio": 0.1,
     "target_flops": 0.3,
+    "target_of": "ensemble",
     "ranking": "layer",
     "apoz_threshold": 0.9,
     "mean_threshold": 0.1,
@@ -92,6 +93,7 @@ MATTERS_WITH = {
     "kd_weight": {"loss": "kd"},
     "cut_epochs": {"cut_steps": 2},
     "arch_args": {"arch": "resnet20"},
+    "target_of": {"target_flops": 0.5},
     "rename": {"checkpoint": __file__},
 }
 UNTRAINED, UNRETRAINED = {"base_epochs": 0}, {"epochs": 0}
@@ -102,6 +104,8 @@ IGNORED_WITH = [
     ("ratio", {"policy": "threshold"}),
     ("ranking", {"policy": "threshold"}),
     ("ratio", {"target_flops": 0.5}),
+    ("target_of", {"policy": "ratio"}),
+    ("target_of", {"policy": "threshold"}),
     ("n_groups", {"method": "singletons"}),
     ("n_groups", {"method": "file"}),
     ("groups_file", {"method": "singletons"}),

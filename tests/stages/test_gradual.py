@@ -43,11 +43,12 @@ def removed(step: Step) -> list[int]:
     [
         {},
         {"criterion": "l1", "target_flops": 0.3},
+        {"target_flops": 0.3, "target_of": "ensemble"},
         {"criterion": "random", "ratio": 0.7},
         {"policy": "threshold", "apoz_threshold": 0.3, "mean_threshold": 1.0, "criterion": "taylor"},
         {"method": "random", "n_groups": 2, "round_to": 8},
     ],
-    ids=["ratio", "flops", "random", "threshold", "groups"],
+    ids=["ratio", "flops", "ensemble", "random", "threshold", "groups"],
 )
 def test_steps_lead_evenly_to_the_plans_of_prune(pruned: Pruned, parameters: dict[str, object]) -> None:
     made = steps(pruned.place, **GRADUAL, **parameters)

@@ -1,6 +1,7 @@
 """The group stage: every method end to end, and what it says of groups before they are pruned."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -36,18 +37,28 @@ def test_every_similarity(pruned: Pruned, similarity: str) -> None:
     assert f"most_similar {similarity}" in pruned.place.run(run_id).info.run_name
 
 
-def test_sizes_are_known_before_anything_is_pruned(pruned: Pruned) -> None:
-    place, parameters = pruned.place, {"method": "min_flops", "n_groups": 2, "ratio": 0.3}
+@pytest.mark.parametrize(
+    ("parameters", "members"),
+    [
+        ({"method": "min_flops", "n_groups": 2, "ratio": 0.3}, 2),
+        ({"method": "file", "groups_file": "groups.json", "ratio": 0.3}, 2),
+        ({"method": "singletons"}, 3),
+    ],
+    ids=["min_flops", "file", "singletons"],
+)
+def test_sizes_are_known_before_anything_is_pruned(pruned: Pruned, parameters: dict[str, object], members: int) -> None:
+    place = pruned.place
+    Path("groups.json").write_text("[[2], [1, 0]]")
     run_id = formed(place, **parameters)
     sizes = pd.read_csv(place.artifact(run_id, "sizes.csv"))
     groups = json.loads(place.artifact(run_id, "groups.json").read_text())
     names = groups["class_names"]
-    assert sizes["group"].tolist() == [0, 1]
+    assert sizes["group"].tolist() == list(range(members))
     assert sizes["classes"].tolist() == ["+".join(names[label] for label in each) for each in groups["groups"]]
     pruned_id = prune.run(place.config("prune", **parameters))
     assert place.run(pruned_id).data.tags["sensai.upstream.group"] == run_id
-    members = pd.read_csv(place.artifact(pruned_id, "members.csv"))
-    assert sizes[["params", "flops"]].equals(members[["params", "flops"]])
+    built = pd.read_csv(place.artifact(pruned_id, "members.csv"))
+    assert sizes[["params", "flops"]].equals(built[["params", "flops"]])
     metrics = place.run(run_id).data.metrics
     assert metrics["predicted_flops_max"] == sizes["flops"].max()
     assert metrics["predicted_flops_total"] == sizes["flops"].sum()

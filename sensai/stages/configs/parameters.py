@@ -179,6 +179,11 @@ class Prune(Group):
         description="share of the base model's FLOPs that each member may have, e.g. 0.055; replaces ratio, "
         "by which only groups are formed then",
     )
+    target_of: Literal["member", "ensemble"] = Field(
+        "member",
+        description="for target_flops: member: each is as large as it may be; ensemble: channels of all members are ranked "
+        "together, and the most dispensable go until the largest member meets it",
+    )
     ranking: Literal["global", "layer"] = Field("global", description="rank all channels together or site by site")
     apoz_threshold: Share = Field(0.8, description="policy=threshold: remove a channel with a larger APoZ ...")
     mean_threshold: NonNegative = Field(0.01, description="... and a smaller mean activation")
@@ -195,7 +200,8 @@ class Prune(Group):
         thresholds = {"apoz_threshold", "mean_threshold"}
         if self.target_flops is not None:
             return super().ignored() | thresholds | ratio | {"policy"}
-        return super().ignored() | ratio | (thresholds if self.policy == "ratio" else {"ranking", "criterion"})
+        unused = thresholds if self.policy == "ratio" else {"ranking", "criterion"}
+        return super().ignored() | ratio | unused | {"target_of"}
 
     @model_validator(mode="after")
     def _target_goes_with_a_ranking(self) -> Self:
