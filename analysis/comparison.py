@@ -9,15 +9,12 @@ import numpy as np
 import pandas as pd
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
-from scipy.stats import bootstrap
 
 from analysis import tags
+from analysis.resampling import percentile_interval, resampled
 from analysis.runs import read_table
 
 _ANSWERS = "answers.csv"
-_RESAMPLES = 9999
-# Resamples drawn at once: 40 MB of indices for 50,000 images.
-_BATCH = 100
 
 
 class IncomparableError(ValueError):
@@ -110,18 +107,7 @@ def paired_difference(right_a: np.ndarray, right_b: np.ndarray, confidence: floa
     low = high = estimate
     # Of a single image, which is always alike, scipy makes no interval.
     if np.ptp(differences):
-        # The BCa interval would leave out each image once, N means of N images; of many images it is hardly another one.
-        interval = bootstrap(
-            (differences,),
-            np.mean,
-            n_resamples=_RESAMPLES,
-            batch=_BATCH,
-            vectorized=True,
-            confidence_level=confidence,
-            method="percentile",
-            rng=np.random.default_rng(seed),
-        ).confidence_interval
-        low, high = float(interval.low), float(interval.high)
+        low, high = percentile_interval(resampled((differences,), np.mean, seed), confidence)
     return Difference(estimate, low, high, len(differences))
 
 

@@ -214,3 +214,46 @@ def contention(table: pd.DataFrame) -> Figure:
         axes.set_title(task, fontsize=10)
         axes.legend(fontsize=8)
     return figure
+
+
+def study(cells: pd.DataFrame, summary: pd.DataFrame, measure: str) -> Figure:
+    """A panel a setting: every repeat of every method as a point, beside them their mean with its interval.
+
+    Repeats stand from left to right by seed, so that those of one seed have the same place in every method.
+
+    Args:
+        cells: columns `n_groups`, `ratio`, `method`, `seed` and `measure`.
+        summary: of `studies.summary`.
+        measure: what is drawn.
+    """
+    n_groups, ratios = (sorted(summary[name].unique()) for name in ("n_groups", "ratio"))
+    methods = list(summary["method"].unique())
+    width = max(0.55 * len(methods), 2) + 0.8
+    figure = Figure(figsize=(width * len(ratios), 2.6 * len(n_groups) + 0.8), layout="constrained")
+    panels = figure.subplots(len(n_groups), len(ratios), squeeze=False, sharex=True)
+    for row, count in zip(panels, n_groups, strict=True):
+        for axes, ratio in zip(row, ratios, strict=True):
+            own, means = (table[(table["n_groups"] == count) & (table["ratio"] == ratio)] for table in (cells, summary))
+            _draw_repeats(axes, own, means, methods, measure)
+            axes.set_title(f"{count} groups, ratio {ratio:g}", fontsize=9)
+        row[0].set_ylabel(measure.replace("_", " "))
+    return figure
+
+
+def _draw_repeats(axes: Axes, cells: pd.DataFrame, summary: pd.DataFrame, methods: Sequence[str], measure: str) -> None:
+    """Points in the left two thirds of each method's column, the interval in the right."""
+    seeds = {seed: place for place, seed in enumerate(sorted(cells["seed"].unique()))}
+    points = cells["seed"].map(seeds).to_numpy(np.float64)
+    columns = cells["method"].map(methods.index).to_numpy(np.float64)
+    axes.plot(
+        columns - 0.4 + 0.55 * (points + 0.5) / max(len(seeds), 1), cells[measure], ".", color="grey", markersize=3
+    )
+    bounds = np.abs(summary[["low", "high"]].to_numpy().T - summary["mean"].to_numpy())
+    places = summary["method"].map(methods.index).to_numpy(np.float64) + 0.3
+    axes.errorbar(places, summary["mean"], bounds, fmt="o", color="C3", markersize=4, capsize=2)
+    axes.set_xlim(-0.5, len(methods) - 0.5)
+    axes.set_xticks(range(len(methods)), methods, rotation=45, ha="right", fontsize=8, parse_math=False)
+    axes.set_xticks(np.arange(len(methods) - 1) + 0.5, minor=True)
+    axes.tick_params(axis="x", which="minor", length=0)
+    axes.grid(axis="x", which="minor", linewidth=0.5)
+    axes.tick_params(axis="y", labelsize=8)

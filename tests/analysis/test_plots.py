@@ -192,3 +192,51 @@ def test_contention_has_a_line_a_way_for_training_and_for_scoring() -> None:
         }
         assert all(list(line.get_xdata()) == [1, 2, 8] for line in axes.get_lines())
         assert list(axes.get_xticks()) == [1, 2, 8]
+
+
+def repeated(settings: list[tuple[int, float]], methods: int, repeats: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Cells, and means with bounds one below and two above."""
+    cells = pd.DataFrame(
+        [
+            {
+                "n_groups": n_groups,
+                "ratio": ratio,
+                "method": f"m{method}",
+                "seed": 10 - seed,
+                "share": method + seed / 10,
+            }
+            for n_groups, ratio in settings
+            for method in range(methods)
+            for seed in range(repeats)
+        ]
+    )
+    means = cells.groupby(["n_groups", "ratio", "method"], as_index=False).agg(mean=("share", "mean"))
+    return cells, means.assign(low=means["mean"] - 1, high=means["mean"] + 2)
+
+
+def test_a_study_shows_every_repeat_and_beside_it_the_interval() -> None:
+    (axes,) = drawn(plots.study(*repeated([(2, 0.5)], 2, 3), "share"))
+    assert axes.get_title() == "2 groups, ratio 0.5"
+    assert texts(axes.get_xticklabels()) == ["m0", "m1"]
+    points = np.asarray(axes.get_lines()[0].get_xydata())
+    np.testing.assert_allclose(points[:, 1], [0, 0.1, 0.2, 1, 1.1, 1.2])
+    # From left to right by seed, each in its method's column, left of its interval.
+    assert (np.diff(points[:3, 0]) < 0).all()
+    np.testing.assert_allclose(points[3:, 0] - points[:3, 0], 1)
+    (bars,) = axes.containers
+    means, (_, _), (intervals,) = bars.lines
+    assert list(means.get_ydata()) == pytest.approx([0.1, 1.1])
+    assert [segment[:, 1].tolist() for segment in intervals.get_segments()] == [
+        pytest.approx([-0.9, 2.1]),
+        pytest.approx([0.1, 3.1]),
+    ]
+    for method, place in enumerate(means.get_xdata()):
+        assert (points[3 * method : 3 * method + 3, 0] - method).min() > -0.5
+        assert points[3 * method : 3 * method + 3, 0].max() < place < method + 0.5
+
+
+def test_a_study_of_many_methods_at_some_settings() -> None:
+    settings = [(2, 0.25), (2, 0.5), (10, 0.5)]
+    panels = drawn(plots.study(*repeated(settings, 8, 30), "share"))
+    assert [len(axes.get_lines()[0].get_xdata()) for axes in panels] == [240, 240, 0, 240]
+    assert min(axes.get_window_extent().width for axes in panels) > 8 * 40
