@@ -13,7 +13,7 @@ _MOST_LABELS = 40
 # The share of each side that the strips of the groups take.
 _STRIP = 0.025
 # Nothing that leads to other hosts: by default a button sends the figure to one.
-_OFFLINE = {"showSendToCloud": False, "plotlyServerURL": "", "displaylogo": False, "responsive": True}
+_OFFLINE = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
 
 
 def fragment(figure: go.Figure, name: str) -> str:

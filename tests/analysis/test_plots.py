@@ -71,6 +71,47 @@ def test_a_heatmap_of_names_that_matplotlib_reads_as_formulas() -> None:
     assert texts(axes.get_xticklabels()) == labels
 
 
+def matrices(panels: int, classes: int) -> dict[str, tuple[np.ndarray, list[str]]]:
+    """Confusion matrices of groups, the later with the more errors, none of which comes near to what is right."""
+    return {
+        f"group {number}": (np.where(np.eye(classes, dtype=bool), 900, 1 + number), names(classes))
+        for number in range(panels)
+    }
+
+
+def test_panels_name_their_classes_and_tell_errors_apart() -> None:
+    panels = matrices(2, 3)
+    figure = plots.heatmaps(panels, "the title")
+    first, second, *_ = drawn(figure)
+    assert [axes.get_title() for axes in (first, second)] == ["group 0", "group 1"]
+    for axes, (matrix, labels) in zip((first, second), panels.values(), strict=True):
+        assert texts(axes.get_xticklabels()) == texts(axes.get_yticklabels()) == labels
+        (image,) = axes.get_images()
+        np.testing.assert_array_equal(image.get_array(), matrix)
+        assert image.get_clim() == (0, 2)
+        assert texts(axes.texts) == [str(value) for value in matrix.ravel()]
+    assert figure.get_suptitle() == "the title"
+
+
+def test_panels_of_a_hundred_classes_name_none() -> None:
+    panels = [axes for axes in drawn(plots.heatmaps(matrices(10, 100), "the title")) if axes.get_images()]
+    assert len(panels) == 10
+    assert all(len(axes.get_xticks()) == len(axes.texts) == 0 for axes in panels)
+    assert all(min(axes.get_window_extent().size) >= 100 for axes in panels)
+
+
+def test_of_too_many_panels_those_with_the_most_errors_are_drawn() -> None:
+    figure = plots.heatmaps(matrices(25, 2), "the title")
+    titles = [axes.get_title() for axes in figure.axes if axes.get_images()]
+    assert titles == [f"group {number}" for number in range(5, 25)]
+    assert figure.get_suptitle() == "the title (the 20 of 25 with the most errors)"
+
+
+def test_panels_without_an_error() -> None:
+    (axes, *_) = drawn(plots.heatmaps({"": (np.diag([5, 5]), names(2))}, "the title"))
+    assert axes.get_images()[0].get_clim() == (0, 1)
+
+
 def strips(figure: Figure) -> dict[str, list[int]]:
     """The group of each class as the strips beside the heatmap show it."""
     (axes, *_) = figure.axes

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from plotly.offline import get_plotlyjs
 
 from analysis.comparison import IncomparableError
 from analysis.report import differences_table, render, summary_table
@@ -80,8 +81,11 @@ def evaluation(logbook: Logbook, classes: list[str]) -> str:
         METRICS,
         name="evaluate <i>set</i> & co",
     )
-    for stage, name in (("prune", "widths"), ("group", "coupling"), ("activations", "class_similarity")):
+    for stage, name in (("prune", "widths"), ("activations", "class_similarity")):
         png(logbook, ids[stage], f"{name}.png")
+    logbook.client.log_text(ids["group"], "<b>1</b>,site\n7,2\n2,7\n", "coupling.csv")
+    groups = {"groups": [[0], [1]], "class_names": ["<b>1</b>", "site"], "order": [1, 0]}
+    logbook.client.log_dict(ids["group"], groups, "groups.json")
     for name in ("confusion", "members"):
         png(logbook, evaluate, f"{name}.png")
     table = pd.DataFrame({"member": range(len(classes)), "classes": classes, "binary_accuracy": 0.123456})
@@ -103,8 +107,8 @@ def nasty(logbook: Logbook) -> str:
 
 
 def test_names_are_text_and_never_markup(nasty: str, store_uri: str) -> None:
-    page = render(nasty, store_uri)
-    for markup in ("<b>", "<i>", "<script"):
+    page = own_part(render(nasty, store_uri))
+    for markup in ("<b>", "<i>", "<script>alert"):
         assert markup not in page
     assert "&lt;b&gt;bold&lt;/b&gt;+a&amp;b" in page
     assert html.unescape(page).count("<script>alert(1)</script>") == 1
@@ -154,24 +158,62 @@ def test_names_that_look_like_numbers_stay_as_they_are(logbook: Logbook, store_u
     assert [row[1] for row in rows(page, "Members")[1:]] == ["007", "1e3"]
 
 
+def own_part(page: str) -> str:
+    """The page without the library that draws its figure, which it has once."""
+    assert page.count(get_plotlyjs()) == 1
+    return page.replace(get_plotlyjs(), "")
+
+
 def assert_stands_alone(page: str) -> None:
-    without_images = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "data:image/png;base64,", page)
-    assert "//" not in without_images, "refers to another host"
+    # What the library could ask for is refused by the browser before it asks.
+    policy = html.unescape(re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', page)[0])
+    allowed = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert allowed.pop("default-src") == "'none'"
+    assert {part for rule in allowed.values() for part in rule.split()} == {"data:", "blob:", "'unsafe-inline'"}
+    assert page.index("Content-Security-Policy") < page.index("<script")
+    page = own_part(page)
+    without_data = re.sub(r'(base64,|"bdata":")[A-Za-z0-9+/=]+', r"\1", page)
+    assert "//" not in without_data, "refers to another host"
     sources = re.findall(r"""\b(?:src|href|srcset|data|action)\s*=\s*["']?([^"'\s>]*)""", page)
     assert all(source.startswith("data:image/png;base64,") for source in sources)
-    assert not re.search(r"<(?:link|script|iframe|object|embed|base)\b|@import|url\(", page)
+    assert not re.search(r"<(?:link|iframe|object|embed|base)\b|<script[^>]*\bsrc|@import|url\(", page)
 
 
 def test_it_stands_alone(nasty: str, store_uri: str) -> None:
     assert_stands_alone(render(nasty, store_uri))
 
 
+def test_figures_of_groups_are_shown_where_there_are_groups(logbook: Logbook, nasty: str, store_uri: str) -> None:
+    def shown() -> list[str]:
+        return re.findall(r'<img alt="([^"]*)"', own_part(render(nasty, store_uri)))
+
+    others = ["confusion.png", "members.png", "widths.png", "class_similarity.png"]
+    assert shown() == others
+    for name in ("confusion_groups.png", "confusion_in_groups.png"):
+        png(logbook, nasty, name)
+    assert shown() == ["confusion.png", "confusion_groups.png", "confusion_in_groups.png", *others[1:]]
+
+
+def test_the_coupling_is_in_the_order_that_was_logged(logbook: Logbook, nasty: str, store_uri: str) -> None:
+    def names() -> dict[str, str]:
+        found = re.search(r'"labelalias":(\{[^}]*\})', own_part(render(nasty, store_uri)))
+        assert found
+        return json.loads(found[1])
+
+    assert names() == {"0": "site (group 1)", "1": "&lt;b&gt;1&lt;/b&gt; (group 0)"}
+    # Before version 3 of group there was no order.
+    group = logbook.client.get_run(nasty).data.tags["sensai.upstream.group"]
+    logbook.client.log_dict(group, {"groups": [[0, 1]], "class_names": ["a", "b"]}, "groups.json")
+    assert names() == {"0": "a (group 0)", "1": "b (group 0)"}
+
+
 def test_the_report_of_main(finished: FinishedMain) -> None:
     page = finished.place.artifact(finished.upstream("report"), "report.html").read_text()
     assert_stands_alone(page)
+    page = own_part(page)
     images = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    # Confusion, members, widths, coupling, similarity.
-    assert len(images) == 5
+    # Confusion, members, widths, similarity.
+    assert len(images) == 4
     for image in images:
         assert min(Image.open(io.BytesIO(base64.b64decode(image))).size) > 200
     run = finished.place.run(finished.upstream("evaluate"))

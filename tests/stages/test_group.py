@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from sensai.errors import InputError
-from sensai.grouping import METHODS
+from sensai.grouping import METHODS, leaf_order
 from sensai.stages import group, prune
 from sensai.tracking import Store
 from tests.conftest import ROOT
@@ -72,6 +72,13 @@ def test_the_coupling_is_at_the_ratio(pruned: Pruned) -> None:
     # On the diagonal stands what a class's own plan removes: 192 channels can be.
     assert few.diagonal().tolist() == [48] * 3
     assert many.diagonal().tolist() == [144] * 3
+
+
+def test_the_order_of_the_heatmap_is_logged(pruned: Pruned) -> None:
+    run_id = formed(pruned.place)
+    coupling = pd.read_csv(pruned.place.artifact(run_id, "coupling.csv")).to_numpy()
+    content = json.loads(pruned.place.artifact(run_id, "groups.json").read_text())
+    assert content["order"] == leaf_order(coupling).tolist()
 
 
 def test_one_plan_of_groups_serves_every_ratio_where_its_run_is_named(pruned: Pruned) -> None:

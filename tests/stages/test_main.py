@@ -36,10 +36,10 @@ METRICS = {
     "activations": {"images_per_s"},
     "group": {"groups", "coupling_between", "predicted_flops_max", "predicted_flops_total"},
     "prune": {
-        *("val_accuracy", "members", "channels_kept", "proof_error"),
+        *("val_accuracy", "val_in_group_accuracy", "members", "channels_kept", "proof_error"),
         *("params_base", "params_max", "params_total", "flops_base", "flops_max", "flops_total"),
     },
-    "retrain": {"val_accuracy", "epochs_saved", "images_per_s", "seconds"},
+    "retrain": {"val_accuracy", "val_in_group_accuracy", "epochs_saved", "images_per_s", "seconds"},
     "evaluate": {
         *("accuracy", "top5_accuracy", "base_accuracy", "accuracy_drop", "binary_accuracy_mean", "binary_accuracy_min"),
         *("params_base", "params_max", "params_total", "flops_base", "flops_max", "flops_total", "flops_speedup"),
@@ -247,7 +247,33 @@ def test_two_random_groups(place: Place) -> None:
         assert logits.shape == (30, {1: 1, 2: 3}[len(classes)])
     labels = {run.data.tags["sensai.classes"] for run in place.new_runs(before) if stage_of(run) == "member"}
     assert {len(json.loads(each)) for each in labels} == {1, 2}
+    assert_groups_are_evaluated(finished, content["groups"])
     assert place.run(finished.run_id).data.metrics["version"] == 2
+
+
+def assert_groups_are_evaluated(finished: FinishedMain, groups: list[list[int]]) -> None:
+    run_id = finished.upstream("evaluate")
+
+    def table(name: str) -> pd.DataFrame:
+        return pd.read_csv(finished.place.artifact(run_id, name))
+
+    assert finished.place.artifacts(run_id) >= {"confusion_groups.png", "confusion_in_groups.png"}
+    answers, between, inside = table("answers.csv"), table("confusion_groups.csv"), table("confusion_in_groups.csv")
+    owner = {label: number for number, group in enumerate(groups) for label in group}
+    same = answers["label"].map(owner) == answers["ensemble"].map(owner)
+    assert between.to_numpy().sum() == 30
+    assert inside["images"].sum() == np.trace(between.to_numpy()) == same.sum()
+    metrics = finished.place.run(run_id).data.metrics
+    right = inside["images"][inside["label"] == inside["answer"]].sum()
+    assert metrics["accuracy"] == pytest.approx(right / 30)
+    assert {"in_group_accuracy", "none_accuracy"} <= set(metrics)
+    # A member of one class is always right in its group.
+    members = table("members.csv").set_index("member")
+    (single,) = (number for number, group in enumerate(groups) if len(group) == 1)
+    assert members["in_group_accuracy"][single] == 1
+    assert members["none_accuracy"].between(0, 1).all()
+    page = finished.place.artifact(finished.upstream("report"), "report.html").read_text()
+    assert 'alt="confusion_in_groups.png"' in page
 
 
 def test_the_control_is_one_network_of_all_classes(place: Place) -> None:
@@ -261,6 +287,8 @@ def test_the_control_is_one_network_of_all_classes(place: Place) -> None:
     assert metrics["accuracy"] == pytest.approx((logits.argmax(1) == test.labels).mean())
     assert place.run(finished.upstream("prune")).data.metrics["members"] == 1
     assert metrics["params_total"] == metrics["params_max"]
+    # Nothing that it says is about groups.
+    assert not [name for name in place.artifacts(finished.upstream("evaluate")) if "groups" in name]
 
 
 def test_thresholds_members_as_they_were_cut_and_force(place: Place) -> None:
