@@ -32,14 +32,17 @@ if "sensai.contention.process" in sys.orig_argv:
 def test_it_logs_the_table_the_figure_and_every_figure_by_number(
     pruned: Pruned, entry: Entry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    place, notes = pruned.place, tmp_path / "notes"
+    place, notes, temporary = pruned.place, tmp_path / "notes", tmp_path / "temporary"
     notes.mkdir()
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     (notes / "sitecustomize.py").write_text(NOTE_PROCESS)
     monkeypatch.setenv("PYTHONPATH", str(notes))
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     given = {"trainings": "1", "workers": 0, "contention_images": 40, "work_dir": str(tmp_path / "work")}
     result = entry("contention", **tiny("contention", **given))
     assert result.returncode == 0, result.stderr
+    assert list(temporary.iterdir()) == []
     # Threads of the entry point, and of what it starts, sleep while they wait; those of scripts that are not sensAI's do not.
     noted = [json.loads(path.read_text()) for path in notes.glob("*.json")]
     assert {(each["naive"], each["policy"]) for each in noted} == {(True, None), (False, "passive")}
