@@ -4,13 +4,13 @@ or an ensemble and its base model. N images.
 
 from dataclasses import dataclass
 
-import mlflow.artifacts
 import numpy as np
 import pandas as pd
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from analysis import tags
+from analysis.artifacts import downloaded
 from analysis.resampling import percentile_interval, resampled
 from analysis.runs import read_table
 
@@ -125,9 +125,8 @@ def _answers(client: MlflowClient, run: Run) -> pd.DataFrame:
         raise IncomparableError(
             f"run {run_id} has no {_ANSWERS}; it must be a run of evaluate, and one of an earlier version be made anew"
         )
-    return read_table(
-        mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=_ANSWERS, tracking_uri=client.tracking_uri)
-    )
+    with downloaded(run_id, _ANSWERS, client.tracking_uri) as file:
+        return read_table(file)
 
 
 def _right(answers: pd.DataFrame, column: str) -> np.ndarray:

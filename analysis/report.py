@@ -3,15 +3,14 @@
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-import mlflow.artifacts
 import pandas as pd
 from jinja2 import Environment
 from markupsafe import Markup
 from mlflow.tracking import MlflowClient
 
 from analysis import interactive, tags
+from analysis.artifacts import downloaded
 from analysis.comparison import accuracy_difference, base_difference
 from analysis.runs import read_table
 
@@ -137,12 +136,13 @@ def render(evaluate_run: str, tracking_uri: str, control_run: str = "") -> str:
         key.removeprefix(tags.UPSTREAM): value for key, value in run.data.tags.items() if key.startswith(tags.UPSTREAM)
     } | {"evaluate": evaluate_run}
     figures = [
-        {"name": name, "run": runs[stage], "data": _base64(_artifact(runs[stage], name, tracking_uri))}
+        {"name": name, "run": runs[stage], "data": _base64(runs[stage], name, tracking_uri)}
         for stage, names in _FIGURES.items()
         for name in _logged(client, runs[stage], names)
     ]
     control = client.get_run(control_run).data.metrics if control_run else None
-    members = read_table(_artifact(evaluate_run, "members.csv", tracking_uri))
+    with downloaded(evaluate_run, "members.csv", tracking_uri) as file:
+        members = read_table(file)
     page = Environment(autoescape=True).from_string(_PAGE)
     return page.render(
         title=run.info.run_name,
@@ -164,20 +164,19 @@ def _logged(client: MlflowClient, run_id: str, names: Sequence[str]) -> list[str
 
 
 def _coupling(group_run: str, tracking_uri: str) -> str:
-    matrix = pd.read_csv(_artifact(group_run, "coupling.csv", tracking_uri)).to_numpy()
-    content = json.loads(_artifact(group_run, "groups.json", tracking_uri).read_text())
+    with downloaded(group_run, "coupling.csv", tracking_uri) as file:
+        matrix = pd.read_csv(file).to_numpy()
+    with downloaded(group_run, "groups.json", tracking_uri) as file:
+        content = json.loads(file.read_text())
     # Before version 3 of the stage the order was not logged.
     order = content.get("order", range(len(matrix)))
     heatmap = interactive.coupling_heatmap(matrix, content["class_names"], content["groups"], order)
     return interactive.fragment(heatmap, "coupling")
 
 
-def _artifact(run_id: str, path: str, tracking_uri: str) -> Path:
-    return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, tracking_uri=tracking_uri))
-
-
-def _base64(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()
+def _base64(run_id: str, path: str, tracking_uri: str) -> str:
+    with downloaded(run_id, path, tracking_uri) as file:
+        return base64.b64encode(file.read_bytes()).decode()
 
 
 def _safe(html: str) -> Markup:

@@ -8,13 +8,12 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import mlflow
-import mlflow.artifacts
 import pandas as pd
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from analysis import tags
+from analysis.artifacts import downloaded
 
 _PAGE = 1000
 
@@ -199,7 +198,8 @@ def lineage(run_id: str) -> pd.DataFrame:
 
 def table(run_id: str, path: str) -> pd.DataFrame:
     """A table that a run logged as CSV."""
-    return read_table(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path))
+    with downloaded(run_id, path) as file:
+        return read_table(file)
 
 
 def read_table(path: str | Path) -> pd.DataFrame:

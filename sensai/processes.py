@@ -1,4 +1,4 @@
-"""No process outlives the one that started it."""
+"""What holds for every process: none outlives the one that started it, and threads that wait leave the cores to others."""
 
 import os
 import signal
@@ -6,7 +6,9 @@ import threading
 import time
 
 _SECONDS_BETWEEN_LOOKS = 1.0
+_WAIT_POLICY = "OMP_WAIT_POLICY"
 _watched: set[int] = set()
+_set_here: set[str] = set()
 
 
 def end_with(parent: int, by: signal.Signals) -> None:
@@ -26,3 +28,19 @@ def end_with(parent: int, by: signal.Signals) -> None:
         os.kill(os.getpid(), by)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def let_threads_sleep() -> None:
+    """Have OpenMP's threads sleep while they wait, here and in whatever this process starts; the user's own value stays.
+
+    By default they spin, which keeps cores from those that they wait for as soon as others are busy on the machine too.
+    OpenMP reads the variable once, when it is loaded: to be called before torch is imported.
+    """
+    if _WAIT_POLICY not in os.environ:
+        os.environ[_WAIT_POLICY] = "passive"
+        _set_here.add(_WAIT_POLICY)
+
+
+def given_environment() -> dict[str, str]:
+    """The environment without what was set here: what a process gets that the user starts without sensAI."""
+    return {name: value for name, value in os.environ.items() if name not in _set_here}

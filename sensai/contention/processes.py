@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import psutil
 
+from sensai.processes import given_environment
+
 _ROOT = Path(__file__).resolve().parents[2]
 # What libraries go by that are told nothing else.
 _THREAD_VARIABLES = frozenset({"OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"})
@@ -89,7 +91,7 @@ def _started(
             command = [sys.executable, "-m", "sensai.contention.process", str(os.getpid())]
             command += [str(folder), script, task, *map(str, numbers)]
             with _last_words(folder, position).open("w") as errors:
-                processes.append(_start(command, _environment(threads), errors))
+                processes.append(_start(command, _environment(script, threads), errors))
         yield processes
     finally:
         for process in processes:
@@ -109,8 +111,10 @@ def _start(command: list[str], environment: dict[str, str], errors: Any) -> subp
     )
 
 
-def _environment(threads: int | None) -> dict[str, str]:
-    own = {name: value for name, value in os.environ.items() if name not in _THREAD_VARIABLES}
+def _environment(script: str, threads: int | None) -> dict[str, str]:
+    """Of the user's own script, to which sensAI's settings do not come, or of sensAI's."""
+    inherited = given_environment() if script == "naive" else dict(os.environ)
+    own = {name: value for name, value in inherited.items() if name not in _THREAD_VARIABLES}
     path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     return {**own, "PYTHONPATH": path} | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
 

@@ -129,7 +129,8 @@ def _description(sites: SiteMap) -> dict[str, object]:
 
 def load(store: Store, run_id: str) -> Statistics:
     """The statistics of a run."""
-    return load_statistics(store.download(run_id, _STATISTICS))
+    with store.downloaded(run_id, _STATISTICS) as file:
+        return load_statistics(file)
 
 
 def _title(config: ActivationsConfig) -> str:

@@ -112,7 +112,8 @@ def _train(model: nn.Module, config: BaselineConfig, context: Context) -> Progre
 @lru_cache(maxsize=2)
 def load(store: Store, run_id: str) -> tuple[nn.Module, NetworkSpec]:
     """The base model of a run, in eval mode; shared within the process, so not to be changed."""
-    return load_network(store.download(run_id, _MODEL))
+    with store.downloaded(run_id, _MODEL) as folder:
+        return load_network(folder)
 
 
 def base_model(context: Context, config: StageConfig) -> tuple[nn.Module, NetworkSpec]:

@@ -124,7 +124,8 @@ def class_label(classes: Group, class_names: tuple[str, ...]) -> str:
 
 def load(store: Store, run_id: str) -> list[Group]:
     """The groups of a run."""
-    return [tuple(group) for group in json.loads(store.download(run_id, _GROUPS).read_text())["groups"]]
+    with store.downloaded(run_id, _GROUPS) as file:
+        return [tuple(group) for group in json.loads(file.read_text())["groups"]]
 
 
 def _title(config: GroupConfig) -> str:

@@ -287,7 +287,8 @@ def _to_json(plans: list[MemberPlan], sites: SiteMap) -> dict[str, Any]:
 
 def load(store: Store, run_id: str) -> list[MemberPlan]:
     """The plans of a run."""
-    content = json.loads(store.download(run_id, _PLANS).read_text())
+    with store.downloaded(run_id, _PLANS) as file:
+        content = json.loads(file.read_text())
     return [
         MemberPlan(
             tuple(member["classes"]),

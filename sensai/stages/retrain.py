@@ -226,7 +226,8 @@ def named_for_member(metrics: dict[str, float]) -> dict[str, float]:
 
 def load(store: Store, run_id: str) -> Ensemble:
     """The ensemble of a run, on the CPU."""
-    return load_ensemble(store.download(run_id, _MEMBERS))
+    with store.downloaded(run_id, _MEMBERS) as folder:
+        return load_ensemble(folder)
 
 
 def title(config: Retrain) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import mlflow.artifacts
 import pandas as pd
 from matplotlib.figure import Figure
 from mlflow.entities import Metric, Param, RunStatus, RunTag
@@ -16,7 +15,6 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from analysis import tags
-from sensai.errors import InputError
 
 _LONGEST_PARAM = 6000
 _LONGEST_REASON = 1000
@@ -124,21 +122,6 @@ class Run:
         if reason:
             self.set_tags({tags.FAILURE: reason[:_LONGEST_REASON]})
         self.client.set_terminated(self.id, RunStatus.to_string(status))
-
-
-def download(client: MlflowClient, run_id: str, path: str) -> Path:
-    """An artifact of a run as a local path (of the store itself where that is local).
-
-    Raises:
-        InputError: the run has lost the artifact.
-    """
-    try:
-        uri = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, tracking_uri=client.tracking_uri)
-    except Exception as error:
-        raise InputError(
-            f"run {run_id} has no artifact {path!r} any more ({type(error).__name__}); delete the run or use force=true"
-        ) from error
-    return Path(uri)
 
 
 def _metrics(metrics: Mapping[str, float], step: int) -> list[Metric]:

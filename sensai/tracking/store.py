@@ -3,7 +3,8 @@
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
@@ -20,8 +21,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from sqlalchemy.exc import SQLAlchemyError
 
 from analysis import tags
+from analysis.artifacts import downloaded
 from sensai.errors import InputError
-from sensai.tracking.run import Run, download
+from sensai.tracking.run import Run
 
 _ANSWER_SECONDS = 5
 # That MLflow gives at once.
@@ -106,9 +108,22 @@ class Store:
             limit=_MOST_RUNS,
         )
 
-    def download(self, run_id: str, path: str) -> Path:
-        """An artifact of a run as a local path."""
-        return download(self.client, run_id, path)
+    @contextmanager
+    def downloaded(self, run_id: str, path: str) -> Iterator[Path]:
+        """An artifact of a run, to be read within the block.
+
+        Raises:
+            InputError: the run has lost the artifact.
+        """
+        with ExitStack() as kept:
+            try:
+                local = kept.enter_context(downloaded(run_id, path, self.client.tracking_uri))
+            except Exception as error:
+                raise InputError(
+                    f"run {run_id} has no artifact {path!r} any more ({type(error).__name__}); "
+                    "delete the run or use force=true"
+                ) from error
+            yield local
 
     def tags_of(self, run_id: str) -> dict[str, str]:
         """All tags of a run."""

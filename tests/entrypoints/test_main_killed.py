@@ -1,5 +1,6 @@
 """`main` killed in the middle and started again: nothing that was finished is done again, the result is the same."""
 
+import getpass
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import mlflow
 import pytest
 from mlflow.entities import Run
 
+from analysis.artifacts import downloaded
 from tests.conftest import TINY, command
 
 PARAMETERS = {**TINY, "epochs": 6}
@@ -24,21 +26,22 @@ def runs(store_uri: str, stage: str, status: str = "FINISHED") -> list[Run]:
 
 def member_files(store_uri: str) -> dict[str, bytes]:
     (retrain,) = runs(store_uri, "retrain")
-    folder = Path(
-        mlflow.artifacts.download_artifacts(run_id=retrain.info.run_id, artifact_path="members", tracking_uri=store_uri)
-    )
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    with downloaded(retrain.info.run_id, "members", store_uri) as folder:
+        return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 @pytest.fixture
 def uninterrupted(empty_database: Path, tmp_path: Path) -> dict[str, bytes]:
-    folder = tmp_path / "uninterrupted"
+    folder, temporary = tmp_path / "uninterrupted", tmp_path / "temporary"
     folder.mkdir()
+    temporary.mkdir()
     (folder / "mlflow.db").write_bytes(empty_database.read_bytes())
     uri = f"sqlite:///{folder}/mlflow.db"
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "TMPDIR": str(temporary)}
     environment.pop("MLFLOW_EXPERIMENT_ID", None)
     subprocess.run(command("main", **PARAMETERS), cwd=folder, env=environment, check=True, capture_output=True)
+    # The cache of torch and the session file of onnxruntime, of which a machine has one each; no stage leaves anything.
+    assert {path.name for path in temporary.iterdir()} <= {f"torchinductor_{getpass.getuser()}", ".ses"}
     return member_files(uri)
 
 

@@ -85,7 +85,10 @@ class Place:
         return found
 
     def artifact(self, run_id: str, path: str) -> Path:
-        return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, tracking_uri=self.uri))
+        """A copy that stays as long as the place does."""
+        copy = self.folder / "downloads" / run_id
+        copy.mkdir(parents=True, exist_ok=True)
+        return Path(self.client.download_artifacts(run_id, path, str(copy)))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from sensai import evaluation
 from sensai.data.streaming import decode
 from sensai.stages import contention
 from sensai.stages.inputs import dataset_of
-from tests.conftest import Entry
+from tests.conftest import Entry, tiny
 from tests.entrypoints.test_bad_input import assert_refused
 from tests.helpers.pipeline import Place
 from tests.stages.conftest import Pruned
@@ -20,16 +20,41 @@ from tests.stages.conftest import Pruned
 LOGGED = ("images_per_s", "start_s", "step_ms", "data_share", "peak_mib", "threads")
 
 
-def test_it_logs_the_table_the_figure_and_every_figure_by_number(pruned: Pruned) -> None:
-    place = pruned.place
-    config = place.config("contention", trainings="2", workers=0, contention_images=40)
-    run_id = contention.run(config)
-    run = place.run(run_id)
+# Python runs it at the start of every process below.
+NOTE_PROCESS = """
+import json, os, sys
+if "sensai.contention.process" in sys.orig_argv:
+    with open(os.path.join(os.path.dirname(__file__), f"{os.getpid()}.json"), "w") as file:
+        json.dump({"naive": "naive" in sys.orig_argv, "policy": os.environ.get("OMP_WAIT_POLICY")}, file)
+"""
+
+
+def test_it_logs_the_table_the_figure_and_every_figure_by_number(
+    pruned: Pruned, entry: Entry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    place, notes, temporary = pruned.place, tmp_path / "notes", tmp_path / "temporary"
+    notes.mkdir()
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    (notes / "sitecustomize.py").write_text(NOTE_PROCESS)
+    monkeypatch.setenv("PYTHONPATH", str(notes))
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    given = {"trainings": "1", "workers": 0, "contention_images": 40, "work_dir": str(tmp_path / "work")}
+    result = entry("contention", **tiny("contention", **given))
+    assert result.returncode == 0, result.stderr
+    assert list(temporary.iterdir()) == []
+    # Threads of the entry point, and of what it starts, sleep while they wait; those of scripts that are not sensAI's do not.
+    noted = [json.loads(path.read_text()) for path in notes.glob("*.json")]
+    assert {(each["naive"], each["policy"]) for each in noted} == {(True, None), (False, "passive")}
+
+    (run,), config = place.of("contention"), place.config("contention", **given)
+    run_id = run.info.run_id
     assert {"contention.csv", "contention.png"} <= place.artifacts(run_id)
     assert run.data.tags["sensai.upstream.prune"] == pruned.run_id
     assert json.loads(run.data.tags["sensai.host"]) == evaluation.host()
     table = pd.read_csv(place.artifact(run_id, "contention.csv"))
     assert set(table["images"]) == {40}
+    assert set(table["n"]) == {1}
     for _, row in table.iterrows():
         for name in LOGGED:
             (metric,) = place.client.get_metric_history(run_id, f"{row['task']}_{row['way']}_{name}")

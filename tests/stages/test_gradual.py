@@ -146,8 +146,8 @@ def kill_within(step: int, place: Place) -> dict[Path, int]:
 
 
 def members_of(run_id: str) -> dict[str, bytes]:
-    folder = Store.connect().download(run_id, "members")
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    with Store.connect().downloaded(run_id, "members") as folder:
+        return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def test_a_killed_run_goes_on_in_the_step_where_it_was(pruned: Pruned, tmp_path: Path) -> None:

@@ -171,17 +171,26 @@ class TestRun:
         run.log_figure(figure, "figure.png")
         run.log_file(tmp_path / "weights.bin")
         run.log_folder(tmp_path / "members", "model")
-        assert json.loads(store.download(run.id, "groups.json").read_text()) == {"groups": [[0, 2], [1]]}
-        pd.testing.assert_frame_equal(pd.read_csv(store.download(run.id, "table.csv")), frame)
-        assert store.download(run.id, "report.html").read_text(encoding="utf-8") == "<html>ü</html>"
-        assert store.download(run.id, "figure.png").read_bytes().startswith(b"\x89PNG")
-        assert store.download(run.id, "weights.bin").read_bytes() == bytes(range(256))
-        assert (store.download(run.id, "model") / "deep" / "one.txt").read_text() == "one"
+        with store.downloaded(run.id, "groups.json") as file:
+            assert json.loads(file.read_text()) == {"groups": [[0, 2], [1]]}
+        with store.downloaded(run.id, "table.csv") as file:
+            pd.testing.assert_frame_equal(pd.read_csv(file), frame)
+        with store.downloaded(run.id, "report.html") as file:
+            assert file.read_text(encoding="utf-8") == "<html>ü</html>"
+        with store.downloaded(run.id, "figure.png") as file:
+            assert file.read_bytes().startswith(b"\x89PNG")
+        with store.downloaded(run.id, "weights.bin") as file:
+            assert file.read_bytes() == bytes(range(256))
+        with store.downloaded(run.id, "model") as folder:
+            assert (folder / "deep" / "one.txt").read_text() == "one"
 
     def test_an_artifact_that_is_gone_is_said(self, store: Store) -> None:
         run = store.create("run", None)
-        with pytest.raises(InputError, match=rf"run {run.id} has no artifact 'plans.json' any more .*force=true"):
-            store.download(run.id, "plans.json")
+        with (
+            pytest.raises(InputError, match=rf"run {run.id} has no artifact 'plans.json' any more .*force=true"),
+            store.downloaded(run.id, "plans.json"),
+        ):
+            pass
 
     def test_a_run_that_ends_well_is_finished(self, store: Store) -> None:
         run = store.create("run", None)
