@@ -73,8 +73,8 @@ def flops_plans(
 ) -> list[Plan]:
     """The plans that remove the least with which the largest of some members has at most `target` FLOPs.
 
-    Their channels are ranked together, so that a member goes without every channel that is as dispensable as one that the
-    largest has to give: where its classes use fewer, it is smaller than it has to be. A single member gets the plan of the
+    Their channels are ranked together, so that a member goes without every channel that is as dispensable as those of the last
+    one to meet the target: where its classes use fewer, it is smaller than it has to be. A single member gets the plan of the
     smallest ratio that meets the target; members of equal keys and heads, the plan that each would get by itself. Memory is
     what limits it: about 75 bytes for each channel of each member while they are sorted, 1.4 GiB for 1000 members of 20,000.
 
