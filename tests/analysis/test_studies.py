@@ -66,7 +66,6 @@ few = st.lists(st.integers(0, 9), min_size=2, max_size=4)
 @settings(deadline=None, max_examples=5)
 @given(st.lists(st.tuples(few, few), min_size=1, max_size=6))
 def test_the_p_value_is_that_of_all_permutations(pairs: list[tuple[list[int], list[int]]]) -> None:
-    # Sevenths are rounded, yet sums that are alike must be taken as alike.
     frame = pd.concat(
         [
             cells({name: [value / 7 for value in values] for name, values in zip("ab", pair, strict=True)}, number)
@@ -75,6 +74,13 @@ def test_the_p_value_is_that_of_all_permutations(pairs: list[tuple[list[int], li
     )
     expected = [float(of_all_permutations(*pair)) for pair in pairs]
     assert compare(frame, "share", 0.1)["p_value"].tolist() == pytest.approx(expected)
+
+
+def test_sums_that_are_alike_but_for_rounding_are_ties() -> None:
+    first, second = [320, 320, 322, 325], [322, 325, 322, 321]
+    frame = cells({"a": [count / 360 for count in first], "b": [count / 360 for count in second]})
+    expected = float(of_all_permutations(first, second))
+    assert only(compare(frame, "share", 0.1))["p_value"] == pytest.approx(expected)
 
 
 def test_five_repeats_can_decide_one_comparison() -> None:
