@@ -34,6 +34,7 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto
 table { border-collapse: collapse; margin: 1rem 0; }
 th, td { border-bottom: 1px solid #8884; padding: .25rem .75rem; text-align: right; }
 th:first-child, td:first-child { text-align: left; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 figure { margin: 2rem 0; } img { max-width: 100%; background: white; }
 </style>
 <h1>{{ title }}</h1>

@@ -285,7 +285,9 @@ def test_the_control_is_one_network_of_all_classes(place: Place) -> None:
     metrics = place.run(finished.run_id).data.metrics
     test = dataset_of(finished.config).test
     assert metrics["accuracy"] == pytest.approx((logits.argmax(1) == test.labels).mean())
-    assert place.run(finished.upstream("prune")).data.metrics["members"] == 1
+    pruned = place.run(finished.upstream("prune")).data.metrics
+    assert pruned["members"] == 1
+    assert pruned["val_in_group_accuracy"] == pytest.approx(pruned["val_accuracy"])
     assert metrics["params_total"] == metrics["params_max"]
     # Nothing that it says is about groups.
     assert not [name for name in place.artifacts(finished.upstream("evaluate")) if "groups" in name]
