@@ -13,7 +13,7 @@ from sensai.sites import Plan
 from sensai.stages import prune
 from sensai.stages.baseline import base_model, site_map
 from sensai.stages.configs import RetrainConfig
-from sensai.stages.prune import MemberPlan
+from sensai.stages.planning import MemberPlan, removable
 from sensai.stages.stage import Context
 
 
@@ -83,7 +83,7 @@ def steps_of(config: RetrainConfig, context: Context) -> list[Step]:
 
 def _nested(plans: Sequence[MemberPlan], config: RetrainConfig, context: Context) -> list[list[MemberPlan]]:
     """The plans of every step, ranked as prune ranked them."""
-    candidates = prune.removable(config, context)
+    candidates = removable(config, context)
     ranking = "global" if "ranking" in config.ignored() else config.ranking
     of_members = []
     for member in plans:

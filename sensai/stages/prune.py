@@ -5,41 +5,24 @@ follow, and val_accuracy and val_in_group_accuracy of the members as they are cu
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import nn
 
 from analysis import plots
-from sensai.activations import Statistics
 from sensai.data.batches import batches
 from sensai.ensemble import Ensemble
 from sensai.ensemble.members import build_ensemble, fit_none_biases
-from sensai.errors import InputError, UnreachableTargetError
 from sensai.evaluation import Size, accuracies, ensemble_probabilities, group_metrics, run_networks, size
-from sensai.grouping import Group
-from sensai.policy import (
-    Criterion,
-    WidthRule,
-    apoz,
-    filter_norms,
-    flops_plans,
-    mean,
-    norms_of_filters,
-    random_order,
-    ratio_plan,
-    taylor,
-    threshold_plan,
-)
-from sensai.pruning import head_rows, pruning_error
+from sensai.pruning import pruning_error
 from sensai.sites import Plan, SiteMap, SizePrediction
 from sensai.stages import group
 from sensai.stages.baseline import base_model, site_map
-from sensai.stages.configs import Prune, PruneConfig, RetrainConfig, StageConfig
+from sensai.stages.configs import Prune, PruneConfig, StageConfig
 from sensai.stages.group import class_label
 from sensai.stages.inputs import dataset_of, device_of, evaluation_batch, example_images, normalization_of
+from sensai.stages.planning import MemberPlan, make_plans, removable
 from sensai.stages.stage import Context, Stage
 from sensai.tracking import Store
 
@@ -47,29 +30,6 @@ _log = logging.getLogger(__name__)
 _PLANS = "plans.json"
 # Images on which a member is proved; whether a cut is exact does not depend on how many there are.
 PROOF_IMAGES = 2
-
-
-@dataclass(frozen=True)
-class MemberPlan:
-    """What one member goes without."""
-
-    classes: Group
-    plan: Plan
-
-
-@dataclass(frozen=True)
-class Removable:
-    """What may be removed, and the order in which it goes.
-
-    Attributes:
-        sites: those within the scope.
-        statistics: of these sites.
-        criterion: how dispensable their channels are.
-    """
-
-    sites: SiteMap
-    statistics: Statistics
-    criterion: Criterion
 
 
 def _execute(config: PruneConfig, context: Context) -> None:
@@ -86,101 +46,6 @@ def _execute(config: PruneConfig, context: Context) -> None:
     ensemble = build(context, config, plans)
     _log_sizes(ensemble, plans, sites, config, context)
     context.run.log_metrics(validation_metrics(ensemble, config))
-
-
-def removable(config: PruneConfig | RetrainConfig, context: Context) -> Removable:
-    """What may be removed from the base model, ranked as the parameters say.
-
-    Raises:
-        InputError: nothing is within the scope; `taylor` on statistics that were read without a backward pass, of a run that
-            was named.
-    """
-    sites, statistics = group.within_scope(config, context)
-    return Removable(sites, statistics, _criterion(config, base_model(context, config)[0], sites, statistics))
-
-
-def _criterion(config: Prune, model: nn.Module, sites: SiteMap, statistics: Statistics) -> Criterion:
-    if "criterion" in config.ignored():
-        return apoz
-    if config.criterion == "l1":
-        return filter_norms(norms_of_filters(model, sites.sites))
-    if config.criterion == "random":
-        return random_order(config.seed)
-    backward = all(values.sensitivity is not None for values in statistics.values())
-    if config.criterion == "taylor" and not backward:
-        raise InputError(
-            "criterion='taylor': the run of from_run stands on statistics without a backward pass; "
-            "it must be of a run of group that was made with criterion=taylor"
-        )
-    return {"apoz": apoz, "mean": mean, "taylor": taylor}[config.criterion]
-
-
-def make_plans(
-    config: PruneConfig, candidates: Removable, groups: Sequence[Group], prediction: SizePrediction, num_classes: int
-) -> list[MemberPlan]:
-    """The plan of the member of each group, by the chosen policy.
-
-    Raises:
-        UnreachableTargetError: a FLOPs target that cannot be reached.
-    """
-    if config.target_flops is None:
-        return [MemberPlan(classes, _plan(config, candidates, classes)) for classes in groups]
-    teams = [groups] if config.target_of == "ensemble" else [[classes] for classes in groups]
-    plans = [
-        plan
-        for team in teams
-        for plan in _plans_to_target(config.target_flops, config, candidates, team, prediction, num_classes)
-    ]
-    return [MemberPlan(classes, plan) for classes, plan in zip(groups, plans, strict=True)]
-
-
-def _plans_to_target(
-    share: float,
-    config: PruneConfig,
-    candidates: Removable,
-    groups: Sequence[Group],
-    prediction: SizePrediction,
-    num_classes: int,
-) -> list[Plan]:
-    """The plans of members that are ranked together, the largest of which may have a share of the base model's FLOPs."""
-    rows = np.array([head_rows(len(classes), num_classes) for classes in groups])
-    plans = flops_plans(
-        [candidates.criterion(candidates.statistics, classes) for classes in groups],
-        flops=lambda removed: prediction.at(removed, rows)[1],
-        target=share * prediction.flops,
-        ranking=config.ranking,
-        rule=_rule(config),
-    )
-    flops = max(prediction(plan, outputs)[1] for plan, outputs in zip(plans, rows, strict=True))
-    if flops > share * prediction.flops:
-        raise UnreachableTargetError(
-            f"target_flops={share:g}: with scope={config.scope}, min_channels={config.min_channels} and "
-            f"round_to={config.round_to} no less than {flops / prediction.flops:.4f} can be reached"
-        )
-    return plans
-
-
-def _plan(config: PruneConfig, candidates: Removable, classes: Group) -> Plan:
-    if config.policy == "threshold":
-        return threshold_plan(
-            candidates.statistics,
-            classes,
-            apoz_threshold=config.apoz_threshold,
-            mean_threshold=config.mean_threshold,
-            rule=_rule(config),
-        )
-    return ratio_plan(
-        candidates.statistics,
-        classes,
-        config.ratio,
-        ranking=config.ranking,
-        rule=_rule(config),
-        criterion=candidates.criterion,
-    )
-
-
-def _rule(config: PruneConfig) -> WidthRule:
-    return WidthRule(config.min_channels, config.round_to)
 
 
 def build(context: Context, config: StageConfig, plans: Sequence[MemberPlan]) -> Ensemble:

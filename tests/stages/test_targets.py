@@ -6,7 +6,7 @@ import pytest
 from sensai.errors import InputError
 from sensai.stages import prune
 from sensai.stages.configs import PruneConfig
-from sensai.stages.prune import MemberPlan
+from sensai.stages.planning import MemberPlan
 from sensai.tracking import Store
 from tests.stages.conftest import Pruned
 
