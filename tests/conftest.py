@@ -1,6 +1,7 @@
 """Shared fixtures: an empty tracking store in a folder of its own, and the command line as a user calls it."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import mlflow
 import pytest
 
+from entrypoints.cli import launch
 from sensai.stages.configs import CONFIGS
 
 if TYPE_CHECKING:
@@ -83,6 +85,25 @@ def entry(tmp_path: Path) -> Entry:
         )
 
     return call
+
+
+@pytest.fixture
+def launched(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Entry]:
+    """`entry` in this process, for what is refused: one of its own imports for seconds what is here already."""
+    # Else the tests that follow would find what the entry point sets.
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def call(stage: str, **parameters: object) -> subprocess.CompletedProcess[str]:
+        arguments = command(stage, **parameters)
+        monkeypatch.setattr(sys, "argv", arguments[1:])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            launch(stage)
+        return subprocess.CompletedProcess(arguments, ended.value.code, *capsys.readouterr())
+
+    yield call
+    signal.signal(signal.SIGTERM, handler)
 
 
 def command(stage: str, **parameters: object) -> list[str]:

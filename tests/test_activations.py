@@ -37,6 +37,7 @@ from tests.helpers.networks import (
     make,
     norm_behind,
     randomise,
+    sites_of,
     snapshot,
     three_layers,
 )
@@ -128,7 +129,7 @@ def read(
 def test_one_pass_equals_counting_kept_maps(arch: str, arch_args: dict[str, Any], threshold: float) -> None:
     network, spec = make(arch, arch_args)
     images = images_for(spec, len(LABELS))
-    sites = find_sites(network, images[:2])
+    sites = sites_of(arch, arch_args)
     # Batches of 4, 4, 4 and 1.
     statistics = read(network, sites, images, LABELS, 4, threshold)
     expected = counted_directly(network, sites, images, LABELS, threshold)
@@ -146,7 +147,7 @@ def test_one_pass_equals_counting_kept_maps(arch: str, arch_args: dict[str, Any]
 def test_a_residual_stream_is_read_behind_every_addition() -> None:
     network, spec = make("resnet20")
     images = images_for(spec, 4)
-    sites = find_sites(network, images)
+    sites = sites_of("resnet20")
     values = read(network, sites, images, torch.zeros(4, dtype=torch.int64), 4, 0.0)
     # Four places of 32x32 (the first ReLU and three blocks), three of 16x16 and of 8x8; one inside a block.
     assert values["conv1"].elements[0] == 4 * 4 * 32 * 32
@@ -187,7 +188,7 @@ def test_the_pass_also_gives_the_logits_and_changes_nothing(arch: str) -> None:
     network, spec = make(arch)
     network.requires_grad_(False)
     images = images_for(spec, 5)
-    sites = find_sites(network, images)
+    sites = sites_of(arch)
     before = snapshot(network)
     reader = ActivationReader(network, sites.sites, images[:3], NUM_CLASSES)
     logits = reader.read(images, torch.tensor([0, 1, 2, 3, 4]))
@@ -199,7 +200,7 @@ def test_the_pass_also_gives_the_logits_and_changes_nothing(arch: str) -> None:
 def test_a_network_in_training_is_read_in_eval_mode() -> None:
     network, spec = make("small_cnn")
     images = images_for(spec, len(LABELS))
-    sites = find_sites(network, images[:2])
+    sites = sites_of("small_cnn")
     expected = counted_directly(network, sites, images, LABELS, ZERO_THRESHOLD)
     assert_equal(read(network.train(), sites, images, LABELS, 4, ZERO_THRESHOLD), expected)
 
@@ -207,7 +208,7 @@ def test_a_network_in_training_is_read_in_eval_mode() -> None:
 def test_batches_of_any_size_give_the_same_sums() -> None:
     network, spec = make("small_cnn")
     images = images_for(spec, len(LABELS))
-    sites = find_sites(network, images[:2])
+    sites = sites_of("small_cnn")
     whole = read(network, sites, images, LABELS, len(LABELS), ZERO_THRESHOLD)
     for batch in (1, 5):
         for site, values in read(network, sites, images, LABELS, batch, ZERO_THRESHOLD).items():
@@ -220,7 +221,7 @@ def test_batches_of_any_size_give_the_same_sums() -> None:
 def test_shards_merge_to_the_whole(tmp_path: Path) -> None:
     network, spec = make("resnet20")
     images = images_for(spec, len(LABELS))
-    sites = find_sites(network, images[:2])
+    sites = sites_of("resnet20")
     whole = read(network, sites, images, LABELS, 4, ZERO_THRESHOLD)
     first = read(network, sites, images[:8], LABELS[:8], 4, ZERO_THRESHOLD)
     second = read(network, sites, images[8:], LABELS[8:], 4, ZERO_THRESHOLD)
@@ -234,7 +235,7 @@ def test_shards_merge_to_the_whole(tmp_path: Path) -> None:
 def test_statistics_are_a_snapshot_of_what_was_read_so_far() -> None:
     network, spec = make("small_cnn")
     images = images_for(spec, 4)
-    reader = ActivationReader(network, find_sites(network, images).sites, images, NUM_CLASSES)
+    reader = ActivationReader(network, sites_of("small_cnn").sites, images, NUM_CLASSES)
     labels = torch.tensor([0, 0, 1, 1])
     reader.read(images, labels)
     first = reader.statistics()["features.0"]
@@ -428,7 +429,7 @@ def test_channels_are_read_where_they_are_active(make_network: Any, reader_type:
 def test_the_inside_of_a_depthwise_block_is_read_behind_its_activations(arch: str) -> None:
     network, spec = make(arch)
     images = images_for(spec, len(LABELS))
-    sites = find_sites(network, images[:2])
+    sites = sites_of(arch)
     statistics = read(network, sites, images, LABELS, 4, ZERO_THRESHOLD)
     # ShuffleNetV2 has none behind its depthwise convolution.
     block, modules = {"mobilenetv2": ("layers.3", ["bn1", "bn2"]), "shufflenetv2": ("layer2.1", ["bn1"])}[arch]
@@ -477,7 +478,7 @@ def sensitivities_directly(
 def test_sensitivities_equal_those_of_kept_gradients(arch: str, arch_args: dict[str, Any]) -> None:
     network, spec = make(arch, arch_args)
     images = images_for(spec, len(LABELS))
-    sites = find_sites(network, images[:2])
+    sites = sites_of(arch, arch_args)
     # In float64 no last digit opens or closes a ReLU in one of the two ways and not in the other.
     network, images = network.double(), images.double()
     reader = TaylorReader(network, sites.sites, images[:2], NUM_CLASSES)
@@ -509,7 +510,7 @@ def test_sensitivities_behind_any_activation_and_behind_none(activation: nn.Modu
 def test_a_backward_pass_in_parts_gives_the_same_and_leaves_the_network_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     network, spec = make("resnet20")
     network, images = network.double(), images_for(spec, 7).double()
-    sites = find_sites(network, images)
+    sites = sites_of("resnet20")
     before = snapshot(network)
 
     def whole(bytes_at_once: int) -> tuple[Statistics, Tensor]:

@@ -7,7 +7,6 @@ tables that pruning uses.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from tests.helpers.networks import (
     random_plan,
     randomise,
     shared,
+    sites_of,
     snapshot,
     three_layers,
 )
@@ -50,12 +50,6 @@ CASES = [
     or arch == "mobilenetv2"
     or (arch.startswith("resnet") and arch_args.get("shortcut") != "parameter_free")
 ]
-
-
-@lru_cache(maxsize=1)
-def _sites_of(arch: str, arch_args: tuple[tuple[str, Any], ...]) -> SiteMap:
-    network, spec = shared(arch, dict(arch_args))
-    return find_sites(network, images_for(spec, 2))
 
 
 @contextmanager
@@ -122,7 +116,7 @@ def assert_same_as_masked(network: nn.Module, sites: SiteMap, plan: Plan, images
 def test_pruned_equals_masked(arch: str, arch_args: dict[str, Any], scope: str, share: float, seed: int) -> None:
     network, spec = shared(arch, arch_args)
     images = images_for(spec, 2, seed)
-    sites = find_sites(network, images).within(scope)
+    sites = sites_of(arch, arch_args).within(scope)
     assert_same_as_masked(network, sites, random_plan(sites, share, seed), images)
 
 
@@ -134,7 +128,7 @@ def test_pruned_equals_masked_in_deep_networks(
 ) -> None:
     network, spec = shared(arch, arch_args)
     images = images_for(spec, 2, seed)
-    sites = find_sites(network, images).within(scope)
+    sites = sites_of(arch, arch_args).within(scope)
     assert_same_as_masked(network, sites, random_plan(sites, share, seed), images)
 
 
@@ -142,7 +136,7 @@ def test_pruned_equals_masked_in_deep_networks(
 def test_the_own_proof_agrees_for_every_architecture(arch: str, arch_args: dict[str, Any]) -> None:
     network, spec = shared(arch, arch_args)
     images = images_for(spec, 2)
-    sites = find_sites(network, images)
+    sites = sites_of(arch, arch_args)
     # Nothing that the dependency graph found needs to be kept whole.
     assert provable(network, sites, images) == sites
     plan = random_plan(sites, 0.5, seed=1)
@@ -157,7 +151,7 @@ def test_the_own_proof_agrees_for_every_architecture(arch: str, arch_args: dict[
 def test_one_channel_may_be_all_that_stays(arch: str, arch_args: dict[str, Any], scope: str) -> None:
     network, spec = shared(arch, arch_args)
     images = images_for(spec, 2)
-    sites = find_sites(network, images).within(scope)
+    sites = sites_of(arch, arch_args).within(scope)
     plan = {site.name: np.delete(np.arange(site.channels), site.channels // 2) for site in sites.sites}
     assert_same_as_masked(network, sites, plan, images)
     small = prune(network, sites, plan)
@@ -180,7 +174,7 @@ def test_a_flattened_image_loses_the_pixels_of_its_channel() -> None:
 
 def test_exactly_the_named_weights_are_gone() -> None:
     network, spec = make("small_cnn")
-    sites = find_sites(network, images_for(spec, 2))
+    sites = sites_of("small_cnn")
     plan = {"features.0": np.array([0, 3, 31]), "features.3": np.array([7])}
     small = prune(network, sites, plan)
     into, out = np.delete(np.arange(32), plan["features.0"]), np.delete(np.arange(32), 7)
@@ -201,7 +195,7 @@ def test_exactly_the_named_weights_are_gone() -> None:
 def test_an_empty_plan_changes_nothing() -> None:
     network, spec = make("resnet20")
     images = images_for(spec, 2)
-    sites = find_sites(network, images)
+    sites = sites_of("resnet20")
     same = prune(network, sites, {site.name: np.array([], np.int64) for site in sites.sites})
     assert widths(same) == widths(network)
     assert torch.equal(features(same, "linear", images), features(network, "linear", images))
@@ -211,7 +205,7 @@ def test_a_pruned_network_trains() -> None:
     network, spec = make("resnet20", {"block": "bottleneck"})
     for position, parameter in enumerate(network.parameters()):
         parameter.requires_grad_(position != 0)
-    sites = find_sites(network, images_for(spec, 2))
+    sites = sites_of("resnet20", {"block": "bottleneck"})
     small = prune(network, sites, random_plan(sites, 0.5, 0)).train()
     before = small.bn1.running_mean.clone()
     small(images_for(spec, 4)).sum().backward()
@@ -245,7 +239,7 @@ def test_cut_in_two_steps_equals_cut_at_once(
 ) -> None:
     network, spec = shared(arch, arch_args)
     images = images_for(spec, 2, seed)
-    sites = _sites_of(arch, tuple(arch_args.items())).within(scope)
+    sites = sites_of(arch, arch_args).within(scope)
     plan = random_plan(sites, share, seed)
     before = part_of(plan, first, seed)
     # One class, a group with its "none", and all of them.
@@ -268,7 +262,7 @@ def test_cut_in_two_steps_equals_cut_at_once(
 def test_a_trained_member_cut_further_keeps_what_it_learnt(arch: str, arch_args: dict[str, Any]) -> None:
     network, spec = shared(arch, arch_args)
     images = images_for(spec, 2)
-    sites = _sites_of(arch, tuple(arch_args.items()))
+    sites = sites_of(arch, arch_args)
     plan = random_plan(sites, 0.6, seed=1)
     before = part_of(plan, 0.5, seed=2)
     # Other weights than the base model's.
@@ -287,8 +281,8 @@ def test_a_trained_member_cut_further_keeps_what_it_learnt(arch: str, arch_args:
 
 
 def test_a_step_to_the_same_plan_changes_nothing() -> None:
-    network, spec = shared("small_cnn")
-    sites = find_sites(network, images_for(spec, 2))
+    network, _ = shared("small_cnn")
+    sites = sites_of("small_cnn")
     plan = random_plan(sites, 0.5, seed=0)
     member = prune(network, sites, plan)
     assert_bit_for_bit(prune_further(member, network, sites, plan, plan), member)
@@ -303,8 +297,8 @@ def test_a_step_to_the_same_plan_changes_nothing() -> None:
     ],
 )
 def test_a_channel_that_is_gone_does_not_come_back(plan: dict[str, list[int]], message: str) -> None:
-    network, spec = shared("small_cnn")
-    sites = find_sites(network, images_for(spec, 2))
+    network, _ = shared("small_cnn")
+    sites = sites_of("small_cnn")
     before = {"features.0": np.array([0, 2, 3]), "features.3": np.array([1, 7])}
     member = prune(network, sites, before)
     with pytest.raises(ValueError, match=message):
@@ -329,8 +323,8 @@ SMALL_SITES = ["features.0", "features.3", "features.7", "features.10"]
     ],
 )
 def test_plans_that_do_not_fit_are_refused(plan: dict[str, list[int]], message: str) -> None:
-    network, spec = shared("small_cnn")
-    sites = find_sites(network, images_for(spec, 2))
+    network, _ = shared("small_cnn")
+    sites = sites_of("small_cnn")
     before = snapshot(network)
     with pytest.raises(ValueError, match=message):
         prune(network, sites, {name: np.array(removed, np.int64) for name, removed in plan.items()})
@@ -338,8 +332,8 @@ def test_plans_that_do_not_fit_are_refused(plan: dict[str, list[int]], message: 
 
 
 def test_the_refusal_says_why_a_layer_is_kept_whole() -> None:
-    network, spec = shared("resnet20")
-    sites = find_sites(network, images_for(spec, 2)).within("inner")
+    network, _ = shared("resnet20")
+    sites = sites_of("resnet20").within("inner")
     with pytest.raises(ValueError, match=r"'conv1' is no removable site \(scope=inner: .* 3 layers\)"):
         prune(network, sites, {"conv1": np.array([0])})
 
@@ -353,7 +347,7 @@ def test_the_given_network_is_left_as_it_was(arch: str, arch_args: dict[str, Any
     for position, parameter in enumerate(network.parameters()):
         parameter.requires_grad_(position % 3 != 0)
     images = images_for(spec, 2)
-    sites = find_sites(network, images)
+    sites = sites_of(arch, arch_args)
     plan = random_plan(sites, 0.5, 3)
     before = snapshot(network)
     full = features(network, sites.head, images)
@@ -378,8 +372,8 @@ def _fail_inside(network: nn.Module, sites: SiteMap, plan: Plan) -> None:
 
 
 def test_hooks_are_gone_after_an_error() -> None:
-    network, spec = make("small_cnn")
-    sites = find_sites(network, images_for(spec, 2))
+    network, _ = make("small_cnn")
+    sites = sites_of("small_cnn")
     before = snapshot(network)
     with pytest.raises(KeyError, match="inside"):
         _fail_inside(network, sites, {"features.0": np.array([0])})
@@ -415,7 +409,7 @@ def _with_rolled_cut(sites: SiteMap, name: str, layer: str, side: str) -> SiteMa
 def test_a_wrong_table_is_found_and_only_its_site_kept_whole(arch: str, name: str, layer: str, side: str) -> None:
     network, spec = make(arch)
     images = images_for(spec, 4)
-    right = find_sites(network, images)
+    right = sites_of(arch)
     wrong = _with_rolled_cut(right, name, layer, side)
     before = snapshot(network)
     safe = provable(network, wrong, images)
@@ -430,7 +424,7 @@ def test_a_wrong_table_is_found_and_only_its_site_kept_whole(arch: str, name: st
 def test_several_wrong_tables_are_all_found() -> None:
     network, spec = make("resnet20")
     images = images_for(spec, 4)
-    wrong = find_sites(network, images)
+    wrong = sites_of("resnet20")
     for name in ("layer1.0.conv1", "layer1.1.conv1", "layer3.2.conv1"):
         wrong = _with_rolled_cut(wrong, name, name.replace("conv1", "conv2"), "in")
     assert provable(network, wrong, images).kept_whole.keys() == {
@@ -443,7 +437,7 @@ def test_several_wrong_tables_are_all_found() -> None:
 def test_a_cut_that_breaks_the_network_is_kept_whole_with_the_error() -> None:
     network, spec = make("small_cnn")
     images = images_for(spec, 2)
-    sites = find_sites(network, images)
+    sites = sites_of("small_cnn")
     # The next layer's table is missing: it would still wait for 32 channels.
     broken = replace(
         sites,
@@ -465,7 +459,7 @@ def test_a_cut_that_breaks_the_network_is_kept_whole_with_the_error() -> None:
 def test_a_member_keeps_the_rows_of_its_classes() -> None:
     network, spec = make("small_cnn")
     images = images_for(spec, 3)
-    sites = find_sites(network, images)
+    sites = sites_of("small_cnn")
     plan = random_plan(sites, 0.4, 5)
     with torch.no_grad(), zeroed(network, {norm_behind(name): removed for name, removed in plan.items()}):
         base = network(images)

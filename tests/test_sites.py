@@ -20,6 +20,7 @@ from tests.helpers.networks import (
     make,
     norm_behind,
     shared,
+    sites_of,
     snapshot,
     three_layers,
 )
@@ -81,8 +82,8 @@ def _shufflenetv2_adders(network: nn.Module) -> tuple[dict[str, list[str]], list
 
 @pytest.mark.parametrize(("arch", "arch_args"), CONTRACT, ids=contract_id)
 def test_the_sites_of_every_architecture(arch: str, arch_args: dict[str, Any]) -> None:
-    network, spec = shared(arch, arch_args)
-    found = find_sites(network, images_for(spec, 2))
+    network, _ = shared(arch, arch_args)
+    found = sites_of(arch, arch_args)
     expected, whole = expected_adders(network, arch, arch_args)
     assert {site.name: sorted(site.adders) for site in found.sites} == {
         name: sorted(adders) for name, adders in expected.items()
@@ -104,8 +105,8 @@ def test_the_sites_of_every_architecture(arch: str, arch_args: dict[str, Any]) -
 
 @pytest.mark.parametrize(("arch", "arch_args"), CONTRACT, ids=contract_id)
 def test_the_inner_scope_leaves_streams_whole(arch: str, arch_args: dict[str, Any]) -> None:
-    network, spec = shared(arch, arch_args)
-    everything = find_sites(network, images_for(spec, 2))
+    network, _ = shared(arch, arch_args)
+    everything = sites_of(arch, arch_args)
     inner = everything.within("inner")
     expected, _ = expected_adders(network, arch, arch_args)
     # A depthwise convolution makes no channels of its own.

@@ -10,7 +10,7 @@ from sensai.grouping import Group
 from sensai.policy import WidthRule, apoz, flops_plans, ratio_plan
 from sensai.pruning import head_rows, member_network
 from sensai.sites import Plan, SiteMap, SizePrediction, count_flops, count_params, find_sites
-from tests.helpers.networks import CONTRACT, contract_id, images_for, shared, three_layers
+from tests.helpers.networks import CONTRACT, contract_id, images_for, shared, sites_of, three_layers
 
 CLASSES = 10
 
@@ -37,7 +37,7 @@ def random_statistics(sites: SiteMap, seed: int = 0) -> Statistics:
 @pytest.mark.parametrize("classes", [(3,), (1, 4, 7), tuple(range(CLASSES))], ids=["binary", "group", "control"])
 def test_predicted_sizes_are_those_of_the_built_member(arch: str, arch_args: dict[str, Any], classes: Group) -> None:
     network, spec = shared(arch, arch_args)
-    sites = find_sites(network, images_for(spec, 2))
+    sites = sites_of(arch, arch_args)
     prediction = SizePrediction(network, sites, spec.input_shape)
     plan = random_plan(sites, len(classes))
     member = member_network(network, sites, plan, classes, CLASSES)
@@ -65,7 +65,7 @@ def _three_layer_spec() -> Any:
 @pytest.mark.parametrize("share", [1.0, 0.7, 0.3, 0.055])
 def test_the_smallest_ratio_that_meets_the_target(share: float, ranking: Any, round_to: int) -> None:
     network, spec = shared("small_cnn", {})
-    sites = find_sites(network, images_for(spec, 2))
+    sites = sites_of("small_cnn")
     prediction = SizePrediction(network, sites, spec.input_shape)
     statistics, target, rule = random_statistics(sites), share * prediction.flops, WidthRule(round_to=round_to)
 
@@ -86,7 +86,7 @@ def test_the_smallest_ratio_that_meets_the_target(share: float, ranking: Any, ro
 
 def test_a_target_out_of_reach_gives_the_smallest_member() -> None:
     network, spec = shared("vgg11_bn", {})
-    sites = find_sites(network, images_for(spec, 2))
+    sites = sites_of("vgg11_bn")
     prediction = SizePrediction(network, sites, spec.input_shape)
     keys = [apoz(random_statistics(sites), [label]) for label in (2, 3)]
     rule = WidthRule(min_channels=8)

@@ -3,16 +3,19 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from sensai.data.batches import Normalization
 from sensai.files import write_text
-from sensai.grouping import Group
 from sensai.models.factory import NetworkSpec
 from sensai.models.storage import describe, rebuild, save_weights
+
+if TYPE_CHECKING:
+    # Members and slots form no groups, so their processes need not wait for what that takes.
+    from sensai.grouping import Group
 
 FORMAT_VERSION = 1
 MANIFEST = "ensemble.json"
@@ -22,7 +25,7 @@ MANIFEST = "ensemble.json"
 class Member:
     """One pruned network: 1 logit for one class; 1 + g outputs (index 0: none of mine) for g classes; K for all K."""
 
-    classes: Group
+    classes: "Group"
     network: nn.Module
 
 
@@ -48,7 +51,7 @@ class Ensemble(nn.Module):
         return combine(self.member_logits(images), [member.classes for member in self.members], len(self.class_names))
 
 
-def combine(logits: list[Tensor], groups: list[Group], num_classes: int) -> Tensor:
+def combine(logits: list[Tensor], groups: "list[Group]", num_classes: int) -> Tensor:
     """Class probabilities (N, K) from the members' outputs.
 
     The raw score of a class is the sigmoid of its logit (binary member) or its share of the softmax (group); the scores of

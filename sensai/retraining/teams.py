@@ -3,15 +3,19 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from sensai.grouping import Group
 from sensai.retraining.exchange import Exchange
 from sensai.retraining.objectives import Objective, balanced_rows
 from sensai.retraining.precision import Precision, autocast
 from sensai.retraining.trainee import Trainee
+
+if TYPE_CHECKING:
+    # Members and slots form no groups, so their processes need not wait for what that takes.
+    from sensai.grouping import Group
 
 
 class Team:
@@ -139,7 +143,7 @@ class JointLogits(nn.Module):
     def __init__(
         self,
         networks: Sequence[nn.Module],
-        groups: Sequence[Group],
+        groups: "Sequence[Group]",
         num_classes: int,
         exchange: Exchange | None = None,
     ) -> None:
@@ -172,6 +176,6 @@ class JointLogits(nn.Module):
         return everyone
 
 
-def _class_logits(output: Tensor, group: Group) -> Tensor:
+def _class_logits(output: Tensor, group: "Group") -> Tensor:
     """(N, g): a group's logits are against its "none", where it has one."""
     return output if output.shape[1] == len(group) else output[:, 1:] - output[:, :1]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sensai.models.factory import NetworkSpec, build
 from sensai.models.names import ARCHITECTURES
-from sensai.sites import Plan, SiteMap
+from sensai.sites import Plan, SiteMap, find_sites
 
 # Every architecture, the variants of its shortcuts, and a bottleneck network of few layers.
 CONTRACT: list[tuple[str, dict[str, Any]]] = [
@@ -81,6 +81,17 @@ def _shared(arch: str, arch_args: tuple[tuple[str, Any], ...]) -> tuple[nn.Modul
 def shared(arch: str, arch_args: dict[str, Any] | None = None) -> tuple[nn.Module, NetworkSpec]:
     """`make`, built once for tests that follow each other; not to be changed."""
     return _shared(arch, tuple((arch_args or {}).items()))
+
+
+@lru_cache
+def _sites(arch: str, arch_args: tuple[tuple[str, Any], ...]) -> SiteMap:
+    network, spec = shared(arch, dict(arch_args))
+    return find_sites(network, images_for(spec, 2))
+
+
+def sites_of(arch: str, arch_args: dict[str, Any] | None = None) -> SiteMap:
+    """The sites of `make`'s or `shared`'s network, found once: following a deep one takes seconds."""
+    return _sites(arch, tuple((arch_args or {}).items()))
 
 
 def images_for(spec: NetworkSpec, count: int, seed: int = 0) -> Tensor:

@@ -30,7 +30,7 @@ from tests.helpers.networks import images_for, make
 if TYPE_CHECKING:
     from sensai.retraining.backends.ray_tasks import RayCluster
 
-EPOCHS = 60
+EPOCHS = 20
 GROUPS = [(0,), (1,), (2,)]
 
 

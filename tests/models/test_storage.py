@@ -15,9 +15,8 @@ from sensai.models.factory import NetworkSpec, build, source_digest
 from sensai.models.storage import load_network, save_network
 from sensai.models.widths import load_narrow, set_layer_widths, widths
 from sensai.pruning import member_network, prune
-from sensai.sites import find_sites
 from tests.conftest import ROOT
-from tests.helpers.networks import images_for, make, randomise
+from tests.helpers.networks import images_for, make, randomise, sites_of
 
 
 @pytest.mark.parametrize(
@@ -27,7 +26,7 @@ from tests.helpers.networks import images_for, make, randomise
 def test_an_irregular_network_comes_back_bit_for_bit(tmp_path: Path, arch: str, arch_args: dict[str, str]) -> None:
     network, spec = make(arch, arch_args)
     images = images_for(spec, 3)
-    sites = find_sites(network, images)
+    sites = sites_of(arch, arch_args)
     plan = {site.name: np.arange(position % site.channels) for position, site in enumerate(sites.sites)}
     narrow = member_network(network, sites, plan, (4, 1), 10)
     save_network(narrow, spec, tmp_path / "net")
@@ -98,7 +97,7 @@ def test_networks_of_others_come_back_in_a_fresh_process(tmp_path: Path) -> None
 
 def test_a_loaded_network_can_be_trained_on(tmp_path: Path) -> None:
     network, spec = make("small_cnn")
-    sites = find_sites(network, images_for(spec, 2))
+    sites = sites_of("small_cnn")
     save_network(prune(network, sites, {"features.3": np.array([0, 5])}), spec, tmp_path)
     loaded, _ = load_network(tmp_path)
     loaded.train()(images_for(spec, 4)).sum().backward()

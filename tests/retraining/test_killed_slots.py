@@ -40,6 +40,8 @@ def uninterrupted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     return request.param, folder
 
 
+# Of independent members, `main` and `mlflow run` are killed: tests/entrypoints.
+@pytest.mark.parametrize("uninterrupted", ["joint"], indirect=True)
 def test_sigkill_of_the_parent_leaves_no_process_and_the_next_start_goes_on(
     tmp_path: Path, uninterrupted: tuple[str, Path]
 ) -> None:

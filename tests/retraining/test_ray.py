@@ -113,8 +113,8 @@ def test_a_node_that_is_lost_costs_only_the_epochs_since_the_last_checkpoints(
         wait_for(lambda: min(epochs_of(tmp_path)) >= 3, process)
         done = epochs_of(tmp_path)
         assert min(done) < EPOCHS - 5
-        lose(cluster)
         lost, written = time.time_ns(), set()
+        lose(cluster)
         deadline = time.monotonic() + 240
         while process.poll() is None:
             assert time.monotonic() < deadline

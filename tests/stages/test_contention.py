@@ -93,5 +93,5 @@ def test_naive_processes_decode_the_files_of_the_same_images(place: Place, tmp_p
 
 
 @pytest.mark.parametrize("trainings", ["", "0", "1,x", "1,,2", "-1", "1.5"])
-def test_how_many_at_once_are_whole_numbers(entry: Entry, trainings: str) -> None:
-    assert_refused(entry("contention", trainings=trainings), f"trainings='{trainings}'", "whole numbers above 0")
+def test_how_many_at_once_are_whole_numbers(launched: Entry, trainings: str) -> None:
+    assert_refused(launched("contention", trainings=trainings), f"trainings='{trainings}'", "whole numbers above 0")

@@ -1,17 +1,19 @@
 """`cut_steps` of retrain: what is cut when, what is said of it, and that a killed run goes on in the step where it was."""
 
 import json
-import shutil
 import signal
 import subprocess
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from sensai.models.widths import widths
+from sensai.retraining.checkpoints import Progress
+from sensai.retraining.members import retrain_members
 from sensai.stages import prune, retrain
 from sensai.stages.configs import RetrainConfig
 from sensai.stages.gradual import Step, steps_of
@@ -123,17 +125,17 @@ def test_joint_losses_and_groups_are_cut_in_steps_too(place: Place, parameters: 
 
 # --------------------------------------------------------------------------------------------------------------- kills
 
-KILLED = {**GRADUAL, "cut_epochs": 6, "epochs": 6}
+KILLED = {**GRADUAL, "cut_epochs": 6, "epochs": 2}
 
 
-def kill_within(step: int, place: Place) -> dict[Path, int]:
-    """Start a retraining, kill it when a step has its first epoch; returns when each checkpoint was written."""
+def kill_within_the_second_step(place: Place) -> dict[Path, int]:
+    """Start a retraining, kill it when the step has its first epoch; returns when each checkpoint was written."""
     parameters = tiny("retrain", work_dir=str(place.folder / "work"), **KILLED)
     process = subprocess.Popen(command("retrain", **parameters), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     checkpoints = place.folder / "work" / "checkpoints"
     try:
         deadline = time.monotonic() + 240
-        while not any(path.stem > "000000" for path in checkpoints.glob(f"*/cut_{step}/member_*/*.safetensors")):
+        while not any(path.stem > "000000" for path in checkpoints.glob("*/cut_2/member_*/*.safetensors")):
             assert process.poll() is None, "retrain ended before it could be killed"
             assert time.monotonic() < deadline
             time.sleep(0.005)
@@ -141,8 +143,20 @@ def kill_within(step: int, place: Place) -> dict[Path, int]:
         process.send_signal(signal.SIGKILL)
         process.wait()
     (folder,) = checkpoints.iterdir()
-    assert {path.name for path in folder.iterdir()} == {f"cut_{number}" for number in range(1, step + 1)}
-    return {path: path.stat().st_mtime_ns for path in folder.glob("cut_*/member_*/*.safetensors")}
+    assert {path.name for path in folder.iterdir()} == {"cut_1", "cut_2"}
+    return checkpoints_of(place)
+
+
+def checkpoints_of(place: Place) -> dict[Path, int]:
+    """When each was written."""
+    found = (place.folder / "work" / "checkpoints").glob("*/cut_*/member_*/*.safetensors")
+    return {path: path.stat().st_mtime_ns for path in found}
+
+
+def interrupted_before_the_third(*given: Any, folder: Path, **named: Any) -> list[Progress]:
+    if folder.name == "cut_3":
+        raise KeyboardInterrupt
+    return retrain_members(*given, folder=folder, **named)
 
 
 def members_of(run_id: str) -> dict[str, bytes]:
@@ -150,19 +164,22 @@ def members_of(run_id: str) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def test_a_killed_run_goes_on_in_the_step_where_it_was(pruned: Pruned, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_in_the_step_where_it_was(pruned: Pruned, monkeypatch: pytest.MonkeyPatch) -> None:
     place = pruned.place
-    first = kill_within(2, place)
-    second = kill_within(3, place)
-    # What a finished step left is read and not written again.
-    finished = {path: written for path, written in first.items() if "cut_1" in path.parts}
-    assert {path.parent.name for path in finished} == {"member_000", "member_001", "member_002"}
-    assert finished.items() <= second.items()
-
-    # Killed between two steps: the second is finished, the third has nothing yet.
-    (third,) = (place.folder / "work" / "checkpoints").glob("*/cut_3")
-    shutil.rmtree(third)
+    killed = kill_within_the_second_step(place)
     config = place.config("retrain", **KILLED)
+    # Interrupted between two steps: the second is finished, the third has nothing yet.
+    with monkeypatch.context() as patch:
+        patch.setattr(retrain, "retrain_members", interrupted_before_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            retrain.run(config)
+    interrupted = checkpoints_of(place)
+    assert {path.parts[-3] for path in interrupted} == {"cut_1", "cut_2"}
+    # What a finished step left is read and not written again.
+    finished = {path: written for path, written in killed.items() if "cut_1" in path.parts}
+    assert {path.parent.name for path in finished} == {"member_000", "member_001", "member_002"}
+    assert finished.items() <= interrupted.items()
+
     resumed = retrain.run(config)
     assert not list((place.folder / "work" / "checkpoints").iterdir())
     whole = retrain.run(config.model_copy(update={"force": True}))
