@@ -197,7 +197,9 @@ def _open(cell: Cell, store: Store, parent: str) -> Run:
 
 
 def _finish(cell: Cell, run: Run, store: Store) -> None:
-    last = cell.last.ensure(stage_config(cell, cell.last), store, run.id)
+    # Where it was made anew in the slot, it is not once more.
+    force = cell.config.force and cell.last is not cell.trained
+    last = cell.last.ensure(stage_config(cell, cell.last, force=force), store, run.id)
     run_ids = {**upstream_of(store.tags_of(last)), cell.last.name: last}
     run.set_tags({tags.UPSTREAM + name: run_id for name, run_id in run_ids.items()})
     run.log_metrics(_carried(run_ids, store))

@@ -95,6 +95,9 @@ def test_a_longer_study_computes_only_what_is_missing_and_a_logged_one_nothing(p
     again = studied(place, **few, repeats=1, source="logged")
     for name in ("cells.csv", "comparisons.csv"):
         pd.testing.assert_frame_equal(table(place, again, name), table(place, longer, name))
+    forced = table(place, studied(place, epochs=0, methods="random", repeats=1, force=True), "cells.csv")["run_id"]
+    made_anew = {place.run(each).data.tags["sensai.upstream.prune"] for each in forced}
+    assert not made_anew & {place.run(each).data.tags["sensai.upstream.prune"] for each in cells["run_id"]}
     with pytest.raises(InputError, match="source='logged': the store has no cell with these parameters"):
         studied(place, **few, zero_threshold=0.1, source="logged")
 

@@ -129,7 +129,7 @@ class GroupingStudyConfig(GroupingStudy, FromRun, StageConfig):
 
     def cell(self, **values: Any) -> EvaluateConfig:
         """The configuration of one cell: these parameters with the method, n_groups, ratio, seed, ... that are its own."""
-        shared = set(EvaluateConfig.model_fields) - {"method", "n_groups", "ratio", "seed", "force", "from_run"}
+        shared = set(EvaluateConfig.model_fields) - {"method", "n_groups", "ratio", "seed", "from_run"}
         return EvaluateConfig.model_validate(self.model_dump(include=shared) | values)
 
     def shared_parameters(self) -> dict[str, Any]:
