@@ -24,12 +24,13 @@ from sensai.retraining.members import Slots, retrain_members
 from sensai.retraining.slots import Lesson, Stream, deal
 from sensai.retraining.trainee import Recipe
 from sensai.sites import find_sites
-from tests.conftest import ROOT
 from tests.helpers.networks import images_for, make
 
 if TYPE_CHECKING:
     from sensai.retraining.backends.ray_tasks import RayCluster
 
+# Not from tests.conftest, with which every slot would import MLflow.
+ROOT = Path(__file__).resolve().parents[2]
 EPOCHS = 20
 GROUPS = [(0,), (1,), (2,)]
 
