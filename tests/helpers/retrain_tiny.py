@@ -21,15 +21,16 @@ from sensai.ensemble.members import build_ensemble
 from sensai.models.names import InputRule
 from sensai.retraining.backends.ray_cluster import ray_cluster
 from sensai.retraining.members import Slots, retrain_members
-from sensai.retraining.slots import Lesson, Stream, deal, member_checkpoints
+from sensai.retraining.slots import Lesson, Stream, deal
 from sensai.retraining.trainee import Recipe
 from sensai.sites import find_sites
-from tests.conftest import ROOT
 from tests.helpers.networks import images_for, make
 
 if TYPE_CHECKING:
     from sensai.retraining.backends.ray_tasks import RayCluster
 
+# Not from tests.conftest, with which every slot would import MLflow.
+ROOT = Path(__file__).resolve().parents[2]
 EPOCHS = 20
 GROUPS = [(0,), (1,), (2,)]
 
@@ -79,8 +80,8 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seco
 
 def epochs_of(folder: Path) -> list[int]:
     """How many epochs the checkpoints of each member tell of."""
-    found = [member_checkpoints(folder / "checkpoints", number).progress() for number in range(len(GROUPS))]
-    return [len(progress.history) if progress else 0 for progress in found]
+    members = [(folder / "checkpoints" / f"member_{number:03d}").glob("*.safetensors") for number in range(len(GROUPS))]
+    return [max((int(path.stem) for path in paths), default=0) for paths in members]
 
 
 def files(folder: Path) -> dict[str, bytes]:
