@@ -150,7 +150,9 @@ def _slots(cells: Sequence[Cell], config: GroupingStudyConfig, parent: str) -> l
     """Cells dealt out by how many members they have; with a cluster all to one, whose members are dealt out there."""
     if config.backend == "ray":
         return [_Slot(0, cells, {}, config.threads or 1, parent)]
-    devices, threads = slot_devices(stage_config(cells[0], retrain.stage), len(cells))
+    # Without training a cell's own parameters have no slots.
+    own = stage_config(cells[0], retrain.stage, jobs=config.jobs, threads=config.threads)
+    devices, threads = slot_devices(own, len(cells))
     dealt = deal([cell.config.n_groups or 1 for cell in cells], len(devices))
     return [
         _Slot(
