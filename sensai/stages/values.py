@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Collection
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -13,8 +13,8 @@ from sensai.errors import suggestion
 from sensai.models.names import ARCHITECTURES, TORCHVISION
 from sensai.plugins import REFERENCE
 
-# Those that make as many groups as they are asked for.
-COUNTED_METHODS = (
+GroupMethod = Literal[
+    "singletons",
     "random",
     "best_of_random",
     "kmeans",
@@ -22,7 +22,10 @@ COUNTED_METHODS = (
     "most_similar",
     "least_similar",
     "min_flops",
-)
+    "file",
+]
+# Those that make as many groups as they are asked for.
+COUNTED_METHODS = tuple(method for method in get_args(GroupMethod) if method not in ("singletons", "file"))
 
 _OWN = "path/to/file.py:factory or package.module:factory"
 _BUDGET = re.compile(r"[1-9]\d*epochs|(?=.*[1-9])\d+(\.\d+)?s")

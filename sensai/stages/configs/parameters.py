@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sensai.data.names import DATASETS
 from sensai.models.names import ARCHITECTURES
 from sensai.stages.values import (
+    COUNTED_METHODS,
     ArchName,
     Augment,
     BatchSize,
@@ -21,6 +22,7 @@ from sensai.stages.values import (
     Counts,
     DatasetName,
     DeviceName,
+    GroupMethod,
     InnerShare,
     JsonObject,
     Methods,
@@ -108,17 +110,7 @@ class Activations(Baseline):
 class Group(Activations):
     """Which classes share a member."""
 
-    method: Literal[
-        "singletons",
-        "random",
-        "best_of_random",
-        "kmeans",
-        "spectral",
-        "most_similar",
-        "least_similar",
-        "min_flops",
-        "file",
-    ] = Field(
+    method: GroupMethod = Field(
         "singletons",
         description="one class a member; drawn, or the cheapest of a hundred draws; clusters of the statistics or of the "
         "similarity; similar classes together or apart; the fewest FLOPs of the largest member; as in groups_file",
@@ -138,7 +130,7 @@ class Group(Activations):
     @property
     def counted(self) -> bool:
         """Whether the method makes `n_groups` groups."""
-        return self.method not in ("singletons", "file")
+        return self.method in COUNTED_METHODS
 
     @property
     def by_similarity(self) -> bool:
