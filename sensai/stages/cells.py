@@ -13,7 +13,7 @@ from mlflow.entities import Run as StoredRun
 from tqdm import tqdm
 
 from analysis import tags
-from sensai.errors import InputError
+from sensai.errors import InputError, UnreachableTargetError
 from sensai.retraining.backends.local import side_by_side
 from sensai.retraining.slots import SlotLostError, deal, pinned
 from sensai.stages import evaluate, prune, retrain
@@ -84,6 +84,11 @@ class Cell:
         content = [asdict(self.place), self.last.fingerprint(stage_config(self, self.last))]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
+    @cached_property
+    def training(self) -> str:
+        """Digest of all that its training depends on: cells of several places may share one."""
+        return self.trained.fingerprint(stage_config(self, self.trained))
+
 
 @dataclass(frozen=True)
 class _Slot:
@@ -108,16 +113,21 @@ def run_cells(cells: Sequence[Cell], config: GroupingStudyConfig, context: Conte
     """The finished run of every cell: one from the store, or a new one.
 
     Raises:
-        InputError: cells failed, which are named when all others are trained, or a slot was killed.
+        UnreachableTargetError: all cells that failed did so for a FLOPs target.
+        InputError: cells failed, which are named when all others are finished, or a slot was killed.
     """
     found = {} if config.force else _finished(cells, context.store)
     missing = [cell for cell in cells if cell not in found]
-    opened = _train(missing, config, context) if missing else {}
-    for cell in tqdm(missing, desc="grouping_study", unit="cell"):
+    opened, failures = _train(missing, config, context) if missing else ({}, [])
+    trained = {cell.training for cell in opened}
+    for cell in tqdm([each for each in missing if each.training in trained], desc="grouping_study", unit="cell"):
         run = context.store.take_over(opened[cell]) if cell in opened else _open(cell, context.store, context.parent)
         with run.closing():
             _finish(cell, run, context.store)
         found[cell] = run.id
+    if failures:
+        unreachable = all(isinstance(failure, UnreachableTargetError) for failure in failures)
+        raise (UnreachableTargetError if unreachable else InputError)("; ".join(map(str, failures)))
     return [context.store.client.get_run(found[cell]) for cell in cells]
 
 
@@ -131,19 +141,20 @@ def _finished(cells: Sequence[Cell], store: Store) -> dict[Cell, str]:
     return {cell: run.info.run_id for cell, run in found.items() if run is not None}
 
 
-def _train(cells: Sequence[Cell], config: GroupingStudyConfig, context: Context) -> dict[Cell, str]:
-    """Cell -> the run that was opened for it; of cells that are trained alike, the first."""
+def _train(
+    cells: Sequence[Cell], config: GroupingStudyConfig, context: Context
+) -> tuple[dict[Cell, str], list[InputError]]:
+    """Cell -> the run that was opened for it, of cells that are trained alike the first; and why others failed."""
     distinct: dict[str, Cell] = {}
     for cell in cells:
-        distinct.setdefault(cell.trained.fingerprint(stage_config(cell, cell.trained)), cell)
+        distinct.setdefault(cell.training, cell)
     slots = _slots(list(distinct.values()), config, context.parent)
     try:
         results = side_by_side(_train_slot, slots, slots[0].threads)
     except SlotLostError as error:
         raise InputError(f"jobs={len(slots)}: a slot was lost ({error}); started again, the study goes on") from error
-    if failures := [failure for _, failed in results for failure in failed]:
-        raise type(failures[0])("; ".join(map(str, failures)))
-    return {cell: run_id for opened, _ in results for cell, run_id in opened.items()}
+    opened = {cell: run_id for runs, _ in results for cell, run_id in runs.items()}
+    return opened, [failure for _, failed in results for failure in failed]
 
 
 def _slots(cells: Sequence[Cell], config: GroupingStudyConfig, parent: str) -> list[_Slot]:

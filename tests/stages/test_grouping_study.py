@@ -14,7 +14,8 @@ import pytest
 
 from analysis.comparison import right_answers
 from sensai.errors import InputError
-from sensai.stages import grouping_study
+from sensai.stages import grouping_study, prune
+from sensai.stages.configs import PruneConfig
 from tests.conftest import ROOT, command, tiny
 from tests.helpers.pipeline import Place, parent_of, stage_of
 from tests.stages.conftest import Pruned
@@ -149,3 +150,17 @@ def test_cells_that_fail_are_named_after_the_others_are_trained(pruned: Pruned) 
     with pytest.raises(InputError, match=r"cell random, 2 groups, ratio=0.5, seed=0: target_flops=1e-06.*seed=1"):
         studied(place, methods="random", epochs=0, target_flops=1e-6, repeats=2)
     assert {run.info.status for run in place.of("cell")} == {"FAILED"}
+
+
+def test_cells_beside_one_that_fails_are_finished(pruned: Pruned, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, make_plans = pruned.place, prune.make_plans
+
+    def fails_once(config: PruneConfig, *arguments: object) -> object:
+        if config.seed == 1:
+            raise InputError("broken on purpose")
+        return make_plans(config, *arguments)
+
+    monkeypatch.setattr(prune, "make_plans", fails_once)
+    with pytest.raises(InputError, match="seed=1: broken on purpose"):
+        studied(place, methods="random", epochs=0, repeats=2)
+    assert sorted(run.info.status for run in place.of("cell")) == ["FAILED", "FINISHED"]
