@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from sensai.retraining.layout import lay_out
+
 Precision = Literal["fp32", "bf16"]
 
 _STEPS = 5
@@ -32,7 +34,7 @@ def faster_precision(network: nn.Module, images: Tensor) -> tuple[Precision, flo
         network: left as it is.
         images: float32 (N, C, H, W), a training batch, on the network's device.
     """
-    trained = deepcopy(network).to(memory_format=torch.channels_last).train()
+    trained = lay_out(deepcopy(network)).train()
     seconds: dict[Precision, list[float]] = {"fp32": [], "bf16": []}
     # The first step of each pays for what libraries prepare; taken in turn, both meet the same disturbances.
     for step in range(1 + _STEPS):

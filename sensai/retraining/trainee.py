@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import OneCycleLR
 
 from sensai.models.widths import load_tensors
 from sensai.retraining.checkpoints import Checkpoints, Progress, below
+from sensai.retraining.layout import lay_out
 
 _MOMENTUM = 0.9
 # What a network whose loss was no longer finite goes on with.
@@ -54,7 +54,7 @@ class Trainee:
             steps_per_epoch: number of batches of an epoch.
             checkpoints: written before the first epoch and after each.
         """
-        self.network, self.recipe = network.to(memory_format=torch.channels_last), recipe
+        self.network, self.recipe = lay_out(network), recipe
         self.optimizer = SGD(
             network.parameters(), lr=recipe.lr, momentum=_MOMENTUM, weight_decay=recipe.weight_decay, nesterov=True
         )
