@@ -5,11 +5,14 @@ many; further columns hold whatever parameters and metrics the runs have.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.store.entities import PagedList
 from mlflow.tracking import MlflowClient
 
 from analysis import tags
@@ -58,6 +61,14 @@ _SIZE_COLUMNS = {
     "params": "int64",
     "flops": "int64",
     "bytes": "int64",
+}
+_ENSEMBLE_COLUMNS = {
+    "model_name": "str",
+    "version": "int64",
+    "aliases": "str",
+    "created": "datetime64[ms, UTC]",
+    "run_id": "str",
+    "evaluate_run": "str",
 }
 _LINEAGE_COLUMNS = {
     "stage": "str",
@@ -196,6 +207,34 @@ def lineage(run_id: str) -> pd.DataFrame:
     return _frame(ordered, _LINEAGE_COLUMNS)[list(_LINEAGE_COLUMNS)]
 
 
+def ensembles(model_name: str | None = None) -> pd.DataFrame:
+    """The versions of registered ensembles, newest first.
+
+    Args:
+        model_name: of one registered model; None: all.
+
+    Returns:
+        Columns model_name, version, aliases (joined by commas: candidate, champion, ...), created (UTC), run_id (the register
+        run), evaluate_run; `tags.<name>` (text, as they stand on the version); `metrics.<name>` of the evaluate run (test
+        data; fractions, counts, ms as DESIGN names them).
+    """
+    client = MlflowClient()
+    wanted = f"name = '{model_name}'" if model_name else ""
+    evaluated = {
+        run.info.run_id: run.data.metrics
+        for run in _search(client, f"tags.`{tags.STAGE}` = 'evaluate' and attributes.status = 'FINISHED'")
+    }
+    aliases = {
+        model.name: model.aliases
+        for model in _pages(lambda token: client.search_registered_models(wanted or None, page_token=token))
+    }
+    rows = [
+        _ensemble_row(version, aliases[version.name], evaluated)
+        for version in _pages(lambda token: client.search_model_versions(wanted or None, page_token=token))
+    ]
+    return _frame(rows, _ENSEMBLE_COLUMNS).sort_values(["created", "version"], ascending=False, ignore_index=True)
+
+
 def table(run_id: str, path: str) -> pd.DataFrame:
     """A table that a run logged as CSV."""
     with downloaded(run_id, path) as file:
@@ -220,9 +259,14 @@ def _answering(run_tags: dict[str, str], run_id: str) -> dict[str, str]:
 
 def _search(client: MlflowClient, filter_string: str) -> Iterator[Run]:
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return _pages(lambda token: client.search_runs(experiments, filter_string, max_results=_PAGE, page_token=token))
+
+
+def _pages(query: Callable[[str | None], PagedList]) -> Iterator[Any]:
+    """What a query gives page by page."""
     token = None
     while True:
-        page = client.search_runs(experiments, filter_string, max_results=_PAGE, page_token=token)
+        page = query(token)
         yield from page
         token = page.token
         if not token:
@@ -257,6 +301,22 @@ def _stage_row(run: Run) -> dict[str, object]:
         },
         **{f"config.{name}": value for name, value in config.items()},
         **{f"metrics.{name}": value for name, value in run.data.metrics.items()},
+    }
+
+
+def _ensemble_row(
+    version: ModelVersion, aliases: dict[str, str], evaluated: dict[str, dict[str, float]]
+) -> dict[str, object]:
+    evaluate_run = version.tags.get(f"{tags.UPSTREAM}evaluate", "")
+    return {
+        "model_name": version.name,
+        "version": int(version.version),
+        "aliases": ",".join(sorted(name for name, number in aliases.items() if int(number) == int(version.version))),
+        "created": pd.Timestamp(version.creation_timestamp, unit="ms", tz="UTC"),
+        "run_id": version.run_id or "",
+        "evaluate_run": evaluate_run,
+        **{f"tags.{name}": value for name, value in version.tags.items()},
+        **{f"metrics.{name}": value for name, value in evaluated.get(evaluate_run, {}).items()},
     }
 
 

@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict, Settings
 
 from sensai.errors import InputError  # noqa: E402
 from sensai.processes import end_with, let_threads_sleep  # noqa: E402
-from sensai.stages.configs import CONFIGS, StageConfig, describe_errors, unknown_parameter  # noqa: E402
+from sensai.stages.configs import CONFIGS, EntryPoint, describe_errors, unknown_parameter  # noqa: E402
 
 # `mlflow run` waits for the process that it started; where it is killed, that would go on unseen.
 _OPENED_BY_MLFLOW = "MLFLOW_RUN_ID"
@@ -27,7 +27,7 @@ _BAD_INPUT = 2
 _INTERRUPTED = 130
 
 
-def parse(stage: str, arguments: list[str]) -> StageConfig:
+def parse(stage: str, arguments: list[str]) -> EntryPoint:
     """The configuration of a stage from its command line.
 
     Raises:
@@ -47,7 +47,7 @@ def parse(stage: str, arguments: list[str]) -> StageConfig:
         raise InputError(str(error).removeprefix("error parsing CLI: ")) from error
 
 
-def _command_line(config: type[StageConfig]) -> type[BaseSettings]:
+def _command_line(config: type[EntryPoint]) -> type[BaseSettings]:
     """The configuration as settings that come from the command line alone, never from the environment."""
 
     class CommandLine(BaseSettings, config):  # type: ignore[misc, valid-type]

@@ -14,8 +14,8 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from sensai.ensemble import Ensemble
 from sensai.registry import pyfunc_model
 from sensai.registry.bundle import export_bundle
+from sensai.registry.promotion import CANDIDATE
 
-CANDIDATE = "candidate"
 _MODEL = "ensemble"
 
 

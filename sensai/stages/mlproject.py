@@ -5,7 +5,7 @@ import sys
 from pydantic.fields import FieldInfo
 from yaml import safe_dump
 
-from sensai.stages.configs import CONFIGS, StageConfig
+from sensai.stages.configs import CONFIGS, EntryPoint
 
 _HEADER = (
     "# Written by `make mlproject` from sensai/stages/configs/parameters.py, which says what each parameter is for.\n"
@@ -22,7 +22,7 @@ def render() -> str:
     return _HEADER + safe_dump(project, sort_keys=False, width=1_000_000)
 
 
-def _entry_point(config: type[StageConfig]) -> dict[str, object]:
+def _entry_point(config: type[EntryPoint]) -> dict[str, object]:
     arguments = " ".join(f"--{name} {{{name}}}" for name in config.model_fields)
     return {
         "parameters": {name: _parameter(field) for name, field in config.model_fields.items()},

@@ -163,6 +163,7 @@ PositiveChannelValues = Annotated[str, AfterValidator(_positive_channel_values)]
 Counts = Annotated[str, AfterValidator(_counts)]
 Ratios = Annotated[str, AfterValidator(_ratios)]
 Methods = Annotated[str, AfterValidator(_methods)]
+ModelName = Annotated[str, Field(min_length=1, pattern=r"^[^/:.]+$")]
 Augment = Literal["auto", "none", "crop", "crop_flip"]
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]

@@ -7,7 +7,7 @@ for the chosen method.
 import difflib
 from typing import Any, ClassVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from sensai.errors import InputError
 from sensai.stages.configs.parameters import (
@@ -20,6 +20,7 @@ from sensai.stages.configs.parameters import (
     Group,
     GroupingStudy,
     Main,
+    Promote,
     Prune,
     Register,
     Report,
@@ -36,10 +37,15 @@ NOT_IN_FINGERPRINT = frozenset(
 )
 
 
-class StageConfig(Common):
+class EntryPoint(BaseModel):
     """The parameters of one entry point."""
 
     stage: ClassVar[str]
+
+
+class StageConfig(Common, EntryPoint):
+    """The parameters of one stage of the pipeline."""
+
     adds: ClassVar[type[Common]]
 
     @classmethod
@@ -155,8 +161,12 @@ class ContentionConfig(Contention, FromRun, StageConfig):
         return super().fingerprint_parameters() | {"jobs": self.jobs, "threads": self.threads}
 
 
+class PromoteConfig(Promote, EntryPoint):
+    stage = "promote"
+
+
 # In the order in which they run.
-CONFIGS: dict[str, type[StageConfig]] = {
+CONFIGS: dict[str, type[EntryPoint]] = {
     config.stage: config
     for config in (
         MainConfig,
@@ -167,6 +177,7 @@ CONFIGS: dict[str, type[StageConfig]] = {
         RetrainConfig,
         EvaluateConfig,
         RegisterConfig,
+        PromoteConfig,
         ReportConfig,
         ContentionConfig,
         GroupingStudyConfig,
@@ -186,7 +197,7 @@ def _describe(details: Any) -> str:
     return f"{details['loc'][0]}={details['input']!r}: {message}"
 
 
-def unknown_parameter(name: str, config: type[StageConfig]) -> InputError:
+def unknown_parameter(name: str, config: type[EntryPoint]) -> InputError:
     """The error for a parameter that a stage does not take, with the near miss."""
     near = difflib.get_close_matches(name, config.model_fields, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"allowed are {', '.join(config.model_fields)}"

@@ -4,7 +4,7 @@ A stage also takes its upstream stages' parameters, so each set of parameters ex
 which data flows. Optional parameters default to empty.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -26,6 +26,7 @@ from sensai.stages.values import (
     InnerShare,
     JsonObject,
     Methods,
+    ModelName,
     NonNegative,
     OptionalCount,
     OptionalShare,
@@ -257,9 +258,7 @@ class Evaluate(Retrain):
 class Register(Evaluate):
     """The ensemble as a version in the model registry."""
 
-    model_name: Annotated[str, Field(min_length=1, pattern=r"^[^/:.]+$")] = Field(
-        "sensai-ensemble", description="registered model that gets the version"
-    )
+    model_name: ModelName = Field("sensai-ensemble", description="registered model that gets the version")
 
 
 class Main(Register):
@@ -315,6 +314,30 @@ class Contention(Prune):
     batch_size: BatchSize = Field(64, description="images a step")
     jobs: OptionalCount = Field(None, description="slots of the engine (default: one a core, or one on a GPU)")
     threads: OptionalCount = Field(None, description="threads of each slot (default: the cores dealt out)")
+
+
+class Promote(BaseModel):
+    """Which version of the ensemble serves."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model_name: ModelName = Field("sensai-ensemble", description="registered model whose champion is chosen")
+    version: OptionalCount = Field(None, description="that is to be the champion (default: the newest, the candidate)")
+    max_accuracy_drop: Share = Field(
+        0.005, description="what the ensemble may lose against the base model on validation data, as a fraction"
+    )
+    cost: Literal["flops", "latency"] = Field(
+        "flops",
+        description="what must be no more than the champion's: FLOPs of the largest member, or the ensemble's time an image",
+    )
+    rollback: bool = Field(False, description="make the version that the champion replaced the champion again")
+    work_dir: str = Field(".sensai", description="folder of working files: locks")
+
+    @model_validator(mode="after")
+    def _back_is_no_choice(self) -> Self:
+        if self.rollback and self.version is not None:
+            raise ValueError(f"version={self.version}: rollback=true goes back to the version before the champion")
+        return self
 
 
 class FromRun(BaseModel):

@@ -1,0 +1,6 @@
+"""promote: see `sensai/stages/promote.py`; parameters as in MLproject."""
+
+from cli import launch
+
+if __name__ == "__main__":
+    launch("promote")

@@ -1,0 +1,160 @@
+"""Which version of an ensemble serves: the alias `champion`, moved by comparison on validation data, and back.
+
+An alias is moved by one write, and who was replaced stands on the version before it moves: whatever is killed in between,
+`champion` names a version that was there, and the one before it can be found.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from analysis import tags
+from sensai.errors import InputError
+
+CANDIDATE = "candidate"
+CHAMPION = "champion"
+
+Cost = Literal["flops", "latency"]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a version is judged by.
+
+    Attributes:
+        version: its number.
+        val_accuracy: of the ensemble on the validation split, a fraction.
+        base_val_accuracy: likewise of the base model.
+        flops: of the largest member.
+        latency: milliseconds of the whole ensemble on one image.
+        data_digest: of the data that all this was measured on.
+        host: what it was timed on.
+    """
+
+    version: int
+    val_accuracy: float
+    base_val_accuracy: float
+    flops: float
+    latency: float
+    data_digest: str
+    host: str
+
+    @property
+    def accuracy_drop(self) -> float:
+        """What the ensemble loses against the base model."""
+        return self.base_val_accuracy - self.val_accuracy
+
+
+def find(client: MlflowClient, model_name: str, version: int | None) -> ModelVersion:
+    """A version by its number, or the candidate where none is given.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        if version is None:
+            return client.get_model_version_by_alias(model_name, CANDIDATE)
+        return client.get_model_version(model_name, str(version))
+    except MlflowException as error:
+        wanted = f"version={version}" if version else f"no version has the alias {CANDIDATE}"
+        raise InputError(f"model_name={model_name!r}: {wanted}: {str(error).splitlines()[0]}") from error
+
+
+def champion_of(client: MlflowClient, model_name: str) -> ModelVersion | None:
+    """The version that serves, if one does."""
+    try:
+        return client.get_model_version_by_alias(model_name, CHAMPION)
+    except MlflowException:
+        return None
+
+
+def standing(client: MlflowClient, version: ModelVersion) -> Standing:
+    """What the runs that a version stands on measured.
+
+    Raises:
+        InputError: one of them is gone, or there were no validation data.
+    """
+    try:
+        runs = {
+            stage: client.get_run(version.tags[tags.UPSTREAM + stage]) for stage in ("baseline", "retrain", "evaluate")
+        }
+        metrics, run_tags = runs["evaluate"].data.metrics, runs["evaluate"].data.tags
+        return Standing(
+            version=int(version.version),
+            val_accuracy=runs["retrain"].data.metrics["val_accuracy"],
+            base_val_accuracy=runs["baseline"].data.metrics["val_accuracy"],
+            flops=metrics["flops_max"],
+            latency=metrics["latency_ensemble_ms"],
+            data_digest=run_tags[tags.DATA_DIGEST],
+            host=run_tags[tags.HOST],
+        )
+    except (KeyError, MlflowException) as error:
+        raise InputError(
+            f"version={version.version} of {version.name!r}: cannot be judged, since what it stands on is not logged ({error})"
+        ) from error
+
+
+def compared(candidate: Standing, champion: Standing | None) -> pd.DataFrame:
+    """A row for each, with columns role, version, val_accuracy, base_val_accuracy, accuracy_drop, flops, latency."""
+    standings = {CANDIDATE: candidate} | ({CHAMPION: champion} if champion else {})
+    rows = [{"role": role, **asdict(each), "accuracy_drop": each.accuracy_drop} for role, each in standings.items()]
+    return pd.DataFrame(rows).drop(columns=["data_digest", "host"])
+
+
+def check(candidate: Standing, champion: Standing | None, max_accuracy_drop: float, cost: Cost) -> None:
+    """Refuse a candidate that loses too much, or costs more than the champion.
+
+    Raises:
+        InputError: with the reason; or the two cannot be compared.
+    """
+    if candidate.accuracy_drop > max_accuracy_drop:
+        raise InputError(
+            f"max_accuracy_drop={max_accuracy_drop:g}: version {candidate.version} loses {candidate.accuracy_drop:.4f} "
+            f"({candidate.val_accuracy:.4f} against the base model's {candidate.base_val_accuracy:.4f} on validation data)"
+        )
+    if champion is None:
+        return
+    if candidate.data_digest != champion.data_digest:
+        raise InputError(
+            f"version={candidate.version}: was evaluated on other data than the champion, version {champion.version}"
+        )
+    if cost == "latency" and candidate.host != champion.host:
+        raise InputError(
+            f"cost='latency': versions {candidate.version} and {champion.version} were timed on different machines; "
+            "evaluate and register one of them here, or use cost=flops"
+        )
+    own, best = getattr(candidate, cost), getattr(champion, cost)
+    if own > best:
+        raise InputError(
+            f"cost={cost!r}: version {candidate.version} has {own:.6g}, more than the champion's {best:.6g} "
+            f"(version {champion.version})"
+        )
+
+
+def promote(client: MlflowClient, version: ModelVersion, champion: ModelVersion | None) -> None:
+    """Make a version the champion; it remembers whom it replaced."""
+    client.set_model_version_tag(
+        version.name, version.version, tags.REPLACED, str(champion.version) if champion else ""
+    )
+    client.set_registered_model_alias(version.name, CHAMPION, version.version)
+
+
+def roll_back(client: MlflowClient, model_name: str) -> ModelVersion:
+    """Make the version that the champion replaced the champion again; returns it.
+
+    Raises:
+        InputError: there is no champion, it replaced none, or that one is gone.
+    """
+    champion = champion_of(client, model_name)
+    if champion is None:
+        raise InputError(f"model_name={model_name!r}: no version has the alias {CHAMPION}")
+    replaced = champion.tags.get(tags.REPLACED)
+    if not replaced:
+        raise InputError(f"rollback=True: version {champion.version} of {model_name!r} replaced no other")
+    version = find(client, model_name, int(replaced))
+    client.set_registered_model_alias(model_name, CHAMPION, version.version)
+    return version

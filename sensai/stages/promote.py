@@ -1,0 +1,60 @@
+"""promote: the version of a registered model that serves. Logs the comparison with the champion, and moves the alias
+`champion` only where the candidate is accurate enough and costs no more; `rollback` goes back to the version before.
+"""
+
+import logging
+from pathlib import Path
+
+from filelock import FileLock
+
+from analysis import tags
+from sensai.errors import InputError
+from sensai.files import make_folder
+from sensai.registry import promotion
+from sensai.stages.configs import PromoteConfig
+from sensai.tracking import Run, Store
+
+_log = logging.getLogger(__name__)
+
+
+def run(config: PromoteConfig) -> str:
+    """Promote, or roll back; returns the id of the run.
+
+    Raises:
+        InputError: the candidate is not promoted, with the reason; the champion stays.
+    """
+    store = Store.connect()
+    store.close_orphans()
+    run = store.adopt() or store.create(f"{config.stage} {config.model_name}", parent=None)
+    folder = make_folder(Path(config.work_dir) / "locks", "work_dir")
+    # Two promotions of this machine come one after the other, so that each is compared with the champion that it replaces.
+    with run.closing(), FileLock(folder / f"promote-{config.model_name}.lock"):
+        run.log_params(config.model_dump())
+        run.set_tags({tags.STAGE: config.stage, tags.CONFIG: config.model_dump_json()})
+        if config.rollback:
+            _roll_back(config, store, run)
+        else:
+            _promote(config, store, run)
+    return run.id
+
+
+def _promote(config: PromoteConfig, store: Store, run: Run) -> None:
+    client = store.client
+    version = promotion.find(client, config.model_name, config.version)
+    champion = promotion.champion_of(client, config.model_name)
+    if champion is not None and champion.version == version.version:
+        raise InputError(f"version={version.version}: is the champion of {config.model_name!r} already")
+    candidate = promotion.standing(client, version)
+    best = promotion.standing(client, champion) if champion else None
+    run.log_frame(promotion.compared(candidate, best), "comparison.csv")
+    run.log_metrics({"version": candidate.version, "accuracy_drop": candidate.accuracy_drop})
+    promotion.check(candidate, best, config.max_accuracy_drop, config.cost)
+    promotion.promote(client, version, champion)
+    replaced = f", in place of version {champion.version}" if champion else ""
+    _log.info("champion of %s: version %s%s", config.model_name, version.version, replaced)
+
+
+def _roll_back(config: PromoteConfig, store: Store, run: Run) -> None:
+    version = promotion.roll_back(store.client, config.model_name)
+    run.log_metrics({"version": float(version.version)})
+    _log.info("champion of %s: version %s again", config.model_name, version.version)

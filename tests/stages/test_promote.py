@@ -1,0 +1,246 @@
+"""promote: the champion is moved by comparison, goes back, and is always a version that is there."""
+
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pandas as pd
+import pytest
+from mlflow.exceptions import MlflowException
+
+from analysis import runs
+from sensai.errors import InputError
+from sensai.stages import promote
+from sensai.stages.configs import PromoteConfig
+from tests.conftest import ROOT
+from tests.helpers.pipeline import Place
+
+MODEL = "mine"
+
+
+@dataclass
+class Shelf:
+    """A registered model whose versions stand on runs as the stages log them."""
+
+    place: Place
+    versions: list[str] = field(default_factory=list)
+
+    def add(
+        self,
+        val_accuracy: float,
+        *,
+        flops: float = 100.0,
+        latency: float = 1.0,
+        digest: str = "data",
+        host: str = "here",
+    ) -> int:
+        """A version; the base model has 0.9 on validation data."""
+        upstream = {
+            "baseline": self._run("baseline", {"val_accuracy": 0.9}),
+            "retrain": self._run("retrain", {"val_accuracy": val_accuracy}),
+            "evaluate": self._run(
+                "evaluate",
+                {"flops_max": flops, "latency_ensemble_ms": latency, "accuracy": 0.5},
+                {"sensai.data_digest": digest, "sensai.host": host},
+            ),
+        }
+        client, run_id = self.place.client, self._run("register", {})
+        if not self.versions:
+            client.create_registered_model(MODEL)
+        client.log_text(run_id, "a model", "model/MLmodel")
+        made = client.create_model_version(
+            MODEL,
+            f"runs:/{run_id}/model",
+            run_id,
+            tags={f"sensai.upstream.{stage}": upstream_run for stage, upstream_run in upstream.items()},
+        )
+        client.set_registered_model_alias(MODEL, "candidate", made.version)
+        self.versions.append(made.version)
+        return int(made.version)
+
+    def promote(self, **parameters: object) -> str:
+        return promote.run(PromoteConfig(model_name=MODEL, work_dir=str(self.place.folder / "work"), **parameters))
+
+    @property
+    def champion(self) -> int | None:
+        try:
+            return int(self.place.client.get_model_version_by_alias(MODEL, "champion").version)
+        except MlflowException:
+            return None
+
+    def _run(self, stage: str, metrics: dict[str, float], more: dict[str, str] | None = None) -> str:
+        client = self.place.client
+        run_id = client.create_run(self.place.experiment, tags={"sensai.stage": stage, **(more or {})}).info.run_id
+        for name, value in metrics.items():
+            client.log_metric(run_id, name, value)
+        client.set_terminated(run_id)
+        return run_id
+
+
+@pytest.fixture
+def shelf(place: Place) -> Shelf:
+    return Shelf(place)
+
+
+def test_the_first_candidate_that_is_accurate_enough_is_promoted(shelf: Shelf) -> None:
+    shelf.add(0.896)
+    run = shelf.place.run(shelf.promote())
+    assert shelf.champion == 1
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics == pytest.approx({"version": 1, "accuracy_drop": 0.004})
+
+
+def test_one_that_loses_too_much_is_not_promoted_and_its_run_says_why(shelf: Shelf) -> None:
+    shelf.add(0.896)
+    shelf.promote()
+    shelf.add(0.894)
+    with pytest.raises(InputError, match=r"max_accuracy_drop=0.005: version 2 loses 0.0060 \(0.8940 against"):
+        shelf.promote()
+    assert shelf.champion == 1
+    (failed,) = [run for run in shelf.place.of("promote") if run.info.status == "FAILED"]
+    assert "loses 0.0060" in failed.data.tags["sensai.failure"]
+    table = pd.read_csv(shelf.place.artifact(failed.info.run_id, "comparison.csv"))
+    assert list(table["role"]) == ["candidate", "champion"]
+    assert list(table["accuracy_drop"]) == pytest.approx([0.006, 0.004])
+    shelf.promote(max_accuracy_drop=0.01)
+    assert shelf.champion == 2
+
+
+@pytest.mark.parametrize(
+    ("cost", "flops", "latency", "promoted"),
+    [
+        ("flops", 100, 9.0, True),
+        ("flops", 101, 0.1, False),
+        ("latency", 900, 1.0, True),
+        ("latency", 1, 1.1, False),
+    ],
+)
+def test_it_must_cost_no_more_than_the_champion(
+    shelf: Shelf, cost: str, flops: float, latency: float, promoted: bool
+) -> None:
+    shelf.add(0.9)
+    shelf.promote()
+    shelf.add(0.9, flops=flops, latency=latency)
+    if promoted:
+        shelf.promote(cost=cost)
+    else:
+        with pytest.raises(InputError, match=f"cost='{cost}': version 2 has .* more than the champion's"):
+            shelf.promote(cost=cost)
+    assert shelf.champion == (2 if promoted else 1)
+
+
+@pytest.mark.parametrize(
+    ("other", "cost", "reason"),
+    [
+        ({"digest": "other"}, "flops", "other data than the champion"),
+        ({"host": "there"}, "latency", "different machines"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(shelf: Shelf, other: dict[str, str], cost: str, reason: str) -> None:
+    shelf.add(0.9)
+    shelf.promote()
+    shelf.add(0.9, **other)
+    with pytest.raises(InputError, match=reason):
+        shelf.promote(cost=cost)
+    assert shelf.champion == 1
+
+
+def test_rollback_goes_back_step_by_step(shelf: Shelf) -> None:
+    for _ in range(3):
+        shelf.add(0.9)
+        shelf.promote()
+    assert shelf.champion == 3
+    shelf.promote(rollback=True)
+    assert shelf.champion == 2
+    shelf.promote(rollback=True)
+    assert shelf.champion == 1
+    with pytest.raises(InputError, match="version 1 of 'mine' replaced no other"):
+        shelf.promote(rollback=True)
+    assert shelf.champion == 1
+
+
+def test_a_version_that_is_gone_is_not_gone_back_to(shelf: Shelf) -> None:
+    for _ in range(2):
+        shelf.add(0.9)
+        shelf.promote()
+    shelf.place.client.delete_model_version(MODEL, "1")
+    with pytest.raises(InputError, match="version=1"):
+        shelf.promote(rollback=True)
+    assert shelf.champion == 2
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [({}, "no version has the alias candidate"), ({"version": 7}, "version=7"), ({"rollback": True}, "champion")],
+)
+def test_what_is_not_there_is_named(shelf: Shelf, parameters: dict[str, object], reason: str) -> None:
+    with pytest.raises(InputError, match=f"model_name='mine'.*{reason}"):
+        shelf.promote(**parameters)
+
+
+def test_the_champion_is_not_promoted_again(shelf: Shelf) -> None:
+    shelf.add(0.9)
+    shelf.promote()
+    with pytest.raises(InputError, match="version=1: is the champion"):
+        shelf.promote()
+
+
+def test_promotions_at_once_replace_each_other_in_turn(shelf: Shelf) -> None:
+    for _ in range(4):
+        shelf.add(0.9)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda version: shelf.promote(version=version), [1, 2, 3, 4]))
+    # Whoever came first, the chain of those that were replaced holds each version once.
+    chain = [shelf.champion]
+    while replaced := shelf.place.client.get_model_version(MODEL, str(chain[-1])).tags["sensai.replaced"]:
+        chain.append(int(replaced))
+    assert sorted(chain) == [1, 2, 3, 4]
+
+
+_KILLED = """
+import os, signal, sys
+from mlflow.tracking import MlflowClient
+from sensai.stages import promote
+from sensai.stages.configs import PromoteConfig
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+setattr(MlflowClient, sys.argv[1], die)
+promote.run(PromoteConfig(model_name="mine", work_dir=sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("before", ["set_model_version_tag", "set_registered_model_alias"])
+def test_killed_in_between_it_leaves_the_champion_and_can_be_repeated(shelf: Shelf, before: str) -> None:
+    shelf.add(0.9)
+    shelf.promote()
+    shelf.add(0.9)
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED, before, str(shelf.place.folder / "work")], cwd=ROOT, env=dict(os.environ)
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert shelf.champion == 1
+    shelf.promote()
+    assert shelf.champion == 2
+    shelf.promote(rollback=True)
+    assert shelf.champion == 1
+    # The killed run is closed by the next one.
+    assert sorted(run.info.status for run in shelf.place.of("promote")) == ["FINISHED"] * 3 + ["KILLED"]
+
+
+def test_the_table_of_ensembles_has_versions_tags_and_metrics(shelf: Shelf) -> None:
+    assert runs.ensembles().empty
+    shelf.add(0.9, flops=7.0)
+    shelf.promote()
+    shelf.add(0.9)
+    table = runs.ensembles(MODEL)
+    assert list(table["version"]) == [2, 1]
+    assert list(table["aliases"]) == ["candidate", "champion"]
+    assert table["metrics.flops_max"].tolist() == [100.0, 7.0]
+    assert table["tags.sensai.replaced"].fillna("").tolist() == ["", ""]
+    assert str(table["created"].dtype) == "datetime64[ms, UTC]"
+    assert runs.ensembles("another").empty
