@@ -75,7 +75,8 @@ def launch(stage: str) -> None:
         sys.exit(_fail(f"{stage}: {error}"))
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
-    print(f"{stage} run: {run_id}")
+    # Standard output is for what was asked for.
+    print(f"{stage} run: {run_id}", file=sys.stderr)
 
 
 def _quieten() -> None:

@@ -107,8 +107,8 @@ def in_chunks(rows: np.ndarray, image_shape: tuple[int, ...]) -> list[np.ndarray
     return [rows[start : start + count] for start in range(0, len(rows), count)]
 
 
-def opened(path: Path) -> Image.Image:
-    """An image whose header is read.
+def opened(path: Path, parameter: str = "data_dir") -> Image.Image:
+    """An image whose header is read; `parameter` is named where that fails.
 
     Raises:
         InputError: no image that Pillow reads.
@@ -116,19 +116,19 @@ def opened(path: Path) -> Image.Image:
     try:
         return Image.open(path)
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise InputError(f"data_dir: {str(path)!r} is not an image that can be read") from error
+        raise InputError(f"{parameter}: {str(path)!r} is not an image that can be read") from error
 
 
-def decode(path: Path) -> np.ndarray:
-    """An image as RGB: uint8 (3, h, w) of its own size.
+def decode(path: Path, parameter: str = "data_dir") -> np.ndarray:
+    """An image as RGB: uint8 (3, h, w) of its own size; `parameter` is named where that fails.
 
     Raises:
         InputError: no image, or a broken one.
     """
     try:
-        with opened(path) as image:
+        with opened(path, parameter) as image:
             return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"data_dir: {str(path)!r} is broken ({error})") from error
+        raise InputError(f"{parameter}: {str(path)!r} is broken ({error})") from error

@@ -1,17 +1,21 @@
 """Versions of ensembles in the MLflow model registry."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from sensai.ensemble import Ensemble
+from sensai.errors import InputError
 from sensai.registry import pyfunc_model
 from sensai.registry.bundle import export_bundle
 from sensai.registry.promotion import CANDIDATE
@@ -58,6 +62,22 @@ def register_ensemble(
     registered = mlflow.register_model(model.model_uri, model_name, tags=dict(version_tags))
     client.set_registered_model_alias(model_name, CANDIDATE, registered.version)
     return int(registered.version)
+
+
+@contextmanager
+def open_model(model_uri: str) -> Iterator[Any]:
+    """The model that a version registered (an `EnsembleModel` of the version's own script), to be used within the block.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            model = mlflow.pyfunc.load_model(model_uri, dst_path=folder)
+        except (MlflowException, OSError) as error:
+            raise InputError(f"model_uri={model_uri!r}: {str(error).splitlines()[0]}") from error
+        # Without the checks of the signature, which take longer than a small ensemble; the model has its own.
+        yield model.unwrap_python_model()
 
 
 def _signature(ensemble: Ensemble) -> ModelSignature:

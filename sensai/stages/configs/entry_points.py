@@ -20,6 +20,7 @@ from sensai.stages.configs.parameters import (
     Group,
     GroupingStudy,
     Main,
+    Predict,
     Promote,
     Prune,
     Register,
@@ -165,6 +166,10 @@ class PromoteConfig(Promote, EntryPoint):
     stage = "promote"
 
 
+class PredictConfig(Predict, EntryPoint):
+    stage = "predict"
+
+
 # In the order in which they run.
 CONFIGS: dict[str, type[EntryPoint]] = {
     config.stage: config
@@ -178,6 +183,7 @@ CONFIGS: dict[str, type[EntryPoint]] = {
         EvaluateConfig,
         RegisterConfig,
         PromoteConfig,
+        PredictConfig,
         ReportConfig,
         ContentionConfig,
         GroupingStudyConfig,

@@ -340,6 +340,23 @@ class Promote(BaseModel):
         return self
 
 
+class Predict(BaseModel):
+    """What images show."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model_uri: str = Field(
+        "models:/sensai-ensemble@champion",
+        description="registered ensemble: models:/<name>@<alias> or models:/<name>/<version>",
+    )
+    images: str = Field("-", description="an image file, a folder of them, or - for frames on standard input")
+    frames: Literal["json", "raw"] = Field(
+        "json",
+        description='what comes on standard input: a JSON object a line, with "path" or "pixels" and "id"; or raw frames of '
+        "the network's height, width and channels, a byte a value",
+    )
+
+
 class FromRun(BaseModel):
     """For stages that have one before them."""
 

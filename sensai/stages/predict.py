@@ -1,0 +1,74 @@
+"""predict: labels of image files, of a folder, or of frames on standard input, by a registered ensemble. One JSON object a
+frame on standard output, with the milliseconds that its answer took; logs their quantiles.
+"""
+
+import json
+import sys
+import time
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis import tags
+from sensai.data.frames import STREAMS, Frame, from_files
+from sensai.registry.versions import open_model
+from sensai.stages.configs import PredictConfig
+from sensai.tracking import Run, Store
+
+_STANDARD_INPUT = "-"
+_QUANTILES = (50, 95, 99)
+
+
+def run(config: PredictConfig) -> str:
+    """Answer every frame as it comes; returns the id of the run.
+
+    Raises:
+        InputError: no such model, or a frame that is none; the answers before it have been given.
+    """
+    store = Store.connect()
+    store.close_orphans()
+    run = store.adopt() or store.create(f"{config.stage} {config.model_uri}", parent=None)
+    with run.closing(), open_model(config.model_uri) as model:
+        run.log_params(config.model_dump())
+        run.set_tags({tags.STAGE: config.stage, tags.CONFIG: config.model_dump_json()})
+        _answer_all(config, model, run)
+    return run.id
+
+
+def _answer_all(config: PredictConfig, model: Any, run: Run) -> None:
+    shape = tuple(model.manifest["image_shape"])
+    # What libraries prepare at the first call is no frame's latency.
+    model.predict(None, np.zeros((1, *shape), np.uint8))
+    milliseconds = array("d")
+    try:
+        for frame in _frames(config, shape):
+            answer = _answer(model, frame)
+            milliseconds.append(answer["ms"])
+            print(json.dumps(answer), flush=True)  # noqa: T201  (what the user asked for)
+    finally:
+        if milliseconds:
+            found = np.percentile(milliseconds, _QUANTILES)
+            latencies = {f"latency_p{name}_ms": value for name, value in zip(_QUANTILES, found, strict=True)}
+            run.log_metrics({"frames": len(milliseconds), **latencies})
+
+
+def _frames(config: PredictConfig, shape: tuple[int, int, int]) -> Iterator[Frame]:
+    if config.images == _STANDARD_INPUT:
+        return STREAMS[config.frames](sys.stdin.buffer, shape)
+    return from_files(Path(config.images), shape)
+
+
+def _answer(model: Any, frame: Frame) -> dict[str, Any]:
+    start = time.perf_counter()
+    answers = model.predict(None, frame.pixels[None])
+    milliseconds = (time.perf_counter() - start) * 1e3
+    probabilities = answers[model.manifest["class_names"]].iloc[0]
+    return {
+        "image": frame.name,
+        "label": probabilities.idxmax(),
+        "probability": round(float(probabilities.max()), 6),
+        "ms": round(milliseconds, 3),
+    }

@@ -1,0 +1,95 @@
+"""predict: the answers of the registered ensemble, frame by frame, and what is logged of them."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+
+from sensai.errors import InputError
+from sensai.stages import predict
+from sensai.stages.configs import PredictConfig
+from sensai.stages.inputs import dataset_of
+from tests.conftest import command
+from tests.helpers.pipeline import FinishedMain, Place
+
+URI = "models:/sensai-ensemble/1"
+
+
+@pytest.fixture
+def place(finished: FinishedMain, tmp_path: Path) -> Place:
+    """The finished place's registry in a store that may be written to."""
+    return finished.place.copy(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def images(finished_main: FinishedMain) -> np.ndarray:
+    test = dataset_of(finished_main.config).test
+    return test.images[test.rows[:5]].transpose(0, 2, 3, 1)
+
+
+def answers(printed: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in printed.splitlines()]
+
+
+def test_every_frame_is_answered_as_by_the_registered_model(
+    place: Place, images: np.ndarray, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with place.active():
+        expected = mlflow.pyfunc.load_model(URI).predict(images)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(images.tobytes())))
+        capsys.readouterr()
+        run = place.run(predict.run(PredictConfig(model_uri=URI, frames="raw")))
+    given = answers(capsys.readouterr().out)
+    assert [answer["image"] for answer in given] == ["0", "1", "2", "3", "4"]
+    assert [answer["label"] for answer in given] == list(expected[["top", "middle", "bottom"]].idxmax(axis=1))
+    assert [answer["probability"] for answer in given] == pytest.approx(
+        list(expected[["top", "middle", "bottom"]].max(axis=1)), abs=1e-5
+    )
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["frames"] == 5
+    times = [answer["ms"] for answer in given]
+    assert run.data.metrics["latency_p50_ms"] == pytest.approx(np.median(times), abs=1e-3)
+    assert set(run.data.metrics) == {"frames", "latency_p50_ms", "latency_p95_ms", "latency_p99_ms"}
+
+
+def test_an_answer_comes_while_the_stream_is_open_and_a_wrong_frame_ends_it_with_a_line(
+    place: Place, images: np.ndarray, tmp_path: Path
+) -> None:
+    with place.active():
+        process = subprocess.Popen(
+            command("predict", model_uri=URI),
+            cwd=tmp_path,
+            env=dict(os.environ),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps({"pixels": images[0].tolist(), "id": "first"}) + "\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["image"] == "first"
+        out, errors = process.communicate("nothing\n", timeout=120)
+    assert process.returncode == 2
+    assert out == ""
+    assert errors.splitlines()[-1].startswith("error: predict: line 2: must be like ")
+    assert "Traceback" not in errors
+    (run,) = place.of("predict")
+    assert run.info.status == "FAILED"
+    assert run.data.metrics["frames"] == 1
+
+
+@pytest.mark.parametrize(
+    "uri", ["models:/nothing/1", "models:/sensai-ensemble@nobody", "models:/sensai-ensemble/9", "x"]
+)
+def test_a_model_that_is_not_there_is_named(place: Place, uri: str) -> None:
+    with place.active(), pytest.raises(InputError, match=f"^model_uri='{uri}': "):
+        predict.run(PredictConfig(model_uri=uri))
