@@ -80,13 +80,15 @@ def probability_metrics(probabilities: np.ndarray, labels: np.ndarray) -> dict[s
     from torchmetrics.functional.classification import multiclass_calibration_error
 
     num_classes = probabilities.shape[1]
-    # Anything above 1 would be taken for logits.
-    bounded = torch.from_numpy(probabilities.clip(max=1))
-    ece = multiclass_calibration_error(bounded, torch.from_numpy(labels), num_classes, n_bins=_BINS, norm="l1")
+    # Anything above 1, by whatever rounding, would be taken for logits.
+    bounded = probabilities.clip(max=1)
+    ece = multiclass_calibration_error(
+        torch.from_numpy(bounded), torch.from_numpy(labels), num_classes, n_bins=_BINS, norm="l1"
+    )
     return {
         "accuracy": float(accuracy_score(labels, probabilities.argmax(1))),
         "ece": float(ece),
-        "nll": float(log_loss(labels, probabilities, labels=np.arange(num_classes))),
+        "nll": float(log_loss(labels, bounded, labels=np.arange(num_classes))),
     }
 
 
