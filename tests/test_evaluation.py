@@ -148,7 +148,9 @@ def test_calibration_errors_and_curves_equal_a_count(sureness: float) -> None:
     found = probability_metrics(probabilities, labels)
     expected = sum(count * abs(confidence - accuracy) for count, confidence, accuracy in bins) / 300
     assert found["ece"] == pytest.approx(expected)
-    assert found["nll"] == pytest.approx(-np.log(probabilities[np.arange(300), labels].clip(np.finfo(np.float64).eps)).mean())
+    assert found["nll"] == pytest.approx(
+        -np.log(probabilities[np.arange(300), labels].clip(np.finfo(np.float64).eps)).mean()
+    )
     assert found["accuracy"] == accuracies(probabilities, labels)["accuracy"]
     confidence, accuracy = reliability_curve(probabilities, labels)
     np.testing.assert_allclose(confidence, [each[1] for each in bins])

@@ -212,7 +212,9 @@ def test_no_test_split(launched: Entry, store_uri: str) -> None:
 
 
 def test_a_combination_that_is_none(launched: Entry) -> None:
-    assert_refused(launched("evaluate", combine="mean"), "combine='mean'", "'raw', 'temperature', 'vector' or 'logistic'")
+    assert_refused(
+        launched("evaluate", combine="mean"), "combine='mean'", "'raw', 'temperature', 'vector' or 'logistic'"
+    )
     assert_refused(launched("evaluate", reject="1"), "reject='1'", "less than 1")
 
 

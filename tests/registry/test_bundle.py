@@ -77,7 +77,7 @@ def outputs_of(ensemble: Ensemble, batch: np.ndarray) -> list[np.ndarray]:
 
 
 def recalibrated(folder: Path, target: Path, calibration: Calibration) -> Path:
-    """A copy of a bundle with another calibration, as `export_bundle` writes it: exporting the same members again takes seconds."""
+    """A copy of a bundle with another calibration: exporting the same members again takes seconds."""
     shutil.copytree(folder, target)
     manifest = json.loads((folder / "manifest.json").read_text())
     (target / "manifest.json").write_text(json.dumps(manifest | {"calibration": calibration.to_json()}))

@@ -154,7 +154,9 @@ def test_the_candidate_moves_to_the_newest_version(empty_database: Path, tmp_pat
         versions = []
         for number, (ensemble, calibration) in enumerate(zip(ensembles, calibrations, strict=True), start=1):
             versions.append(
-                register_ensemble(place.client, run_id, ensemble, calibration, images(1), "mine", {"ratio": f"0.{number}"})
+                register_ensemble(
+                    place.client, run_id, ensemble, calibration, images(1), "mine", {"ratio": f"0.{number}"}
+                )
             )
             assert int(place.client.get_model_version_by_alias("mine", "candidate").version) == number
         assert versions == [1, 2]

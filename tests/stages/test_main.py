@@ -170,7 +170,10 @@ def test_another_combination_that_rejects_some_images(place: Place) -> None:
 def test_without_validation_data_only_raw_probabilities_are_there(place: Place) -> None:
     dataset = f"{ROOT}/tests/helpers/tiny_data.py:one_of_each"
     few = {"dataset": dataset, "base_epochs": 1, "epochs": 0, "method": "random", "n_groups": 1}
-    for given, said in (({"combine": "vector"}, "combine='vector': is fitted on"), ({"reject": 0.1}, "reject=0.1: is a")):
+    for given, said in (
+        ({"combine": "vector"}, "combine='vector': is fitted on"),
+        ({"reject": 0.1}, "reject=0.1: is a"),
+    ):
         with pytest.raises(InputError, match=f"{said}.* has none"):
             evaluate.run(place.config("evaluate", **few, **given))
     run_id = evaluate.run(place.config("evaluate", **few))
