@@ -203,7 +203,7 @@ def reliability(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str)
         curves: title -> mean largest probability and accuracy, float (bins,).
         title: of the figure.
     """
-    figure = Figure(figsize=(2.4 * len(curves) + 0.4, 3), layout="constrained")
+    figure = Figure(figsize=(2.4 * len(curves) + 0.4, 3.2), layout="constrained")
     panels = figure.subplots(1, len(curves), squeeze=False, sharex=True, sharey=True)[0]
     for axes, (name, (confidence, accuracy)) in zip(panels, curves.items(), strict=True):
         axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
