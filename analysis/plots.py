@@ -196,6 +196,26 @@ def members(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def reliability(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figure:
+    """A small panel each: accuracy against largest probability; on the diagonal probabilities are what they say.
+
+    Args:
+        curves: title -> mean largest probability and accuracy, float (bins,).
+        title: of the figure.
+    """
+    figure = Figure(figsize=(2.4 * len(curves) + 0.4, 3.2), layout="constrained")
+    panels = figure.subplots(1, len(curves), squeeze=False, sharex=True, sharey=True)[0]
+    for axes, (name, (confidence, accuracy)) in zip(panels, curves.items(), strict=True):
+        axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
+        axes.plot(confidence, accuracy, marker=".")
+        axes.set_aspect("equal")
+        axes.set_title(name, fontsize=9)
+        axes.set_xlabel("largest probability", fontsize=8)
+    panels[0].set_ylabel("accuracy", fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
 def contention(table: pd.DataFrame) -> Figure:
     """Images a second of all processes together against how many there are, one line a way, training beside scoring.
 

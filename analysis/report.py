@@ -16,7 +16,7 @@ from analysis.runs import read_table
 
 # Figures by the stage that logs them, in the order of the page; those of groups only where there are any.
 _FIGURES = {
-    "evaluate": ("confusion.png", "confusion_groups.png", "confusion_in_groups.png", "members.png"),
+    "evaluate": ("confusion.png", "confusion_groups.png", "confusion_in_groups.png", "reliability.png", "members.png"),
     "prune": ("widths.png",),
     "activations": ("class_similarity.png",),
 }
@@ -42,6 +42,8 @@ figure { margin: 2rem 0; } img { max-width: 100%; background: white; }
 {{ summary }}
 <h2>Differences in accuracy</h2>
 {{ differences }}
+{% if combinations %}<h2>Combination of the members' outputs</h2>
+{{ combinations }}{% endif %}
 <h2>Members</h2>
 {{ members }}
 {% for figure in figures %}<figure><img alt="{{ figure.name }}" src="data:image/png;base64,{{ figure.data }}">
@@ -149,6 +151,7 @@ def render(evaluate_run: str, tracking_uri: str, control_run: str = "") -> str:
         title=run.info.run_name,
         summary=_safe(summary_table(run.data.metrics, control).to_html()),
         differences=_safe(differences_table(evaluate_run, tracking_uri, control_run).to_html()),
+        combinations=_combinations(client, evaluate_run, tracking_uri),
         members=_safe(members.to_html(index=False, float_format="{:.4g}".format)),
         figures=figures,
         coupling=_safe(_coupling(runs["group"], tracking_uri)),
@@ -162,6 +165,14 @@ def _logged(client: MlflowClient, run_id: str, names: Sequence[str]) -> list[str
     """Those of the artifacts that a run has."""
     found = {each.path for each in client.list_artifacts(run_id)}
     return [name for name in names if name in found]
+
+
+def _combinations(client: MlflowClient, evaluate_run: str, tracking_uri: str) -> Markup | None:
+    """The ways to combine outputs beside each other, which were not logged before version 4 of evaluate."""
+    for path in _logged(client, evaluate_run, ["combine.csv"]):
+        with downloaded(evaluate_run, path, tracking_uri) as file:
+            return _safe(pd.read_csv(file).to_html(index=False, float_format="{:.4f}".format))
+    return None
 
 
 def _coupling(group_run: str, tracking_uri: str) -> str:

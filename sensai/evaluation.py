@@ -7,17 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.metrics import accuracy_score, confusion_matrix, top_k_accuracy_score
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, top_k_accuracy_score
 from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 
 from sensai.data.batches import member_targets
-from sensai.ensemble import Ensemble, combine
+from sensai.ensemble import Ensemble
 from sensai.grouping import Group, labels_of
 from sensai.retraining.objectives import outcome_metrics
 from sensai.sites import count_flops, count_params
 
 _LATENCY_SECONDS = 0.3
+# Of confidence, as in Guo et al. 2017.
+_BINS = 15
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,6 @@ def run_networks(networks: Iterable[nn.Module], batches: Iterable[tuple[Tensor, 
     return Outputs(np.concatenate(labels), [np.concatenate(parts) for parts in collected])
 
 
-def ensemble_probabilities(outputs: Outputs, ensemble: Ensemble) -> np.ndarray:
-    """float64 (N, K): class probabilities from the members' outputs."""
-    logits = [torch.from_numpy(member).double() for member in outputs.members]
-    groups = [member.classes for member in ensemble.members]
-    return combine(logits, groups, len(ensemble.class_names)).numpy()
-
-
 def softmax(logits: np.ndarray) -> np.ndarray:
     """float64 (N, K): class probabilities of a K-way network."""
     return torch.softmax(torch.from_numpy(logits).double(), dim=1).numpy()
@@ -74,6 +70,42 @@ def accuracies(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float
     if num_classes > 5:
         top5 = float(top_k_accuracy_score(labels, probabilities, k=5, labels=np.arange(num_classes)))
     return {"accuracy": float(accuracy_score(labels, probabilities.argmax(1))), "top5_accuracy": top5}
+
+
+def probability_metrics(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """`accuracy`, `ece` (expected calibration error, 15 bins of equal width, as a fraction) and `nll` (mean negative log
+    likelihood, in nats).
+    """
+    # Its import takes seconds.
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    num_classes = probabilities.shape[1]
+    # Anything above 1, by whatever rounding, would be taken for logits.
+    bounded = probabilities.clip(max=1)
+    ece = multiclass_calibration_error(
+        torch.from_numpy(bounded), torch.from_numpy(labels), num_classes, n_bins=_BINS, norm="l1"
+    )
+    return {
+        "accuracy": float(accuracy_score(labels, probabilities.argmax(1))),
+        "ece": float(ece),
+        "nll": float(log_loss(labels, bounded, labels=np.arange(num_classes))),
+    }
+
+
+def reliability_curve(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean largest probability and accuracy, float64 (bins,), of the images in each bin of the former that has some."""
+    right = (probabilities.argmax(1) == labels).astype(np.int64)
+    accuracy, confidence = calibration_curve(right, probabilities.max(1).clip(max=1), n_bins=_BINS)
+    return confidence, accuracy
+
+
+def rejection_metrics(probabilities: np.ndarray, labels: np.ndarray, threshold: float) -> dict[str, float]:
+    """`rejected`: share of images whose largest probability is below the threshold; `accuracy_answered`: that of the others, if
+    there are any.
+    """
+    answered = probabilities.max(1) >= threshold
+    right = probabilities.argmax(1) == labels
+    return _means({"rejected": ~answered, "accuracy_answered": right[answered]})
 
 
 def member_metrics(outputs: Outputs, ensemble: Ensemble) -> list[dict[str, float]]:

@@ -10,6 +10,7 @@ from torch import nn
 
 from sensai.data.batches import Normalization
 from sensai.ensemble import Ensemble, Member
+from sensai.ensemble.calibration import RAW
 from sensai.ensemble.members import build_ensemble
 from sensai.evaluation import (
     Outputs,
@@ -18,12 +19,14 @@ from sensai.evaluation import (
     confusion,
     confusion_between_groups,
     confusion_in_groups,
-    ensemble_probabilities,
     error_shares,
     group_metrics,
     host,
     latency_ms,
     member_metrics,
+    probability_metrics,
+    rejection_metrics,
+    reliability_curve,
     run_networks,
     size,
     softmax,
@@ -63,10 +66,10 @@ def test_an_iterator_of_batches_is_read_once_for_all_networks(ensemble: Ensemble
     assert [len(member) for member in outputs.members] == [6] * 4
 
 
-def test_probabilities_from_outputs_are_those_of_the_ensemble(ensemble: Ensemble) -> None:
+def test_raw_probabilities_from_outputs_are_those_of_the_ensemble(ensemble: Ensemble) -> None:
     images, labels = images_for(ensemble.spec, 7), torch.arange(7)
     outputs = run_networks(ensemble.networks, [(images, labels)])
-    probabilities = ensemble_probabilities(outputs, ensemble)
+    probabilities = RAW(outputs.members, ensemble.groups)
     with torch.no_grad():
         np.testing.assert_allclose(probabilities, ensemble.eval()(images), atol=1e-6)
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-12)
@@ -122,6 +125,50 @@ def test_confusion_counts_rows_of_truth_and_columns_of_answers() -> None:
     matrix = confusion(np.eye(4)[answers], labels)
     # Class 2 neither occurs nor is answered.
     assert matrix.tolist() == [[1, 2, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]]
+
+
+# ------------------------------------------------------------------------------------------------------- probabilities
+
+
+def binned_by_hand(probabilities: np.ndarray, labels: np.ndarray) -> list[tuple[int, float, float]]:
+    """Of each of 15 bins of the largest probability that has images: how many, its mean, and how many of them are right."""
+    largest, right = probabilities.max(1), probabilities.argmax(1) == labels
+    bins = np.minimum((largest * 15).astype(int), 14)
+    members = [bins == number for number in range(15)]
+    return [(own.sum(), largest[own].mean(), right[own].mean()) for own in members if own.any()]
+
+
+@pytest.mark.parametrize("sureness", [0.1, 1.0])
+def test_calibration_errors_and_curves_equal_a_count(sureness: float) -> None:
+    generator = np.random.default_rng(0)
+    probabilities = generator.dirichlet(np.full(4, sureness), 300)
+    # Not every class occurs.
+    labels = generator.integers(0, 3, 300)
+    bins = binned_by_hand(probabilities, labels)
+    found = probability_metrics(probabilities, labels)
+    expected = sum(count * abs(confidence - accuracy) for count, confidence, accuracy in bins) / 300
+    assert found["ece"] == pytest.approx(expected)
+    assert found["nll"] == pytest.approx(
+        -np.log(probabilities[np.arange(300), labels].clip(np.finfo(np.float64).eps)).mean()
+    )
+    assert found["accuracy"] == accuracies(probabilities, labels)["accuracy"]
+    confidence, accuracy = reliability_curve(probabilities, labels)
+    np.testing.assert_allclose(confidence, [each[1] for each in bins])
+    np.testing.assert_allclose(accuracy, [each[2] for each in bins])
+
+
+def test_probabilities_of_one_are_no_logits() -> None:
+    probabilities = np.array([[1 + 1e-15, 0], [0, 1 + 1e-15], [0.5, 0.5]])
+    assert probability_metrics(probabilities, np.array([0, 1, 0]))["ece"] == pytest.approx(1 / 6)
+    assert [each.tolist() for each in reliability_curve(probabilities, np.array([0, 1, 0]))] == [[0.5, 1], [1, 1]]
+
+
+def test_what_is_below_the_threshold_is_not_answered() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.5, 0.5], [0.2, 0.8]])
+    labels = np.array([1, 1, 0, 1])
+    found = rejection_metrics(probabilities, labels, 0.6)
+    assert found == {"rejected": 0.25, "accuracy_answered": pytest.approx(2 / 3)}
+    assert rejection_metrics(probabilities, labels, 0.95) == {"rejected": 1.0}
 
 
 # -------------------------------------------------------------------------------------------------------------- groups

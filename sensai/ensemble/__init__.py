@@ -42,13 +42,18 @@ class Ensemble(nn.Module):
         self.spec = spec
         self.normalization = normalization
 
+    @property
+    def groups(self) -> "list[Group]":
+        """The classes of each member."""
+        return [member.classes for member in self.members]
+
     def member_logits(self, images: Tensor) -> list[Tensor]:
         """The outputs of each member, (N, 1), (N, 1 + g) or (N, K), for normalised images (N, C, H, W)."""
         return [member.network(images) for member in self.members]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class probabilities (N, K) for normalised images float32 (N, C, H, W)."""
-        return combine(self.member_logits(images), [member.classes for member in self.members], len(self.class_names))
+        """Raw class probabilities (N, K) for normalised images float32 (N, C, H, W)."""
+        return combine(self.member_logits(images), self.groups, len(self.class_names))
 
 
 def combine(logits: list[Tensor], groups: "list[Group]", num_classes: int) -> Tensor:

@@ -10,41 +10,42 @@ import torch
 from torch import Tensor, nn
 
 from sensai.data.batches import Normalization
-from sensai.ensemble import Ensemble, class_scores
+from sensai.ensemble import Ensemble
+from sensai.ensemble.calibration import Calibration
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 
 
-class _ScoredMember(nn.Module):
-    """A member from raw images to the raw scores of its classes."""
+class _FromRawImages(nn.Module):
+    """A member from raw images to its outputs."""
 
-    def __init__(self, network: nn.Module, normalization: Normalization, group_size: int) -> None:
+    def __init__(self, network: nn.Module, normalization: Normalization) -> None:
         super().__init__()
         self.network = network
         self.normalization = normalization
-        self.group_size = group_size
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 (N, H, W, C) to float32 (N, g)."""
-        return class_scores(self.network(self.normalization(images.permute(0, 3, 1, 2))), self.group_size)
+        """uint8 (N, H, W, C) to float32 (N, 1), (N, 1 + g) or (N, K)."""
+        outputs: Tensor = self.network(self.normalization(images.permute(0, 3, 1, 2)))
+        return outputs
 
 
-def export_bundle(ensemble: Ensemble, folder: Path) -> None:
-    """Write one ONNX file a member, from uint8 images (N, H, W, C) to the raw scores of its classes, and the manifest last."""
+def export_bundle(ensemble: Ensemble, calibration: Calibration, folder: Path) -> None:
+    """Write one ONNX file a member, from uint8 images (N, H, W, C) to its outputs, and the manifest last."""
     channels, height, width = ensemble.spec.input_shape
     example = torch.zeros(2, height, width, channels, dtype=torch.uint8)
     members = []
     for number, member in enumerate(ensemble.members):
         file = f"member_{number:03d}.onnx"
-        scored = _ScoredMember(member.network.cpu(), ensemble.normalization, len(member.classes)).eval()
-        _export(scored, example, folder / file)
+        _export(_FromRawImages(member.network.cpu(), ensemble.normalization).eval(), example, folder / file)
         members.append({"classes": list(member.classes), "file": file})
     manifest = {
         "format_version": FORMAT_VERSION,
         "class_names": list(ensemble.class_names),
         "image_shape": [height, width, channels],
         "members": members,
+        "calibration": calibration.to_json(),
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
@@ -59,7 +60,7 @@ def _export(network: nn.Module, example: Tensor, path: Path) -> None:
             dynamo=True,
             dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
             input_names=["images"],
-            output_names=["scores"],
+            output_names=["outputs"],
             optimize=False,
             verbose=False,
         )

@@ -73,20 +73,18 @@ def champion_of(client: MlflowClient, model_name: str) -> ModelVersion | None:
 
 
 def standing(client: MlflowClient, version: ModelVersion) -> Standing:
-    """What the runs that a version stands on measured.
+    """What the evaluation of a version measured.
 
     Raises:
-        InputError: one of them is gone, or there were no validation data.
+        InputError: its run is gone, or there were no validation data.
     """
     try:
-        runs = {
-            stage: client.get_run(version.tags[tags.UPSTREAM + stage]) for stage in ("baseline", "retrain", "evaluate")
-        }
-        metrics, run_tags = runs["evaluate"].data.metrics, runs["evaluate"].data.tags
+        run = client.get_run(version.tags[f"{tags.UPSTREAM}evaluate"])
+        metrics, run_tags = run.data.metrics, run.data.tags
         return Standing(
             version=int(version.version),
-            val_accuracy=runs["retrain"].data.metrics["val_accuracy"],
-            base_val_accuracy=runs["baseline"].data.metrics["val_accuracy"],
+            val_accuracy=metrics["val_accuracy"],
+            base_val_accuracy=metrics["base_val_accuracy"],
             flops=metrics["flops_max"],
             latency=metrics["latency_ensemble_ms"],
             data_digest=run_tags[tags.DATA_DIGEST],
@@ -94,7 +92,7 @@ def standing(client: MlflowClient, version: ModelVersion) -> Standing:
         )
     except (KeyError, MlflowException) as error:
         raise InputError(
-            f"version={version.version} of {version.name!r}: cannot be judged, since what it stands on is not logged ({error})"
+            f"version={version.version} of {version.name!r}: cannot be judged, since its evaluation does not say ({error})"
         ) from error
 
 

@@ -15,6 +15,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from sensai.ensemble import Ensemble
+from sensai.ensemble.calibration import Calibration
 from sensai.errors import InputError
 from sensai.registry import pyfunc_model
 from sensai.registry.bundle import export_bundle
@@ -27,6 +28,7 @@ def register_ensemble(
     client: MlflowClient,
     run_id: str,
     ensemble: Ensemble,
+    calibration: Calibration,
     example: np.ndarray,
     model_name: str,
     version_tags: Mapping[str, str],
@@ -37,6 +39,7 @@ def register_ensemble(
         client: of the store that holds run and registry.
         run_id: the run that the model belongs to.
         ensemble: exported to ONNX.
+        calibration: how its members' outputs become probabilities.
         example: uint8 (N, H, W, C), kept as the input example.
         model_name: registered model; made where it does not exist.
         version_tags: what people look for: accuracy, ratio, ...
@@ -47,7 +50,7 @@ def register_ensemble(
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / _MODEL
         folder.mkdir()
-        export_bundle(ensemble, folder)
+        export_bundle(ensemble, calibration, folder)
         model = Model.log(
             artifact_path=None,
             name=_MODEL,
@@ -55,7 +58,7 @@ def register_ensemble(
             run_id=run_id,
             python_model=pyfunc_model.__file__,
             artifacts={_MODEL: str(folder)},
-            signature=_signature(ensemble),
+            signature=_signature(ensemble, calibration),
             input_example=example,
             pip_requirements=[f"{package}=={version(package)}" for package in ("numpy", "onnxruntime")],
         )
@@ -80,8 +83,10 @@ def open_model(model_uri: str) -> Iterator[Any]:
         yield model.unwrap_python_model()
 
 
-def _signature(ensemble: Ensemble) -> ModelSignature:
+def _signature(ensemble: Ensemble, calibration: Calibration) -> ModelSignature:
     channels, height, width = ensemble.spec.input_shape
     images = TensorSpec(np.dtype(np.uint8), (-1, height, width, channels))
-    probabilities: list[ColSpec | TensorSpec] = [ColSpec(DataType.float, name) for name in ensemble.class_names]
-    return ModelSignature(inputs=Schema([images]), outputs=Schema(probabilities))
+    columns: list[ColSpec | TensorSpec] = [ColSpec(DataType.float, name) for name in ensemble.class_names]
+    if calibration.threshold is not None:
+        columns.append(ColSpec(DataType.boolean, pyfunc_model.REJECTED))
+    return ModelSignature(inputs=Schema([images]), outputs=Schema(columns))

@@ -1,6 +1,6 @@
 """evaluate: the one reading of the test split. Logs accuracies, sizes and latencies of base model and ensemble, both answers
-to every image, confusion matrices (of groups: between and inside them) and the members' table; one child run a member with
-its test metrics.
+to every image, the ways to combine members' outputs beside each other, confusion matrices (of groups: between and inside them)
+and the members' table; one child run a member with its test metrics.
 """
 
 import json
@@ -17,7 +17,7 @@ from sensai.data.dataset import Split
 from sensai.ensemble import Ensemble
 from sensai.errors import InputError
 from sensai.grouping import Group
-from sensai.stages import retrain
+from sensai.stages import combining, retrain
 from sensai.stages.baseline import base_model
 from sensai.stages.configs import EvaluateConfig, StageConfig
 from sensai.stages.group import class_label
@@ -26,26 +26,24 @@ from sensai.stages.stage import Context, Stage
 
 
 def _execute(config: EvaluateConfig, context: Context) -> None:
-    test, device = test_split(config), device_of(config)
+    test_images, val_images = test_split(config), combining.validation_split(config)
+    device = device_of(config)
     base, spec = base_model(context, config)
     ensemble = retrain.load(context.store, context.upstream["retrain"]).to(device)
     context.run.set_tags({tags.HOST: json.dumps(evaluation.host())})
 
-    stream = tqdm(
-        batches(test, evaluation_batch(config), ensemble.normalization, device),
-        total=-(-len(test) // evaluation_batch(config)),
-        desc="evaluate",
-    )
-    outputs = evaluation.run_networks([*(member.network for member in ensemble.members), base], stream)
-    base_probabilities = evaluation.softmax(outputs.members.pop())
-    probabilities = evaluation.ensemble_probabilities(outputs, ensemble)
+    val = None if val_images is None else _answered(val_images, ensemble, base, config)
+    test = _answered(test_images, ensemble, base, config)
+    outputs = test.outputs
+    calibration = combining.calibrate(ensemble, test, val, config, context.run)
+    probabilities = calibration(outputs.members, ensemble.groups)
 
     members = _members_table(ensemble, outputs, device)
     base_size = evaluation.size(base, spec.input_shape)
     latencies = _latencies(base, ensemble, members, device)
     context.run.log_metrics(
         {
-            **_accuracy_metrics(probabilities, base_probabilities, outputs),
+            **_accuracy_metrics(probabilities, test.base, outputs),
             "binary_accuracy_mean": members["binary_accuracy"].mean(),
             "binary_accuracy_min": members["binary_accuracy"].min(),
             "params_base": base_size.params,
@@ -58,7 +56,7 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
             **latencies,
         }
     )
-    context.run.log_frame(_answers(probabilities, base_probabilities, outputs), "answers.csv")
+    context.run.log_frame(_answers(probabilities, test.base, outputs), "answers.csv")
     context.run.log_frame(members, "members.csv")
     context.run.log_figure(plots.members(members), "members.png")
     matrix = evaluation.confusion(probabilities, outputs.labels)
@@ -82,6 +80,17 @@ def test_split(config: StageConfig) -> Split:
             "(and, if you like, val/), one folder a class in each"
         )
     return test
+
+
+def _answered(split: Split, ensemble: Ensemble, base: torch.nn.Module, config: EvaluateConfig) -> combining.Answered:
+    """What members and base model say about a split."""
+    stream = tqdm(
+        batches(split, evaluation_batch(config), ensemble.normalization, device_of(config)),
+        total=-(-len(split) // evaluation_batch(config)),
+        desc="evaluate",
+    )
+    outputs = evaluation.run_networks([*(member.network for member in ensemble.members), base], stream)
+    return combining.Answered(outputs, evaluation.softmax(outputs.members.pop()))
 
 
 def _accuracy_metrics(
@@ -150,7 +159,7 @@ def _log_confusion(matrix: np.ndarray, names: tuple[str, ...], context: Context)
 
 
 def _log_group_confusion(matrix: np.ndarray, ensemble: Ensemble, context: Context) -> None:
-    names, groups = ensemble.class_names, [member.classes for member in ensemble.members]
+    names, groups = ensemble.class_names, ensemble.groups
     context.run.log_metrics(evaluation.error_shares(matrix, groups))
     labels = [f"group {number}" for number in range(len(groups))]
     between = evaluation.confusion_between_groups(matrix, groups)
@@ -194,7 +203,7 @@ def _log_member_runs(ensemble: Ensemble, members: pd.DataFrame, config: Evaluate
 
 
 stage = Stage(
-    version=3,
+    version=4,
     config=EvaluateConfig,
     previous=retrain.stage,
     execute=_execute,

@@ -1,5 +1,6 @@
 """predict: labels of image files, of a folder, or of frames on standard input, by a registered ensemble. One JSON object a
-frame on standard output, with the milliseconds that its answer took; logs their quantiles.
+frame on standard output (`label` null where it is none of the classes), with the milliseconds that its answer took; logs
+their quantiles.
 """
 
 import json
@@ -14,6 +15,7 @@ import numpy as np
 
 from analysis import tags
 from sensai.data.frames import STREAMS, Frame, from_files
+from sensai.registry.pyfunc_model import REJECTED
 from sensai.registry.versions import open_model
 from sensai.stages.configs import PredictConfig
 from sensai.tracking import Run, Store
@@ -66,9 +68,10 @@ def _answer(model: Any, frame: Frame) -> dict[str, Any]:
     answers = model.predict(None, frame.pixels[None])
     milliseconds = (time.perf_counter() - start) * 1e3
     probabilities = answers[model.manifest["class_names"]].iloc[0]
+    rejected = REJECTED in answers and bool(answers[REJECTED].iloc[0])
     return {
         "image": frame.name,
-        "label": probabilities.idxmax(),
+        "label": None if rejected else probabilities.idxmax(),
         "probability": round(float(probabilities.max()), 6),
         "ms": round(milliseconds, 3),
     }

@@ -13,8 +13,9 @@ import pandas as pd
 from analysis import plots
 from sensai.data.batches import batches
 from sensai.ensemble import Ensemble
+from sensai.ensemble.calibration import RAW
 from sensai.ensemble.members import build_ensemble, fit_none_biases
-from sensai.evaluation import Size, accuracies, ensemble_probabilities, group_metrics, run_networks, size
+from sensai.evaluation import Size, accuracies, group_metrics, run_networks, size
 from sensai.pruning import pruning_error
 from sensai.sites import Plan, SiteMap, SizePrediction
 from sensai.stages import group
@@ -68,7 +69,7 @@ def validation_metrics(ensemble: Ensemble, config: StageConfig) -> dict[str, flo
     images = batches(val, evaluation_batch(config), ensemble.normalization, device_of(config))
     outputs = run_networks([member.network for member in ensemble.members], images)
     return {
-        "val_accuracy": accuracies(ensemble_probabilities(outputs, ensemble), outputs.labels)["accuracy"],
+        "val_accuracy": accuracies(RAW(outputs.members, ensemble.groups), outputs.labels)["accuracy"],
         "val_in_group_accuracy": group_metrics(outputs, ensemble)["in_group_accuracy"],
     }
 

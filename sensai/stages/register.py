@@ -2,7 +2,7 @@
 
 from analysis import tags
 from sensai.registry.versions import register_ensemble
-from sensai.stages import evaluate, retrain
+from sensai.stages import combining, evaluate, retrain
 from sensai.stages.configs import RegisterConfig
 from sensai.stages.inputs import dataset_of
 from sensai.stages.prune import title as prune_title
@@ -15,6 +15,7 @@ _TAGGED_METRICS = ("accuracy", "accuracy_drop", "flops_base", "flops_max", "flop
 def _execute(config: RegisterConfig, context: Context) -> None:
     data = dataset_of(config)
     ensemble = retrain.load(context.store, context.upstream["retrain"])
+    calibration = combining.load(context.store, context.upstream["evaluate"])
     example = data.train.images[data.train.rows[:1]].transpose(0, 2, 3, 1)
     metrics = context.store.metrics_of(context.upstream["evaluate"])
     version_tags = {
@@ -27,12 +28,12 @@ def _execute(config: RegisterConfig, context: Context) -> None:
         **{tags.UPSTREAM + name: run_id for name, run_id in context.upstream.items()},
     }
     version = register_ensemble(
-        context.store.client, context.run.id, ensemble, example, config.model_name, version_tags
+        context.store.client, context.run.id, ensemble, calibration, example, config.model_name, version_tags
     )
     context.run.log_metrics({"version": version})
 
 
 stage = Stage(
-    version=1, config=RegisterConfig, previous=evaluate.stage, execute=_execute, title=lambda config: config.model_name
+    version=2, config=RegisterConfig, previous=evaluate.stage, execute=_execute, title=lambda config: config.model_name
 )
 run = stage.run

@@ -27,6 +27,8 @@ GroupMethod = Literal[
 # Those that make as many groups as they are asked for.
 COUNTED_METHODS = tuple(method for method in get_args(GroupMethod) if method not in ("singletons", "file"))
 
+CombineMethod = Literal["raw", "temperature", "vector", "logistic"]
+
 _OWN = "path/to/file.py:factory or package.module:factory"
 _BUDGET = re.compile(r"[1-9]\d*epochs|(?=.*[1-9])\d+(\.\d+)?s")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
@@ -179,3 +181,5 @@ OptionalShare = Annotated[
     Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None, BeforeValidator(_none_if_empty)
 ]
 InnerShare = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+OptionalInnerShare = Annotated[InnerShare | None, BeforeValidator(_none_if_empty)]
+OptionalCombineMethod = Annotated[CombineMethod | None, BeforeValidator(_none_if_empty)]

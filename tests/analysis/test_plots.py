@@ -235,6 +235,16 @@ def test_contention_has_a_line_a_way_for_training_and_for_scoring() -> None:
         assert list(axes.get_xticks()) == [1, 2, 8]
 
 
+def test_reliability_has_a_panel_each_with_its_curve_beside_the_diagonal() -> None:
+    curves = {"raw": (np.array([0.2, 0.9]), np.array([0.5, 0.6])), "base model": (np.array([1.0]), np.array([0.75]))}
+    panels = drawn(plots.reliability(curves, "the title"))
+    assert [axes.get_title() for axes in panels] == list(curves)
+    for axes, (confidence, accuracy) in zip(panels, curves.values(), strict=True):
+        diagonal, curve = axes.get_lines()
+        assert list(diagonal.get_xdata()) == list(diagonal.get_ydata()) == [0, 1]
+        np.testing.assert_array_equal(curve.get_xydata(), np.column_stack([confidence, accuracy]))
+
+
 def repeated(settings: list[tuple[int, float]], methods: int, repeats: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Cells, and means with bounds one below and two above."""
     cells = pd.DataFrame(

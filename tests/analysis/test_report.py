@@ -123,6 +123,14 @@ def test_the_tables_hold_the_logged_values(nasty: str, store_uri: str) -> None:
     assert nasty in page
 
 
+def test_combinations_are_shown_where_they_were_logged(logbook: Logbook, nasty: str, store_uri: str) -> None:
+    assert "<h2>Combination" not in render(nasty, store_uri)
+    logbook.client.log_text(nasty, "combine,accuracy,val_nll\nraw,0.5,1.23456\nbase model,0.75,\n", "combine.csv")
+    page = render(nasty, store_uri)
+    table = rows(page, "Combination of the members' outputs")
+    assert table == [["combine", "accuracy", "val_nll"], ["raw", "0.5000", "1.2346"], ["base model", "0.7500", "NaN"]]
+
+
 def test_the_control_stands_beside_the_ensemble(logbook: Logbook, nasty: str, store_uri: str) -> None:
     control = logbook.run({"stage": "evaluate"}, {"accuracy": 0.75, "flops_total": 3.0})
     answers(logbook, control, right=3)
@@ -212,8 +220,8 @@ def test_the_report_of_main(finished: FinishedMain) -> None:
     assert_stands_alone(page)
     page = own_part(page)
     images = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    # Confusion, members, widths, similarity.
-    assert len(images) == 4
+    # Confusion, reliability, members, widths, similarity.
+    assert len(images) == 5
     for image in images:
         assert min(Image.open(io.BytesIO(base64.b64decode(image))).size) > 200
     run = finished.place.run(finished.upstream("evaluate"))
@@ -221,7 +229,8 @@ def test_the_report_of_main(finished: FinishedMain) -> None:
     for name, values in summary.iterrows():
         assert [name, *values] in rows(page, "Base model and ensemble")
     assert [row[1] for row in rows(page, "Members")[1:]] == ["top", "middle", "bottom"]
-    gain = -run.data.metrics["accuracy_drop"]
+    # Not the negated drop, which of equal accuracies is a negative zero.
+    gain = run.data.metrics["accuracy"] - run.data.metrics["base_accuracy"]
     assert rows(page, "Differences in accuracy")[-1][:2] == ["ensemble - base model", f"{gain:+.4f}"]
     for stage in ("baseline", "activations", "group", "prune", "retrain", "evaluate"):
         assert f"{stage}: <code>{finished.upstream(stage)}</code>" in page

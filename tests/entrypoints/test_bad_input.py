@@ -211,6 +211,13 @@ def test_no_test_split(launched: Entry, store_uri: str) -> None:
     assert_refused(launched("evaluate", **parameters), "no test split", "train/ and test/")
 
 
+def test_a_combination_that_is_none(launched: Entry) -> None:
+    assert_refused(
+        launched("evaluate", combine="mean"), "combine='mean'", "'raw', 'temperature', 'vector' or 'logistic'"
+    )
+    assert_refused(launched("evaluate", reject="1"), "reject='1'", "less than 1")
+
+
 def test_download_that_cannot_be_made(
     launched: Entry, store_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,8 @@
 """An ensemble as ONNX files and the script that serves them: the same answers as the ensemble in memory."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from mlflow.pyfunc.model import PythonModelContext
 
 from sensai.data.batches import Normalization
 from sensai.ensemble import Ensemble, Member
+from sensai.ensemble.calibration import METHODS, RAW, Calibration, fit
 from sensai.models.factory import NetworkSpec, build
 from sensai.registry.bundle import export_bundle
 from sensai.registry.pyfunc_model import EnsembleModel
@@ -54,10 +57,31 @@ def probabilities(ensemble: Ensemble, batch: np.ndarray) -> np.ndarray:
 def grouped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ensemble, Path]:
     ensemble, folder = ensemble_of(GROUPS), tmp_path_factory.mktemp("grouped")
     before = {name: value.clone() for name, value in ensemble.state_dict().items()}
-    export_bundle(ensemble, folder)
+    export_bundle(ensemble, RAW, folder)
     assert not ensemble.training
     assert all(torch.equal(value, before[name]) for name, value in ensemble.state_dict().items())
     return ensemble, folder
+
+
+@pytest.fixture(scope="module")
+def control(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ensemble, Path]:
+    ensemble, folder = ensemble_of([(1, 0, 3, 2)]), tmp_path_factory.mktemp("control")
+    export_bundle(ensemble, RAW, folder)
+    return ensemble, folder
+
+
+def outputs_of(ensemble: Ensemble, batch: np.ndarray) -> list[np.ndarray]:
+    with torch.no_grad():
+        logits = ensemble.member_logits(ensemble.normalization(torch.from_numpy(batch.transpose(0, 3, 1, 2))))
+    return [each.numpy() for each in logits]
+
+
+def recalibrated(folder: Path, target: Path, calibration: Calibration) -> Path:
+    """A copy of a bundle with another calibration: exporting the same members again takes seconds."""
+    shutil.copytree(folder, target)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (target / "manifest.json").write_text(json.dumps(manifest | {"calibration": calibration.to_json()}))
+    return target
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -72,12 +96,38 @@ def test_groups_and_single_classes_answer_alike(grouped: tuple[Ensemble, Path], 
     assert np.ptp(expected, axis=1).min() > 1e-3
 
 
+@pytest.mark.parametrize("method", [RAW.method, *METHODS])
+@pytest.mark.parametrize("bundle", ["grouped", "control"])
+def test_every_calibration_is_served_as_it_is_in_memory(
+    method: str, bundle: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    ensemble, folder = request.getfixturevalue(bundle)
+    outputs = outputs_of(ensemble, images(40))
+    calibration = fit(method, outputs, ensemble.groups, np.arange(40) % 4)
+    expected = calibration(outputs, ensemble.groups)
+    answer = served(recalibrated(folder, tmp_path / "bundle", calibration)).predict(None, images(40))
+    assert list(answer.columns) == list(NAMES)
+    assert set(answer.dtypes) == {np.dtype(np.float32)}
+    np.testing.assert_allclose(answer.to_numpy(), expected, atol=1e-5)
+    assert method == "raw" or np.abs(expected - RAW(outputs, ensemble.groups)).max() > 1e-3
+
+
+def test_what_is_none_of_them_is_said_beside_the_probabilities(grouped: tuple[Ensemble, Path], tmp_path: Path) -> None:
+    ensemble, folder = grouped
+    largest = probabilities(ensemble, images(40)).max(1)
+    calibration = replace(RAW, threshold=float(np.median(largest)))
+    answer = served(recalibrated(folder, tmp_path / "bundle", calibration)).predict(None, images(40))
+    assert list(answer.columns) == [*NAMES, "none_of_them"]
+    assert answer["none_of_them"].tolist() == (largest < np.median(largest)).tolist()
+    assert answer["none_of_them"].sum() == 20
+
+
 def test_where_no_member_wants_the_image_all_classes_are_alike(tmp_path: Path) -> None:
     ensemble = ensemble_of([(0,), (1, 2, 3)])
     with torch.no_grad():
         ensemble.members[0].network.classifier.bias.fill_(-1e4)
         ensemble.members[1].network.classifier.bias.copy_(torch.tensor([1e4, 0.0, 0.0, 0.0]))
-    export_bundle(ensemble, tmp_path)
+    export_bundle(ensemble, RAW, tmp_path)
     answer = served(tmp_path).predict(None, images(2)).to_numpy()
     np.testing.assert_allclose(answer, 0.25)
     np.testing.assert_allclose(probabilities(ensemble, images(2)), 0.25)
@@ -89,7 +139,8 @@ def test_the_manifest_says_who_answers_for_what(grouped: tuple[Ensemble, Path]) 
     assert manifest["class_names"] == list(NAMES)
     assert manifest["image_shape"] == list(SHAPE)
     assert [tuple(member["classes"]) for member in manifest["members"]] == GROUPS
-    assert manifest["format_version"] == 1
+    assert manifest["format_version"] == 2
+    assert manifest["calibration"] == RAW.to_json()
     files = [member["file"] for member in manifest["members"]]
     assert len(set(files)) == 3
     # Each member is one file, weights included.

@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlflow
@@ -13,12 +13,13 @@ import pandas as pd
 import pytest
 from mlflow.models import ModelSignature, get_model_info
 
+from sensai.ensemble.calibration import RAW
 from sensai.registry.versions import register_ensemble
-from sensai.stages import retrain
+from sensai.stages import combining, retrain
 from sensai.stages.inputs import dataset_of
 from sensai.tracking import Store
 from tests.helpers.pipeline import FinishedMain, Place
-from tests.registry.test_bundle import ensemble_of, images, probabilities
+from tests.registry.test_bundle import NAMES, ensemble_of, images, outputs_of, probabilities
 
 NAME = "sensai-ensemble"
 URI = f"models:/{NAME}/1"
@@ -69,7 +70,8 @@ def elsewhere(finished_main: FinishedMain, tmp_path_factory: pytest.TempPathFact
 
 def test_a_fresh_process_answers_as_the_ensemble_in_memory(finished: FinishedMain, elsewhere: Elsewhere) -> None:
     ensemble = retrain.load(Store.connect(), finished.upstream("retrain"))
-    expected = probabilities(ensemble, images_of_test_split(finished))
+    calibration = combining.load(Store.connect(), finished.upstream("evaluate"))
+    expected = calibration(outputs_of(ensemble, images_of_test_split(finished)), ensemble.groups)
     assert list(elsewhere.answers.columns) == ["top", "middle", "bottom"]
     np.testing.assert_allclose(elsewhere.answers.to_numpy(), expected, atol=1e-5)
     accuracy = (elsewhere.answers.to_numpy().argmax(1) == dataset_of(finished.config).test.labels).mean()
@@ -147,18 +149,24 @@ def test_the_candidate_moves_to_the_newest_version(empty_database: Path, tmp_pat
     ensembles = [ensemble_of([(0, 1, 2, 3)]), ensemble_of([(3, 2, 1, 0)])]
     with Place.make(tmp_path, empty_database).active() as place:
         run_id = place.client.create_run(place.experiment).info.run_id
+        # At a threshold of zero none is rejected.
+        calibrations = [RAW, replace(RAW, threshold=0.0)]
         versions = []
-        for number, ensemble in enumerate(ensembles, start=1):
+        for number, (ensemble, calibration) in enumerate(zip(ensembles, calibrations, strict=True), start=1):
             versions.append(
-                register_ensemble(place.client, run_id, ensemble, images(1), "mine", {"ratio": f"0.{number}"})
+                register_ensemble(
+                    place.client, run_id, ensemble, calibration, images(1), "mine", {"ratio": f"0.{number}"}
+                )
             )
             assert int(place.client.get_model_version_by_alias("mine", "candidate").version) == number
         assert versions == [1, 2]
-        # Each keeps its own tags and its own weights.
+        # Each keeps its own tags, its own weights and its own columns.
         for number, ensemble in enumerate(ensembles, start=1):
             assert place.client.get_model_version("mine", str(number)).tags == {"ratio": f"0.{number}"}
             answer = mlflow.pyfunc.load_model(f"models:/mine/{number}").predict(images(4))
-            np.testing.assert_allclose(answer.to_numpy(), probabilities(ensemble, images(4)), atol=1e-5)
+            np.testing.assert_allclose(answer[list(NAMES)], probabilities(ensemble, images(4)), atol=1e-5)
+            columns = get_model_info(f"models:/mine/{number}").signature.outputs.input_names()
+            assert list(answer.columns) == columns == [*NAMES, *["none_of_them"][: number - 1]]
         newest = mlflow.pyfunc.load_model("models:/mine@candidate").predict(images(4))
-        np.testing.assert_allclose(newest.to_numpy(), probabilities(ensembles[1], images(4)), atol=1e-5)
-        assert newest.shape == (4, len(ensembles[1].class_names))
+        np.testing.assert_allclose(newest[list(NAMES)], probabilities(ensembles[1], images(4)), atol=1e-5)
+        assert newest["none_of_them"].tolist() == [False] * 4

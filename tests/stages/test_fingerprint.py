@@ -76,6 +76,8 @@ OTHER = {
     "threads": 2,
     "backend": "ray",
     "ray_address": "auto",
+    "combine": "vector",
+    "reject": 0.1,
     "model_name": "another",
     "control_run": "1" * 32,
     "trainings": "1,3",

@@ -12,7 +12,7 @@ import torch
 
 from sensai import evaluation
 from sensai.errors import InputError
-from sensai.stages import main, retrain
+from sensai.stages import combining, evaluate, main, retrain
 from sensai.stages.inputs import dataset_of, normalization_of
 from sensai.tracking import Store
 from tests.conftest import ROOT
@@ -27,7 +27,10 @@ ARTIFACTS = {
     "group": {"groups.json", "sizes.csv", "coupling.csv", "coupling.png"},
     "prune": {"plans.json", "layers.csv", "members.csv", "widths.png"},
     "retrain": {"members/ensemble.json", *(f"members/member_00{number}.safetensors" for number in range(3))},
-    "evaluate": {"answers.csv", "members.csv", "members.png", "confusion.csv", "confusion.png"},
+    "evaluate": {
+        *("answers.csv", "members.csv", "members.png", "confusion.csv", "confusion.png"),
+        *("combine.csv", "calibration.json", "reliability.png"),
+    },
     "register": set(),
     "report": {"report.html"},
 }
@@ -44,7 +47,13 @@ METRICS = {
         *("accuracy", "top5_accuracy", "base_accuracy", "accuracy_drop", "binary_accuracy_mean", "binary_accuracy_min"),
         *("params_base", "params_max", "params_total", "flops_base", "flops_max", "flops_total", "flops_speedup"),
         *("latency_base_ms", "latency_member_max_ms", "latency_ensemble_ms"),
-        *("speedup_critical_path", "speedup_ensemble"),
+        *("speedup_critical_path", "speedup_ensemble", "ece", "nll", "base_ece", "base_nll"),
+        *(
+            f"{split}{metric}_{method}"
+            for split in ("", "val_")
+            for metric in ("accuracy", "ece", "nll")
+            for method in ("raw", "temperature", "vector", "logistic")
+        ),
     },
     "register": {"version"},
     "report": set(),
@@ -119,6 +128,60 @@ def test_the_result_adds_up(finished: FinishedMain) -> None:
     assert {name: metrics[name] for name in pruned if name.startswith(("flops", "params"))} == {
         name: value for name, value in pruned.items() if name.startswith(("flops", "params"))
     }
+
+
+def test_all_combinations_are_judged_and_the_chosen_one_answers(finished: FinishedMain) -> None:
+    run_id = finished.upstream("evaluate")
+    metrics = finished.place.run(run_id).data.metrics
+    table = pd.read_csv(finished.place.artifact(run_id, "combine.csv")).set_index("combine")
+    methods = ["raw", "temperature", "vector", "logistic"]
+    assert list(table.index) == [*methods, "base model"]
+    assert list(table.columns) == [f"{split}{name}" for split in ("", "val_") for name in ("accuracy", "ece", "nll")]
+    for method in methods:
+        assert {name: metrics[f"{name}_{method}"] for name in table} == pytest.approx(table.loc[method].to_dict())
+    assert table["accuracy"]["base model"] == pytest.approx(metrics["base_accuracy"])
+    outputs, labels = member_outputs(finished), dataset_of(finished.config).test.labels
+    chosen = combining.load(Store.connect(), run_id)
+    assert (chosen.method, chosen.threshold) == (combining.DEFAULT, None)
+    probabilities = chosen([logits for _, logits in outputs], [classes for classes, _ in outputs])
+    answers = pd.read_csv(finished.place.artifact(run_id, "answers.csv"))
+    assert answers["ensemble"].tolist() == probabilities.argmax(1).tolist()
+    for name in ("accuracy", "nll"):
+        assert metrics[name] == pytest.approx(evaluation.probability_metrics(probabilities, labels)[name])
+        assert metrics[name] == metrics[f"{name}_{chosen.method}"]
+
+
+def test_another_combination_that_rejects_some_images(place: Place) -> None:
+    retrained = next(run for run in place.of("retrain"))
+    before = place.runs()
+    config = {"from_run": retrained.info.run_id, "combine": "raw", "reject": 0.2}
+    run_id = evaluate.run(place.config("evaluate", **config))
+    # Nothing is trained again.
+    assert {stage_of(run) for run in place.new_runs(before)} == {"evaluate", "member"}
+    metrics = place.run(run_id).data.metrics
+    assert metrics["accuracy"] == metrics["accuracy_raw"]
+    stored = combining.load(Store.connect(), run_id)
+    assert stored.method == "raw"
+    assert 0 < stored.threshold < 1
+    assert 0 <= metrics["rejected"] < 1
+    assert "accuracy_answered" in metrics
+
+
+def test_without_validation_data_only_raw_probabilities_are_there(place: Place) -> None:
+    dataset = f"{ROOT}/tests/helpers/tiny_data.py:one_of_each"
+    few = {"dataset": dataset, "base_epochs": 1, "epochs": 0, "method": "random", "n_groups": 1}
+    for given, said in (
+        ({"combine": "vector"}, "combine='vector': is fitted on"),
+        ({"reject": 0.1}, "reject=0.1: is a"),
+    ):
+        with pytest.raises(InputError, match=f"{said}.* has none"):
+            evaluate.run(place.config("evaluate", **few, **given))
+    run_id = evaluate.run(place.config("evaluate", **few))
+    metrics = place.run(run_id).data.metrics
+    assert metrics["nll"] == metrics["nll_raw"]
+    assert not {name for name in metrics if name.startswith("val_") or name.endswith(("_vector", "_logistic"))}
+    assert pd.read_csv(place.artifact(run_id, "combine.csv"))["combine"].tolist() == ["raw", "base model"]
+    assert combining.load(Store.connect(), run_id).method == "raw"
 
 
 def test_members_are_validated_by_retrain_and_tested_by_evaluate(finished: FinishedMain) -> None:

@@ -28,7 +28,9 @@ from sensai.stages.values import (
     Methods,
     ModelName,
     NonNegative,
+    OptionalCombineMethod,
     OptionalCount,
+    OptionalInnerShare,
     OptionalShare,
     Positive,
     PositiveChannelValues,
@@ -253,6 +255,17 @@ class Retrain(Prune):
 
 class Evaluate(Retrain):
     """The one reading of the test split."""
+
+    combine: OptionalCombineMethod = Field(
+        None,
+        description="how the members' outputs become class probabilities, fitted on validation data: raw (not fitted), "
+        "temperature, vector or logistic (default: logistic, of many hundred classes vector; without validation data raw)",
+    )
+    reject: OptionalInnerShare = Field(
+        None,
+        description="share of the validation images, the least sure, below whose largest probability the answer is "
+        "none of them (default: never)",
+    )
 
 
 class Register(Evaluate):
