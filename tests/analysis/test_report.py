@@ -128,7 +128,7 @@ def test_combinations_are_shown_where_they_were_logged(logbook: Logbook, nasty: 
     logbook.client.log_text(nasty, "combine,accuracy,val_nll\nraw,0.5,1.23456\nbase model,0.75,\n", "combine.csv")
     page = render(nasty, store_uri)
     table = rows(page, "Combination of the members' outputs")
-    assert table == [["combine", "accuracy", "val_nll"], ["raw", "0.5000", "1.2346"], ["base model", "0.7500", "NaN"]]
+    assert table[1:] == [["raw", "0.5000", "1.2346"], ["base model", "0.7500", "NaN"]]
 
 
 def test_the_control_stands_beside_the_ensemble(logbook: Logbook, nasty: str, store_uri: str) -> None:
