@@ -67,10 +67,12 @@ def calibrate(
     """The calibration that the ensemble answers with; all that can be fitted are logged side by side."""
     fitted = {RAW.method: RAW}
     if val is not None:
-        wanted = dict.fromkeys([*methods_for(ensemble.groups), config.combine or RAW.method])
-        fitted |= {name: fit(name, val.outputs.members, ensemble.groups, val.outputs.labels) for name in wanted}
+        names = methods_for(ensemble.groups)
+        if config.combine is not None and config.combine not in (RAW.method, *names):
+            names.append(config.combine)
+        fitted |= {name: fit(name, val.outputs.members, ensemble.groups, val.outputs.labels) for name in names}
     tested = {name: each(test.outputs.members, ensemble.groups) for name, each in fitted.items()}
-    method = config.combine or next(name for name in _PREFERRED if name in fitted)
+    method: str = config.combine or next(name for name in _PREFERRED if name in fitted)
     _log_comparison(tested, method, ensemble, test, val, run)
     chosen = fitted[method]
     if val is not None and config.reject is not None:

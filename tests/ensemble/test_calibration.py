@@ -20,6 +20,7 @@ from sensai.ensemble.calibration import (
     class_contrasts,
     cross_fitted,
     fit,
+    methods_for,
     rejection_threshold,
 )
 from sensai.stages.values import CombineMethod
@@ -208,3 +209,9 @@ def test_the_threshold_rejects_the_share_that_is_asked_for(share: float) -> None
     probabilities = np.random.default_rng(0).dirichlet(np.ones(4), 500)
     threshold = rejection_threshold(probabilities, share)
     assert (probabilities.max(1) < threshold).mean() == pytest.approx(share, abs=1 / 500)
+
+
+def test_many_classes_go_without_the_logistic_regression() -> None:
+    assert methods_for([(label,) for label in range(300)]) == ["temperature", "vector", "logistic"]
+    assert methods_for([(label,) for label in range(400)]) == ["temperature", "vector"]
+    assert methods_for([tuple(range(1000))]) == ["temperature", "vector"]

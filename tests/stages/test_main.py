@@ -142,7 +142,7 @@ def test_all_combinations_are_judged_and_the_chosen_one_answers(finished: Finish
     assert table["accuracy"]["base model"] == pytest.approx(metrics["base_accuracy"])
     outputs, labels = member_outputs(finished), dataset_of(finished.config).test.labels
     chosen = combining.load(Store.connect(), run_id)
-    assert (chosen.method, chosen.threshold) == (combining.DEFAULT, None)
+    assert (chosen.method, chosen.threshold) == ("logistic", None)
     probabilities = chosen([logits for _, logits in outputs], [classes for classes, _ in outputs])
     answers = pd.read_csv(finished.place.artifact(run_id, "answers.csv"))
     assert answers["ensemble"].tolist() == probabilities.argmax(1).tolist()
@@ -340,7 +340,7 @@ def assert_groups_are_evaluated(finished: FinishedMain, groups: list[list[int]])
 
 
 def test_the_control_is_one_network_of_all_classes(place: Place) -> None:
-    finished = run_again(place, method="random", n_groups=1)
+    finished = run_again(place, method="random", n_groups=1, combine="raw")
     ((classes, logits),) = member_outputs(finished)
     assert classes == (0, 1, 2)
     # K outputs, none of which says "none of mine".
