@@ -1,9 +1,6 @@
 """The members as ONNX files with a JSON manifest: all that the serving side reads."""
 
-import contextlib
-import io
 import json
-import warnings
 from pathlib import Path
 
 import torch
@@ -11,6 +8,7 @@ from torch import Tensor, nn
 
 from sensai.data.batches import Normalization
 from sensai.ensemble import Ensemble, class_scores
+from sensai.runtimes.export import export_onnx
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -38,7 +36,7 @@ def export_bundle(ensemble: Ensemble, folder: Path) -> None:
     for number, member in enumerate(ensemble.members):
         file = f"member_{number:03d}.onnx"
         scored = _ScoredMember(member.network.cpu(), ensemble.normalization, len(member.classes)).eval()
-        _export(scored, example, folder / file)
+        export_onnx(scored, example).save(str(folder / file), external_data=False)
         members.append({"classes": list(member.classes), "file": file})
     manifest = {
         "format_version": FORMAT_VERSION,
@@ -47,22 +45,3 @@ def export_bundle(ensemble: Ensemble, folder: Path) -> None:
         "members": members,
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
-
-
-def _export(network: nn.Module, example: Tensor, path: Path) -> None:
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        # The exporter reports each of its steps, and warns of its own internals.
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            network,
-            (example,),
-            dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
-            input_names=["images"],
-            output_names=["scores"],
-            optimize=False,
-            verbose=False,
-        )
-    if program is None:
-        raise RuntimeError("torch.onnx.export gave no program")
-    program.save(str(path), external_data=False)
