@@ -8,12 +8,14 @@ of torchvision. Times are milliseconds from a raw image to outputs, medians of c
 fastest runtime, `member` the slowest member in its fastest, on one thread, as a machine for each member would see it. So
 `critical` = base / member stands beside `flops` = FLOPs of the base model / of the largest member, and `ensemble` = base /
 ensemble is what this machine gains. `overhead` = the ensemble's time with combining / its members' summed time over the
-threads. Columns `_quickest` take the quickest call of each instead: where others keep the cores busy, medians measure them too.
+threads. `critical_cpu` is `critical` in processor time, base and member both on one thread in ONNX Runtime: what others
+do on the same cores hits a call of milliseconds harder than a long one, and does not count there.
 """
 
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -105,24 +107,32 @@ def _measured(arch: str, arguments: argparse.Namespace) -> tuple[list[dict[str, 
             },
         }
         seconds = in_turn(calls, arguments.repeats)
+    row = {"arch": arch, "members": len(members.members), "flops": base.members[0].flops / largest.members[0].flops}
     rows = [{"arch": arch, "network": name, **asdict(each)} for name, timings in tables.items() for each in timings]
-    return rows, {"arch": arch, "members": len(members.members), **_ratios(seconds, base, largest, arguments.threads)}
+    return rows, row | _ratios(seconds, arguments.threads) | _processor_time(base, members, image, arguments.repeats)
 
 
-def _ratios(seconds: dict[str, np.ndarray], base: Prepared, largest: Prepared, threads: int) -> dict[str, float]:
-    row = {"flops": base.members[0].flops / largest.members[0].flops}
-    for suffix, typical in (("", np.median), ("_quickest", np.min)):
-        ms = {name: float(typical(each) * 1e3) for name, each in seconds.items()}
-        members = [value for name, value in ms.items() if name.startswith("member")]
-        row |= {
-            f"base_ms{suffix}": ms["base"],
-            f"member_ms{suffix}": max(members),
-            f"ensemble_ms{suffix}": ms["ensemble"],
-            f"critical{suffix}": ms["base"] / max(members),
-            f"ensemble{suffix}": ms["base"] / ms["ensemble"],
-            f"overhead{suffix}": ms["ensemble"] * threads / sum(members),
+def _ratios(seconds: dict[str, np.ndarray], threads: int) -> dict[str, float]:
+    ms = {name: float(np.median(each) * 1e3) for name, each in seconds.items()}
+    members = [value for name, value in ms.items() if name.startswith("member")]
+    return {
+        "base_ms": ms["base"],
+        "member_ms": max(members),
+        "ensemble_ms": ms["ensemble"],
+        "critical": ms["base"] / max(members),
+        "ensemble": ms["base"] / ms["ensemble"],
+        "overhead": ms["ensemble"] * threads / sum(members),
+    }
+
+
+def _processor_time(base: Prepared, members: Prepared, image: np.ndarray, repeats: int) -> dict[str, float]:
+    with ExitStack() as stack:
+        calls = {
+            str(number): partial(stack.enter_context(open_runtime("onnx-sessions", alone, 1)), image)
+            for number, alone in enumerate([base, *members.alone()])
         }
-    return row
+        own, *others = (float(np.median(each) * 1e3) for each in in_turn(calls, repeats, time.process_time).values())
+    return {"base_cpu_ms": own, "member_cpu_ms": max(others), "critical_cpu": own / max(others)}
 
 
 def _networks(arch: str, arguments: argparse.Namespace) -> tuple[nn.Module, Ensemble]:

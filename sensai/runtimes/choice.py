@@ -116,14 +116,20 @@ def fastest(timings: Sequence[Timing]) -> Timing:
     return min(able, key=lambda timing: timing.median_ms)
 
 
-def in_turn(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, np.ndarray]:
-    """Seconds (repeats,) of each call. What else the machine does meanwhile hits all alike."""
+def in_turn(
+    calls: Mapping[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, np.ndarray]:
+    """Seconds (repeats,) of each call by a clock. What else the machine does meanwhile hits all alike.
+
+    Each is called once more before it is timed: caches are to hold what it left there, not what the others did.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(_WARM_UPS + repeats):
         for name, call in calls.items():
-            start = time.perf_counter()
             call()
-            seconds[name].append(time.perf_counter() - start)
+            start = clock()
+            call()
+            seconds[name].append(clock() - start)
     return {name: np.array(each[_WARM_UPS:]) for name, each in seconds.items()}
 
 

@@ -30,10 +30,15 @@ def _options(threads: int, *, spin: bool) -> onnxruntime.SessionOptions:
 class _OnnxRuntime(Runtime):
     """Sessions, which end with the runtime."""
 
-    def _session(self, model: onnx.ModelProto, options: onnxruntime.SessionOptions) -> Callable[..., list[np.ndarray]]:
+    def __init__(self, prepared: Prepared, threads: int) -> None:
+        super().__init__(prepared, threads)
+        self._runs: list[Callable[[np.ndarray], list[np.ndarray]]] = []
+        self._closing.callback(self._runs.clear)
+
+    def _open(self, model: onnx.ModelProto, options: onnxruntime.SessionOptions) -> None:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=_PROVIDERS)
         names = [output.name for output in session.get_outputs()]
-        return lambda images: session.run(names, {INPUT: images})
+        self._runs.append(lambda images: session.run(names, {INPUT: images}))
 
 
 class OnnxGraph(_OnnxRuntime):
@@ -41,14 +46,14 @@ class OnnxGraph(_OnnxRuntime):
 
     def __init__(self, prepared: Prepared, threads: int) -> None:
         super().__init__(prepared, threads)
-        self._run = self._session(merged([member.onnx for member in prepared.members]), self._session_options())
-        self._closing.callback(self.__dict__.pop, "_run")
+        self._open(merged([member.onnx for member in prepared.members]), self._session_options())
 
     def _session_options(self) -> onnxruntime.SessionOptions:
         return _options(self.threads, spin=True)
 
     def _outputs(self, images: np.ndarray) -> list[np.ndarray]:
-        return self._run(images)
+        (run,) = self._runs
+        return run(images)
 
 
 class OnnxBranches(OnnxGraph):
@@ -70,8 +75,8 @@ class OnnxSessions(_OnnxRuntime):
         self._hands = deal([member.flops for member in prepared.members], threads)
         # Threads that spin, as they do by ONNX Runtime's default, would keep cores from the other sessions.
         options = _options(max(threads // len(prepared.members), 1), spin=False)
-        self._runs = [self._session(member.onnx, options) for member in prepared.members]
-        self._closing.callback(self._runs.clear)
+        for member in prepared.members:
+            self._open(member.onnx, options)
         if len(self._hands) > 1:
             self._workers = self._closing.enter_context(ThreadPoolExecutor(len(self._hands) - 1, "sensai-member"))
 
