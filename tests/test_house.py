@@ -24,13 +24,14 @@ LAYERS = [
     {"grouping"},
     {"ensemble"},
     {"retraining"},
+    {"runtimes"},
     {"evaluation"},
     {"contention"},
     {"tracking"},
     {"registry"},
     {"stages"},
 ]
-BELOW_TRACKING = {name for layer in LAYERS[:12] for name in layer}
+BELOW_TRACKING = {name for layer in LAYERS[:13] for name in layer}
 
 
 def _layer(module: str) -> int:

@@ -1,9 +1,6 @@
 """The members as ONNX files with a JSON manifest: all that the serving side reads."""
 
-import contextlib
-import io
 import json
-import warnings
 from pathlib import Path
 
 import torch
@@ -12,6 +9,7 @@ from torch import Tensor, nn
 from sensai.data.batches import Normalization
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
+from sensai.runtimes.export import export_onnx
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
@@ -38,7 +36,8 @@ def export_bundle(ensemble: Ensemble, calibration: Calibration, folder: Path) ->
     members = []
     for number, member in enumerate(ensemble.members):
         file = f"member_{number:03d}.onnx"
-        _export(_FromRawImages(member.network.cpu(), ensemble.normalization).eval(), example, folder / file)
+        raw = _FromRawImages(member.network.cpu(), ensemble.normalization).eval()
+        export_onnx(raw, example).save(str(folder / file), external_data=False)
         members.append({"classes": list(member.classes), "file": file})
     manifest = {
         "format_version": FORMAT_VERSION,
@@ -48,22 +47,3 @@ def export_bundle(ensemble: Ensemble, calibration: Calibration, folder: Path) ->
         "calibration": calibration.to_json(),
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
-
-
-def _export(network: nn.Module, example: Tensor, path: Path) -> None:
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        # The exporter reports each of its steps, and warns of its own internals.
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            network,
-            (example,),
-            dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
-            input_names=["images"],
-            output_names=["outputs"],
-            optimize=False,
-            verbose=False,
-        )
-    if program is None:
-        raise RuntimeError("torch.onnx.export gave no program")
-    program.save(str(path), external_data=False)

@@ -1,0 +1,27 @@
+"""One ensemble, several ways to run it, all with the same answers.
+
+`prepared` folds and exports members once for all runtimes, `runtime` is their interface, `choice` measures which is the
+fastest here, `quantised` makes the integer variant. A base model runs as the ensemble of one member that it is.
+"""
+
+from sensai.runtimes.choice import CANDIDATES, INT8, RUNTIMES, Timing, fastest, in_turn, measure, open_runtime
+from sensai.runtimes.prepared import Prepared, prepare, prepare_base, probabilities
+from sensai.runtimes.quantised import quantised
+from sensai.runtimes.runtime import Runtime
+
+__all__ = [
+    "CANDIDATES",
+    "INT8",
+    "RUNTIMES",
+    "Prepared",
+    "Runtime",
+    "Timing",
+    "fastest",
+    "in_turn",
+    "measure",
+    "open_runtime",
+    "prepare",
+    "prepare_base",
+    "probabilities",
+    "quantised",
+]

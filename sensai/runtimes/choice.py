@@ -1,0 +1,156 @@
+"""Runtimes by name, and which of them is the fastest on this machine."""
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from sensai.errors import InputError
+from sensai.runtimes.onnx_runtimes import OnnxBranches, OnnxGraph, OnnxSessions
+from sensai.runtimes.prepared import Prepared
+from sensai.runtimes.quantised import quantised
+from sensai.runtimes.runtime import Runtime
+from sensai.runtimes.torch_runtimes import Torch, TorchCompiled
+
+RUNTIMES: dict[str, type[Runtime]] = {
+    "torch": Torch,
+    "torch-compiled": TorchCompiled,
+    "onnx-graph": OnnxGraph,
+    "onnx-branches": OnnxBranches,
+    "onnx-sessions": OnnxSessions,
+}
+INT8 = "onnx-sessions-int8"
+# Compiling takes minutes for a large ensemble, so it is measured where it is named.
+CANDIDATES = tuple(name for name in RUNTIMES if name != "torch-compiled")
+TOLERANCE = 1e-5
+_COMPILERS = ("g++", "clang++")
+_WARM_UPS = 3
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One runtime on one batch; times are NaN where it could not be opened.
+
+    Attributes:
+        runtime: its name.
+        threads: how many it may keep busy.
+        median_ms: milliseconds from raw images to the outputs of all members.
+        p95_ms: what 95 % of the calls stay below.
+        error: largest difference from the networks as they are, relative to max(1, largest output).
+        why_not: why it may not be chosen; empty where it may.
+    """
+
+    runtime: str
+    threads: int
+    median_ms: float = math.nan
+    p95_ms: float = math.nan
+    error: float = math.nan
+    why_not: str = ""
+
+
+def open_runtime(name: str, prepared: Prepared, threads: int) -> Runtime:
+    """A runtime by its name.
+
+    Raises:
+        InputError: there is none of that name, or it cannot run here.
+    """
+    if name not in RUNTIMES:
+        raise InputError(f"runtime={name!r}: is none of {', '.join(RUNTIMES)}")
+    if why := _why_missing(name):
+        raise InputError(f"runtime={name!r}: {why}")
+    return RUNTIMES[name](prepared, threads)
+
+
+def measure(
+    prepared: Prepared,
+    images: np.ndarray,
+    threads: int,
+    *,
+    names: Sequence[str] = CANDIDATES,
+    repeats: int = 30,
+    calibration: np.ndarray | None = None,
+) -> list[Timing]:
+    """Time runtimes side by side, a call of each in turn.
+
+    Args:
+        prepared: what they run.
+        images: the batch, uint8 (N, H, W, C).
+        threads: how many each may keep busy.
+        names: which.
+        repeats: calls of each, after some that warm up.
+        calibration: validation images uint8 (N, H, W, C): the integer variant is measured too. It is never the choice, since
+            its answers differ: hold its accuracy against the exact one's.
+
+    Returns:
+        One row a runtime, in the order of `names`.
+    """
+    expected = [member.eager(prepared.normalised(images)) for member in prepared.members]
+    missing = {name: why for name in names if (why := _why_missing(name))}
+    with ExitStack() as stack:
+        running = {
+            name: stack.enter_context(open_runtime(name, prepared, threads)) for name in names if name not in missing
+        }
+        if calibration is not None:
+            running[INT8] = stack.enter_context(OnnxSessions(quantised(prepared, calibration), threads))
+        errors = {name: _error(runtime(images), expected) for name, runtime in running.items()}
+        seconds = in_turn({name: partial(runtime, images) for name, runtime in running.items()}, repeats)
+    rows = {name: _timing(name, threads, seconds[name], errors[name]) for name in running}
+    rows |= {name: Timing(name, threads, why_not=why) for name, why in missing.items()}
+    return [rows[name] for name in (*names, INT8) if name in rows]
+
+
+def fastest(timings: Sequence[Timing]) -> Timing:
+    """The one of the smallest median among those that may be chosen.
+
+    Raises:
+        InputError: none may be.
+    """
+    able = [timing for timing in timings if not timing.why_not]
+    if not able:
+        raise InputError("runtime: " + "; ".join(f"{timing.runtime}: {timing.why_not}" for timing in timings))
+    return min(able, key=lambda timing: timing.median_ms)
+
+
+def in_turn(
+    calls: Mapping[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, np.ndarray]:
+    """Seconds (repeats,) of each call by a clock. What else the machine does meanwhile hits all alike.
+
+    Each is called once more before it is timed: caches are to hold what it left there, not what the others did.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(_WARM_UPS + repeats):
+        for name, call in calls.items():
+            call()
+            start = clock()
+            call()
+            seconds[name].append(clock() - start)
+    return {name: np.array(each[_WARM_UPS:]) for name, each in seconds.items()}
+
+
+def _why_missing(name: str) -> str:
+    if name == "torch-compiled" and not any(map(shutil.which, _COMPILERS)):
+        return f"no C++ compiler ({' or '.join(_COMPILERS)}) is installed"
+    return ""
+
+
+def _timing(name: str, threads: int, seconds: np.ndarray, error: float) -> Timing:
+    median, p95 = np.percentile(seconds * 1e3, [50, 95])
+    why = ""
+    if name == INT8:
+        why = "its answers differ: choose it by name, for its accuracy"
+    elif error > TOLERANCE:
+        why = f"its answers differ by {error:.2g}"
+    return Timing(name, threads, float(median), float(p95), error, why)
+
+
+def _error(outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
+    return max(
+        float(np.abs(own - other).max() / max(1.0, np.abs(other).max()))
+        for own, other in zip(outputs, expected, strict=True)
+    )

@@ -1,0 +1,73 @@
+"""The interface of all runtimes, and how members are dealt to workers."""
+
+import heapq
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from sensai.runtimes.prepared import Prepared
+
+
+class Runtime(ABC):
+    """One way to run all members on the same raw images; called by one thread at a time.
+
+    What it starts ends with `close`, which leaving its context calls.
+    """
+
+    def __init__(self, prepared: Prepared, threads: int) -> None:
+        """Open it.
+
+        Args:
+            prepared: what to run.
+            threads: how many it may keep busy at once.
+        """
+        self._prepared = prepared
+        self.threads = threads
+        self._closing = ExitStack()
+        self._closed = False
+
+    def __call__(self, images: np.ndarray) -> list[np.ndarray]:
+        """The outputs of each member, float32 (N, 1), (N, 1 + g) or (N, K), for raw images uint8 (N, H, W, C).
+
+        Raises:
+            ValueError: the images are not uint8.
+            RuntimeError: it is closed.
+        """
+        if self._closed:
+            raise RuntimeError(f"{type(self).__name__} is closed")
+        return self._outputs(self._prepared.normalised(images))
+
+    @abstractmethod
+    def _outputs(self, images: np.ndarray) -> list[np.ndarray]:
+        """The outputs of each member for normalised images float32 (N, C, H, W)."""
+
+    def close(self) -> None:
+        """End its threads."""
+        self._closed = True
+        self._closing.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def deal(costs: Sequence[float], workers: int) -> list[list[int]]:
+    """Which jobs each worker gets, the most expensive first: each job goes to whoever has the least so far (Graham 1969).
+
+    The busiest worker has at most 4/3 of the least possible. No more workers than jobs.
+    """
+    hands: list[list[int]] = [[] for _ in range(min(workers, len(costs)))]
+    busy = [(0.0, worker) for worker in range(len(hands))]
+    for job in sorted(range(len(costs)), key=lambda job: -costs[job]):
+        load, worker = heapq.heappop(busy)
+        hands[worker].append(job)
+        heapq.heappush(busy, (load + costs[job], worker))
+    return hands

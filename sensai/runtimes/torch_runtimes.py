@@ -1,0 +1,53 @@
+"""torch itself, eager or compiled."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sensai.runtimes.prepared import Prepared
+from sensai.runtimes.runtime import Runtime
+
+
+class Torch(Runtime):
+    """Operators one after another, member by member, each on all threads."""
+
+    def __init__(self, prepared: Prepared, threads: int) -> None:
+        super().__init__(prepared, threads)
+        self._run: Callable[[Tensor], list[Tensor]] = _Members([member.graph for member in prepared.members])
+
+    def _outputs(self, images: np.ndarray) -> list[np.ndarray]:
+        tensor = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
+        with _threads(self.threads), torch.inference_mode():
+            return [output.numpy() for output in self._run(tensor)]
+
+
+class TorchCompiled(Torch):
+    """All members compiled as one; weights are constants in the layout that their kernels ask for."""
+
+    def __init__(self, prepared: Prepared, threads: int) -> None:
+        super().__init__(prepared, threads)
+        self._run = torch.compile(self._run, fullgraph=True, options={"freezing": True})
+
+
+class _Members(nn.Module):
+    """Several networks on one input."""
+
+    def __init__(self, networks: list[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [network(images) for network in self.networks]
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
