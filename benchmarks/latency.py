@@ -34,6 +34,7 @@ from torch import nn
 
 from sensai.data.batches import Normalization
 from sensai.ensemble import Ensemble
+from sensai.ensemble.calibration import RAW
 from sensai.ensemble.members import build_ensemble
 from sensai.evaluation import host
 from sensai.models.factory import NetworkSpec, build
@@ -48,7 +49,6 @@ from sensai.runtimes import (
     open_runtime,
     prepare,
     prepare_base,
-    probabilities,
 )
 from sensai.sites import SizePrediction, find_sites
 
@@ -100,7 +100,7 @@ def _measured(arch: str, arguments: argparse.Namespace) -> tuple[list[dict[str, 
         whole = opened(members, "ensemble")
         calls: dict[str, Callable[[], object]] = {
             "base": partial(opened(base, "base"), image),
-            "ensemble": lambda: probabilities(whole(image), ensemble),
+            "ensemble": lambda: RAW(whole(image), ensemble.groups),
             **{
                 f"member {number}": partial(opened(alone, "member"), image)
                 for number, alone in enumerate(members.alone())

@@ -5,7 +5,7 @@ fastest here, `quantised` makes the integer variant. A base model runs as the en
 """
 
 from sensai.runtimes.choice import CANDIDATES, INT8, RUNTIMES, Timing, fastest, in_turn, measure, open_runtime
-from sensai.runtimes.prepared import Prepared, prepare, prepare_base, probabilities
+from sensai.runtimes.prepared import Prepared, prepare, prepare_base
 from sensai.runtimes.quantised import quantised
 from sensai.runtimes.runtime import Runtime
 
@@ -22,6 +22,5 @@ __all__ = [
     "open_runtime",
     "prepare",
     "prepare_base",
-    "probabilities",
     "quantised",
 ]

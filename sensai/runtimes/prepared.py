@@ -14,7 +14,7 @@ from torch import nn
 from torch.fx import GraphModule
 
 from sensai.data.batches import Normalization
-from sensai.ensemble import Ensemble, Member, combine
+from sensai.ensemble import Ensemble, Member
 from sensai.runtimes.export import export_onnx
 from sensai.runtimes.folding import folded
 from sensai.sites import count_flops
@@ -98,9 +98,3 @@ def prepare_base(model: nn.Module, like: Ensemble) -> Prepared:
     """A base model, as the ensemble of one member of all classes that it is."""
     classes = tuple(range(len(like.class_names)))
     return prepare(Ensemble([Member(classes, model)], like.class_names, like.spec, like.normalization))
-
-
-def probabilities(outputs: Sequence[np.ndarray], ensemble: Ensemble) -> np.ndarray:
-    """Class probabilities float32 (N, K) from the members' outputs."""
-    groups = [member.classes for member in ensemble.members]
-    return combine([torch.from_numpy(output) for output in outputs], groups, len(ensemble.class_names)).numpy()

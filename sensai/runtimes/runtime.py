@@ -1,8 +1,6 @@
-"""The interface of all runtimes, and how members are dealt to workers."""
+"""The interface of all runtimes."""
 
-import heapq
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
@@ -57,17 +55,3 @@ class Runtime(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def deal(costs: Sequence[float], workers: int) -> list[list[int]]:
-    """Which jobs each worker gets, the most expensive first: each job goes to whoever has the least so far (Graham 1969).
-
-    The busiest worker has at most 4/3 of the least possible. No more workers than jobs.
-    """
-    hands: list[list[int]] = [[] for _ in range(min(workers, len(costs)))]
-    busy = [(0.0, worker) for worker in range(len(hands))]
-    for job in sorted(range(len(costs)), key=lambda job: -costs[job]):
-        load, worker = heapq.heappop(busy)
-        hands[worker].append(job)
-        heapq.heappush(busy, (load + costs[job], worker))
-    return hands

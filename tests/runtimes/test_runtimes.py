@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from sensai.ensemble import Ensemble
+from sensai.ensemble.calibration import RAW
 from sensai.errors import InputError
-from sensai.runtimes import CANDIDATES, Prepared, open_runtime, prepare_base, probabilities
+from sensai.runtimes import CANDIDATES, Prepared, open_runtime, prepare_base
 from sensai.runtimes.onnx_runtimes import OnnxGraph, OnnxSessions
 from tests.helpers.networks import assert_same, make, snapshot
 
@@ -38,7 +39,7 @@ def test_the_answers_are_those_of_the_members_in_memory(
             for output, logits in zip(outputs, expected, strict=True):
                 np.testing.assert_allclose(output, logits.numpy(), atol=1e-5)
             np.testing.assert_allclose(
-                probabilities(outputs, irregular), irregular(normalised(irregular, images)).numpy(), atol=1e-5
+                RAW(outputs, irregular.groups), irregular(normalised(irregular, images)).numpy(), atol=1e-5
             )
 
 
