@@ -1,5 +1,6 @@
 """The members as ONNX files with a JSON manifest: all that the serving side reads."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -30,7 +31,9 @@ class _FromRawImages(nn.Module):
 
 
 def export_bundle(ensemble: Ensemble, calibration: Calibration, folder: Path) -> None:
-    """Write one ONNX file a member, from uint8 images (N, H, W, C) to its outputs, and the manifest last."""
+    """Write one ONNX file a member, from uint8 images (N, H, W, C) to its outputs, and last the manifest, which
+    pins each file by its digest.
+    """
     channels, height, width = ensemble.spec.input_shape
     example = torch.zeros(2, height, width, channels, dtype=torch.uint8)
     members = []
@@ -38,7 +41,8 @@ def export_bundle(ensemble: Ensemble, calibration: Calibration, folder: Path) ->
         file = f"member_{number:03d}.onnx"
         raw = _FromRawImages(member.network.cpu(), ensemble.normalization).eval()
         export_onnx(raw, example).save(str(folder / file), external_data=False)
-        members.append({"classes": list(member.classes), "file": file})
+        digest = hashlib.sha256((folder / file).read_bytes()).hexdigest()
+        members.append({"classes": list(member.classes), "file": file, "sha256": digest})
     manifest = {
         "format_version": FORMAT_VERSION,
         "class_names": list(ensemble.class_names),

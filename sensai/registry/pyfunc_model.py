@@ -4,6 +4,7 @@ Input: uint8 images (N, H, W, C). Output: a DataFrame with one probability colum
 can be rejected the column `none_of_them`.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,11 @@ class EnsembleModel(PythonModel):
     """All members on the same images; their outputs combined as the manifest says."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Open one session a member."""
+        """Open one session a member.
+
+        Raises:
+            ValueError: a file is not the one that was registered.
+        """
         folder = Path(context.artifacts["ensemble"])
         self.manifest = json.loads((folder / "manifest.json").read_text())
         calibration = self.manifest["calibration"]
@@ -32,7 +37,7 @@ class EnsembleModel(PythonModel):
         # Members are small: more threads a member cost more than they give.
         options.intra_op_num_threads = 1
         self.sessions = [
-            onnxruntime.InferenceSession(folder / member["file"], options, providers=["CPUExecutionProvider"])
+            onnxruntime.InferenceSession(_pinned(folder, member), options, providers=["CPUExecutionProvider"])
             for member in self.manifest["members"]
         ]
 
@@ -68,6 +73,17 @@ class EnsembleModel(PythonModel):
             scores[:, member["classes"]] = shares[:, -len(member["classes"]) :]
         scores += np.finfo(scores.dtype).tiny
         return scores / scores.sum(1, keepdims=True)
+
+
+def _pinned(folder: Path, member: dict[str, Any]) -> bytes:
+    """A member's file, read once, so that what is checked is what runs."""
+    content = (folder / member["file"]).read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != member["sha256"]:
+        raise ValueError(
+            f"{member['file']} is not the file that was registered: SHA-256 {digest}, not {member['sha256']}"
+        )
+    return content
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -151,6 +151,15 @@ def test_the_manifest_says_who_answers_for_what(grouped: tuple[Ensemble, Path]) 
         assert not [each.name for each in model.graph.initializer if each.external_data]
 
 
+def test_a_file_that_was_changed_is_refused(grouped: tuple[Ensemble, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(grouped[1], tmp_path / "copy")
+    served(folder)
+    # Another member's: a file that would run.
+    shutil.copy(folder / "member_001.onnx", folder / "member_002.onnx")
+    with pytest.raises(ValueError, match=r"member_002\.onnx is not the file that was registered: SHA-256 "):
+        served(folder)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
