@@ -75,8 +75,9 @@ def launch(stage: str) -> None:
         sys.exit(_fail(f"{stage}: {error}"))
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
-    # Standard output is for what was asked for.
-    print(f"{stage} run: {run_id}", file=sys.stderr)
+    # What answers on standard output names its run elsewhere.
+    if run_id:
+        print(f"{stage} run: {run_id}")
 
 
 def _quieten() -> None:

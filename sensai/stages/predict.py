@@ -4,6 +4,7 @@ their quantiles.
 """
 
 import json
+import logging
 import sys
 import time
 from array import array
@@ -20,12 +21,13 @@ from sensai.registry.versions import open_model
 from sensai.stages.configs import PredictConfig
 from sensai.tracking import Run, Store
 
+_log = logging.getLogger(__name__)
 _STANDARD_INPUT = "-"
 _QUANTILES = (50, 95, 99)
 
 
-def run(config: PredictConfig) -> str:
-    """Answer every frame as it comes; returns the id of the run.
+def run(config: PredictConfig) -> None:
+    """Answer every frame as it comes; standard output has the answers and nothing else.
 
     Raises:
         InputError: no such model, or a frame that is none; the answers before it have been given.
@@ -37,7 +39,7 @@ def run(config: PredictConfig) -> str:
         run.log_params(config.model_dump())
         run.set_tags({tags.STAGE: config.stage, tags.CONFIG: config.model_dump_json()})
         _answer_all(config, model, run)
-    return run.id
+    _log.info("%s run: %s", config.stage, run.id)
 
 
 def _answer_all(config: PredictConfig, model: Any, run: Run) -> None:

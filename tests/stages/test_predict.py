@@ -44,7 +44,8 @@ def test_every_frame_is_answered_as_by_the_registered_model(
         expected = mlflow.pyfunc.load_model(URI).predict(images)
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(images.tobytes())))
         capsys.readouterr()
-        run = place.run(predict.run(PredictConfig(model_uri=URI, frames="raw")))
+        predict.run(PredictConfig(model_uri=URI, frames="raw"))
+    (run,) = place.of("predict")
     given = answers(capsys.readouterr().out)
     assert [answer["image"] for answer in given] == ["0", "1", "2", "3", "4"]
     assert [answer["label"] for answer in given] == list(expected[["top", "middle", "bottom"]].idxmax(axis=1))
