@@ -219,18 +219,18 @@ def ensembles(model_name: str | None = None) -> pd.DataFrame:
         data; fractions, counts, ms as DESIGN names them).
     """
     client = MlflowClient()
-    wanted = f"name = '{model_name}'" if model_name else ""
+    wanted = f"name = '{model_name}'" if model_name else None
     evaluated = {
         run.info.run_id: run.data.metrics
         for run in _search(client, f"tags.`{tags.STAGE}` = 'evaluate' and attributes.status = 'FINISHED'")
     }
     aliases = {
         model.name: model.aliases
-        for model in _pages(lambda token: client.search_registered_models(wanted or None, page_token=token))
+        for model in _pages(lambda token: client.search_registered_models(wanted, page_token=token))
     }
     rows = [
         _ensemble_row(version, aliases[version.name], evaluated)
-        for version in _pages(lambda token: client.search_model_versions(wanted or None, page_token=token))
+        for version in _pages(lambda token: client.search_model_versions(wanted, page_token=token))
     ]
     return _frame(rows, _ENSEMBLE_COLUMNS).sort_values(["created", "version"], ascending=False, ignore_index=True)
 

@@ -55,21 +55,31 @@ def find(client: MlflowClient, model_name: str, version: int | None) -> ModelVer
     Raises:
         InputError: there is none.
     """
+    number = _aliases(client, model_name).get(CANDIDATE) if version is None else version
+    if number is None:
+        raise InputError(f"model_name={model_name!r}: no version has the alias {CANDIDATE}")
     try:
-        if version is None:
-            return client.get_model_version_by_alias(model_name, CANDIDATE)
-        return client.get_model_version(model_name, str(version))
+        return client.get_model_version(model_name, str(number))
     except MlflowException as error:
-        wanted = f"version={version}" if version else f"no version has the alias {CANDIDATE}"
-        raise InputError(f"model_name={model_name!r}: {wanted}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"model_name={model_name!r}: version={number}: {str(error).splitlines()[0]}") from error
 
 
 def champion_of(client: MlflowClient, model_name: str) -> ModelVersion | None:
-    """The version that serves, if one does."""
+    """The version that serves, if one does.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    number = _aliases(client, model_name).get(CHAMPION)
+    return None if number is None else client.get_model_version(model_name, number)
+
+
+def _aliases(client: MlflowClient, model_name: str) -> dict[str, str]:
+    """Alias -> number of the version: asked for as they are, since no alias is no error."""
     try:
-        return client.get_model_version_by_alias(model_name, CHAMPION)
-    except MlflowException:
-        return None
+        return dict(client.get_registered_model(model_name).aliases)
+    except MlflowException as error:
+        raise InputError(f"model_name={model_name!r}: {str(error).splitlines()[0]}") from error
 
 
 def standing(client: MlflowClient, version: ModelVersion) -> Standing:

@@ -1,11 +1,13 @@
 """A network as a graph of torch operators without batch norms, which at run time are nothing but scales and shifts."""
 
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 _aten = torch.ops.aten
 _CONVOLUTIONS = (_aten.conv2d.default, _aten.conv2d.padding)
@@ -36,32 +38,29 @@ def folded(network: nn.Module, example: Tensor) -> GraphModule:
 
 
 def _fold(module: GraphModule, norm: Node) -> None:
-    before: Any = norm.args[0]
-    gamma, beta, mean, variance = (_tensor(module, each) for each in norm.args[1:5])
-    if norm.args[5] or mean is None or variance is None:
+    arguments: Any = norm.args
+    before = arguments[0]
+    gamma, beta, mean, variance = (_tensor(module, each) for each in arguments[1:5])
+    if arguments[5] or mean is None or variance is None:
         return  # it goes by the statistics of the batch, also in eval mode
-    factor = torch.rsqrt(variance + norm.args[7]) * (1 if gamma is None else gamma)
-    addend = (0 if beta is None else beta) - mean * factor
+    fuse = partial(fuse_conv_bn_weights, bn_rm=mean, bn_rv=variance, bn_eps=arguments[7], bn_w=gamma, bn_b=beta)
     if before.target in _CONVOLUTIONS and len(before.users) == 1:
-        _scale_convolution(module, before, norm, factor, addend)
+        images, weight, *rest = before.args
+        fused = fuse(_tensor(module, weight), _tensor(module, rest[0]) if rest else None)
+        constants = [_constant(module, before, f"{norm.name}_{number}", value) for number, value in enumerate(fused)]
+        before.args = (images, *constants, *rest[1:])
         norm.replace_all_uses_with(before)
         module.graph.erase_node(norm)
     else:
+        # By itself it is a convolution whose weights were 1.
+        fused = fuse(torch.ones(len(mean), 1), None)
         shape = [-1] + [1] * (norm.meta["val"].ndim - 2)
-        scale = _constant(module, norm, f"{norm.name}_factor", factor.view(shape))
-        shift = _constant(module, norm, f"{norm.name}_addend", addend.view(shape))
+        scale, shift = (
+            _constant(module, norm, f"{norm.name}_{number}", value.view(shape)) for number, value in enumerate(fused)
+        )
         with module.graph.inserting_before(norm):
             scaled = module.graph.call_function(_aten.mul.Tensor, (before, scale))
         _replace(module, norm, _aten.add.Tensor, scaled, shift)
-
-
-def _scale_convolution(module: GraphModule, convolution: Any, norm: Node, factor: Tensor, addend: Tensor) -> None:
-    images, weight, *rest = convolution.args
-    bias = _tensor(module, rest[0]) if rest else None
-    if bias is not None:
-        addend = addend + bias * factor
-    weight = _constant(module, convolution, f"{norm.name}_weight", _tensor(module, weight) * factor.view(-1, 1, 1, 1))
-    convolution.args = (images, weight, _constant(module, convolution, f"{norm.name}_bias", addend), *rest[1:])
 
 
 def _tensor(module: GraphModule, node: Any) -> Any:
@@ -71,7 +70,7 @@ def _tensor(module: GraphModule, node: Any) -> Any:
 
 def _constant(module: GraphModule, reader: Node, name: str, value: Tensor) -> Node:
     """A new tensor of the module, for a node to read."""
-    module.register_buffer(name, value)
+    module.register_buffer(name, value.detach())
     with module.graph.inserting_before(reader):
         return module.graph.get_attr(name)
 

@@ -26,9 +26,8 @@ def run(config: PromoteConfig) -> str:
     store = Store.connect()
     store.close_orphans()
     run = store.adopt() or store.create(f"{config.stage} {config.model_name}", parent=None)
-    folder = make_folder(Path(config.work_dir) / "locks", "work_dir")
     # Two promotions of this machine come one after the other, so that each is compared with the champion that it replaces.
-    with run.closing(), FileLock(folder / f"promote-{config.model_name}.lock"):
+    with run.closing(), _lock(config):
         run.log_params(config.model_dump())
         run.set_tags({tags.STAGE: config.stage, tags.CONFIG: config.model_dump_json()})
         if config.rollback:
@@ -36,6 +35,11 @@ def run(config: PromoteConfig) -> str:
         else:
             _promote(config, store, run)
     return run.id
+
+
+def _lock(config: PromoteConfig) -> FileLock:
+    folder = make_folder(Path(config.work_dir) / "locks", "work_dir")
+    return FileLock(folder / f"promote-{config.model_name}.lock")
 
 
 def _promote(config: PromoteConfig, store: Store, run: Run) -> None:

@@ -11,12 +11,15 @@ import mlflow
 import numpy as np
 import pytest
 
+from sensai.ensemble.calibration import Calibration
 from sensai.errors import InputError
+from sensai.registry.versions import register_ensemble
 from sensai.stages import predict
 from sensai.stages.configs import PredictConfig
 from sensai.stages.inputs import dataset_of
 from tests.conftest import command
 from tests.helpers.pipeline import FinishedMain, Place
+from tests.registry.test_bundle import ensemble_of, images, probabilities
 
 URI = "models:/sensai-ensemble/1"
 
@@ -28,7 +31,7 @@ def place(finished: FinishedMain, tmp_path: Path) -> Place:
 
 
 @pytest.fixture(scope="module")
-def images(finished_main: FinishedMain) -> np.ndarray:
+def tested(finished_main: FinishedMain) -> np.ndarray:
     test = dataset_of(finished_main.config).test
     return test.images[test.rows[:5]].transpose(0, 2, 3, 1)
 
@@ -38,11 +41,11 @@ def answers(printed: str) -> list[dict[str, object]]:
 
 
 def test_every_frame_is_answered_as_by_the_registered_model(
-    place: Place, images: np.ndarray, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Place, tested: np.ndarray, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with place.active():
-        expected = mlflow.pyfunc.load_model(URI).predict(images)
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(images.tobytes())))
+        expected = mlflow.pyfunc.load_model(URI).predict(tested)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(tested.tobytes())))
         capsys.readouterr()
         predict.run(PredictConfig(model_uri=URI, frames="raw"))
     (run,) = place.of("predict")
@@ -60,7 +63,7 @@ def test_every_frame_is_answered_as_by_the_registered_model(
 
 
 def test_an_answer_comes_while_the_stream_is_open_and_a_wrong_frame_ends_it_with_a_line(
-    place: Place, images: np.ndarray, tmp_path: Path
+    place: Place, tested: np.ndarray, tmp_path: Path
 ) -> None:
     with place.active():
         process = subprocess.Popen(
@@ -75,7 +78,7 @@ def test_an_answer_comes_while_the_stream_is_open_and_a_wrong_frame_ends_it_with
     with process:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(json.dumps({"pixels": images[0].tolist(), "id": "first"}) + "\n")
+        process.stdin.write(json.dumps({"pixels": tested[0].tolist(), "id": "first"}) + "\n")
         process.stdin.flush()
         assert json.loads(process.stdout.readline())["image"] == "first"
         out, errors = process.communicate("nothing\n", timeout=120)
@@ -86,6 +89,25 @@ def test_an_answer_comes_while_the_stream_is_open_and_a_wrong_frame_ends_it_with
     (run,) = place.of("predict")
     assert run.info.status == "FAILED"
     assert run.data.metrics["frames"] == 1
+
+
+def test_a_frame_of_none_of_the_classes_has_no_label(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = images(3)
+    ensemble = ensemble_of([(3, 0), (2,), (1,)])
+    largest = probabilities(ensemble, frames).max(1)
+    # The least sure of the three is rejected, and no other.
+    calibration = Calibration("raw", threshold=float(np.sort(largest)[:2].mean()))
+    with place.active():
+        run_id = place.client.create_run(place.experiment).info.run_id
+        register_ensemble(place.client, run_id, ensemble, calibration, frames[:1], "rejecting", {})
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(frames.tobytes())))
+        capsys.readouterr()
+        predict.run(PredictConfig(model_uri="models:/rejecting/1", frames="raw"))
+    given = answers(capsys.readouterr().out)
+    assert [answer["label"] is None for answer in given] == list(largest == largest.min())
+    assert [answer["probability"] for answer in given] == pytest.approx(list(largest), abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -170,9 +170,27 @@ def test_a_version_that_is_gone_is_not_gone_back_to(shelf: Shelf) -> None:
     ("parameters", "reason"),
     [({}, "no version has the alias candidate"), ({"version": 7}, "version=7"), ({"rollback": True}, "champion")],
 )
-def test_what_is_not_there_is_named(shelf: Shelf, parameters: dict[str, object], reason: str) -> None:
+def test_a_version_that_is_not_there_is_named(shelf: Shelf, parameters: dict[str, object], reason: str) -> None:
+    shelf.place.client.create_registered_model(MODEL)
     with pytest.raises(InputError, match=f"model_name='mine'.*{reason}"):
         shelf.promote(**parameters)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"version": 7}, {"rollback": True}])
+def test_a_model_that_is_not_there_is_named(shelf: Shelf, parameters: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=r"model_name='mine': .*mine"):
+        shelf.promote(**parameters)
+    (run,) = shelf.place.of("promote")
+    assert run.info.status == "FAILED"
+
+
+def test_a_folder_that_cannot_be_made_fails_the_run(shelf: Shelf) -> None:
+    shelf.add(0.9)
+    (shelf.place.folder / "file").write_text("")
+    with pytest.raises(InputError, match="work_dir"):
+        promote.run(PromoteConfig(model_name=MODEL, work_dir=str(shelf.place.folder / "file")))
+    assert shelf.champion is None
+    assert {run.info.status for run in shelf.place.runs().values()} == {"FINISHED", "FAILED"}
 
 
 def test_the_champion_is_not_promoted_again(shelf: Shelf) -> None:
