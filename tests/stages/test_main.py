@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from sensai import evaluation
+from sensai.ensemble.calibration import cross_fitted
 from sensai.errors import InputError
 from sensai.stages import combining, evaluate, main, retrain
 from sensai.stages.inputs import dataset_of, normalization_of
@@ -149,6 +150,13 @@ def test_all_combinations_are_judged_and_the_chosen_one_answers(finished: Finish
     for name in ("accuracy", "nll"):
         assert metrics[name] == pytest.approx(evaluation.probability_metrics(probabilities, labels)[name])
         assert metrics[name] == metrics[f"{name}_{chosen.method}"]
+    # On validation images each is judged by what was fitted without them.
+    val, val_outputs = dataset_of(finished.config).val, member_outputs(finished, "val")
+    groups, logits = [classes for classes, _ in val_outputs], [each for _, each in val_outputs]
+    for method in methods:
+        held_out = evaluation.probability_metrics(cross_fitted(method, logits, groups, val.labels), val.labels)
+        assert table["val_nll"][method] == pytest.approx(held_out["nll"], rel=1e-4)
+    assert metrics["val_nll"] == pytest.approx(table["val_nll"]["logistic"])
 
 
 def test_another_combination_that_rejects_some_images(place: Place) -> None:
@@ -274,11 +282,11 @@ def run_again(place: Place, **parameters: object) -> FinishedMain:
     return FinishedMain(place, config, main.run(config))
 
 
-def member_outputs(finished: FinishedMain) -> list[tuple[tuple[int, ...], np.ndarray]]:
-    """Classes and outputs, on the test images, of every member that was retrained."""
+def member_outputs(finished: FinishedMain, name: str = "test") -> list[tuple[tuple[int, ...], np.ndarray]]:
+    """Classes and outputs, on the images of a split, of every member that was retrained."""
     ensemble = retrain.load(Store.connect(), finished.upstream("retrain"))
-    test = dataset_of(finished.config).test
-    images = normalization_of(finished.config)(torch.from_numpy(test.images[test.rows]))
+    split = getattr(dataset_of(finished.config), name)
+    images = normalization_of(finished.config)(torch.from_numpy(split.images[split.rows]))
     with torch.no_grad():
         logits = ensemble.member_logits(images)
     return [(member.classes, each.numpy()) for member, each in zip(ensemble.members, logits, strict=True)]
