@@ -2,52 +2,69 @@
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from sensai.data.batches import Normalization
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
+from sensai.registry.image_format import ImageFormat
 from sensai.runtimes.export import export_onnx
+from sensai.sites import count_flops
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
 
 
-class _FromRawImages(nn.Module):
-    """A member from raw images to its outputs."""
+class _FromImages(nn.Module):
+    """A member from images as they are taken to its outputs."""
 
-    def __init__(self, network: nn.Module, normalization: Normalization) -> None:
+    def __init__(self, network: nn.Module, normalization: Normalization, image_format: ImageFormat) -> None:
         super().__init__()
         self.network = network
         self.normalization = normalization
+        self.image_format = image_format
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 (N, H, W, C) to float32 (N, 1), (N, 1 + g) or (N, K)."""
-        outputs: Tensor = self.network(self.normalization(images.permute(0, 3, 1, 2)))
+        """Images of the format to float32 (N, 1), (N, 1 + g) or (N, K)."""
+        outputs: Tensor = self.network(self.normalization(self.image_format.to_pixels(images)))
         return outputs
 
 
-def export_bundle(ensemble: Ensemble, calibration: Calibration, folder: Path) -> None:
-    """Write one ONNX file a member, from uint8 images (N, H, W, C) to its outputs, and last the manifest, which
-    pins each file by its digest.
+def export_bundle(ensemble: Ensemble, calibration: Calibration, image_format: ImageFormat, folder: Path) -> str:
+    """Write one ONNX file a member, from images of the format to its outputs, and last the manifest, which pins each file
+    by its digest.
+
+    Returns:
+        The SHA-256 of the manifest, which so pins them all.
     """
-    channels, height, width = ensemble.spec.input_shape
-    example = torch.zeros(2, height, width, channels, dtype=torch.uint8)
+    shape = ensemble.spec.input_shape
     members = []
     for number, member in enumerate(ensemble.members):
         file = f"member_{number:03d}.onnx"
-        raw = _FromRawImages(member.network.cpu(), ensemble.normalization).eval()
-        export_onnx(raw, example).save(str(folder / file), external_data=False)
-        digest = hashlib.sha256((folder / file).read_bytes()).hexdigest()
-        members.append({"classes": list(member.classes), "file": file, "sha256": digest})
+        network = _FromImages(member.network.cpu(), ensemble.normalization, image_format).eval()
+        export_onnx(network, image_format.example(*shape)).save(str(folder / file), external_data=False)
+        members.append(
+            {
+                "classes": list(member.classes),
+                "file": file,
+                "flops": count_flops(member.network, shape),
+                "sha256": _digest(folder / file),
+            }
+        )
     manifest = {
         "format_version": FORMAT_VERSION,
         "class_names": list(ensemble.class_names),
-        "image_shape": [height, width, channels],
+        **asdict(image_format),
+        "image_shape": image_format.shape(*shape),
         "members": members,
         "calibration": calibration.to_json(),
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    return _digest(folder / MANIFEST)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,11 +1,14 @@
 """The registered model, run by MLflow from this very file. Needs numpy and onnxruntime, neither torch nor sensai.
 
-Input: uint8 images (N, H, W, C). Output: a DataFrame with one probability column a class, named by its label, and where images
-can be rejected the column `none_of_them`.
+Input: images of the dtype and layout that the manifest says, uint8 (N, H, W, C) unless it was registered otherwise. Output: a
+DataFrame with one probability column a class, named by its label, and where images can be rejected the column `none_of_them`.
 """
 
 import hashlib
 import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,54 +21,75 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 # Column that says of an image that it is of none of the classes.
 REJECTED = "none_of_them"
 
+# From images to the outputs of one member, float32 (N, 1), (N, 1 + g) or (N, K).
+Run = Callable[[np.ndarray], np.ndarray]
 
-class EnsembleModel(PythonModel):
-    """All members on the same images; their outputs combined as the manifest says."""
 
-    def load_context(self, context: PythonModelContext) -> None:
-        """Open one session a member.
+class Bundle:
+    """The files of an ensemble: which images it takes, its members, and how their outputs become an answer."""
 
-        Raises:
-            ValueError: a file is not the one that was registered.
+    def __init__(self, folder: Path) -> None:
+        """Read the manifest.
+
+        Args:
+            folder: what `sensai.registry.bundle.export_bundle` wrote.
         """
-        folder = Path(context.artifacts["ensemble"])
-        self.manifest = json.loads((folder / "manifest.json").read_text())
+        self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+        self._folder = folder
         calibration = self.manifest["calibration"]
         if calibration["method"] != "raw":
-            self.weight, self.bias = np.array(calibration["weight"]), np.array(calibration["bias"])
-        options = onnxruntime.SessionOptions()
-        # Members are small: more threads a member cost more than they give.
-        options.intra_op_num_threads = 1
-        self.sessions = [
-            onnxruntime.InferenceSession(_pinned(folder, member), options, providers=["CPUExecutionProvider"])
-            for member in self.manifest["members"]
-        ]
+            self._weight, self._bias = np.array(calibration["weight"]), np.array(calibration["bias"])
 
-    def predict(
-        self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None
-    ) -> pd.DataFrame:
-        """Class probabilities float32 of images uint8 (N, H, W, C), and whether they are of none of the classes.
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Of one image, in the layout of the manifest."""
+        return tuple(self.manifest["image_shape"])
+
+    def checked(self, images: Any) -> np.ndarray:
+        """The images, if they are such as the ensemble takes.
 
         Raises:
-            ValueError: another dtype or shape.
+            ValueError: another dtype or shape; for float32, values that are not in [0, 1].
         """
-        images = np.asarray(model_input)
-        expected = tuple(self.manifest["image_shape"])
-        if images.dtype != np.uint8 or images.shape[1:] != expected:
-            raise ValueError(
-                f"images must be uint8 of shape (N, {', '.join(map(str, expected))}), not {images.dtype} {images.shape}"
-            )
-        outputs = [session.run(None, {"images": images})[0].astype(np.float64) for session in self.sessions]
-        probabilities = self._combined(outputs)
+        images, dtype = np.asarray(images), self.manifest["dtype"]
+        if images.dtype != dtype or images.shape[1:] != self.image_shape:
+            shape = ", ".join(map(str, self.image_shape))
+            raise ValueError(f"images must be {dtype} of shape (N, {shape}), not {images.dtype} {images.shape}")
+        # Written so that what is no number is refused too.
+        if dtype == "float32" and images.size and not (images.min() >= 0 and images.max() <= 1):
+            raise ValueError(f"images must have values in [0, 1], not {images.min():g} to {images.max():g}")
+        return images
+
+    def open_member(self, number: int, threads: int = 1) -> Run:
+        """A member, ready to run on so many threads.
+
+        Raises:
+            ValueError: its file is not the one that was registered.
+        """
+        content = _pinned(self._folder, self.manifest["members"][number])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        # Threads that spin while they wait keep cores from other members.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+        def run(images: np.ndarray) -> np.ndarray:
+            outputs: np.ndarray = session.run(None, {"images": images})[0]
+            return outputs
+
+        return run
+
+    def answer(self, outputs: list[np.ndarray]) -> pd.DataFrame:
+        """Class probabilities float32, and whether an image is of none of the classes, from the outputs of all members."""
+        probabilities = self._combined([each.astype(np.float64) for each in outputs])
         answer = pd.DataFrame(probabilities.astype(np.float32), columns=self.manifest["class_names"])
         threshold = self.manifest["calibration"]["threshold"]
         return answer if threshold is None else answer.assign(**{REJECTED: probabilities.max(1) < threshold})
 
     def _combined(self, outputs: list[np.ndarray]) -> np.ndarray:
         """float64 (N, K): as `Calibration` of sensai.ensemble.calibration computes it."""
-        calibration = self.manifest["calibration"]
-        if calibration["method"] != "raw":
-            return _softmax(np.concatenate(outputs, axis=1) @ self.weight.T + self.bias)
+        if self.manifest["calibration"]["method"] != "raw":
+            return _softmax(np.concatenate(outputs, axis=1) @ self._weight.T + self._bias)
         scores = np.zeros((len(outputs[0]), len(self.manifest["class_names"])))
         for member, logits in zip(self.manifest["members"], outputs, strict=True):
             # One logit is that of outcome 1 against an outcome 0 of logit zero.
@@ -73,6 +97,43 @@ class EnsembleModel(PythonModel):
             scores[:, member["classes"]] = shares[:, -len(member["classes"]) :]
         scores += np.finfo(scores.dtype).tiny
         return scores / scores.sum(1, keepdims=True)
+
+
+class EnsembleModel(PythonModel):
+    """All members on the same images, side by side on the cores of this machine."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Open one session a member.
+
+        Raises:
+            ValueError: a file is not the one that was registered.
+        """
+        self.bundle = Bundle(Path(context.artifacts["ensemble"]))
+        members = self.bundle.manifest["members"]
+        cores = _cores()
+        self._runs = [self.bundle.open_member(number, max(cores // len(members), 1)) for number in range(len(members))]
+        # The dearest are begun first, so that no worker is left with one at the end.
+        self._order = sorted(range(len(members)), key=lambda number: -members[number]["flops"])
+        workers = min(cores, len(members))
+        self._pool = ThreadPoolExecutor(workers, "sensai-member") if workers > 1 else None
+
+    def predict(
+        self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Class probabilities float32 of images, and whether they are of none of the classes.
+
+        Raises:
+            ValueError: images of another dtype or shape than the manifest says, or values out of range.
+        """
+        images = self.bundle.checked(model_input)
+        each = map if self._pool is None else self._pool.map
+        outputs = dict(zip(self._order, each(lambda number: self._runs[number](images), self._order), strict=True))
+        return self.bundle.answer([outputs[number] for number in range(len(outputs))])
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pinned(folder: Path, member: dict[str, Any]) -> bytes:

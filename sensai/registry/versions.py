@@ -14,11 +14,13 @@ from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
+from analysis import tags
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
 from sensai.errors import InputError
 from sensai.registry import pyfunc_model
 from sensai.registry.bundle import export_bundle
+from sensai.registry.image_format import ImageFormat
 from sensai.registry.promotion import CANDIDATE
 
 _MODEL = "ensemble"
@@ -29,6 +31,7 @@ def register_ensemble(
     run_id: str,
     ensemble: Ensemble,
     calibration: Calibration,
+    image_format: ImageFormat,
     example: np.ndarray,
     model_name: str,
     version_tags: Mapping[str, str],
@@ -40,7 +43,8 @@ def register_ensemble(
         run_id: the run that the model belongs to.
         ensemble: exported to ONNX.
         calibration: how its members' outputs become probabilities.
-        example: uint8 (N, H, W, C), kept as the input example.
+        image_format: of the images that it is to take.
+        example: uint8 (N, H, W, C), kept in that format as the input example.
         model_name: registered model; made where it does not exist.
         version_tags: what people look for: accuracy, ratio, ...
 
@@ -50,7 +54,7 @@ def register_ensemble(
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / _MODEL
         folder.mkdir()
-        export_bundle(ensemble, calibration, folder)
+        digest = export_bundle(ensemble, calibration, image_format, folder)
         model = Model.log(
             artifact_path=None,
             name=_MODEL,
@@ -58,11 +62,11 @@ def register_ensemble(
             run_id=run_id,
             python_model=pyfunc_model.__file__,
             artifacts={_MODEL: str(folder)},
-            signature=_signature(ensemble, calibration),
-            input_example=example,
+            signature=_signature(ensemble, calibration, image_format),
+            input_example=image_format.of_pixels(example),
             pip_requirements=[f"{package}=={version(package)}" for package in ("numpy", "onnxruntime")],
         )
-    registered = mlflow.register_model(model.model_uri, model_name, tags=dict(version_tags))
+    registered = mlflow.register_model(model.model_uri, model_name, tags={**version_tags, tags.MANIFEST: digest})
     client.set_registered_model_alias(model_name, CANDIDATE, registered.version)
     return int(registered.version)
 
@@ -83,9 +87,8 @@ def open_model(model_uri: str) -> Iterator[Any]:
         yield model.unwrap_python_model()
 
 
-def _signature(ensemble: Ensemble, calibration: Calibration) -> ModelSignature:
-    channels, height, width = ensemble.spec.input_shape
-    images = TensorSpec(np.dtype(np.uint8), (-1, height, width, channels))
+def _signature(ensemble: Ensemble, calibration: Calibration, image_format: ImageFormat) -> ModelSignature:
+    images = TensorSpec(np.dtype(image_format.dtype), (-1, *image_format.shape(*ensemble.spec.input_shape)))
     columns: list[ColSpec | TensorSpec] = [ColSpec(DataType.float, name) for name in ensemble.class_names]
     if calibration.threshold is not None:
         columns.append(ColSpec(DataType.boolean, pyfunc_model.REJECTED))

@@ -16,6 +16,7 @@ import numpy as np
 
 from analysis import tags
 from sensai.data.frames import STREAMS, Frame, from_files
+from sensai.registry.image_format import ImageFormat
 from sensai.registry.pyfunc_model import REJECTED
 from sensai.registry.versions import open_model
 from sensai.stages.configs import PredictConfig
@@ -43,13 +44,14 @@ def run(config: PredictConfig) -> None:
 
 
 def _answer_all(config: PredictConfig, model: Any, run: Run) -> None:
-    shape = tuple(model.manifest["image_shape"])
+    image_format = ImageFormat.of_manifest(model.bundle.manifest)
+    shape = image_format.pixels_shape(model.bundle.image_shape)
     # What libraries prepare at the first call is no frame's latency.
-    model.predict(None, np.zeros((1, *shape), np.uint8))
+    model.predict(None, image_format.of_pixels(np.zeros((1, *shape), np.uint8)))
     milliseconds = array("d")
     try:
         for frame in _frames(config, shape):
-            answer = _answer(model, frame)
+            answer = _answer(model, frame, image_format)
             milliseconds.append(answer["ms"])
             print(json.dumps(answer), flush=True)  # noqa: T201  (what the user asked for)
     finally:
@@ -65,11 +67,11 @@ def _frames(config: PredictConfig, shape: tuple[int, int, int]) -> Iterator[Fram
     return from_files(Path(config.images), shape)
 
 
-def _answer(model: Any, frame: Frame) -> dict[str, Any]:
+def _answer(model: Any, frame: Frame, image_format: ImageFormat) -> dict[str, Any]:
     start = time.perf_counter()
-    answers = model.predict(None, frame.pixels[None])
+    answers = model.predict(None, image_format.of_pixels(frame.pixels[None]))
     milliseconds = (time.perf_counter() - start) * 1e3
-    probabilities = answers[model.manifest["class_names"]].iloc[0]
+    probabilities = answers[model.bundle.manifest["class_names"]].iloc[0]
     rejected = REJECTED in answers and bool(answers[REJECTED].iloc[0])
     return {
         "image": frame.name,

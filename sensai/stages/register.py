@@ -1,6 +1,7 @@
 """register: the ensemble as a version in the model registry. Logs the model (pyfunc, signature, input example) and version."""
 
 from analysis import tags
+from sensai.registry.image_format import ImageFormat
 from sensai.registry.versions import register_ensemble
 from sensai.stages import combining, evaluate, retrain
 from sensai.stages.configs import RegisterConfig
@@ -28,12 +29,19 @@ def _execute(config: RegisterConfig, context: Context) -> None:
         **{tags.UPSTREAM + name: run_id for name, run_id in context.upstream.items()},
     }
     version = register_ensemble(
-        context.store.client, context.run.id, ensemble, calibration, example, config.model_name, version_tags
+        context.store.client,
+        context.run.id,
+        ensemble,
+        calibration,
+        ImageFormat(config.image_dtype, config.image_layout),
+        example,
+        config.model_name,
+        version_tags,
     )
     context.run.log_metrics({"version": version})
 
 
 stage = Stage(
-    version=2, config=RegisterConfig, previous=evaluate.stage, execute=_execute, title=lambda config: config.model_name
+    version=3, config=RegisterConfig, previous=evaluate.stage, execute=_execute, title=lambda config: config.model_name
 )
 run = stage.run

@@ -11,31 +11,15 @@ import pytest
 import torch
 from mlflow.pyfunc.model import PythonModelContext
 
-from sensai.data.batches import Normalization
-from sensai.ensemble import Ensemble, Member
+from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import METHODS, RAW, Calibration, fit
-from sensai.models.factory import NetworkSpec, build
 from sensai.registry.bundle import export_bundle
+from sensai.registry.image_format import Dtype, ImageFormat, Layout
 from sensai.registry.pyfunc_model import EnsembleModel
-from tests.helpers.networks import randomise
+from tests.helpers.ensembles import NAMES, SHAPE, ensemble_of, images, outputs_of, probabilities
 
-NAMES = ("zero", "one", "two", "three")
-SHAPE = (9, 8, 1)  # height, width, channels
 # A pair whose classes are no neighbours and stand in no order, and two classes by themselves.
 GROUPS = [(3, 0), (2,), (1,)]
-
-
-def ensemble_of(groups: list[tuple[int, ...]]) -> Ensemble:
-    """Members with random weights, every one other than the others."""
-    height, width, channels = SHAPE
-    members = []
-    for number, classes in enumerate(groups):
-        outputs = len(classes) + (1 < len(classes) < len(NAMES))
-        torch.manual_seed(number)
-        network = build(NetworkSpec("small_cnn", outputs, channels, (height, width)))
-        members.append(Member(classes, randomise(network, number)))
-    spec = NetworkSpec("small_cnn", len(NAMES), channels, (height, width))
-    return Ensemble(members, NAMES, spec, Normalization((0.3,), (0.2,))).eval()
 
 
 def served(folder: Path) -> EnsembleModel:
@@ -44,20 +28,11 @@ def served(folder: Path) -> EnsembleModel:
     return model
 
 
-def images(count: int) -> np.ndarray:
-    return np.random.default_rng(count).integers(0, 256, (count, *SHAPE), dtype=np.uint8)
-
-
-def probabilities(ensemble: Ensemble, batch: np.ndarray) -> np.ndarray:
-    with torch.no_grad():
-        return ensemble(ensemble.normalization(torch.from_numpy(batch.transpose(0, 3, 1, 2)))).numpy()
-
-
 @pytest.fixture(scope="module")
 def grouped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ensemble, Path]:
     ensemble, folder = ensemble_of(GROUPS), tmp_path_factory.mktemp("grouped")
     before = {name: value.clone() for name, value in ensemble.state_dict().items()}
-    export_bundle(ensemble, RAW, folder)
+    export_bundle(ensemble, RAW, ImageFormat(), folder)
     assert not ensemble.training
     assert all(torch.equal(value, before[name]) for name, value in ensemble.state_dict().items())
     return ensemble, folder
@@ -66,14 +41,8 @@ def grouped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ensemble, Path]:
 @pytest.fixture(scope="module")
 def control(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ensemble, Path]:
     ensemble, folder = ensemble_of([(1, 0, 3, 2)]), tmp_path_factory.mktemp("control")
-    export_bundle(ensemble, RAW, folder)
+    export_bundle(ensemble, RAW, ImageFormat(), folder)
     return ensemble, folder
-
-
-def outputs_of(ensemble: Ensemble, batch: np.ndarray) -> list[np.ndarray]:
-    with torch.no_grad():
-        logits = ensemble.member_logits(ensemble.normalization(torch.from_numpy(batch.transpose(0, 3, 1, 2))))
-    return [each.numpy() for each in logits]
 
 
 def recalibrated(folder: Path, target: Path, calibration: Calibration) -> Path:
@@ -127,7 +96,7 @@ def test_where_no_member_wants_the_image_all_classes_are_alike(tmp_path: Path) -
     with torch.no_grad():
         ensemble.members[0].network.classifier.bias.fill_(-1e4)
         ensemble.members[1].network.classifier.bias.copy_(torch.tensor([1e4, 0.0, 0.0, 0.0]))
-    export_bundle(ensemble, RAW, tmp_path)
+    export_bundle(ensemble, RAW, ImageFormat(), tmp_path)
     answer = served(tmp_path).predict(None, images(2)).to_numpy()
     np.testing.assert_allclose(answer, 0.25)
     np.testing.assert_allclose(probabilities(ensemble, images(2)), 0.25)
@@ -139,7 +108,7 @@ def test_the_manifest_says_who_answers_for_what(grouped: tuple[Ensemble, Path]) 
     assert manifest["class_names"] == list(NAMES)
     assert manifest["image_shape"] == list(SHAPE)
     assert [tuple(member["classes"]) for member in manifest["members"]] == GROUPS
-    assert manifest["format_version"] == 2
+    assert manifest["format_version"] == 3
     assert manifest["calibration"] == RAW.to_json()
     files = [member["file"] for member in manifest["members"]]
     assert len(set(files)) == 3
@@ -158,6 +127,45 @@ def test_a_file_that_was_changed_is_refused(grouped: tuple[Ensemble, Path], tmp_
     shutil.copy(folder / "member_001.onnx", folder / "member_002.onnx")
     with pytest.raises(ValueError, match=r"member_002\.onnx is not the file that was registered: SHA-256 "):
         served(folder)
+
+
+@pytest.fixture(scope="module")
+def float_model(grouped: tuple[Ensemble, Path], tmp_path_factory: pytest.TempPathFactory) -> EnsembleModel:
+    folder = tmp_path_factory.mktemp("float32")
+    export_bundle(grouped[0], RAW, ImageFormat("float32", "NCHW"), folder)
+    return served(folder)
+
+
+def test_images_may_come_as_numbers_from_0_to_1_channels_first(
+    grouped: tuple[Ensemble, Path], float_model: EnsembleModel
+) -> None:
+    pixels = images(5)
+    answer = float_model.predict(None, np.float32(pixels.transpose(0, 3, 1, 2) / 255))
+    np.testing.assert_allclose(answer.to_numpy(), probabilities(grouped[0], pixels), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(1.01, "0 to 1.01"), (-0.1, "-0.1 to 0"), (np.nan, "nan to nan"), (np.inf, "0 to inf")]
+)
+def test_numbers_out_of_range_are_refused(float_model: EnsembleModel, value: float, said: str) -> None:
+    wrong = np.zeros((2, 1, 9, 8), np.float32)
+    wrong[1, 0, 3, 4] = value
+    with pytest.raises(ValueError, match=rf"^images must have values in \[0, 1\], not {said}$"):
+        float_model.predict(None, wrong)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_pixels_are_brought_into_every_format_and_back(dtype: Dtype, layout: Layout) -> None:
+    taken = ImageFormat(dtype, layout)
+    pixels = images(3)
+    given = taken.of_pixels(pixels)
+    height, width, channels = SHAPE
+    assert given.dtype == dtype
+    assert given.shape[1:] == taken.shape(channels, height, width)
+    assert taken.pixels_shape(given.shape[1:]) == SHAPE
+    back = taken.to_pixels(torch.from_numpy(given)).numpy()
+    np.testing.assert_allclose(back, pixels.transpose(0, 3, 1, 2), atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A registered version: it stands alone, answers as the ensemble in memory does, and says what it is."""
 
+import hashlib
 import os
 import re
 import subprocess
@@ -11,15 +12,17 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.artifacts import download_artifacts
 from mlflow.models import ModelSignature, get_model_info
 
 from sensai.ensemble.calibration import RAW
+from sensai.registry.image_format import ImageFormat
 from sensai.registry.versions import register_ensemble
 from sensai.stages import combining, retrain
 from sensai.stages.inputs import dataset_of
 from sensai.tracking import Store
+from tests.helpers.ensembles import NAMES, ensemble_of, images, outputs_of, probabilities
 from tests.helpers.pipeline import FinishedMain, Place
-from tests.registry.test_bundle import NAMES, ensemble_of, images, outputs_of, probabilities
 
 NAME = "sensai-ensemble"
 URI = f"models:/{NAME}/1"
@@ -155,14 +158,26 @@ def test_the_candidate_moves_to_the_newest_version(empty_database: Path, tmp_pat
         for number, (ensemble, calibration) in enumerate(zip(ensembles, calibrations, strict=True), start=1):
             versions.append(
                 register_ensemble(
-                    place.client, run_id, ensemble, calibration, images(1), "mine", {"ratio": f"0.{number}"}
+                    place.client,
+                    run_id,
+                    ensemble,
+                    calibration,
+                    ImageFormat(),
+                    images(1),
+                    "mine",
+                    {"ratio": f"0.{number}"},
                 )
             )
             assert int(place.client.get_model_version_by_alias("mine", "candidate").version) == number
         assert versions == [1, 2]
         # Each keeps its own tags, its own weights and its own columns.
         for number, ensemble in enumerate(ensembles, start=1):
-            assert place.client.get_model_version("mine", str(number)).tags == {"ratio": f"0.{number}"}
+            version_tags = place.client.get_model_version("mine", str(number)).tags
+            (manifest,) = Path(download_artifacts(f"models:/mine/{number}")).rglob("manifest.json")
+            assert version_tags == {
+                "ratio": f"0.{number}",
+                "sensai.manifest": hashlib.sha256(manifest.read_bytes()).hexdigest(),
+            }
             answer = mlflow.pyfunc.load_model(f"models:/mine/{number}").predict(images(4))
             np.testing.assert_allclose(answer[list(NAMES)], probabilities(ensemble, images(4)), atol=1e-5)
             columns = get_model_info(f"models:/mine/{number}").signature.outputs.input_names()

@@ -13,13 +13,14 @@ import pytest
 
 from sensai.ensemble.calibration import Calibration
 from sensai.errors import InputError
+from sensai.registry.image_format import ImageFormat
 from sensai.registry.versions import register_ensemble
 from sensai.stages import predict
 from sensai.stages.configs import PredictConfig
 from sensai.stages.inputs import dataset_of
 from tests.conftest import command
+from tests.helpers.ensembles import ensemble_of, images, probabilities
 from tests.helpers.pipeline import FinishedMain, Place
-from tests.registry.test_bundle import ensemble_of, images, probabilities
 
 URI = "models:/sensai-ensemble/1"
 
@@ -101,7 +102,7 @@ def test_a_frame_of_none_of_the_classes_has_no_label(
     calibration = Calibration("raw", threshold=float(np.sort(largest)[:2].mean()))
     with place.active():
         run_id = place.client.create_run(place.experiment).info.run_id
-        register_ensemble(place.client, run_id, ensemble, calibration, frames[:1], "rejecting", {})
+        register_ensemble(place.client, run_id, ensemble, calibration, ImageFormat(), frames[:1], "rejecting", {})
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(frames.tobytes())))
         capsys.readouterr()
         predict.run(PredictConfig(model_uri="models:/rejecting/1", frames="raw"))

@@ -272,6 +272,10 @@ class Register(Evaluate):
     """The ensemble as a version in the model registry."""
 
     model_name: ModelName = Field("sensai-ensemble", description="registered model that gets the version")
+    image_dtype: Literal["uint8", "float32"] = Field(
+        "uint8", description="of the images that the version takes: uint8 from 0 to 255, float32 from 0 to 1"
+    )
+    image_layout: Literal["NHWC", "NCHW"] = Field("NHWC", description="of these images: channels last or first")
 
 
 class Main(Register):
