@@ -4,12 +4,15 @@ An alias is moved by one write, and who was replaced stands on the version befor
 `champion` names a version that was there, and the one before it can be found.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.tracking import MlflowClient
 
 from analysis import tags
@@ -17,6 +20,8 @@ from sensai.errors import InputError
 
 CANDIDATE = "candidate"
 CHAMPION = "champion"
+
+_NOT_THERE = {ErrorCode.Name(each) for each in (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE)}
 
 Cost = Literal["flops", "latency"]
 
@@ -58,10 +63,8 @@ def find(client: MlflowClient, model_name: str, version: int | None) -> ModelVer
     number = _aliases(client, model_name).get(CANDIDATE) if version is None else version
     if number is None:
         raise InputError(f"model_name={model_name!r}: no version has the alias {CANDIDATE}")
-    try:
+    with _named(f"model_name={model_name!r}: version={number}"):
         return client.get_model_version(model_name, str(number))
-    except MlflowException as error:
-        raise InputError(f"model_name={model_name!r}: version={number}: {str(error).splitlines()[0]}") from error
 
 
 def champion_of(client: MlflowClient, model_name: str) -> ModelVersion | None:
@@ -76,10 +79,19 @@ def champion_of(client: MlflowClient, model_name: str) -> ModelVersion | None:
 
 def _aliases(client: MlflowClient, model_name: str) -> dict[str, str]:
     """Alias -> number of the version: asked for as they are, since no alias is no error."""
-    try:
+    with _named(f"model_name={model_name!r}"):
         return dict(client.get_registered_model(model_name).aliases)
+
+
+@contextmanager
+def _named(parameter: str) -> Iterator[None]:
+    """What the registry does not have, or would never have, is the user's mistake; that it does not answer is none."""
+    try:
+        yield
     except MlflowException as error:
-        raise InputError(f"model_name={model_name!r}: {str(error).splitlines()[0]}") from error
+        if error.error_code not in _NOT_THERE:
+            raise
+        raise InputError(f"{parameter}: {str(error).splitlines()[0]}") from error
 
 
 def standing(client: MlflowClient, version: ModelVersion) -> Standing:
@@ -89,7 +101,8 @@ def standing(client: MlflowClient, version: ModelVersion) -> Standing:
         InputError: its run is gone, or there were no validation data.
     """
     try:
-        run = client.get_run(version.tags[f"{tags.UPSTREAM}evaluate"])
+        with _named(f"version={version.version} of {version.name!r}"):
+            run = client.get_run(version.tags[f"{tags.UPSTREAM}evaluate"])
         metrics, run_tags = run.data.metrics, run.data.tags
         return Standing(
             version=int(version.version),
@@ -100,7 +113,7 @@ def standing(client: MlflowClient, version: ModelVersion) -> Standing:
             data_digest=run_tags[tags.DATA_DIGEST],
             host=run_tags[tags.HOST],
         )
-    except (KeyError, MlflowException) as error:
+    except KeyError as error:
         raise InputError(
             f"version={version.version} of {version.name!r}: cannot be judged, since its evaluation does not say ({error})"
         ) from error

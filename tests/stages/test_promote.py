@@ -10,13 +10,16 @@ from dataclasses import dataclass, field
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
 
 from analysis import runs
 from sensai.errors import InputError
+from sensai.registry import promotion
 from sensai.stages import promote
 from sensai.stages.configs import PromoteConfig
 from tests.conftest import ROOT
 from tests.helpers.pipeline import Place
+from tests.helpers.server import free_port
 
 MODEL = "mine"
 
@@ -256,3 +259,12 @@ def test_the_table_of_ensembles_has_versions_tags_and_metrics(shelf: Shelf) -> N
     assert table["tags.sensai.replaced"].fillna("").tolist() == ["", ""]
     assert str(table["created"].dtype) == "datetime64[ms, UTC]"
     assert runs.ensembles("another").empty
+
+
+def test_a_registry_that_does_not_answer_is_no_mistake_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    client = MlflowClient(f"http://127.0.0.1:{free_port()}")
+    for ask in (lambda: promotion.find(client, "mine", 1), lambda: promotion.champion_of(client, "mine")):
+        with pytest.raises(MlflowException) as raised:
+            ask()
+        assert "Max retries exceeded" in str(raised.value)
