@@ -5,6 +5,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import onnx
 from torch import Tensor, nn
 
 from sensai.data.batches import Normalization
@@ -41,11 +42,12 @@ def export_bundle(ensemble: Ensemble, calibration: Calibration, image_format: Im
         The SHA-256 of the manifest, which so pins them all.
     """
     shape = ensemble.spec.input_shape
+    networks = [_FromImages(member.network.cpu(), ensemble.normalization, image_format) for member in ensemble.members]
+    models = export_onnx([network.eval() for network in networks], image_format.example(*shape))
     members = []
-    for number, member in enumerate(ensemble.members):
+    for number, (member, model) in enumerate(zip(ensemble.members, models, strict=True)):
         file = f"member_{number:03d}.onnx"
-        network = _FromImages(member.network.cpu(), ensemble.normalization, image_format).eval()
-        export_onnx(network, image_format.example(*shape)).save(str(folder / file), external_data=False)
+        onnx.save(model, folder / file)
         members.append(
             {
                 "classes": list(member.classes),

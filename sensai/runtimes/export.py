@@ -3,40 +3,62 @@
 import contextlib
 import io
 import warnings
+from collections.abc import Sequence
 
+import onnx
 import torch
+from onnx.utils import Extractor
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from sensai.runtimes.folding import folded
 
-INPUT, OUTPUT = "images", "outputs"
+INPUT = "images"
 
 
-def export_onnx(network: nn.Module, example: Tensor) -> torch.onnx.ONNXProgram:
-    """A network in eval mode without its batch norms, for any number of images; input `images`, output `outputs`.
+class Together(nn.Module):
+    """Several networks on one input."""
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """The outputs of each."""
+        return [network(images) for network in self.networks]
+
+
+def export_onnx(networks: Sequence[nn.Module], example: Tensor) -> list[onnx.ModelProto]:
+    """Networks in eval mode without their batch norms, for any number of images; input `images`, one output.
 
     ONNX Runtime fuses what is left, convolution, addition and ReLU, in its own blocked layout. Behind batch norms, whose
-    statistics the exporter leaves to be cast and expanded, it does neither.
+    statistics the exporter leaves to be cast and expanded, it does neither. All are exported at once, since the exporter
+    takes seconds before it looks at the first.
 
     Args:
-        network: on the CPU; or what `folded` made of it.
+        networks: on the CPU; or what `folded` made of them.
         example: any input of at least two images.
     """
-    graph = network if isinstance(network, GraphModule) else folded(network, example)
+    graphs = [network if isinstance(network, GraphModule) else folded(network, example) for network in networks]
+    outputs = [f"outputs_{number}" for number in range(len(graphs))]
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         # The exporter reports each of its steps, and warns of its own internals.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            graph,
+            Together(graphs),
             (example,),
             dynamo=True,
             dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=outputs,
             optimize=False,
             verbose=False,
         )
     if program is None:
         raise RuntimeError("torch.onnx.export gave no program")
-    return program
+    extractor = Extractor(program.model_proto)
+    models = [extractor.extract_model([INPUT], [output]) for output in outputs]
+    for model in models:
+        # It lists input and output among what lies in between, whose shapes are inferred again anyway.
+        del model.graph.value_info[:]
+    return models

@@ -20,42 +20,53 @@ from sensai.runtimes.folding import folded
 from sensai.sites import count_flops
 
 
+class _Forms:
+    """Networks of one ensemble in the forms that runtimes take, each form made of all at once where it is first asked for."""
+
+    def __init__(self, networks: Sequence[nn.Module], input_shape: tuple[int, int, int]) -> None:
+        self._networks = networks
+        self._example = torch.zeros(2, *input_shape)
+
+    @cached_property
+    def graphs(self) -> list[GraphModule]:
+        return [folded(network, self._example) for network in self._networks]
+
+    @cached_property
+    def onnx(self) -> list[onnx.ModelProto]:
+        return export_onnx(self.graphs, self._example)
+
+
 class PreparedMember:
     """One network from normalised images float32 (N, C, H, W) to its outputs, in the forms that runtimes take."""
 
-    def __init__(self, network: nn.Module, input_shape: tuple[int, int, int]) -> None:
+    def __init__(self, network: nn.Module, flops: int, forms: _Forms, number: int) -> None:
         """Make nothing yet.
 
         Args:
             network: on the CPU, in eval mode; it stays as it is.
-            input_shape: (C, H, W) of one image.
+            flops: what it costs.
+            forms: of all networks of its ensemble.
+            number: its own among them.
         """
         self.network = network
-        self.input_shape = input_shape
-
-    @property
-    def _example(self) -> torch.Tensor:
-        return torch.zeros(2, *self.input_shape)
+        self.flops = flops
+        self._forms = forms
+        self._number = number
 
     @torch.no_grad()
     def eager(self, images: np.ndarray) -> np.ndarray:
         """The outputs of the network as it is, float32 (N, outputs), for float32 (N, C, H, W): what all forms must give."""
         return self.network(torch.from_numpy(images)).numpy()
 
-    @cached_property
+    @property
     def graph(self) -> GraphModule:
         """Torch operators, batch norms folded."""
-        return folded(self.network, self._example)
+        return self._forms.graphs[self._number]
 
-    @cached_property
+    @property
     def onnx(self) -> onnx.ModelProto:
         """The same as an ONNX model."""
-        return export_onnx(self.graph, self._example).model_proto
-
-    @cached_property
-    def flops(self) -> int:
-        """What it costs, by prediction."""
-        return count_flops(self.network, self.input_shape)
+        return self._forms.onnx[self._number]
 
 
 @dataclass(frozen=True)
@@ -90,7 +101,11 @@ class Prepared:
 def prepare(ensemble: Ensemble) -> Prepared:
     """An ensemble's members; the ensemble stays as it is."""
     shape = ensemble.spec.input_shape
-    members = [PreparedMember(copy.deepcopy(member.network).cpu().eval(), shape) for member in ensemble.members]
+    networks = [copy.deepcopy(member.network).cpu().eval() for member in ensemble.members]
+    forms = _Forms(networks, shape)
+    members = [
+        PreparedMember(network, count_flops(network, shape), forms, number) for number, network in enumerate(networks)
+    ]
     return Prepared(members, ensemble.normalization)
 
 

@@ -39,7 +39,7 @@ class _Images(CalibrationDataReader):
 
 class _QuantisedMember(PreparedMember):
     def __init__(self, exact: PreparedMember, images: np.ndarray) -> None:
-        super().__init__(exact.network, exact.input_shape)
+        super().__init__(exact.network, exact.flops, exact._forms, exact._number)
         self._exact = exact
         self._images = images
 

@@ -5,8 +5,9 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from sensai.runtimes.export import Together
 from sensai.runtimes.prepared import Prepared
 from sensai.runtimes.runtime import Runtime
 
@@ -16,7 +17,7 @@ class Torch(Runtime):
 
     def __init__(self, prepared: Prepared, threads: int) -> None:
         super().__init__(prepared, threads)
-        self._run: Callable[[Tensor], list[Tensor]] = _Members([member.graph for member in prepared.members])
+        self._run: Callable[[Tensor], list[Tensor]] = Together([member.graph for member in prepared.members])
 
     def _outputs(self, images: np.ndarray) -> list[np.ndarray]:
         tensor = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
@@ -30,17 +31,6 @@ class TorchCompiled(Torch):
     def __init__(self, prepared: Prepared, threads: int) -> None:
         super().__init__(prepared, threads)
         self._run = torch.compile(self._run, fullgraph=True, options={"freezing": True})
-
-
-class _Members(nn.Module):
-    """Several networks on one input."""
-
-    def __init__(self, networks: list[nn.Module]) -> None:
-        super().__init__()
-        self.networks = nn.ModuleList(networks)
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        return [network(images) for network in self.networks]
 
 
 @contextmanager
