@@ -216,6 +216,26 @@ def reliability(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str)
     return figure
 
 
+def runtimes(table: pd.DataFrame) -> Figure:
+    """Milliseconds of every runtime, a panel each for base model, ensemble and largest member.
+
+    Args:
+        table: columns `network`, `runtime`, `threads`, `median_ms` (none where it cannot run), `p95_ms`.
+    """
+    networks = table["network"].unique()
+    figure = Figure(figsize=(3.6 * len(networks), 3.2), layout="constrained")
+    panels = figure.subplots(1, len(networks), squeeze=False)[0]
+    for axes, network in zip(panels, networks, strict=True):
+        rows = table[(table["network"] == network) & table["median_ms"].notna()]
+        labels = [f"{runtime} x{threads}" for runtime, threads in zip(rows["runtime"], rows["threads"], strict=True)]
+        axes.barh(labels, rows["median_ms"], xerr=[0 * rows["median_ms"], rows["p95_ms"] - rows["median_ms"]])
+        axes.invert_yaxis()
+        axes.set_title(network, fontsize=10)
+        axes.set_xlabel("ms, median and 95 %")
+        axes.tick_params(axis="y", labelsize=7)
+    return figure
+
+
 def contention(table: pd.DataFrame) -> Figure:
     """Images a second of all processes together against how many there are, one line a way, training beside scoring.
 

@@ -32,6 +32,8 @@ TINY = {
     "jobs": 1,
     "threads": 1,
     "precision": "fp32",
+    # All runtimes are tried where that is what is tested: exporting takes seconds.
+    "runtime": "torch",
 }
 
 

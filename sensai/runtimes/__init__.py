@@ -1,10 +1,12 @@
 """One ensemble, several ways to run it, all with the same answers.
 
 `prepared` folds and exports members once for all runtimes, `runtime` is their interface, `choice` measures which is the
-fastest here, `quantised` makes the integer variant. A base model runs as the ensemble of one member that it is.
+fastest here, `comparison` sets base model and ensemble side by side, `quantised` makes the integer variant. A base model runs
+as the ensemble of one member that it is.
 """
 
 from sensai.runtimes.choice import CANDIDATES, INT8, RUNTIMES, Timing, fastest, in_turn, measure, open_runtime
+from sensai.runtimes.comparison import Comparison, compare
 from sensai.runtimes.prepared import Prepared, prepare, prepare_base
 from sensai.runtimes.quantised import quantised
 from sensai.runtimes.runtime import Runtime
@@ -13,9 +15,11 @@ __all__ = [
     "CANDIDATES",
     "INT8",
     "RUNTIMES",
+    "Comparison",
     "Prepared",
     "Runtime",
     "Timing",
+    "compare",
     "fastest",
     "in_turn",
     "measure",

@@ -17,7 +17,7 @@ from sensai.data.dataset import Split
 from sensai.ensemble import Ensemble
 from sensai.errors import InputError
 from sensai.grouping import Group
-from sensai.stages import combining, retrain
+from sensai.stages import combining, latencies, retrain
 from sensai.stages.baseline import base_model
 from sensai.stages.configs import EvaluateConfig, StageConfig
 from sensai.stages.group import class_label
@@ -38,9 +38,9 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
     calibration = combining.calibrate(ensemble, test, val, config, context.run)
     probabilities = calibration(outputs.members, ensemble.groups)
 
-    members = _members_table(ensemble, outputs, device)
+    times = latencies.measured(base, ensemble, calibration, test_images, config, device, context.run)
+    members = _members_table(ensemble, outputs, times.members)
     base_size = evaluation.size(base, spec.input_shape)
-    latencies = _latencies(base, ensemble, members, device)
     context.run.log_metrics(
         {
             **_accuracy_metrics(probabilities, test.base, outputs),
@@ -53,7 +53,7 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
             "flops_max": members["flops"].max(),
             "flops_total": members["flops"].sum(),
             "flops_speedup": base_size.flops / members["flops"].max(),
-            **latencies,
+            **times.metrics(),
         }
     )
     context.run.log_frame(_answers(probabilities, test.base, outputs), "answers.csv")
@@ -116,10 +116,10 @@ def _answers(probabilities: np.ndarray, base_probabilities: np.ndarray, outputs:
     )
 
 
-def _members_table(ensemble: Ensemble, outputs: evaluation.Outputs, device: torch.device) -> pd.DataFrame:
+def _members_table(ensemble: Ensemble, outputs: evaluation.Outputs, times: list[float]) -> pd.DataFrame:
     rows = []
     metrics = evaluation.member_metrics(outputs, ensemble)
-    for number, (member, values) in enumerate(zip(ensemble.members, metrics, strict=True)):
+    for number, (member, values, milliseconds) in enumerate(zip(ensemble.members, metrics, times, strict=True)):
         sizes = evaluation.size(member.network, ensemble.spec.input_shape)
         rows.append(
             {
@@ -129,26 +129,10 @@ def _members_table(ensemble: Ensemble, outputs: evaluation.Outputs, device: torc
                 "params": sizes.params,
                 "flops": sizes.flops,
                 "bytes": sizes.bytes,
-                "latency_ms": evaluation.latency_ms(member.network, ensemble.spec.input_shape, device),
+                "latency_ms": milliseconds,
             }
         )
     return pd.DataFrame(rows)
-
-
-def _latencies(
-    base: torch.nn.Module, ensemble: Ensemble, members: pd.DataFrame, device: torch.device
-) -> dict[str, float]:
-    shape = ensemble.spec.input_shape
-    base_ms = evaluation.latency_ms(base, shape, device)
-    ensemble_ms = evaluation.latency_ms(ensemble, shape, device)
-    slowest_ms = float(members["latency_ms"].max())
-    return {
-        "latency_base_ms": base_ms,
-        "latency_member_max_ms": slowest_ms,
-        "latency_ensemble_ms": ensemble_ms,
-        "speedup_critical_path": base_ms / slowest_ms,
-        "speedup_ensemble": base_ms / ensemble_ms,
-    }
 
 
 def _log_confusion(matrix: np.ndarray, names: tuple[str, ...], context: Context) -> None:
@@ -203,7 +187,7 @@ def _log_member_runs(ensemble: Ensemble, members: pd.DataFrame, config: Evaluate
 
 
 stage = Stage(
-    version=4,
+    version=5,
     config=EvaluateConfig,
     previous=retrain.stage,
     execute=_execute,

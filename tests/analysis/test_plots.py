@@ -235,6 +235,23 @@ def test_contention_has_a_line_a_way_for_training_and_for_scoring() -> None:
         assert list(axes.get_xticks()) == [1, 2, 8]
 
 
+def test_runtimes_have_a_panel_a_network_and_a_bar_each_that_could_run() -> None:
+    table = pd.DataFrame(
+        {
+            "network": ["base", "base", "base", "ensemble"],
+            "runtime": ["torch", "onnx-graph", "torch-compiled", "torch"],
+            "threads": [1, 2, 1, 2],
+            "median_ms": [4.0, 2.0, np.nan, 3.0],
+            "p95_ms": [5.0, 2.5, np.nan, 3.5],
+        }
+    )
+    base, ensemble = drawn(plots.runtimes(table))
+    assert (base.get_title(), ensemble.get_title()) == ("base", "ensemble")
+    assert [label.get_text() for label in base.get_yticklabels()] == ["torch x1", "onnx-graph x2"]
+    assert [bar.get_width() for bar in base.patches] == [4.0, 2.0]
+    assert [bar.get_width() for bar in ensemble.patches] == [3.0]
+
+
 def test_reliability_has_a_panel_each_with_its_curve_beside_the_diagonal() -> None:
     curves = {"raw": (np.array([0.2, 0.9]), np.array([0.5, 0.6])), "base model": (np.array([1.0]), np.array([0.75]))}
     panels = drawn(plots.reliability(curves, "the title"))

@@ -30,7 +30,7 @@ ARTIFACTS = {
     "retrain": {"members/ensemble.json", *(f"members/member_00{number}.safetensors" for number in range(3))},
     "evaluate": {
         *("answers.csv", "members.csv", "members.png", "confusion.csv", "confusion.png"),
-        *("combine.csv", "calibration.json", "reliability.png"),
+        *("combine.csv", "calibration.json", "reliability.png", "runtimes.csv", "runtimes.png"),
     },
     "register": set(),
     "report": {"report.html"},
@@ -48,7 +48,7 @@ METRICS = {
         *("accuracy", "top5_accuracy", "base_accuracy", "accuracy_drop", "binary_accuracy_mean", "binary_accuracy_min"),
         *("params_base", "params_max", "params_total", "flops_base", "flops_max", "flops_total", "flops_speedup"),
         *("latency_base_ms", "latency_member_max_ms", "latency_ensemble_ms"),
-        *("speedup_critical_path", "speedup_ensemble", "ece", "nll", "base_ece", "base_nll"),
+        *("speedup_critical_path", "speedup_ensemble", "overhead_ensemble", "ece", "nll", "base_ece", "base_nll"),
         *(
             f"{split}{metric}_{method}"
             for split in ("", "val_")
@@ -400,3 +400,18 @@ def test_data_without_a_test_split_are_refused(place: Place) -> None:
     (parent,) = (run for run in place.new_runs(before) if stage_of(run) == "main")
     assert parent.info.status == "FAILED"
     assert "has no test split" in parent.data.tags["sensai.failure"]
+
+
+def test_latencies_are_those_of_the_runtime_that_was_asked_for(finished: FinishedMain) -> None:
+    evaluated = finished.upstream("evaluate")
+    table = pd.read_csv(finished.place.artifact(evaluated, "runtimes.csv"))
+    assert set(table["network"]) == {"base", "ensemble", "member"}
+    assert set(table["runtime"]) == {"torch"}
+    assert (table["error"] <= 1e-5).all()
+    run = finished.place.run(evaluated)
+    assert set(json.loads(run.data.tags["sensai.runtime"])) == {"base", "ensemble", "member"}
+    metrics = run.data.metrics
+    assert metrics["speedup_ensemble"] == pytest.approx(metrics["latency_base_ms"] / metrics["latency_ensemble_ms"])
+    assert metrics["speedup_critical_path"] == pytest.approx(
+        metrics["latency_base_ms"] / metrics["latency_member_max_ms"]
+    )

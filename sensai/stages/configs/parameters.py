@@ -266,6 +266,13 @@ class Evaluate(Retrain):
         description="share of the validation images, the least sure, below whose largest probability the answer is "
         "none of them (default: never)",
     )
+    runtime: Literal["auto", "torch", "torch-compiled", "onnx-graph", "onnx-branches", "onnx-sessions"] = Field(
+        "auto",
+        description="what latencies are measured in, on a processor: auto: the fastest here of all but torch-compiled, "
+        "which takes minutes to compile; torch; ONNX Runtime with all members in one graph, that in parallel branches, or a "
+        "session for each member",
+    )
+    latency_batch_size: Count = Field(1, description="images at a time when latencies are measured")
 
 
 class Register(Evaluate):

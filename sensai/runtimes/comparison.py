@@ -1,0 +1,96 @@
+"""Base model and ensemble on the same images, each in its fastest runtime here, timed side by side."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from sensai.runtimes.choice import CANDIDATES, Timing, fastest, in_turn, measure, open_runtime
+from sensai.runtimes.prepared import Prepared
+
+Combine = Callable[[list[np.ndarray]], object]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Milliseconds from raw images to outputs, medians of calls in turn.
+
+    Attributes:
+        timings: of `base`, `ensemble` and the largest `member`, the runtimes that were tried.
+        base_ms: the base model in its fastest runtime.
+        member_ms: each member in the fastest runtime of the largest, on one thread, as a machine for each would see it.
+        ensemble_ms: all members in their fastest runtime, and the combination of their outputs.
+        threads: how many base model and ensemble might keep busy.
+    """
+
+    timings: dict[str, list[Timing]]
+    base_ms: float
+    member_ms: list[float]
+    ensemble_ms: float
+    threads: int
+
+    @property
+    def chosen(self) -> dict[str, Timing]:
+        """The fastest of each network's runtimes."""
+        return {network: fastest(timings) for network, timings in self.timings.items()}
+
+    @property
+    def overhead(self) -> float:
+        """The ensemble's time over what its members' would be, if they were dealt to the threads without a gap."""
+        return self.ensemble_ms * min(self.threads, len(self.member_ms)) / sum(self.member_ms)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The fields of every timing, with the network that it is of."""
+        return [{"network": network, **asdict(each)} for network, timings in self.timings.items() for each in timings]
+
+
+def compare(
+    base: Prepared,
+    members: Prepared,
+    images: np.ndarray,
+    combine: Combine,
+    threads: int,
+    *,
+    names: Sequence[str] = CANDIDATES,
+    repeats: int = 30,
+) -> Comparison:
+    """Find the fastest runtimes, then time those side by side.
+
+    Args:
+        base: the base model.
+        members: those of the ensemble.
+        images: the batch, uint8 (N, H, W, C).
+        combine: what is done with the members' outputs.
+        threads: how many may be kept busy at once.
+        names: the runtimes to choose from.
+        repeats: calls of each.
+    """
+
+    def timed(prepared: Prepared, *counts: int) -> list[Timing]:
+        return [each for count in counts for each in measure(prepared, images, count, names=names, repeats=repeats)]
+
+    largest = max(members.alone(), key=lambda alone: alone.members[0].flops)
+    counts = sorted({1, threads})
+    timings = {"base": timed(base, *counts), "ensemble": timed(members, *counts), "member": timed(largest, 1)}
+    chosen = {network: fastest(each) for network, each in timings.items()}
+    with ExitStack() as stack:
+
+        def opened(prepared: Prepared, network: str) -> Callable[[np.ndarray], list[np.ndarray]]:
+            choice = chosen[network]
+            return stack.enter_context(open_runtime(choice.runtime, prepared, choice.threads))
+
+        whole = opened(members, "ensemble")
+        calls: dict[str, Callable[[], object]] = {
+            "base": partial(opened(base, "base"), images),
+            "ensemble": lambda: combine(whole(images)),
+            **{
+                f"member {number}": partial(opened(alone, "member"), images)
+                for number, alone in enumerate(members.alone())
+            },
+        }
+        seconds = in_turn(calls, repeats)
+    base_ms, ensemble_ms, *member_ms = (float(np.median(each) * 1e3) for each in seconds.values())
+    return Comparison(timings, base_ms, member_ms, ensemble_ms, threads)

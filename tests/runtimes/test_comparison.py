@@ -1,0 +1,46 @@
+"""Base model and ensemble side by side: each in its fastest runtime, every member timed, the outputs combined."""
+
+import numpy as np
+import pytest
+
+from sensai.ensemble import Ensemble
+from sensai.ensemble.calibration import RAW
+from sensai.runtimes import Comparison, Prepared, compare, fastest, prepare_base
+from tests.helpers.networks import make
+from tests.runtimes.test_runtimes import raw
+
+NAMES = ("torch", "onnx-sessions")
+
+
+def test_each_network_runs_in_the_fastest_of_its_runtimes_and_outputs_are_combined(
+    irregular: Ensemble, prepared: Prepared
+) -> None:
+    base = prepare_base(make("small_cnn", seed=3)[0], irregular)
+    answers: list[np.ndarray] = []
+
+    def combine(outputs: list[np.ndarray]) -> None:
+        answers.append(RAW(outputs, irregular.groups))
+
+    compared = compare(base, prepared, raw(2), combine, 2, names=NAMES, repeats=3)
+    assert {network: [(each.runtime, each.threads) for each in rows] for network, rows in compared.timings.items()} == {
+        "base": [(name, threads) for threads in (1, 2) for name in NAMES],
+        "ensemble": [(name, threads) for threads in (1, 2) for name in NAMES],
+        "member": [(name, 1) for name in NAMES],
+    }
+    assert compared.chosen == {network: fastest(rows) for network, rows in compared.timings.items()}
+    assert len(compared.member_ms) == len(irregular.members)
+    assert min(compared.base_ms, compared.ensemble_ms, *compared.member_ms) > 0
+    expected = RAW([member.eager(prepared.normalised(raw(2))) for member in prepared.members], irregular.groups)
+    # Twice a repeat and a warm-up.
+    assert len(answers) == 2 * (3 + 3)
+    for answer in answers:
+        np.testing.assert_allclose(answer, expected, atol=1e-5)
+    assert [(row["network"], row["median_ms"]) for row in compared.rows()] == [
+        (network, each.median_ms) for network, rows in compared.timings.items() for each in rows
+    ]
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(1, 12 / 10), (2, 24 / 10), (4, 36 / 10)])
+def test_overhead_is_over_members_dealt_out_without_a_gap(threads: int, expected: float) -> None:
+    compared = Comparison({}, base_ms=50.0, member_ms=[2.0, 3.0, 5.0], ensemble_ms=12.0, threads=threads)
+    assert compared.overhead == pytest.approx(expected)
