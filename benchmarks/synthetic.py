@@ -1,9 +1,21 @@
-"""What benchmarks take in place of measured statistics."""
+"""What benchmarks take in place of measured statistics and trained networks."""
+
+from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
+import torch
+from torch import nn
 
 from sensai.activations import SiteStatistics, Statistics
-from sensai.sites import SiteMap
+from sensai.data.batches import Normalization
+from sensai.ensemble import Ensemble
+from sensai.ensemble.calibration import Calibration, class_contrasts
+from sensai.ensemble.members import build_ensemble
+from sensai.grouping import Group
+from sensai.models.factory import NetworkSpec, build
+from sensai.policy import WidthRule, flops_plans, random_order
+from sensai.sites import SiteMap, SizePrediction, find_sites
 
 
 def random_statistics(sites: SiteMap, num_classes: int) -> Statistics:
@@ -17,3 +29,43 @@ def random_statistics(sites: SiteMap, num_classes: int) -> Statistics:
         )
         for site in sites.sites
     }
+
+
+def random_ensemble(
+    arch: str, share: float, round_to: int, scope: Literal["inner", "all"], members: int
+) -> tuple[nn.Module, Ensemble]:
+    """A base model with random weights, and so many binary members by random plans, or as one member the control.
+
+    Args:
+        arch: 10 classes and 32x32 pixels, or of torchvision: 1000 and 224x224.
+        share: of the base model's FLOPs, which each member has at most.
+        round_to: kept widths are multiples of it.
+        scope: of the channels that may go.
+        members: one: the control, of all classes.
+    """
+    classes, side = (1000, 224) if arch.startswith("torchvision:") else (10, 32)
+    spec = NetworkSpec(arch, classes, 3, (side, side))
+    torch.manual_seed(0)
+    model = build(spec).eval()
+    sites = find_sites(model, torch.zeros(2, *spec.input_shape)).within(scope)
+    size = SizePrediction(model, sites, spec.input_shape)
+    statistics = random_statistics(sites, classes)
+    groups: list[Group] = [(label,) for label in range(members)] if members > 1 else [tuple(range(classes))]
+    outputs = 1 if members > 1 else classes
+    plans = flops_plans(
+        [random_order(0)(statistics, group) for group in groups],
+        flops=lambda removed: size.at(removed, outputs)[1],
+        target=share * size.flops,
+        ranking="layer",
+        rule=WidthRule(round_to=round_to),
+    )
+    names = tuple(str(label) for label in range(classes))
+    normalization = Normalization((0.5,) * 3, (0.25,) * 3)
+    return model, build_ensemble(model, spec, sites, list(zip(groups, plans, strict=True)), names, normalization).eval()
+
+
+def combined(ensemble: Ensemble) -> Callable[[list[np.ndarray]], np.ndarray]:
+    """How an ensemble's outputs become probabilities: by the linear map and softmax of every fitted calibration."""
+    weight = class_contrasts(ensemble.groups)
+    calibration = Calibration("temperature", weight, np.zeros(len(weight)))
+    return lambda outputs: calibration(outputs, ensemble.groups)

@@ -1,0 +1,108 @@
+"""From how many cores, or machines, on an ensemble answers sooner than the base model, and than its control.
+
+python benchmarks/scaling.py [--arch vgg19_bn resnet110] [--share 0.0556] [--round_to 16] [--scope all] [--members 10]
+    [--threads 2] [--hops 0.1 1 5] [--repeats 30] [--figure scaling.html]
+
+One image, random weights, binary members of at most `share` of the base model's FLOPs; the control is one K-way network of that
+share. Measured: each in its fastest runtime with 1 to `threads` threads (rows `measured`). Beyond that `fitted` rows are
+models, no measurements: base model and control by Amdahl's law, the ensemble as its members' single-thread times dealt to the
+workers, plus the overhead that was measured here; on machines, plus the milliseconds of `hops` for the way to them and back.
+`break-even` lists the fewest cores (up to the members) from which on the ensemble is faster by these models.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import pandas as pd
+from joblib import cpu_count
+from plotly import express
+from synthetic import combined, random_ensemble
+
+from sensai.evaluation import host
+from sensai.runtimes import compare, prepare, prepare_base
+from sensai.runtimes.comparison import Comparison
+from sensai.runtimes.scaling import EnsembleModel, NetworkModel, break_even
+
+
+def main() -> None:
+    """Print the latencies and the break-evens as tables for people, and one JSON line last."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", nargs="+", default=["vgg19_bn", "resnet110"])
+    parser.add_argument("--share", type=float, default=1 / 18, help="a member's FLOPs / the base model's")
+    parser.add_argument("--round_to", type=int, default=16, help="kept widths are multiples of it")
+    parser.add_argument("--scope", choices=["inner", "all"], default="all", help="of the channels that may go")
+    parser.add_argument("--members", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=cpu_count(), help="the most that are measured with")
+    parser.add_argument("--hops", type=float, nargs="+", default=[0.1, 1.0, 5.0], help="ms to other machines and back")
+    parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--figure", help="file (.html) for latency over workers")
+    arguments = parser.parse_args()
+    measured = [_measured(arch, arguments) for arch in arguments.arch]
+    latencies = pd.concat([table for table, _ in measured], ignore_index=True)
+    even = pd.DataFrame([row for _, row in measured])
+    shown = latencies.pivot_table(index=["arch", "network", "kind"], columns="workers", values="ms")
+    print(shown.round(2).to_string(na_rep=""))
+    print(even.to_string(index=False))
+    print(", ".join(f"{key}: {value}" for key, value in host().items()))
+    if arguments.figure:
+        lines = express.line(
+            latencies, "workers", "ms", color="network", symbol="kind", line_dash="kind", facet_col="arch", markers=True
+        )
+        lines.write_html(arguments.figure)
+    rows = {"latencies": latencies.to_dict("records"), "rows": even.to_dict("records")}
+    print(json.dumps({"benchmark": "scaling", "host": host(), **rows}))
+
+
+def _measured(arch: str, arguments: argparse.Namespace) -> tuple[pd.DataFrame, dict[str, object]]:
+    """Milliseconds by network, workers and kind (measured or fitted); and the row of the break-evens."""
+    compared = _compared(arch, arguments.members, arguments)
+    control = {threads: each.ensemble_ms for threads, each in _compared(arch, 1, arguments).items()}
+    own = {threads: each.ensemble_ms for threads, each in compared.items()}
+    base = {threads: each.base_ms for threads, each in compared.items()}
+    base_model, control_model = NetworkModel.fitted(base), NetworkModel.fitted(control)
+    ensemble_model = EnsembleModel.fitted(compared[1].member_ms, own)
+    networks = {"base": (base, base_model), "control": (control, control_model), "ensemble": (own, ensemble_model)}
+    rows = []
+    for network, (seen, model) in networks.items():
+        rows += [(network, workers, "measured", ms) for workers, ms in seen.items()]
+        rows += [(network, workers, "fitted", model(workers)) for workers in range(1, arguments.members + 1)]
+    for hop in arguments.hops:
+        rows += [
+            (f"ensemble, machines {hop:g} ms away", workers, "fitted", ensemble_model(workers, hop))
+            for workers in range(1, arguments.members + 1)
+        ]
+    even = {
+        "arch": arch,
+        "members": arguments.members,
+        "overhead_ms": round(ensemble_model.overhead_ms, 3),
+        "cores, against the base model": break_even(ensemble_model, base_model, arguments.members),
+        "cores, against the control": break_even(ensemble_model, control_model, arguments.members),
+        **{
+            f"machines {hop:g} ms away, against the base model": break_even(
+                lambda workers, hop=hop: ensemble_model(workers, hop), base_model, arguments.members
+            )
+            for hop in arguments.hops
+        },
+    }
+    table = pd.DataFrame(rows, columns=["network", "workers", "kind", "ms"])
+    return table.assign(arch=arch), even
+
+
+def _compared(arch: str, members: int, arguments: argparse.Namespace) -> dict[int, Comparison]:
+    """Base model and ensemble side by side with each count of threads; each at least as fast as with fewer."""
+    model, ensemble = random_ensemble(arch, arguments.share, arguments.round_to, arguments.scope, members)
+    base, prepared = prepare_base(model, ensemble), prepare(ensemble)
+    image = np.random.default_rng(0).integers(0, 256, (1, *ensemble.spec.image_size, 3), np.uint8)
+    return {
+        threads: compare(base, prepared, image, combined(ensemble), threads, repeats=arguments.repeats)
+        for threads in range(1, arguments.threads + 1)
+    }
+
+
+if __name__ == "__main__":
+    main()
