@@ -13,7 +13,6 @@ import numpy as np
 from sensai.errors import InputError
 from sensai.runtimes.onnx_runtimes import OnnxBranches, OnnxGraph, OnnxSessions
 from sensai.runtimes.prepared import Prepared
-from sensai.runtimes.quantised import quantised
 from sensai.runtimes.runtime import Runtime
 from sensai.runtimes.torch_runtimes import Torch, TorchCompiled
 
@@ -24,7 +23,6 @@ RUNTIMES: dict[str, type[Runtime]] = {
     "onnx-branches": OnnxBranches,
     "onnx-sessions": OnnxSessions,
 }
-INT8 = "onnx-sessions-int8"
 # Compiling takes minutes for a large ensemble, so it is measured where it is named.
 CANDIDATES = tuple(name for name in RUNTIMES if name != "torch-compiled")
 TOLERANCE = 1e-5
@@ -73,7 +71,6 @@ def measure(
     *,
     names: Sequence[str] = CANDIDATES,
     repeats: int = 30,
-    calibration: np.ndarray | None = None,
 ) -> list[Timing]:
     """Time runtimes side by side, a call of each in turn.
 
@@ -83,8 +80,6 @@ def measure(
         threads: how many each may keep busy.
         names: which.
         repeats: calls of each, after some that warm up.
-        calibration: validation images uint8 (N, H, W, C): the integer variant is measured too. Its answers differ by more than
-            a choice may: hold its accuracy against the exact one's.
 
     Returns:
         One row a runtime, in the order of `names`.
@@ -95,13 +90,11 @@ def measure(
         running = {
             name: stack.enter_context(open_runtime(name, prepared, threads)) for name in names if name not in missing
         }
-        if calibration is not None:
-            running[INT8] = stack.enter_context(OnnxSessions(quantised(prepared, calibration), threads))
         errors = {name: _error(runtime(images), expected) for name, runtime in running.items()}
         seconds = in_turn({name: partial(runtime, images) for name, runtime in running.items()}, repeats)
     rows = {name: _timing(name, threads, seconds[name], errors[name]) for name in running}
     rows |= {name: Timing(name, threads, why_not=why) for name, why in missing.items()}
-    return [rows[name] for name in (*names, INT8) if name in rows]
+    return [rows[name] for name in names]
 
 
 def fastest(timings: Sequence[Timing]) -> Timing:

@@ -58,6 +58,10 @@ def validation_split(config: EvaluateConfig | MainConfig | GroupingStudyConfig) 
         raise InputError(
             f"reject={config.reject:g}: is a share of the validation data, and dataset={config.dataset!r} has none"
         )
+    if config.int8:
+        raise InputError(
+            f"int8=true: takes the ranges of activations from validation data, and dataset={config.dataset!r} has none"
+        )
     return None
 
 

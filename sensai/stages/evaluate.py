@@ -17,7 +17,8 @@ from sensai.data.dataset import Split
 from sensai.ensemble import Ensemble
 from sensai.errors import InputError
 from sensai.grouping import Group
-from sensai.stages import combining, latencies, retrain
+from sensai.runtimes import prepare
+from sensai.stages import combining, integers, latencies, retrain
 from sensai.stages.baseline import base_model
 from sensai.stages.configs import EvaluateConfig, StageConfig
 from sensai.stages.group import class_label
@@ -38,7 +39,12 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
     calibration = combining.calibrate(ensemble, test, val, config, context.run)
     probabilities = calibration(outputs.members, ensemble.groups)
 
-    times = latencies.measured(base, ensemble, calibration, test_images, config, device, context.run)
+    prepared = prepare(ensemble)
+    times = latencies.measured(base, ensemble, prepared, calibration, test_images, config, device, context.run)
+    if config.int8 and val_images is not None:
+        context.run.log_metrics(
+            integers.metrics(prepared, ensemble.groups, calibration, val_images, test_images, evaluation_batch(config))
+        )
     members = _members_table(ensemble, outputs, times.members)
     base_size = evaluation.size(base, spec.input_shape)
     context.run.log_metrics(

@@ -13,7 +13,7 @@ from sensai import evaluation
 from sensai.data.dataset import Split
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
-from sensai.runtimes import CANDIDATES, compare, prepare, prepare_base
+from sensai.runtimes import CANDIDATES, Prepared, compare, prepare_base
 from sensai.stages.configs import EvaluateConfig
 from sensai.tracking import Run
 
@@ -49,6 +49,7 @@ class Latencies:
 def measured(
     base: nn.Module,
     ensemble: Ensemble,
+    prepared: Prepared,
     calibration: Calibration,
     split: Split,
     config: EvaluateConfig,
@@ -61,7 +62,7 @@ def measured(
     images = split.images[split.rows[: config.latency_batch_size]].transpose(0, 2, 3, 1)
     comparison = compare(
         prepare_base(base, ensemble),
-        prepare(ensemble),
+        prepared,
         np.ascontiguousarray(images),
         lambda outputs: calibration(outputs, ensemble.groups),
         torch.get_num_threads(),

@@ -13,6 +13,7 @@ import torch
 from sensai import evaluation
 from sensai.ensemble.calibration import cross_fitted
 from sensai.errors import InputError
+from sensai.runtimes import CANDIDATES
 from sensai.stages import combining, evaluate, main, retrain
 from sensai.stages.inputs import dataset_of, normalization_of
 from sensai.tracking import Store
@@ -181,6 +182,7 @@ def test_without_validation_data_only_raw_probabilities_are_there(place: Place) 
     for given, said in (
         ({"combine": "vector"}, "combine='vector': is fitted on"),
         ({"reject": 0.1}, "reject=0.1: is a"),
+        ({"int8": True}, "int8=true: takes"),
     ):
         with pytest.raises(InputError, match=f"{said}.* has none"):
             evaluate.run(place.config("evaluate", **few, **given))
@@ -270,9 +272,8 @@ def test_a_finished_stage_leaves_no_checkpoints(finished: FinishedMain) -> None:
 
 
 @pytest.fixture
-def place(finished_main: FinishedMain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A copy of the store in which `main` has run, so that base model and statistics are there; latencies are rough."""
-    monkeypatch.setattr(evaluation, "_LATENCY_SECONDS", 0.01)
+def place(finished_main: FinishedMain, tmp_path: Path):
+    """A copy of the store in which `main` has run, so that base model and statistics are there."""
     with finished_main.place.copy(tmp_path).active() as copied:
         yield copied
 
@@ -415,3 +416,20 @@ def test_latencies_are_those_of_the_runtime_that_was_asked_for(finished: Finishe
     assert metrics["speedup_critical_path"] == pytest.approx(
         metrics["latency_base_ms"] / metrics["latency_member_max_ms"]
     )
+
+
+def test_all_runtimes_and_integers_beside_the_exact_members(place: Place) -> None:
+    evaluated = run_again(place, runtime="auto", int8=True, latency_batch_size=2).upstream("evaluate")
+    table = pd.read_csv(place.artifact(evaluated, "runtimes.csv"))
+    assert set(table["runtime"]) == set(CANDIDATES)
+    assert table["median_ms"].notna().all()
+    run = place.run(evaluated)
+    chosen = json.loads(run.data.tags["sensai.runtime"])
+    for network, rows in table.groupby("network"):
+        best = rows.loc[rows["median_ms"].idxmin()]
+        assert chosen[network] == f"{best['runtime']} x{best['threads']}"
+    metrics = run.data.metrics
+    assert metrics["speedup_int8"] > 0
+    for name in ("", "val_"):
+        # Rounding turns few of so many answers.
+        assert metrics[f"{name}accuracy_int8"] == pytest.approx(metrics[f"{name}accuracy_logistic"], abs=0.15)

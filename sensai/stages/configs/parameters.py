@@ -37,6 +37,7 @@ from sensai.stages.values import (
     Ratio,
     Ratios,
     Renames,
+    RuntimeName,
     Seed,
     Share,
 )
@@ -266,11 +267,14 @@ class Evaluate(Retrain):
         description="share of the validation images, the least sure, below whose largest probability the answer is "
         "none of them (default: never)",
     )
-    runtime: Literal["auto", "torch", "torch-compiled", "onnx-graph", "onnx-branches", "onnx-sessions"] = Field(
+    runtime: RuntimeName = Field(
         "auto",
         description="what latencies are measured in, on a processor: auto: the fastest here of all but torch-compiled, "
         "which takes minutes to compile; torch; ONNX Runtime with all members in one graph, that in parallel branches, or a "
         "session for each member",
+    )
+    int8: bool = Field(
+        False, description="also measure the members in 8-bit integers: their latency, and their accuracy beside it"
     )
     latency_batch_size: Count = Field(1, description="images at a time when latencies are measured")
 
@@ -311,6 +315,9 @@ class GroupingStudy(Evaluate):
     repeats: Count = Field(5, description="cells of each combination; their seeds count up from seed")
     control: bool = Field(
         True, description="with epochs: also one K-way network with the FLOPs of the largest member of each combination"
+    )
+    runtime: RuntimeName = Field(
+        "torch", description="what latencies of cells are measured in; others take longer than to train a small member"
     )
     relevant_accuracy: Positive = Field(0.005, description="difference in accuracy that would matter, as a fraction")
     relevant_flops: Positive = Field(
