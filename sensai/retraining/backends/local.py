@@ -42,6 +42,7 @@ def side_by_side(run: Callable[[JobT], ResultT], jobs: Sequence[JobT], threads: 
     """
     if len(jobs) == 1:
         return [run(jobs[0])]
+    done = False
     try:
         # Libraries count their threads when they are imported, which the processes do once. A process may lose its parent
         # before it has a job, so it is told of it at once.
@@ -52,8 +53,11 @@ def side_by_side(run: Callable[[JobT], ResultT], jobs: Sequence[JobT], threads: 
             initializer=end_with,
             initargs=(os.getpid(), signal.SIGKILL),
         ):
-            return list(Parallel(batch_size=1, pre_dispatch="all")(delayed(run)(job) for job in jobs))
+            results = list(Parallel(batch_size=1, pre_dispatch="all")(delayed(run)(job) for job in jobs))
+        done = True
+        return results
     except BrokenProcessPool as error:
         raise SlotLostError(" ".join(str(error).split())) from error
     finally:
-        get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)
+        # One that is killed leaves the lock of its progress bar behind, of which Python warns; one that is done just ends.
+        get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=not done)

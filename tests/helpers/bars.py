@@ -1,0 +1,7 @@
+"""A job with a progress bar, for processes side by side."""
+
+from tqdm import tqdm
+
+
+def counted(number: int) -> int:
+    return sum(1 for _ in tqdm(range(number)))

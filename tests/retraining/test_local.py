@@ -1,0 +1,19 @@
+"""Jobs in processes of their own: what they give, and that nothing is left of them."""
+
+import subprocess
+import sys
+
+from tests.conftest import ROOT
+
+SCRIPT = """
+from sensai.retraining.backends.local import side_by_side
+from tests.helpers.bars import counted
+print(side_by_side(counted, [2, 3], 1))
+print(side_by_side(counted, [3, 2], 1))
+"""
+
+
+def test_processes_that_have_ended_leave_nothing_that_python_warns_of() -> None:
+    result = subprocess.run([sys.executable, "-c", SCRIPT], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == ["[2, 3]", "[3, 2]"]
+    assert "leaked" not in result.stderr
