@@ -1,5 +1,6 @@
 """A network as a graph of torch operators without batch norms, which at run time are nothing but scales and shifts."""
 
+import math
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -17,8 +18,8 @@ _CONVOLUTIONS = (_aten.conv2d.default, _aten.conv2d.padding)
 def folded(network: nn.Module, example: Tensor) -> GraphModule:
     """What a network computes in eval mode, batch norms folded into the convolutions before them.
 
-    A batch norm behind anything else becomes a multiplication and an addition; pooling to one pixel becomes a mean, for which
-    exporters need no shape. Weights lie in channels-last order.
+    A batch norm behind anything else becomes a multiplication and an addition; pooling to one pixel becomes a mean, and
+    flattening a reshaping, for which exporters need no shape at run time. Weights lie in channels-last order.
 
     Args:
         network: in eval mode; it stays as it is.
@@ -31,6 +32,10 @@ def folded(network: nn.Module, example: Tensor) -> GraphModule:
             _fold(module, node)
         elif node.target is _aten.adaptive_avg_pool2d.default and list(node.args[1]) == [1, 1]:
             _replace(module, node, _aten.mean.dim, node.args[0], [-2, -1], True)
+        elif node.target is _aten.flatten.using_ints and node.args[1:] == (1,):
+            _replace(
+                module, node, _aten.reshape.default, node.args[0], [-1, math.prod(node.args[0].meta["val"].shape[1:])]
+            )
     module.graph.eliminate_dead_code()
     module.delete_all_unused_submodules()
     module.recompile()
@@ -77,5 +82,7 @@ def _constant(module: GraphModule, reader: Node, name: str, value: Tensor) -> No
 
 def _replace(module: GraphModule, node: Node, operator: Any, *arguments: Any) -> None:
     with module.graph.inserting_before(node):
-        node.replace_all_uses_with(module.graph.call_function(operator, arguments))
+        replacement = module.graph.call_function(operator, arguments)
+    replacement.meta = dict(node.meta)
+    node.replace_all_uses_with(replacement)
     module.graph.erase_node(node)
