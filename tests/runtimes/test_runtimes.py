@@ -64,6 +64,7 @@ def test_a_base_model_runs_as_the_ensemble_of_one_that_it_is(irregular: Ensemble
 @pytest.mark.parametrize("name", [name for name in CANDIDATES if name.startswith("onnx")])
 def test_threads_end_with_the_runtime(name: str, prepared: Prepared) -> None:
     process = psutil.Process()
+    assert prepared.members[0].onnx, "exported: the exporter leaves a thread of its own behind"
     before = process.num_threads()
     with open_runtime(name, prepared, 3) as runtime:
         runtime(raw(1))
