@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
@@ -23,6 +24,10 @@ REJECTED = "none_of_them"
 
 # From images to the outputs of one member, float32 (N, 1), (N, 1 + g) or (N, K).
 Run = Callable[[np.ndarray], np.ndarray]
+
+# By dtype of the images: the largest value, and the kinds of numbers in JSON that are such values.
+_LARGEST = {"uint8": 255, "float32": 1}
+_JSON_KINDS = {"uint8": "iu", "float32": "iuf"}
 
 
 class Bundle:
@@ -48,17 +53,29 @@ class Bundle:
     def checked(self, images: Any) -> np.ndarray:
         """The images, if they are such as the ensemble takes.
 
+        Args:
+            images: an array of the dtype that the manifest says, or of objects: numbers as they stood in JSON, where 7 is a
+                value of uint8 and 7.0 is none.
+
         Raises:
-            ValueError: another dtype or shape; for float32, values that are not in [0, 1].
+            MlflowException: another dtype or shape, or values out of range, with the reason; servers answer with status 400.
         """
-        images, dtype = np.asarray(images), self.manifest["dtype"]
-        if images.dtype != dtype or images.shape[1:] != self.image_shape:
+        dtype, given = self.manifest["dtype"], np.asarray(images)
+        if from_json := given.dtype == object:
+            given = _numbers(given)
+        fits = given.dtype.kind in _JSON_KINDS[dtype] if from_json else given.dtype == dtype
+        if not fits or given.shape[1:] != self.image_shape:
             shape = ", ".join(map(str, self.image_shape))
-            raise ValueError(f"images must be {dtype} of shape (N, {shape}), not {images.dtype} {images.shape}")
+            raise MlflowException.invalid_parameter_value(
+                f"images must be {dtype} of shape (N, {shape}), not {given.dtype} {given.shape}"
+            )
         # Written so that what is no number is refused too.
-        if dtype == "float32" and images.size and not (images.min() >= 0 and images.max() <= 1):
-            raise ValueError(f"images must have values in [0, 1], not {images.min():g} to {images.max():g}")
-        return images
+        largest = _LARGEST[dtype]
+        if given.dtype != np.uint8 and given.size and not (given.min() >= 0 and given.max() <= largest):
+            raise MlflowException.invalid_parameter_value(
+                f"images must have values in [0, {largest}], not {given.min():g} to {given.max():g}"
+            )
+        return given.astype(dtype, copy=False)
 
     def open_member(self, number: int, threads: int = 1) -> Run:
         """A member, ready to run on so many threads.
@@ -123,7 +140,7 @@ class EnsembleModel(PythonModel):
         """Class probabilities float32 of images, and whether they are of none of the classes.
 
         Raises:
-            ValueError: images of another dtype or shape than the manifest says, or values out of range.
+            MlflowException: images of another dtype or shape than the manifest says, or values out of range.
         """
         images = self.bundle.checked(model_input)
         each = map if self._pool is None else self._pool.map
@@ -134,6 +151,14 @@ class EnsembleModel(PythonModel):
 def _cores() -> int:
     """Those that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _numbers(objects: np.ndarray) -> np.ndarray:
+    """The array that numpy makes of them by itself; as they are, where lists differ in length."""
+    try:
+        return np.array(objects.tolist())
+    except ValueError:
+        return objects
 
 
 def _pinned(folder: Path, member: dict[str, Any]) -> bytes:

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ def register_ensemble(
             run_id=run_id,
             python_model=pyfunc_model.__file__,
             artifacts={_MODEL: str(folder)},
-            signature=_signature(ensemble, calibration, image_format),
+            signature=_signature(ensemble, calibration),
+            metadata={**asdict(image_format), "image_shape": image_format.shape(*ensemble.spec.input_shape)},
             input_example=image_format.of_pixels(example),
             pip_requirements=[f"{package}=={version(package)}" for package in ("numpy", "onnxruntime")],
         )
@@ -87,8 +89,10 @@ def open_model(model_uri: str) -> Iterator[Any]:
         yield model.unwrap_python_model()
 
 
-def _signature(ensemble: Ensemble, calibration: Calibration, image_format: ImageFormat) -> ModelSignature:
-    images = TensorSpec(np.dtype(image_format.dtype), (-1, *image_format.shape(*ensemble.spec.input_shape)))
+def _signature(ensemble: Ensemble, calibration: Calibration) -> ModelSignature:
+    # MLflow's server casts what comes as JSON to the dtype of the signature, in silence: of uint8 0.9 becomes 0, and "7" 7. So
+    # the signature leaves the images as they are, and the model checks them.
+    images = TensorSpec(np.dtype(object), (-1,))
     columns: list[ColSpec | TensorSpec] = [ColSpec(DataType.float, name) for name in ensemble.class_names]
     if calibration.threshold is not None:
         columns.append(ColSpec(DataType.boolean, pyfunc_model.REJECTED))

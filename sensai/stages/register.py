@@ -42,6 +42,6 @@ def _execute(config: RegisterConfig, context: Context) -> None:
 
 
 stage = Stage(
-    version=3, config=RegisterConfig, previous=evaluate.stage, execute=_execute, title=lambda config: config.model_name
+    version=4, config=RegisterConfig, previous=evaluate.stage, execute=_execute, title=lambda config: config.model_name
 )
 run = stage.run

@@ -1,12 +1,16 @@
-"""Small ensembles for the registry, and what they answer."""
+"""Small ensembles for the registry, what they answer, and images that they do not take."""
 
 import numpy as np
 import torch
 
 from sensai.data.batches import Normalization
 from sensai.ensemble import Ensemble, Member
+from sensai.ensemble.calibration import RAW, Calibration
 from sensai.models.factory import NetworkSpec, build
+from sensai.registry.image_format import ImageFormat
+from sensai.registry.versions import register_ensemble
 from tests.helpers.networks import randomise
+from tests.helpers.pipeline import Place
 
 NAMES = ("zero", "one", "two", "three")
 SHAPE = (9, 8, 1)  # height, width, channels
@@ -38,3 +42,18 @@ def outputs_of(ensemble: Ensemble, batch: np.ndarray) -> list[np.ndarray]:
     with torch.no_grad():
         logits = ensemble.member_logits(ensemble.normalization(torch.from_numpy(batch.transpose(0, 3, 1, 2))))
     return [each.numpy() for each in logits]
+
+
+def register(
+    place: Place,
+    name: str,
+    ensemble: Ensemble,
+    calibration: Calibration = RAW,
+    image_format: ImageFormat = ImageFormat(),  # noqa: B008  (it is frozen)
+) -> str:
+    """Make it the champion of a store; what it is found by."""
+    with place.active():
+        run_id = place.client.create_run(place.experiment).info.run_id
+        version = register_ensemble(place.client, run_id, ensemble, calibration, image_format, images(1), name, {})
+        place.client.set_registered_model_alias(name, "champion", str(version))
+    return f"models:/{name}@champion"

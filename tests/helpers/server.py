@@ -1,4 +1,4 @@
-"""A real `mlflow server` on loopback."""
+"""Real servers on loopback: MLflow's for tracking, and what serves a model."""
 
 import os
 import signal
@@ -15,6 +15,7 @@ import requests
 
 _START_SECONDS = 90
 _END_SECONDS = 15
+_MLFLOW = [sys.executable, "-m", "mlflow"]
 
 
 def free_port() -> int:
@@ -25,16 +26,30 @@ def free_port() -> int:
 
 @contextmanager
 def mlflow_server(folder: Path) -> Iterator[str]:
-    """A server over `folder`/mlflow.db with proxied artifacts; afterwards none of its processes is left."""
-    uri = f"http://127.0.0.1:{free_port()}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", uri.rpartition(":")[2]]
-    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    """A tracking server over `folder`/mlflow.db with proxied artifacts; afterwards none of its processes is left."""
+    command = [*_MLFLOW, "server", "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
+    with server(command, folder, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as uri:
+        yield uri
+
+
+@contextmanager
+def model_server(model_uri: str, store_uri: str, folder: Path) -> Iterator[str]:
+    """`mlflow models serve` for a model of a store, in this environment; afterwards none of its processes is left."""
+    command = [*_MLFLOW, "models", "serve", "--model-uri", model_uri, "--env-manager", "local", "--workers", "1"]
+    with server(command, folder, MLFLOW_TRACKING_URI=store_uri) as uri:
+        yield uri
+
+
+@contextmanager
+def server(command: list[str], folder: Path, **environment: str) -> Iterator[str]:
+    """A server that takes `--host` and `--port`, until it answers at /health; afterwards none of its processes is left."""
+    uri = f"http://127.0.0.1:{free_port()}"
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(
-            command,
+            [*command, "--host", "127.0.0.1", "--port", uri.rpartition(":")[2]],
             cwd=folder,
-            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            env={**os.environ, **environment},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModelContext
 
 from sensai.ensemble import Ensemble
@@ -150,7 +151,7 @@ def test_images_may_come_as_numbers_from_0_to_1_channels_first(
 def test_numbers_out_of_range_are_refused(float_model: EnsembleModel, value: float, said: str) -> None:
     wrong = np.zeros((2, 1, 9, 8), np.float32)
     wrong[1, 0, 3, 4] = value
-    with pytest.raises(ValueError, match=rf"^images must have values in \[0, 1\], not {said}$"):
+    with pytest.raises(MlflowException, match=rf"^images must have values in \[0, 1\], not {said}$"):
         float_model.predict(None, wrong)
 
 
@@ -181,5 +182,5 @@ def test_pixels_are_brought_into_every_format_and_back(dtype: Dtype, layout: Lay
     ids=lambda images: f"{images.dtype}-{images.shape}",
 )
 def test_other_images_are_refused(grouped: tuple[Ensemble, Path], wrong: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"images must be uint8 of shape \(N, 9, 8, 1\), not "):
+    with pytest.raises(MlflowException, match=r"images must be uint8 of shape \(N, 9, 8, 1\), not "):
         served(grouped[1]).predict(None, wrong)

@@ -1,0 +1,55 @@
+"""What clients send to a server of an ensemble over HTTP, and what it says of bad input."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import requests
+
+_SECONDS = 60
+
+
+def ask(url: str, body: object, **headers: str) -> requests.Response:
+    """Send JSON, or text as it is, to be answered with predictions."""
+    content = body if isinstance(body, str) else json.dumps(body)
+    given = {"Content-Type": "application/json"} | headers
+    return requests.post(f"{url}/invocations", data=content, headers=given, timeout=_SECONDS)
+
+
+def predictions(url: str, images: np.ndarray, key: str = "inputs") -> pd.DataFrame:
+    answer = ask(url, {key: images.tolist()})
+    assert answer.status_code == 200, answer.text
+    return pd.DataFrame(answer.json()["predictions"])
+
+
+def reason(answer: requests.Response) -> str:
+    return str(answer.json()["message"])
+
+
+def with_value(images: np.ndarray, value: object) -> list[Any]:
+    """The images as JSON has them, with another value in one place."""
+    nested: list[Any] = images.tolist()
+    nested[1][2][3][0] = value
+    return nested
+
+
+# By dtype: a value that is none of it, and the reason.
+BAD_VALUES = {
+    "uint8": [
+        (300, r"must have values in \[0, 255\], not \S+ to 300"),
+        (-1, r"must have values in \[0, 255\], not -1 to "),
+        (1.5, r"must be uint8 of shape \(N, 9, 8, 1\), not float64 \(2, 9, 8, 1\)"),
+        (float("nan"), r"must be uint8 .*, not float64"),
+        (10**30, r"must be uint8 .*, not object"),
+        ("7", r"must be uint8 .*, not <U"),
+        (None, r"must be uint8 .*, not object"),
+    ],
+    "float32": [
+        (1.5, r"must have values in \[0, 1\], not \S+ to 1\.5"),
+        (-0.5, r"must have values in \[0, 1\], not -0\.5 to "),
+        (float("nan"), r"must have values in \[0, 1\], not nan to nan"),
+        (float("inf"), r"must have values in \[0, 1\], not \S+ to inf"),
+        ("0.5", r"must be float32 .*, not <U"),
+    ],
+}
