@@ -35,7 +35,7 @@ mlproject: $(STAMP)
 $(STAMP): pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet $(TORCH)
-	@$(BIN)/pip install --quiet $(TORCH) --editable ".[dev,ray]"
+	@$(BIN)/pip install --quiet $(TORCH) --editable ".[dev,ray,serve]"
 	@touch $@
 
 clean:

@@ -29,6 +29,7 @@ LAYERS = [
     {"contention"},
     {"tracking"},
     {"registry"},
+    {"serving"},
     {"stages"},
 ]
 BELOW_TRACKING = {name for layer in LAYERS[:13] for name in layer}

@@ -12,10 +12,10 @@ from sensai.data.batches import Normalization
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
 from sensai.registry.image_format import ImageFormat
+from sensai.registry.pyfunc_model import FORMAT_VERSION
 from sensai.runtimes.export import export_onnx
 from sensai.sites import count_flops
 
-FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
 
 

@@ -19,6 +19,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
+# Of the manifest, as `sensai.registry.bundle` writes it.
+FORMAT_VERSION = 3
+
 # Column that says of an image that it is of none of the classes.
 REJECTED = "none_of_them"
 
@@ -38,8 +41,13 @@ class Bundle:
 
         Args:
             folder: what `sensai.registry.bundle.export_bundle` wrote.
+
+        Raises:
+            ValueError: it is of another format version.
         """
         self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+        if (found := self.manifest["format_version"]) != FORMAT_VERSION:
+            raise ValueError(f"a bundle of format version {found}; this is for version {FORMAT_VERSION}")
         self._folder = folder
         calibration = self.manifest["calibration"]
         if calibration["method"] != "raw":

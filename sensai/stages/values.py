@@ -154,6 +154,22 @@ def parse_budget(value: str) -> tuple[int | None, float | None]:
     return (int(value.removesuffix("epochs")), None) if value.endswith("epochs") else (None, float(value[:-1]))
 
 
+def _resources(value: str) -> str:
+    try:
+        amounts = list(parse_resources(value).values())
+    except ValueError:
+        amounts = [math.nan]
+    if not all(math.isfinite(amount) and amount > 0 for amount in amounts):
+        raise ValueError("must be pairs name=amount, separated by commas, e.g. near_camera=1")
+    return value
+
+
+def parse_resources(value: str) -> dict[str, float]:
+    """The amounts of `resources` by name."""
+    pairs = (pair.partition("=") for pair in value.split(",")) if value else ()
+    return {name.strip(): float(amount) for name, _, amount in pairs}
+
+
 DatasetName = Annotated[str, AfterValidator(_dataset)]
 ArchName = Annotated[str, AfterValidator(_arch)]
 Renames = Annotated[str, AfterValidator(_renames)]
@@ -165,6 +181,7 @@ PositiveChannelValues = Annotated[str, AfterValidator(_positive_channel_values)]
 Counts = Annotated[str, AfterValidator(_counts)]
 Ratios = Annotated[str, AfterValidator(_ratios)]
 Methods = Annotated[str, AfterValidator(_methods)]
+Resources = Annotated[str, AfterValidator(_resources)]
 ModelName = Annotated[str, Field(min_length=1, pattern=r"^[^/:.]+$")]
 Augment = Literal["auto", "none", "crop", "crop_flip"]
 
@@ -173,6 +190,7 @@ Ratio = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Port = Annotated[int, Field(ge=1, lt=2**16)]
 BatchSize = Annotated[int, Field(ge=2)]
 CountOrZero = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]

@@ -3,9 +3,11 @@
 import importlib.util
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,13 +60,23 @@ def _joined(address: str) -> Iterator["RayCluster"]:
         # The checkout is not installed, and lies at the same path on every machine.
         path = os.pathsep.join(filter(None, [str(_CHECKOUT), os.environ.get("PYTHONPATH")]))
         environment = {"env_vars": {"PYTHONPATH": path}}
-        ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="ERROR")
+        with _own_handler(signal.SIGTERM):
+            ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="ERROR")
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise InputError(f"ray_address={address!r}: {' '.join(str(error).split())}") from error
     try:
         yield RayCluster()
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _own_handler(number: signal.Signals) -> Iterator[None]:
+    """What the block installs for a signal is gone after it: Ray's handler lets a process live on for three seconds only."""
+    handler = signal.getsignal(number)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(number, handler)
 
 
 @contextmanager
@@ -83,7 +95,7 @@ def _started() -> Iterator[str]:
     with head:
         try:
             if not (address := head.stdout.readline().strip()):  # type: ignore[union-attr]
-                raise InputError("backend='ray': Ray could not be started; what it says stands above")
+                raise InputError("Ray could not be started; what it says stands above")
             yield address
         finally:
             head.stdin.close()  # type: ignore[union-attr]

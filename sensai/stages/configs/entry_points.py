@@ -26,6 +26,7 @@ from sensai.stages.configs.parameters import (
     Register,
     Report,
     Retrain,
+    Serve,
 )
 from sensai.stages.values import parse_methods
 
@@ -170,6 +171,10 @@ class PredictConfig(Predict, EntryPoint):
     stage = "predict"
 
 
+class ServeConfig(Serve, EntryPoint):
+    stage = "serve"
+
+
 # In the order in which they run.
 CONFIGS: dict[str, type[EntryPoint]] = {
     config.stage: config
@@ -184,6 +189,7 @@ CONFIGS: dict[str, type[EntryPoint]] = {
         RegisterConfig,
         PromoteConfig,
         PredictConfig,
+        ServeConfig,
         ReportConfig,
         ContentionConfig,
         GroupingStudyConfig,

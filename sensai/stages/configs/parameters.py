@@ -32,11 +32,13 @@ from sensai.stages.values import (
     OptionalCount,
     OptionalInnerShare,
     OptionalShare,
+    Port,
     Positive,
     PositiveChannelValues,
     Ratio,
     Ratios,
     Renames,
+    Resources,
     RuntimeName,
     Seed,
     Share,
@@ -385,6 +387,36 @@ class Predict(BaseModel):
         "json",
         description='what comes on standard input: a JSON object a line, with "path" or "pixels" and "id"; or raw frames of '
         "the network's height, width and channels, a byte a value",
+    )
+
+
+class Serve(BaseModel):
+    """Where images are sent to, and what answers them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model_uri: str = Field(
+        "models:/sensai-ensemble@champion",
+        description="registered ensemble: models:/<name>@<alias>, read once, or models:/<name>/<version>",
+    )
+    host: str = Field("127.0.0.1", description="address that is listened on; 0.0.0.0 for all, without any protection")
+    port: Port = Field(8000, description="likewise")
+    ray_address: str = Field(
+        "",
+        description="host:port of a running Ray cluster, or auto; its head listens (default: a Ray of this machine, which "
+        "ends with the server)",
+    )
+    shards: OptionalCount = Field(
+        None,
+        description="parts that the members are dealt to (default: one a CPU of the cluster, at most one a member)",
+    )
+    replicas: Count = Field(1, description="of each part")
+    replicas_per_node: OptionalCount = Field(
+        None, description="most replicas of a part on one machine (default: any number)"
+    )
+    threads: Count = Field(1, description="CPUs of each replica, whose members run one after another")
+    resources: Resources = Field(
+        "", description="name=amount,...: custom resources of the cluster's nodes that each replica takes"
     )
 
 

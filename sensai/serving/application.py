@@ -1,0 +1,156 @@
+"""An ensemble deployed with Ray Serve for as long as a block runs."""
+
+import importlib.util
+import logging
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.models import get_model_info
+
+from sensai.errors import InputError
+from sensai.retraining.backends.nodes import Node, room
+from sensai.retraining.backends.ray_cluster import ray_cluster
+from sensai.retraining.slots import deal
+
+NAME = "sensai"
+_LACKING = "serve: needs the package ray[serve]: pip install -e '.[serve]'"
+_SECONDS_TO_COUNT = 10.0
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How the members are spread over a cluster.
+
+    Attributes:
+        shards: deployments that they are dealt to; None: one for each CPU there is room for, at most one a member.
+        replicas: of each shard.
+        replicas_per_node: most replicas of a shard on one machine; None: any number.
+        threads: CPUs of each replica.
+        resources: custom resources of the cluster that each replica takes, by name.
+    """
+
+    shards: int | None = None
+    replicas: int = 1
+    replicas_per_node: int | None = None
+    threads: int = 1
+    resources: Mapping[str, float] | None = None
+
+    def dealt(self, costs: list[float], nodes: list[Node]) -> list[list[int]]:
+        """The numbers of the members of each shard.
+
+        Raises:
+            InputError: the cluster has no room for as many replicas.
+        """
+        available = room(nodes, self.threads, gpu=False) // self.replicas
+        dealt = deal(costs, self.shards or max(available, 1))
+        if len(dealt) > available:
+            raise InputError(
+                f"shards={len(dealt)}, replicas={self.replicas}, threads={self.threads}: must fit into the cluster, which "
+                f"has room for {room(nodes, self.threads, gpu=False)} replicas"
+            )
+        if self.replicas_per_node and self.replicas > self.replicas_per_node * len(nodes):
+            raise InputError(
+                f"replicas={self.replicas}: the cluster has {len(nodes)} machines, for "
+                f"replicas_per_node={self.replicas_per_node} each"
+            )
+        return dealt
+
+
+class Served:
+    """An ensemble that answers."""
+
+    def __init__(self, ingress: Any, shards: int) -> None:
+        self._ingress = ingress
+        self.shards = shards
+
+    def answered(self) -> int:
+        """How many requests have got predictions, of those that this ingress has seen."""
+        count: int = self._ingress.answered.remote().result(timeout_s=_SECONDS_TO_COUNT)
+        return count
+
+
+@contextmanager
+def served(model_uri: str, placement: Placement, host: str, port: int, ray_address: str) -> Iterator[Served]:
+    """Serve a registered ensemble over HTTP while the block runs.
+
+    Args:
+        model_uri: of a version, or an alias, which is read once.
+        placement: of its members.
+        host: address that is listened on, by the head of the cluster.
+        port: likewise.
+        ray_address: as `ray_cluster` takes it.
+
+    Raises:
+        InputError: Ray Serve is not installed; no such model; no such cluster, no room in it, or it serves already.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise InputError(_LACKING)
+    pinned = _pinned(model_uri)
+    if not ray_address:
+        _check_free(host, port)
+        # By default what Ray starts gives way to all else on the machine, which is not for a server.
+        os.environ.setdefault("RAY_worker_niceness", "0")
+    with ray_cluster(ray_address) as cluster:
+        try:
+            from ray import serve
+        except ImportError as error:
+            raise InputError(_LACKING) from error
+        from sensai.serving.replicas import Source
+
+        source = Source(pinned, mlflow.get_tracking_uri(), str(Path.cwd()), cluster.loopback)
+        with source.bundle() as bundle:
+            costs = [member["flops"] for member in bundle.manifest["members"]]
+        dealt = placement.dealt(costs, cluster.nodes)
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        if serve.status().proxies:
+            raise InputError(f"ray_address={ray_address!r}: Ray Serve runs there already; `serve shutdown` ends it")
+        quiet = {"log_level": "WARNING", "enable_access_log": False}
+        try:
+            serve.start("HeadOnly", {"host": host, "port": port}, logging_config=quiet)
+            yield Served(serve.run(_application(source, placement, dealt), name=NAME), len(dealt))
+        finally:
+            serve.shutdown()
+
+
+def _application(source: Any, placement: Placement, dealt: list[list[int]]) -> Any:
+    from ray import serve
+
+    from sensai.serving.replicas import Ingress, Shard
+
+    options = {
+        "num_replicas": placement.replicas,
+        "max_replicas_per_node": placement.replicas_per_node,
+        "ray_actor_options": {"num_cpus": placement.threads, "resources": dict(placement.resources or {})},
+    }
+    shards = [
+        serve.deployment(Shard, name=f"shard-{number}").options(**options).bind(source, numbers, placement.threads)
+        for number, numbers in enumerate(dealt)
+    ]
+    # It waits for others more than it computes.
+    ingress = serve.deployment(Ingress, name="ingress", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=100)
+    return ingress.bind(source, shards)
+
+
+def _pinned(model_uri: str) -> str:
+    """The same model by its id, which no alias moves."""
+    try:
+        return f"models:/{get_model_info(model_uri).model_id}"
+    except (MlflowException, OSError) as error:
+        raise InputError(f"model_uri={model_uri!r}: {str(error).splitlines()[0]}") from error
+
+
+def _check_free(host: str, port: int) -> None:
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise InputError(f"host={host!r}, port={port}: cannot be listened on ({error})") from error

@@ -1,0 +1,49 @@
+"""serve: a registered ensemble over HTTP, its members on the machines of a Ray cluster, until it is interrupted."""
+
+import logging
+import time
+from contextlib import suppress
+
+from analysis import tags
+from sensai.serving.application import Placement, served
+from sensai.stages.configs import ServeConfig
+from sensai.stages.values import parse_resources
+from sensai.tracking import Store
+
+_log = logging.getLogger(__name__)
+_SECONDS_BETWEEN_LOOKS = 1.0
+
+
+def run(config: ServeConfig) -> str:
+    """Answer requests until Ctrl-C or SIGTERM, which end the run as FINISHED; returns its id.
+
+    Raises:
+        InputError: no Ray Serve, no such model or cluster, or no room in it.
+    """
+    store = Store.connect()
+    store.close_orphans()
+    run = store.adopt() or store.create(f"{config.stage} {config.model_uri}", parent=None)
+    with run.closing():
+        run.log_params(config.model_dump())
+        run.set_tags({tags.STAGE: config.stage, tags.CONFIG: config.model_dump_json()})
+        placement = Placement(
+            config.shards, config.replicas, config.replicas_per_node, config.threads, parse_resources(config.resources)
+        )
+        with served(config.model_uri, placement, config.host, config.port, config.ray_address) as server:
+            _log.info(
+                "%s answers at http://%s:%d, in %d shards; Ctrl-C ends it",
+                config.model_uri,
+                config.host,
+                config.port,
+                server.shards,
+            )
+            _wait()
+            run.log_metrics({"requests": server.answered()})
+    return run.id
+
+
+def _wait() -> None:
+    """Until a signal interrupts: to end a server that way is no failure."""
+    with suppress(KeyboardInterrupt, SystemExit):
+        while True:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
