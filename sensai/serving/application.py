@@ -20,7 +20,7 @@ from sensai.retraining.backends.ray_cluster import ray_cluster
 from sensai.retraining.slots import deal
 
 NAME = "sensai"
-_LACKING = "serve: needs the package ray[serve]: pip install -e '.[serve]'"
+_LACKING = "needs the package ray[serve]: pip install -e '.[serve]'"
 _SECONDS_TO_COUNT = 10.0
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import requests
 
-_START_SECONDS = 90
+_START_SECONDS = 240
 _END_SECONDS = 15
 _MLFLOW = [sys.executable, "-m", "mlflow"]
 
@@ -43,7 +43,7 @@ def model_server(model_uri: str, store_uri: str, folder: Path) -> Iterator[str]:
 
 @contextmanager
 def server(command: list[str], folder: Path, **environment: str) -> Iterator[str]:
-    """A server that takes `--host` and `--port`, until it answers at /health; afterwards none of its processes is left."""
+    """A server that takes `--host` and `--port`, once it answers at /health; afterwards none of its processes is left."""
     uri = f"http://127.0.0.1:{free_port()}"
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(
@@ -58,7 +58,7 @@ def server(command: list[str], folder: Path, **environment: str) -> Iterator[str
         _wait_for(uri, process, folder / "server.log")
         yield uri
     finally:
-        _end(process)
+        end(process)
 
 
 def _wait_for(uri: str, process: subprocess.Popen, log: Path) -> None:
@@ -73,7 +73,8 @@ def _wait_for(uri: str, process: subprocess.Popen, log: Path) -> None:
             time.sleep(0.1)
 
 
-def _end(process: subprocess.Popen) -> None:
+def end(process: subprocess.Popen) -> None:
+    """By SIGTERM, by force where that does not do; none of its processes is left."""
     family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
     _signal_group(process.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):

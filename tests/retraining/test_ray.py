@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -17,6 +16,7 @@ from sensai.errors import InputError
 from sensai.retraining.backends.nodes import Node, share_nodes
 from sensai.retraining.backends.ray_cluster import ray_cluster
 from tests.conftest import ROOT
+from tests.helpers.ray_nodes import node, ray_nodes, raylet_of, workers
 from tests.helpers.retrain_tiny import EPOCHS, epochs_of, files, retrain, start, wait_for
 
 if TYPE_CHECKING:
@@ -25,32 +25,11 @@ if TYPE_CHECKING:
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
-NODE = {"num_cpus": 1, "node_ip_address": "127.0.0.1"}
-
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator["Cluster"]:
-    """Three nodes of one CPU each; nothing of them is left."""
-    # Names of sockets have at most 107 bytes, so pytest's folders are too deep. Ray reads the rest when it is imported.
-    with tempfile.TemporaryDirectory(prefix="ray") as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_TMPDIR", folder)
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-        patch.setenv("RAY_health_check_period_ms", "500")
-        # By default tasks give way to whatever else runs, other tests too, and these tests would wait for them in vain.
-        patch.setenv("RAY_worker_niceness", "0")
-        from ray.cluster_utils import Cluster
-
-        made = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
-        try:
-            made.add_node(**NODE)
-            made.add_node(**NODE)
-            yield made
-        finally:
-            processes = psutil.Process().children(recursive=True)
-            made.shutdown()
-            _, alive = psutil.wait_procs(processes, timeout=30)
-            assert [process for process in alive if "ray" in title(process)] == []
+    with ray_nodes(3, cpus=1) as made:
+        yield made
 
 
 @pytest.fixture(scope="module", params=["bce", "joint"])
@@ -68,30 +47,19 @@ def ended(process: "subprocess.Popen[str]") -> str:
         process.wait()
 
 
-def raylet_of(node: "ray.node.Node") -> psutil.Process:
-    return psutil.Process(node.all_processes["raylet"][0].process.pid)
-
-
 def slots(nodes: Iterable["ray.node.Node"]) -> list[psutil.Process]:
     """The processes that train on these nodes."""
-    return [process for node in nodes for process in raylet_of(node).children() if "_run_numbered" in title(process)]
-
-
-def title(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
+    return workers(nodes, "_run_numbered")
 
 
 def lose(cluster: "Cluster") -> None:
     """Kill a node on which a slot runs, with all its processes, as when its power fails; a new one takes its place."""
-    node = next(node for node in cluster.worker_nodes if slots([node]))
-    raylet = raylet_of(node)
+    lost = next(each for each in cluster.worker_nodes if slots([each]))
+    raylet = raylet_of(lost)
     for process in [raylet, *raylet.children(recursive=True)]:
         process.kill()
-    cluster.remove_node(node, allow_graceful=False)
-    cluster.add_node(**NODE)
+    cluster.remove_node(lost, allow_graceful=False)
+    cluster.add_node(**node(1))
 
 
 def written_since(folder: Path, nanoseconds: int) -> set[tuple[str, int]]:
@@ -147,7 +115,7 @@ def test_slots_that_learn_jointly_need_room_at_once(tmp_path: Path, cluster: "Cl
         assert "jobs=3: loss=joint needs all slots at once, and the Ray cluster has room for 2" in ended(process)
         assert process.returncode == 1
     finally:
-        cluster.add_node(**NODE)
+        cluster.add_node(**node(1))
 
 
 def test_sigkill_leaves_nothing_of_a_ray_of_its_own(tmp_path: Path) -> None:

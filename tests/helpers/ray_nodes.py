@@ -1,0 +1,59 @@
+"""A real Ray cluster of several nodes on this machine."""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+if TYPE_CHECKING:
+    import ray
+    from ray.cluster_utils import Cluster
+
+
+def node(cpus: int) -> dict[str, object]:
+    """What a node is made of."""
+    return {"num_cpus": cpus, "node_ip_address": "127.0.0.1"}
+
+
+@contextmanager
+def ray_nodes(count: int, cpus: int) -> Iterator["Cluster"]:
+    """So many nodes of so many CPUs each; nothing of them is left."""
+    # Names of sockets have at most 107 bytes, so pytest's folders are too deep. Ray reads the rest when it is imported.
+    with tempfile.TemporaryDirectory(prefix="ray") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", folder)
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        patch.setenv("RAY_health_check_period_ms", "500")
+        # By default tasks give way to whatever else runs, other tests too, and these tests would wait for them in vain.
+        patch.setenv("RAY_worker_niceness", "0")
+        from ray.cluster_utils import Cluster
+
+        made = Cluster(initialize_head=True, head_node_args={**node(cpus), "include_dashboard": False})
+        try:
+            for _ in range(count - 1):
+                made.add_node(**node(cpus))
+            yield made
+        finally:
+            processes = psutil.Process().children(recursive=True)
+            made.shutdown()
+            _, alive = psutil.wait_procs(processes, timeout=30)
+            assert [process for process in alive if "ray" in title(process)] == []
+
+
+def raylet_of(node: "ray.node.Node") -> psutil.Process:
+    return psutil.Process(node.all_processes["raylet"][0].process.pid)
+
+
+def workers(nodes: Iterable["ray.node.Node"], name: str) -> list[psutil.Process]:
+    """The processes on these nodes whose title has a name in it."""
+    return [process for node in nodes for process in raylet_of(node).children() if name in title(process)]
+
+
+def title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""

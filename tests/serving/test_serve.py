@@ -1,0 +1,243 @@
+"""serve: real replicas on a real Ray cluster of two nodes, asked over HTTP, and killed."""
+
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import psutil
+import pytest
+import requests
+
+from sensai.errors import InputError
+from sensai.retraining.backends.nodes import Node
+from sensai.serving.application import Placement
+from tests.conftest import Entry, command
+from tests.helpers.asking import BAD_VALUES, ask, predictions, reason, with_value
+from tests.helpers.ensembles import NAMES, ensemble_of, images, probabilities, register
+from tests.helpers.pipeline import Place
+from tests.helpers.ray_nodes import ray_nodes, raylet_of, title, workers
+from tests.helpers.server import free_port, server
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
+
+ENSEMBLE = ensemble_of([(3, 0), (2,), (1,)])
+_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A server on the nodes of a cluster."""
+
+    url: str
+    place: Place
+    cluster: "Cluster"
+
+    def replicas(self, shard: str = "shard-") -> dict[int, psutil.Process]:
+        """The processes that hold members, by their ids."""
+        return {each.pid: each for each in workers(self.cluster.list_all_nodes(), f"ServeReplica:sensai:{shard}")}
+
+
+@pytest.fixture(scope="module")
+def place(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    made = Place.make(tmp_path_factory.mktemp("serving"), empty_database)
+    register(made, "mine", ENSEMBLE)
+    return made
+
+
+@contextmanager
+def started(place: Place, folder: Path, **parameters: object) -> Iterator[str]:
+    environment = {"MLFLOW_TRACKING_URI": place.uri, "MLFLOW_EXPERIMENT_ID": place.experiment, "PYTHONPATH": ""}
+    with server(command("serve", model_uri="models:/mine@champion", **parameters), folder, **environment) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def serving(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """Two shards of two replicas, which are to be on different nodes."""
+    pytest.importorskip("ray.serve", reason="the extra `serve` is not installed", exc_type=ImportError)
+    folder = tmp_path_factory.mktemp("server")
+    placement = {"shards": 2, "replicas": 2, "replicas_per_node": 1}
+    with ray_nodes(2, cpus=2) as cluster:
+        with started(place, folder, ray_address=cluster.address, **placement) as url:
+            yield Serving(url, place, cluster)
+        # The cluster lives on, without what was deployed to it.
+        waited_for(lambda: not workers(cluster.list_all_nodes(), "Serve"))
+    (run,) = [run for run in place.of("serve") if run.data.params["port"] == url.rpartition(":")[2]]
+    assert run.info.status == "FINISHED", (folder / "server.log").read_text()
+
+
+def waited_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("key", ["inputs", "instances"])
+def test_the_answers_are_those_of_the_ensemble_in_memory(serving: Serving, key: str) -> None:
+    answers = predictions(serving.url, images(5), key)
+    assert list(answers.columns) == list(NAMES)
+    np.testing.assert_allclose(answers.to_numpy(), probabilities(ENSEMBLE, images(5)), atol=1e-5)
+
+
+@pytest.mark.parametrize(("value", "said"), BAD_VALUES["uint8"])
+def test_values_of_another_kind_are_refused_with_the_reason(serving: Serving, value: object, said: str) -> None:
+    answer = ask(serving.url, {"inputs": with_value(images(2), value)})
+    assert answer.status_code == 400
+    assert re.search(f"^images {said}", reason(answer))
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (
+            {"inputs": images(2)[:, :-1].tolist()},
+            r"^images must be uint8 of shape \(N, 9, 8, 1\), not int64 \(2, 8, 8, 1\)",
+        ),
+        ({"inputs": []}, r"of shape \(N, 9, 8, 1\), not float64 \(0,\)"),
+        ({"inputs": [[1, 2], [3]]}, r"of shape \(N, 9, 8, 1\), not object \(2,\)"),
+        ({"images": images(1).tolist()}, "one of the keys inputs and instances"),
+        ({"inputs": [], "instances": []}, "one of the keys inputs and instances"),
+        ([1], "must be a JSON object"),
+        ("{", r"must be JSON \(Expecting property name"),
+        ("[" * 100_000, "must be JSON"),
+    ],
+)
+def test_what_are_no_images_is_refused_with_the_reason(serving: Serving, body: object, said: str) -> None:
+    answer = ask(serving.url, body)
+    assert answer.status_code == 400
+    assert re.search(said, reason(answer))
+
+
+def test_health_is_told_where_mlflow_tells_it_and_nothing_else_is_there(serving: Serving) -> None:
+    for path, status in {"health": 200, "ping": 200, "invocations": 404, "version": 404}.items():
+        assert requests.get(f"{serving.url}/{path}", timeout=_SECONDS).status_code == status, path
+
+
+def test_replicas_of_a_shard_are_on_different_nodes(serving: Serving) -> None:
+    for node in serving.cluster.list_all_nodes():
+        titles = [title(process) for process in raylet_of(node).children()]
+        for shard in ("shard-0", "shard-1"):
+            assert sum(f"ServeReplica:sensai:{shard}" in each for each in titles) == 1
+
+
+def test_a_second_server_on_the_same_cluster_is_refused(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch, entry: Entry
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", serving.place.uri)
+    address = serving.cluster.address
+    refused = entry("serve", model_uri="models:/mine/1", ray_address=address, port=free_port())
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1].startswith(f"error: serve: ray_address={address!r}: Ray Serve runs there")
+
+
+@pytest.mark.parametrize("lost", [1, 2], ids=["one of two", "all of a shard"])
+def test_killed_replicas_are_replaced_and_no_request_is_answered_wrongly(serving: Serving, lost: int) -> None:
+    waited_for(lambda: len(serving.replicas()) == 4)
+    before = serving.replicas()
+    ended = threading.Event()
+    with ThreadPoolExecutor(3) as clients:
+        asking = [clients.submit(ask_until, ended, serving.url, seed) for seed in range(3)]
+        try:
+            for process in list(serving.replicas("shard-0").values())[:lost]:
+                process.kill()
+            waited_for(lambda: len(serving.replicas().keys() - before.keys()) == lost and len(serving.replicas()) == 4)
+            waited_for(lambda: requests.get(f"{serving.url}/health", timeout=_SECONDS).status_code == 200)
+        finally:
+            ended.set()
+        statuses = [status for each in asking for status in each.result()]
+    assert set(statuses) <= {200, 503}
+    assert statuses.count(200) > statuses.count(503)
+    assert lost == 2 or set(statuses) == {200}
+    np.testing.assert_allclose(predictions(serving.url, images(3)), probabilities(ENSEMBLE, images(3)), atol=1e-5)
+
+
+def ask_until(ended: threading.Event, url: str, seed: int) -> list[int]:
+    """The statuses of all requests; each with predictions has those of its own images."""
+    statuses, count = [], seed
+    while not ended.is_set():
+        count = count % 7 + 1
+        answer = ask(url, {"inputs": images(count).tolist()})
+        statuses.append(answer.status_code)
+        if answer.ok:
+            given = [list(each.values()) for each in answer.json()["predictions"]]
+            np.testing.assert_allclose(given, probabilities(ENSEMBLE, images(count)), atol=1e-5)
+    return statuses
+
+
+def test_a_server_with_a_ray_of_its_own_keeps_to_loopback_and_leaves_nothing(place: Place, tmp_path: Path) -> None:
+    pytest.importorskip("ray.serve", reason="the extra `serve` is not installed", exc_type=ImportError)
+    before = place.runs()
+    with started(place, tmp_path) as url:
+        for _ in range(3):
+            predictions(url, images(2))
+        (main,) = [each for each in psutil.Process().children() if f"--port {url.rpartition(':')[2]}" in title(each)]
+        family = main.children(recursive=True)
+        listening = {
+            connection.laddr.ip
+            for each in family
+            for connection in each.net_connections("inet")
+            if connection.status == psutil.CONN_LISTEN
+        }
+        assert any("ServeReplica:sensai:shard-0" in title(each) for each in family)
+        assert listening <= {"127.0.0.1", "::ffff:127.0.0.1"}
+        main.terminate()
+        assert main.wait(_SECONDS) == 0, (tmp_path / "server.log").read_text()
+        assert psutil.wait_procs(family, timeout=10)[1] == []
+    (run,) = place.new_runs(before)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["requests"] == 3
+    assert run.data.params["model_uri"] == "models:/mine@champion"
+
+
+def test_without_the_package_its_extra_is_named(place: Place, monkeypatch: pytest.MonkeyPatch, launched: Entry) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with place.active():
+        refused = launched("serve", model_uri="models:/mine@champion")
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1] == "error: serve: needs the package ray[serve]: pip install -e '.[serve]'"
+
+
+@pytest.mark.parametrize("uri", ["models:/nothing/1", "models:/mine@nobody", "x"])
+def test_a_model_that_is_not_there_is_named(place: Place, launched: Entry, uri: str) -> None:
+    pytest.importorskip("ray.serve", reason="the extra `serve` is not installed", exc_type=ImportError)
+    with place.active():
+        refused = launched("serve", model_uri=uri)
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1].startswith(f"error: serve: model_uri={uri!r}: ")
+
+
+@pytest.mark.parametrize(
+    ("placement", "expected"),
+    [
+        (Placement(), [[0], [1], [2]]),
+        (Placement(shards=2), [[0], [1, 2]]),
+        (Placement(replicas=2), [[0], [1, 2]]),
+        (Placement(threads=2), [[0], [1, 2]]),
+        (Placement(shards=9), [[0], [1], [2]]),
+    ],
+)
+def test_members_are_dealt_by_what_they_cost(placement: Placement, expected: list[list[int]]) -> None:
+    assert placement.dealt([3.0, 2.0, 1.0], [Node("", 2, 0), Node("", 3, 0)]) == expected
+
+
+@pytest.mark.parametrize(
+    ("placement", "said"),
+    [
+        (Placement(shards=3, replicas=2), r"shards=3, replicas=2, threads=1: .* has room for 5 replicas"),
+        (Placement(threads=4), r"threads=4: .* has room for 0 replicas"),
+        (Placement(shards=1, replicas=3, replicas_per_node=1), r"replicas=3: the cluster has 2 machines"),
+    ],
+)
+def test_a_cluster_without_room_is_refused(placement: Placement, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        placement.dealt([3.0, 2.0, 1.0], [Node("", 2, 0), Node("", 3, 0)])
