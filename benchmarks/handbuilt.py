@@ -21,7 +21,7 @@ import onnx
 import onnxruntime
 import pandas as pd
 from onnx import helper, numpy_helper
-from synthetic import random_ensemble
+from synthetic import add_member_arguments, random_ensemble
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
@@ -36,9 +36,7 @@ def main() -> None:
     """Print a table for people, and one JSON line last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", nargs="+", default=["resnet110", "resnet164"], help="residual nets for 32x32 input")
-    parser.add_argument("--share", type=float, default=1 / 16, help="the member's FLOPs / the base model's")
-    parser.add_argument("--round_to", type=int, default=4, help="kept widths are multiples of it")
-    parser.add_argument("--scope", choices=["inner", "all"], default="all", help="of the channels that may go")
+    add_member_arguments(parser, share=1 / 16, round_to=4)
     parser.add_argument("--repeats", type=int, default=60)
     arguments = parser.parse_args()
     rows = [_measured(arch, arguments) for arch in arguments.arch]

@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 from joblib import cpu_count
 from plotly import express
-from synthetic import combined, random_ensemble
+from synthetic import add_member_arguments, combined, random_ensemble
 
 from sensai.evaluation import host
 from sensai.runtimes import Prepared, compare, in_turn, open_runtime, prepare, prepare_base
@@ -37,9 +37,7 @@ def main() -> None:
     """Print a table of runtimes and a table of ratios for people, and one JSON line last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", nargs="+", default=["vgg19_bn", "resnet110"])
-    parser.add_argument("--share", type=float, default=1 / 18, help="a member's FLOPs / the base model's")
-    parser.add_argument("--round_to", type=int, default=16, help="kept widths are multiples of it")
-    parser.add_argument("--scope", choices=["inner", "all"], default="all", help="of the channels that may go")
+    add_member_arguments(parser)
     parser.add_argument("--threads", type=int, default=cpu_count())
     parser.add_argument("--members", type=int, help="as many as threads")
     parser.add_argument("--repeats", type=int, default=50)

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from joblib import cpu_count
 from plotly import express
-from synthetic import combined, random_ensemble
+from synthetic import add_member_arguments, combined, random_ensemble
 
 from sensai.evaluation import host
 from sensai.runtimes import compare, prepare, prepare_base
@@ -33,9 +33,7 @@ def main() -> None:
     """Print the latencies and the break-evens as tables for people, and one JSON line last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", nargs="+", default=["vgg19_bn", "resnet110"])
-    parser.add_argument("--share", type=float, default=1 / 18, help="a member's FLOPs / the base model's")
-    parser.add_argument("--round_to", type=int, default=16, help="kept widths are multiples of it")
-    parser.add_argument("--scope", choices=["inner", "all"], default="all", help="of the channels that may go")
+    add_member_arguments(parser)
     parser.add_argument("--members", type=int, default=10)
     parser.add_argument("--threads", type=int, default=cpu_count(), help="the most that are measured with")
     parser.add_argument("--hops", type=float, nargs="+", default=[0.1, 1.0, 5.0], help="ms to other machines and back")

@@ -34,7 +34,7 @@ import numpy as np
 import pandas as pd
 import requests
 from mlflow.tracking import MlflowClient
-from synthetic import random_ensemble
+from synthetic import add_member_arguments, random_ensemble
 
 from sensai.ensemble.calibration import RAW
 from sensai.evaluation import host
@@ -60,9 +60,7 @@ def main() -> None:
     """Print a table for people, and one JSON line last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", default="vgg19_bn")
-    parser.add_argument("--share", type=float, default=1 / 18, help="a member's FLOPs / the base model's")
-    parser.add_argument("--round_to", type=int, default=16, help="kept widths are multiples of it")
-    parser.add_argument("--scope", choices=["inner", "all"], default="all", help="of the channels that may go")
+    add_member_arguments(parser)
     parser.add_argument("--members", type=int, default=10)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4], help="at once")
     parser.add_argument("--requests", type=int, default=200, help="of all clients together, each round")

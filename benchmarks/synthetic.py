@@ -1,5 +1,6 @@
 """What benchmarks take in place of measured statistics and trained networks."""
 
+import argparse
 from collections.abc import Callable
 from typing import Literal
 
@@ -29,6 +30,13 @@ def random_statistics(sites: SiteMap, num_classes: int) -> Statistics:
         )
         for site in sites.sites
     }
+
+
+def add_member_arguments(parser: argparse.ArgumentParser, share: float = 1 / 18, round_to: int = 16) -> None:
+    """What `random_ensemble` takes of the command line."""
+    parser.add_argument("--share", type=float, default=share, help="a member's FLOPs / the base model's")
+    parser.add_argument("--round_to", type=int, default=round_to, help="kept widths are multiples of it")
+    parser.add_argument("--scope", choices=["inner", "all"], default="all", help="of the channels that may go")
 
 
 def random_ensemble(
