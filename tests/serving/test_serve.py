@@ -23,7 +23,7 @@ from tests.conftest import Entry, command
 from tests.helpers.asking import BAD_VALUES, ask, predictions, reason, with_value
 from tests.helpers.ensembles import NAMES, ensemble_of, images, probabilities, register
 from tests.helpers.pipeline import Place
-from tests.helpers.ray_nodes import ray_nodes, raylet_of, title, workers
+from tests.helpers.ray_nodes import one_ray_at_a_time, ray_nodes, raylet_of, title, workers
 from tests.helpers.server import free_port, server
 
 if TYPE_CHECKING:
@@ -44,6 +44,12 @@ class Serving:
     def replicas(self, shard: str = "shard-") -> dict[int, psutil.Process]:
         """The processes that hold members, by their ids."""
         return {each.pid: each for each in workers(self.cluster.list_all_nodes(), f"ServeReplica:sensai:{shard}")}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _alone() -> Iterator[None]:
+    with one_ray_at_a_time():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +198,7 @@ def test_a_server_with_a_ray_of_its_own_keeps_to_loopback_and_leaves_nothing(pla
         assert listening <= {"127.0.0.1", "::ffff:127.0.0.1"}
         main.terminate()
         assert main.wait(_SECONDS) == 0, (tmp_path / "server.log").read_text()
-        assert psutil.wait_procs(family, timeout=10)[1] == []
+        assert psutil.wait_procs(family, timeout=_SECONDS)[1] == []
     (run,) = place.new_runs(before)
     assert run.info.status == "FINISHED"
     assert run.data.metrics["requests"] == 3
