@@ -31,8 +31,10 @@ _PAGE = """<!doctype html>
 <style>
 :root { color-scheme: light dark; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: 1rem 0; }
+table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
 th, td { border-bottom: 1px solid #8884; padding: .25rem .75rem; text-align: right; }
+td { max-width: 24rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+td:hover { white-space: normal; overflow-wrap: anywhere; }
 th:first-child, td:first-child { text-align: left; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 figure { margin: 2rem 0; } img { max-width: 100%; background: white; }

@@ -20,7 +20,7 @@ from sensai.grouping import Group
 from sensai.runtimes import prepare
 from sensai.stages import combining, integers, latencies, retrain
 from sensai.stages.baseline import base_model
-from sensai.stages.configs import EvaluateConfig, StageConfig
+from sensai.stages.configs import EvaluateConfig, GroupingStudyConfig, MainConfig, StageConfig
 from sensai.stages.group import class_label
 from sensai.stages.inputs import dataset_of, device_of, evaluation_batch
 from sensai.stages.stage import Context, Stage
@@ -71,6 +71,16 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
         context.run.log_metrics(evaluation.group_metrics(outputs, ensemble))
         _log_group_confusion(matrix, ensemble, context)
     _log_member_runs(ensemble, members, config, context)
+
+
+def check(config: EvaluateConfig | MainConfig | GroupingStudyConfig) -> None:
+    """Refuse data without the splits that are needed: better now than after all the training.
+
+    Raises:
+        InputError: there is no test split, or no validation split that the parameters need.
+    """
+    test_split(config)
+    combining.validation_split(config)
 
 
 def test_split(config: StageConfig) -> Split:
@@ -199,5 +209,6 @@ stage = Stage(
     execute=_execute,
     title=retrain.title,
     inputs=lambda _: {"host": evaluation.host()},
+    check=check,
 )
 run = stage.run

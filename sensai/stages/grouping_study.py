@@ -18,7 +18,7 @@ from mlflow.entities import Run as StoredRun
 from analysis import plots, studies, tags
 from analysis.comparison import right_answers
 from sensai.errors import InputError, UnreachableTargetError
-from sensai.stages import activations, combining, evaluate, group, prune, retrain
+from sensai.stages import activations, evaluate, group, prune, retrain
 from sensai.stages.cells import STAGE, Cell, Place, run_cells
 from sensai.stages.configs import GroupingStudyConfig
 from sensai.stages.inputs import dataset_of
@@ -82,8 +82,7 @@ def _check(config: GroupingStudyConfig) -> None:
     if max(parse_counts(config.group_counts)) > classes:
         raise InputError(f"group_counts={config.group_counts!r}: there are only {classes} classes")
     if config.epochs:
-        evaluate.test_split(config)
-        combining.validation_split(config)
+        evaluate.check(config)
 
 
 def _cells(config: GroupingStudyConfig) -> Iterator[Cell]:

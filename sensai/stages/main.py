@@ -9,7 +9,7 @@ from typing import Any
 from analysis import tags
 from analysis.report import differences_table, summary_table
 from sensai.errors import UnreachableTargetError
-from sensai.stages import activations, baseline, combining, evaluate, group, prune, register, report, retrain
+from sensai.stages import activations, baseline, evaluate, group, prune, register, report, retrain
 from sensai.stages.configs import MainConfig, StageConfig
 from sensai.stages.inputs import dataset_of
 from sensai.stages.stage import Stage, run_name
@@ -55,9 +55,7 @@ def _run_stages(config: MainConfig, store: Store, parent: Run) -> None:
             tags.DATA_DIGEST: dataset_of(config).digest,
         }
     )
-    # Better refused now than after all the training.
-    evaluate.test_split(config)
-    combining.validation_split(config)
+    evaluate.check(config)
     run_ids = {stage.name: _ensure(stage, config, store, parent) for stage in MEASURED}
     control = _control(config, run_ids, store, parent) if config.control else ""
     run_ids["register"] = _ensure(register.stage, config, store, parent)

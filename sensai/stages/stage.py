@@ -55,6 +55,7 @@ class Stage(Generic[ConfigT]):
         execute: computes and logs.
         title: the part of the run's name that tells it from others of the stage.
         inputs: what enters the fingerprint beside the parameters, by content.
+        check: refuses, before the stages before it are run, what it could not work with.
     """
 
     version: int
@@ -63,6 +64,7 @@ class Stage(Generic[ConfigT]):
     execute: Callable[[ConfigT, Context], None]
     title: Callable[[ConfigT], str] = lambda _: ""
     inputs: Callable[[ConfigT], dict[str, Any]] = field(default=lambda _: {})
+    check: Callable[[ConfigT], None] = lambda _: None
 
     @property
     def name(self) -> str:
@@ -120,6 +122,7 @@ class Stage(Generic[ConfigT]):
     def _execute(
         self, config: ConfigT, store: Store, run: Run, parent: str, before: "_Before | None", fingerprint: str
     ) -> None:
+        self.check(config)
         upstream = self._upstream(config, store, parent, before)
         self._describe(config, run, upstream, fingerprint)
         _log.info("%s: running", self.name)

@@ -88,11 +88,14 @@ def test_help_names_every_parameter(entry: Entry) -> None:
     assert "--base_epochs" in result.stdout
 
 
-def run_of(store_uri: str) -> mlflow.entities.Run:
+def runs_of(store_uri: str) -> list[mlflow.entities.Run]:
     client = mlflow.MlflowClient(store_uri)
     (experiment,) = [e.experiment_id for e in client.search_experiments() if e.name == "test"]
-    runs = client.search_runs([experiment])
-    return next(run for run in runs if "mlflow.parentRunId" not in run.data.tags)
+    return client.search_runs([experiment])
+
+
+def run_of(store_uri: str) -> mlflow.entities.Run:
+    return next(run for run in runs_of(store_uri) if "mlflow.parentRunId" not in run.data.tags)
 
 
 def _network(path: Path, arch: str = "vgg11_bn") -> Path:
@@ -205,10 +208,13 @@ def test_data_folder(
         assert words[0] in run_of(store_uri).data.tags["sensai.failure"]
 
 
-def test_no_test_split(launched: Entry, store_uri: str) -> None:
+@pytest.mark.parametrize("stage", ["evaluate", "report"])
+def test_no_test_split(launched: Entry, store_uri: str, stage: str) -> None:
     dataset = TINY["dataset"].replace(":tiny", ":without_test")
-    parameters = tiny("evaluate", dataset=dataset, epochs=0, base_epochs=1)
-    assert_refused(launched("evaluate", **parameters), "no test split", "train/ and test/")
+    parameters = tiny(stage, dataset=dataset, epochs=0, base_epochs=1)
+    assert_refused(launched(stage, **parameters), "no test split", "train/ and test/")
+    # It is known before anything is trained.
+    assert {run.info.status for run in runs_of(store_uri)} == {"FAILED"}
 
 
 def test_a_combination_that_is_none(launched: Entry) -> None:

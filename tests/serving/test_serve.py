@@ -63,6 +63,8 @@ def place(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Pla
 def started(place: Place, folder: Path, **parameters: object) -> Iterator[str]:
     environment = {"MLFLOW_TRACKING_URI": place.uri, "MLFLOW_EXPERIMENT_ID": place.experiment, "PYTHONPATH": ""}
     with server(command("serve", model_uri="models:/mine@champion", **parameters), folder, **environment) as url:
+        # Replicas answer before Ray Serve has told so.
+        waited_for(lambda: f"answers at {url}" in (folder / "server.log").read_text())
         yield url
 
 
