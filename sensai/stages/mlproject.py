@@ -8,7 +8,7 @@ from yaml import safe_dump
 from sensai.stages.configs import CONFIGS, EntryPoint
 
 _HEADER = (
-    "# Written by `make mlproject` from sensai/stages/configs/parameters.py, which says what each parameter is for.\n"
+    "# Written by `make mlproject` from sensai/stages/configs/parameters, which says what each parameter is for.\n"
 )
 
 

@@ -19,26 +19,21 @@ from sensai.stages.values import (
     ChannelValues,
     Count,
     CountOrZero,
-    Counts,
     DatasetName,
     DeviceName,
     GroupMethod,
     InnerShare,
     JsonObject,
-    Methods,
     ModelName,
     NonNegative,
     OptionalCombineMethod,
     OptionalCount,
     OptionalInnerShare,
     OptionalShare,
-    Port,
     Positive,
     PositiveChannelValues,
     Ratio,
-    Ratios,
     Renames,
-    Resources,
     RuntimeName,
     Seed,
     Share,
@@ -303,121 +298,6 @@ class Report(Evaluate):
     """What is set beside each other on the page."""
 
     control_run: str = Field("", description="evaluate run of the control, shown beside the ensemble")
-
-
-class GroupingStudy(Evaluate):
-    """Whether it matters how classes are grouped."""
-
-    methods: Methods = Field(
-        "random,most_similar,least_similar,min_flops",
-        description="methods of group that are compared, separated by commas",
-    )
-    group_counts: Counts = Field("2,5", description="numbers of groups, separated by commas")
-    ratios: Ratios = Field("0.5", description="ratios, separated by commas")
-    repeats: Count = Field(5, description="cells of each combination; their seeds count up from seed")
-    control: bool = Field(
-        True, description="with epochs: also one K-way network with the FLOPs of the largest member of each combination"
-    )
-    runtime: RuntimeName = Field(
-        "torch", description="what latencies of cells are measured in; others take longer than to train a small member"
-    )
-    relevant_accuracy: Positive = Field(0.005, description="difference in accuracy that would matter, as a fraction")
-    relevant_flops: Positive = Field(
-        0.005, description="difference in FLOPs of the largest member that would matter, as a share of the base model's"
-    )
-    source: Literal["computed", "logged"] = Field(
-        "computed",
-        description="computed: what is not logged yet is computed; logged: cells of the store alone, of any seed",
-    )
-
-    @model_validator(mode="after")
-    def _lists_in_place_of_single_values(self) -> Self:
-        for single, several in (("method", "methods"), ("n_groups", "group_counts"), ("ratio", "ratios")):
-            if (value := getattr(self, single)) != GroupingStudy.model_fields[single].default:
-                raise ValueError(f"{single}={value!r}: grouping_study takes several, as {several}")
-        return self
-
-
-class Contention(Prune):
-    """What many trainings, and many scorings, do to each other on this machine."""
-
-    trainings: Counts = Field("1,2,4,8", description="how many at once, separated by commas")
-    contention_images: BatchSize = Field(1024, description="training images that each of them sees")
-    workers: CountOrZero = Field(2, description="of the loader of each naive process; 0 decodes in the process itself")
-    batch_size: BatchSize = Field(64, description="images a step")
-    jobs: OptionalCount = Field(None, description="slots of the engine (default: one a core, or one on a GPU)")
-    threads: OptionalCount = Field(None, description="threads of each slot (default: the cores dealt out)")
-
-
-class Promote(BaseModel):
-    """Which version of the ensemble serves."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model_name: ModelName = Field("sensai-ensemble", description="registered model whose champion is chosen")
-    version: OptionalCount = Field(None, description="that is to be the champion (default: the newest, the candidate)")
-    max_accuracy_drop: Share = Field(
-        0.005, description="what the ensemble may lose against the base model on validation data, as a fraction"
-    )
-    cost: Literal["flops", "latency"] = Field(
-        "flops",
-        description="what must be no more than the champion's: FLOPs of the largest member, or the ensemble's time an image",
-    )
-    rollback: bool = Field(False, description="make the version that the champion replaced the champion again")
-    work_dir: str = Field(".sensai", description="folder of working files: locks")
-
-    @model_validator(mode="after")
-    def _back_is_no_choice(self) -> Self:
-        if self.rollback and self.version is not None:
-            raise ValueError(f"version={self.version}: rollback=true goes back to the version before the champion")
-        return self
-
-
-class Predict(BaseModel):
-    """What images show."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model_uri: str = Field(
-        "models:/sensai-ensemble@champion",
-        description="registered ensemble: models:/<name>@<alias> or models:/<name>/<version>",
-    )
-    images: str = Field("-", description="an image file, a folder of them, or - for frames on standard input")
-    frames: Literal["json", "raw"] = Field(
-        "json",
-        description='what comes on standard input: a JSON object a line, with "path" or "pixels" and "id"; or raw frames of '
-        "the network's height, width and channels, a byte a value",
-    )
-
-
-class Serve(BaseModel):
-    """Where images are sent to, and what answers them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model_uri: str = Field(
-        "models:/sensai-ensemble@champion",
-        description="registered ensemble: models:/<name>@<alias>, read once, or models:/<name>/<version>",
-    )
-    host: str = Field("127.0.0.1", description="address that is listened on; 0.0.0.0 for all, without any protection")
-    port: Port = Field(8000, description="likewise")
-    ray_address: str = Field(
-        "",
-        description="host:port of a running Ray cluster, or auto; its head listens (default: a Ray of this machine, which "
-        "ends with the server)",
-    )
-    shards: OptionalCount = Field(
-        None,
-        description="parts that the members are dealt to (default: one a CPU of the cluster, at most one a member)",
-    )
-    replicas: Count = Field(1, description="of each part")
-    replicas_per_node: OptionalCount = Field(
-        None, description="most replicas of a part on one machine (default: any number)"
-    )
-    threads: Count = Field(1, description="CPUs of each replica, whose members run one after another")
-    resources: Resources = Field(
-        "", description="name=amount,...: custom resources of the cluster's nodes that each replica takes"
-    )
 
 
 class FromRun(BaseModel):
