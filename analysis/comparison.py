@@ -14,7 +14,9 @@ from analysis.artifacts import downloaded
 from analysis.resampling import percentile_interval, resampled
 from analysis.runs import read_table
 
-_ANSWERS = "answers.csv"
+# What evaluate logs of the test split, and prune and retrain of the validation split: a row an image.
+ANSWERS = "answers.csv"
+VAL_ANSWERS = "val_answers.csv"
 
 
 class IncomparableError(ValueError):
@@ -91,6 +93,17 @@ def right_answers(run_id: str, *, tracking_uri: str | None = None) -> np.ndarray
     return _right(_answers(client, _evaluation(client, run_id)), "ensemble")
 
 
+def right_in_group(run_id: str, *, tracking_uri: str | None = None) -> np.ndarray:
+    """Which images of the validation split the member of their class tells from its other classes, bool (N,), in a run of prune
+    or retrain.
+
+    Raises:
+        IncomparableError: the run has no answers.
+    """
+    client = MlflowClient(tracking_uri)
+    return _answers(client, _evaluation(client, run_id), VAL_ANSWERS)["right_in_group"].to_numpy()
+
+
 def paired_difference(right_a: np.ndarray, right_b: np.ndarray, confidence: float = 0.95, seed: int = 0) -> Difference:
     """The percentile interval of the bootstrap over images, both answers to an image drawn together.
 
@@ -118,14 +131,15 @@ def _evaluation(client: MlflowClient, run_id: str) -> Run:
     return client.get_run(reused) if reused else run
 
 
-def _answers(client: MlflowClient, run: Run) -> pd.DataFrame:
-    """Columns label, ensemble, base: class indices (N,)."""
+def _answers(client: MlflowClient, run: Run, name: str = ANSWERS) -> pd.DataFrame:
+    """A row an image of the split: its label, and what was answered."""
     run_id = run.info.run_id
-    if _ANSWERS not in {artifact.path for artifact in client.list_artifacts(run_id)}:
+    if name not in {artifact.path for artifact in client.list_artifacts(run_id)}:
+        stages = "evaluate" if name == ANSWERS else "prune or retrain"
         raise IncomparableError(
-            f"run {run_id} has no {_ANSWERS}; it must be a run of evaluate, and one of an earlier version be made anew"
+            f"run {run_id} has no {name}; it must be a run of {stages}, and one of an earlier version be made anew"
         )
-    with downloaded(run_id, _ANSWERS, client.tracking_uri) as file:
+    with downloaded(run_id, name, client.tracking_uri) as file:
         return read_table(file)
 
 

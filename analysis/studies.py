@@ -102,7 +102,7 @@ def compare(
         measure: the column compared, as accuracy.
         relevant: the smallest difference that matters, in the unit of the measure, over 0.
         right: bool (cells, N): which images each cell answers rightly, where `measure` is the share of these; None: the
-            measure is not one of images.
+            measure is exact, as FLOPs are. Of a share without its images, equal repeats would count as certainty.
         confidence: of the intervals, in (0, 1); 1 - confidence is the error allowed to all p-values together.
         power: with which repeats_needed would find a difference of `relevant`, in (0, 1).
         seed: of the resamples and permutations.

@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from analysis import plots, tags
+from analysis.comparison import ANSWERS
 from sensai import evaluation
 from sensai.data.batches import batches
 from sensai.data.dataset import Split
@@ -62,7 +63,7 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
             **times.metrics(),
         }
     )
-    context.run.log_frame(_answers(probabilities, test.base, outputs), "answers.csv")
+    context.run.log_frame(_answers(probabilities, test.base, outputs), ANSWERS)
     context.run.log_frame(members, "members.csv")
     context.run.log_figure(plots.members(members), "members.png")
     matrix = evaluation.confusion(probabilities, outputs.labels)

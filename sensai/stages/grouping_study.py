@@ -16,7 +16,7 @@ import pandas as pd
 from mlflow.entities import Run as StoredRun
 
 from analysis import plots, studies, tags
-from analysis.comparison import right_answers
+from analysis.comparison import right_answers, right_in_group
 from sensai.errors import InputError, UnreachableTargetError
 from sensai.stages import activations, evaluate, group, prune, retrain
 from sensai.stages.cells import STAGE, Cell, Place, run_cells
@@ -38,7 +38,7 @@ class _Measure:
         name: its column in the table of cells.
         relevant: the smallest difference that would matter.
         cells: those that have it.
-        right: bool (cells, N): the answers that it is the mean of; None where it comes from no images.
+        right: bool (cells, N): the answers that it is the mean of; None where it is exact, as FLOPs are.
     """
 
     name: str
@@ -142,11 +142,12 @@ def _digest(config: GroupingStudyConfig) -> str:
 
 
 def _table(runs: list[StoredRun]) -> pd.DataFrame:
-    """One row a cell: its place, its run, the evaluation (empty where there is none), its metrics."""
+    """One row a cell: its place, its run, those of prune and of the evaluation (empty where there is none), its metrics."""
     rows = [
         {
             **json.loads(run.data.tags[tags.CELL]),
             "run_id": run.info.run_id,
+            "prune_run": run.data.tags[f"{tags.UPSTREAM}prune"],
             "evaluate_run": run.data.tags.get(f"{tags.UPSTREAM}evaluate", ""),
             **run.data.metrics,
         }
@@ -159,12 +160,13 @@ def _measures(cells: pd.DataFrame, config: GroupingStudyConfig, store: Store) ->
     # The control has the FLOPs that it was given, and no groups.
     grouped = cells[cells["method"] != _CONTROL]
     yield _Measure("flops_share", config.relevant_flops, grouped)
+    uri = store.client.tracking_uri
     if config.epochs:
-        uri = store.client.tracking_uri
         right = np.stack([right_answers(run_id, tracking_uri=uri) for run_id in cells["evaluate_run"]])
         yield _Measure("accuracy", config.relevant_accuracy, cells, right)
     elif "separability" in grouped:
-        yield _Measure("separability", config.relevant_accuracy, grouped)
+        right = np.stack([right_in_group(run_id, tracking_uri=uri) for run_id in grouped["prune_run"]])
+        yield _Measure("separability", config.relevant_accuracy, grouped, right)
 
 
 def _title(config: GroupingStudyConfig) -> str:

@@ -1,5 +1,5 @@
 """prune: which channels each member goes without. Logs plans only (weights are rebuilt from base and plan), the sizes that
-follow, and val_accuracy and val_in_group_accuracy of the members as they are cut.
+follow, and val_accuracy and val_in_group_accuracy of the members as they are cut, with the answers they come from.
 """
 
 import json
@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from analysis import plots
+from analysis.comparison import VAL_ANSWERS
 from sensai.data.batches import batches
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import RAW
 from sensai.ensemble.members import build_ensemble, fit_none_biases
-from sensai.evaluation import Size, accuracies, group_metrics, run_networks, size
+from sensai.evaluation import Size, accuracies, right_in_group, run_networks, size
 from sensai.pruning import pruning_error
 from sensai.sites import Plan, SiteMap, SizePrediction
 from sensai.stages import group
@@ -25,7 +26,7 @@ from sensai.stages.group import class_label
 from sensai.stages.inputs import dataset_of, device_of, evaluation_batch, example_images, normalization_of
 from sensai.stages.planning import MemberPlan, make_plans, removable
 from sensai.stages.stage import Context, Stage
-from sensai.tracking import Store
+from sensai.tracking import Run, Store
 
 _log = logging.getLogger(__name__)
 _PLANS = "plans.json"
@@ -46,7 +47,7 @@ def _execute(config: PruneConfig, context: Context) -> None:
     _prove(plans, sites, config, context)
     ensemble = build(context, config, plans)
     _log_sizes(ensemble, plans, sites, config, context)
-    context.run.log_metrics(validation_metrics(ensemble, config))
+    log_validation(ensemble, config, context.run)
 
 
 def build(context: Context, config: StageConfig, plans: Sequence[MemberPlan]) -> Ensemble:
@@ -61,17 +62,25 @@ def build(context: Context, config: StageConfig, plans: Sequence[MemberPlan]) ->
     return ensemble
 
 
-def validation_metrics(ensemble: Ensemble, config: StageConfig) -> dict[str, float]:
-    """`val_accuracy` and `val_in_group_accuracy` of an ensemble on the validation split; empty where the data have none."""
+def log_validation(ensemble: Ensemble, config: StageConfig, run: Run) -> dict[str, float]:
+    """The `val_accuracy` and `val_in_group_accuracy` that are logged of an ensemble, with val_answers.csv, which has a row an
+    image: label and ensemble (class indices), right_in_group (whether the member of its class tells it from its other
+    classes). Empty, and nothing is logged, where the data have no validation split.
+    """
     val = dataset_of(config).val
     if val is None:
         return {}
     images = batches(val, evaluation_batch(config), ensemble.normalization, device_of(config))
     outputs = run_networks([member.network for member in ensemble.members], images)
-    return {
-        "val_accuracy": accuracies(RAW(outputs.members, ensemble.groups), outputs.labels)["accuracy"],
-        "val_in_group_accuracy": group_metrics(outputs, ensemble)["in_group_accuracy"],
+    probabilities, right = RAW(outputs.members, ensemble.groups), right_in_group(outputs, ensemble)
+    answers = {"label": outputs.labels, "ensemble": probabilities.argmax(1), "right_in_group": right}
+    run.log_frame(pd.DataFrame(answers), VAL_ANSWERS)
+    metrics = {
+        "val_accuracy": accuracies(probabilities, outputs.labels)["accuracy"],
+        "val_in_group_accuracy": float(right.mean()),
     }
+    run.log_metrics(metrics)
+    return metrics
 
 
 def _prove(plans: list[MemberPlan], sites: SiteMap, config: PruneConfig, context: Context) -> None:
@@ -175,5 +184,5 @@ def title(config: Prune) -> str:
     return f"ratio={config.ratio:g}{by}" + (" in each layer" if config.ranking == "layer" else "")
 
 
-stage = Stage(version=2, config=PruneConfig, previous=group.stage, execute=_execute, title=title)
+stage = Stage(version=3, config=PruneConfig, previous=group.stage, execute=_execute, title=title)
 run = stage.run

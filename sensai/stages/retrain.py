@@ -56,8 +56,8 @@ def _execute(config: RetrainConfig, context: Context) -> None:
         for member, run, course, metrics in zip(ensemble.members, runs, courses, measured, strict=True):
             _log_member(size(member.network, ensemble.spec.input_shape), course, metrics, run)
     context.run.log_metrics(_savings(courses, sum(step.epochs for step in steps), slots, config))
-    validated = prune.validation_metrics(ensemble, config)
-    context.run.log_metrics(validated | _given_up(validated, config, context))
+    validated = prune.log_validation(ensemble, config, context.run)
+    context.run.log_metrics(_given_up(validated, config, context))
     with tempfile.TemporaryDirectory() as folder:
         save_ensemble(ensemble, Path(folder))
         context.run.log_folder(Path(folder), _MEMBERS)

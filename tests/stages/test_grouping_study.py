@@ -12,7 +12,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from analysis.comparison import right_answers
+from analysis.comparison import right_answers, right_in_group
 from sensai.errors import InputError
 from sensai.stages import grouping_study, prune
 from sensai.stages.configs import PruneConfig
@@ -92,6 +92,13 @@ def test_a_longer_study_computes_only_what_is_missing_and_a_logged_one_nothing(p
     assert sorted(cells.loc[~cells["run_id"].isin(short), "seed"]) == [1, 1]
     assert len([run for run in place.new_runs(before) if stage_of(run) == "cell"]) == 2
     assert set(table(place, longer, "comparisons.csv")["measure"]) == {"flops_share", "separability"}
+    # The share of a few images, whichever method grouped the classes, is known no better for being measured twice.
+    right = np.stack([right_in_group(each, tracking_uri=place.uri) for each in cells["prune_run"]])
+    assert right.mean(axis=1) == pytest.approx(cells["separability"])
+    summary = table(place, longer, "summary_separability.csv").set_index("method")
+    alike = summary.loc["min_flops"]
+    assert alike["spread"] == 0 and 0 < alike["mean"] < 1
+    assert alike["low"] < alike["mean"] < alike["high"]
     # More cells are another answer, not the one of before from the cache; the number of repeats asked for does not matter.
     again = studied(place, **few, repeats=1, source="logged")
     for name in ("cells.csv", "comparisons.csv"):
