@@ -15,9 +15,8 @@ demo: $(STAMP)
 	@echo "open the MLflow UI with: make ui"
 
 # Lint, types, tests: in so many processes that each has a core to itself, and threads that wait leave theirs to others.
-# Tests of one file share what they set up.
 test: lint
-	@OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	@OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 lint: $(STAMP)
 	@ruff check .

@@ -42,6 +42,13 @@ def tiny(stage: str, **more: object) -> dict[str, object]:
     return {name: value for name, value in TINY.items() if name in CONFIGS[stage].model_fields} | more
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What the tests of a file share is set up once: one process runs them, but for those that are in a group of their own."""
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
 @pytest.fixture(autouse=True)
 def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No test sees another's store or modules, nor the store of whoever runs the tests."""

@@ -3,28 +3,23 @@
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from filelock import FileLock
 
 if TYPE_CHECKING:
     import ray
     from ray.cluster_utils import Cluster
 
 
+# One process runs them all: a cluster starts a dozen processes within fixed times, and two at once starve each other.
+ONE_RAY_AT_A_TIME = pytest.mark.xdist_group("ray")
+
+
 def node(cpus: int) -> dict[str, object]:
     """What a node is made of."""
     return {"num_cpus": cpus, "node_ip_address": "127.0.0.1"}
-
-
-@contextmanager
-def one_ray_at_a_time() -> Iterator[None]:
-    """Tests in other processes wait for their Ray meanwhile: each starts a dozen processes within fixed times of its own."""
-    with FileLock(Path(tempfile.gettempdir()) / "sensai-tests-ray.lock"):
-        yield
 
 
 @contextmanager
