@@ -5,12 +5,12 @@ of several machines accumulate. Parquet is read and written by pyarrow, which ml
 """
 
 import argparse
-import os
 from pathlib import Path
 
 import pandas as pd
 
 from analysis import curves, runs
+from analysis.files import whole_file
 
 # Types hold for no run, too; counts of runs that were made before a parameter or metric existed are NA.
 _CONFIG = {
@@ -96,12 +96,8 @@ def _add(table: pd.DataFrame, path: Path) -> None:
     if path.exists():
         stored = pd.read_parquet(path)
         table = pd.concat([table, stored[~stored["run_id"].isin(table["run_id"])]], ignore_index=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole_file(path) as temporary:
         table.to_parquet(temporary, index=False)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def main() -> None:

@@ -51,12 +51,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test sees another's store or modules, nor the store of whoever runs the tests."""
+    """No test sees another's store, run tables or modules, nor those of whoever runs the tests."""
     monkeypatch.setattr(sys, "path", sys.path.copy())
     for name in list(os.environ):
         if name.startswith("MLFLOW_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    monkeypatch.setenv("SENSAI_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     yield
     mlflow.set_tracking_uri(None)

@@ -15,6 +15,10 @@ class Logbook:
     experiment: str
     _clock: list[int] = field(default_factory=lambda: [1_700_000_000_000])
 
+    def skip(self, milliseconds: int) -> None:
+        """What follows starts that much later."""
+        self._clock[0] += milliseconds
+
     def run(
         self,
         tags: Mapping[str, str],

@@ -125,7 +125,7 @@ class TestStageRuns:
     @pytest.mark.parametrize("page", [1, 2, 5, 6])
     def test_every_page_is_read(self, logbook: Logbook, monkeypatch: pytest.MonkeyPatch, page: int) -> None:
         ids = [prune_run(logbook, number) for number in range(5)]
-        monkeypatch.setattr(runs, "_PAGE", page)
+        monkeypatch.setattr("analysis.runs.logged.PAGE", page)
         assert list(runs.stage_runs("prune")["run_id"]) == ids[::-1]
 
 
@@ -164,7 +164,7 @@ class TestMembers:
     def test_every_page_is_read(self, logbook: Logbook, monkeypatch: pytest.MonkeyPatch) -> None:
         for number in range(5):
             member_run(logbook, "retrain", "r", number, "cat")
-        monkeypatch.setattr(runs, "_PAGE", 2)
+        monkeypatch.setattr("analysis.runs.logged.PAGE", 2)
         assert list(runs.members()["member"]) == [0, 1, 2, 3, 4]
 
 

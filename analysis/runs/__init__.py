@@ -1,0 +1,13 @@
+"""Logged runs as DataFrames: typed columns, one query a page of runs, no artifact read per row.
+
+Parameters come with their types from the tag `sensai.config`. Every function has the same fixed columns for no run and for
+many; further columns hold whatever parameters and metrics the runs have.
+"""
+
+from analysis.runs.compared import compare
+from analysis.runs.pruned import layers, members, sizes
+from analysis.runs.registered import ensembles
+from analysis.runs.stages import lineage, stage_runs
+from analysis.runs.tables import read_table, table
+
+__all__ = ["compare", "ensembles", "layers", "lineage", "members", "read_table", "sizes", "stage_runs", "table"]

@@ -1,0 +1,132 @@
+"""The members of ensembles: how each did, how large it is and how wide its layers are."""
+
+import json
+from collections.abc import Sequence
+
+import pandas as pd
+from mlflow.tracking import MlflowClient
+
+from analysis import tags
+from analysis.runs.cache import finished_runs
+from analysis.runs.logged import FINISHED, LoggedRun, Query, answering
+from analysis.runs.tables import frame_of, table
+
+# Asked for one by one, more runs than these take longer than all members together.
+_FEW = 20
+_IS_MEMBER = f"tags.`{tags.STAGE}` = 'member'"
+
+_MEMBER_COLUMNS = {
+    "run_id": "str",
+    "stage_run": "str",
+    "split": "str",
+    "member": "int64",
+    "classes": "str",
+    "binary_accuracy": "float64",
+    "balanced_accuracy": "float64",
+    "roc_auc": "float64",
+    "params": "float64",
+    "flops": "float64",
+    "epochs_run": "float64",
+    "seconds": "float64",
+    "stopped_by": "str",
+}
+_LAYER_COLUMNS = {
+    "member": "int64",
+    "classes": "str",
+    "depth": "int64",
+    "site": "str",
+    "channels": "int64",
+    "kept": "int64",
+}
+_SIZE_COLUMNS = {
+    "member": "int64",
+    "classes": "str",
+    "channels_kept": "int64",
+    "params": "int64",
+    "flops": "int64",
+    "bytes": "int64",
+}
+
+
+def members(run_ids: Sequence[str] | None = None, *, fresh: bool = False) -> pd.DataFrame:
+    """The member runs: validation metrics of `retrain` (split `val`) and test metrics of `evaluate` (split `test`).
+
+    Those of up to 20 runs are read from the server each time; all are kept on this machine as `stage_runs` keeps them.
+
+    Args:
+        run_ids: of retrain or evaluate runs; None: all.
+        fresh: read every run anew.
+
+    Returns:
+        Columns run_id, stage_run (the retrain or evaluate run), split, member, classes (joined by +), binary_accuracy,
+        balanced_accuracy, roc_auc (fractions), params, flops (2 x multiply-accumulates), epochs_run, seconds, stopped_by.
+    """
+    client = MlflowClient()
+    wanted = None if run_ids is None else set(run_ids)
+    if wanted is not None and len(wanted) <= _FEW:
+        rows = [_member_row(run) for run_id in sorted(wanted) for run in _members_of(client, run_id)]
+    else:
+        rows = [_member_row(run) for run in finished_runs(client, _IS_MEMBER, fresh=fresh)]
+        rows = [row for row in rows if wanted is None or row["stage_run"] in wanted]
+    frame = frame_of(rows, _MEMBER_COLUMNS)
+    return frame.sort_values(["stage_run", "split", "member"], kind="stable", ignore_index=True)
+
+
+def _members_of(client: MlflowClient, run_id: str) -> list[LoggedRun]:
+    # Members of an evaluation stand on the retraining, too, and filters know no "or".
+    validated = f"tags.`{tags.UPSTREAM}retrain` = '{run_id}' and tags.`{tags.SPLIT}` = 'val'"
+    tested = f"tags.`{tags.UPSTREAM}evaluate` = '{run_id}'"
+    query = Query.to(client, f"{_IS_MEMBER} and {FINISHED}")
+    return [*query.runs(validated), *query.runs(tested)]
+
+
+def _member_row(run: LoggedRun) -> dict[str, object]:
+    return {
+        **{name: run.metrics.get(name) for name, kind in _MEMBER_COLUMNS.items() if kind == "float64"},
+        "run_id": run.run_id,
+        "stage_run": run.upstream.get("evaluate") or run.upstream["retrain"],
+        "split": run.tags[tags.SPLIT],
+        "member": int(run.tags[tags.MEMBER]),
+        "classes": "+".join(json.loads(run.tags[tags.CLASSES])),
+        "stopped_by": run.tags.get(tags.STOPPED_BY, ""),
+    }
+
+
+def layers(run_id: str) -> pd.DataFrame:
+    """The irregular widths of one pruning: a row for every member and site.
+
+    Args:
+        run_id: a prune run, or a later one that stands on it.
+
+    Returns:
+        Columns member, classes, depth (position of the site), site, channels (of the base model), kept.
+
+    Raises:
+        ValueError: the run stands on no pruning.
+    """
+    return table(_prune_run(run_id), "layers.csv").astype(_LAYER_COLUMNS)
+
+
+def sizes(run_id: str) -> pd.DataFrame:
+    """How large the members of one pruning are: a row for each.
+
+    Args:
+        run_id: a prune run, or a later one that stands on it.
+
+    Returns:
+        Columns member, classes, channels_kept (over all sites), params, flops (2 x multiply-accumulates of one image), bytes
+        (of the parameters).
+
+    Raises:
+        ValueError: the run stands on no pruning.
+    """
+    return table(_prune_run(run_id), "members.csv").astype(_SIZE_COLUMNS)
+
+
+def _prune_run(run_id: str) -> str:
+    run = answering(MlflowClient(), run_id)
+    own = run.run_id if run.tags.get(tags.STAGE) == "prune" else None
+    prune_run = run.upstream.get("prune", own)
+    if prune_run is None:
+        raise ValueError(f"run {run_id} is no prune run and stands on none")
+    return prune_run

@@ -1,0 +1,65 @@
+"""The versions of registered ensembles."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.tracking import MlflowClient
+
+from analysis import tags
+from analysis.runs.cache import finished_runs
+from analysis.runs.logged import pages
+from analysis.runs.tables import frame_of
+
+_ENSEMBLE_COLUMNS = {
+    "model_name": "str",
+    "version": "int64",
+    "aliases": "str",
+    "created": "datetime64[ms, UTC]",
+    "run_id": "str",
+    "evaluate_run": "str",
+}
+
+
+def ensembles(model_name: str | None = None, *, fresh: bool = False) -> pd.DataFrame:
+    """The versions of registered ensembles, newest first.
+
+    Args:
+        model_name: of one registered model; None: all.
+        fresh: read every evaluate run anew, where `stage_runs` keeps them; versions are read each time.
+
+    Returns:
+        Columns model_name, version, aliases (joined by commas: candidate, champion, ...), created (UTC), run_id (the register
+        run), evaluate_run; `tags.<name>` (text, as they stand on the version); `metrics.<name>` of the evaluate run (test
+        data; fractions, counts, ms as DESIGN names them).
+    """
+    client = MlflowClient()
+    wanted = f"name = '{model_name}'" if model_name else None
+    evaluated = {
+        run.run_id: run.metrics for run in finished_runs(client, f"tags.`{tags.STAGE}` = 'evaluate'", fresh=fresh)
+    }
+    aliases = {
+        model.name: model.aliases
+        for model in pages(lambda token: client.search_registered_models(wanted, page_token=token))
+    }
+    rows = [
+        _ensemble_row(version, aliases[version.name], evaluated)
+        for version in pages(lambda token: client.search_model_versions(wanted, page_token=token))
+    ]
+    return frame_of(rows, _ENSEMBLE_COLUMNS).sort_values(["created", "version"], ascending=False, ignore_index=True)
+
+
+def _ensemble_row(
+    version: ModelVersion, aliases: Mapping[str, str], evaluated: Mapping[str, Mapping[str, float]]
+) -> dict[str, object]:
+    evaluate_run = version.tags.get(f"{tags.UPSTREAM}evaluate", "")
+    return {
+        "model_name": version.name,
+        "version": int(version.version),
+        "aliases": ",".join(sorted(name for name, number in aliases.items() if int(number) == int(version.version))),
+        "created": pd.Timestamp(version.creation_timestamp, unit="ms", tz="UTC"),
+        "run_id": version.run_id or "",
+        "evaluate_run": evaluate_run,
+        **{f"tags.{name}": value for name, value in version.tags.items()},
+        **{f"metrics.{name}": value for name, value in evaluated.get(evaluate_run, {}).items()},
+    }
