@@ -1,0 +1,179 @@
+"""What the run tables cost: `analysis.runs` / reading the same runs page by page with MLflow alone, and the second time.
+
+python benchmarks/analysis.py [--runs 1000] [--members 10] [--pairs 3] [--more 10]
+
+A SQLite store with that many retrainings and their members is written to a temporary folder. Pages and tables are read in turn;
+tables with `fresh=True`, so that each time everything is read and kept. The second time is that with nothing new in the store,
+and with `--more` retrainings that have finished since.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import mlflow
+import numpy as np
+from mlflow.store.tracking.dbmodels import models
+from mlflow.tracking import MlflowClient
+from sqlalchemy import create_engine, insert
+
+from analysis import runs, tags
+from sensai.evaluation import host
+from sensai.stages.configs import CONFIGS
+
+_START = 1_700_000_000_000
+_RUN_MS = 60_000
+_CURVE = ("train_loss", "loss", "accuracy", "balanced_accuracy", "roc_auc")
+_MEMBER = ("binary_accuracy", "balanced_accuracy", "roc_auc", "params", "flops", "epochs_run", "seconds")
+
+
+def main() -> None:
+    """Print a table for people and one JSON line last."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--members", type=int, default=10, help="of each run")
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--more", type=int, default=10, help="retrainings that finish between two readings")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["SENSAI_CACHE"] = f"{folder}/cache"
+        uri = f"sqlite:///{folder}/mlflow.db"
+        mlflow.set_tracking_uri(uri)
+        MlflowClient().search_experiments()
+        _write(uri, range(given.runs), given.members)
+        figures = _measured(given.pairs)
+        _write(uri, range(given.runs, given.runs + given.more), given.members)
+        figures["second_with_new_s"] = _seconds(_tables)
+        figures["new_missing"] = (given.runs + given.more) * (1 + given.members) - _tables()
+        figures["cache_mib"] = sum(file.stat().st_size for file in Path(folder, "cache").rglob("*.parquet")) / 2**20
+    for name, value in figures.items():
+        print(f"{name:20} {value:10.3f}")
+    print(json.dumps({"benchmark": "analysis", "host": host(), **vars(given), **figures}))
+
+
+def _measured(pairs: int) -> dict[str, float]:
+    """Seconds of pages, tables and tables again, and the ratio of the first two, by the median and of the quickest."""
+    _pages()
+    times = [(_seconds(_pages), _seconds(lambda: _tables(fresh=True)), _seconds(_tables)) for _ in range(pairs)]
+    pages, tables, second = zip(*times, strict=True)
+    return {
+        "pages_s": statistics.median(pages),
+        "tables_s": statistics.median(tables),
+        "ratio": statistics.median(own / bare for own, bare in zip(tables, pages, strict=True)),
+        "ratio_quickest": min(tables) / min(pages),
+        "second_s": statistics.median(second),
+    }
+
+
+def _tables(*, fresh: bool = False) -> int:
+    return len(runs.stage_runs("retrain", fresh=fresh)) + len(runs.members(fresh=fresh))
+
+
+def _pages() -> int:
+    """The same runs by MLflow's own means: how many there are."""
+    client, read = MlflowClient(), 0
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    for stage in ("retrain", "member"):
+        filter_string, token = f"tags.`{tags.STAGE}` = '{stage}' and attributes.status = 'FINISHED'", ""
+        while token is not None:
+            page = client.search_runs(experiments, filter_string, max_results=1000, page_token=token or None)
+            read, token = read + len(page), page.token or None
+    return read
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _write(uri: str, numbers: range, members: int) -> None:
+    """Retrainings and their members as the stages log them, by the tables of MLflow's store: its client takes 30 ms a run."""
+    rows: dict[type, list[dict[str, object]]] = {
+        each: [] for each in (models.SqlRun, models.SqlTag, models.SqlParam, models.SqlLatestMetric)
+    }
+    for number in numbers:
+        _add_retraining(rows, number, members)
+    engine = create_engine(uri)
+    with engine.begin() as connection:
+        for table, values in rows.items():
+            connection.execute(insert(table), values)
+    engine.dispose()
+
+
+def _add_retraining(rows: dict[type, list[dict[str, object]]], number: int, members: int) -> None:
+    generator = np.random.default_rng(number)
+    start = _START + number * _RUN_MS
+    config = CONFIGS["retrain"]().model_dump() | {"ratio": round(generator.random(), 3), "epochs": number % 50}
+    upstream = {tags.UPSTREAM + stage: uuid.uuid4().hex for stage in ("baseline", "activations", "group", "prune")}
+    shared = {
+        **upstream,
+        tags.CONFIG: json.dumps(config, default=str),
+        tags.DATASET: "cifar10",
+        tags.ARCH: "resnet20",
+        tags.DATA_DIGEST: uuid.uuid4().hex,
+        tags.PROCESS: json.dumps({"host": "a-host", "pid": number, "started": start / 1000}),
+    }
+    metrics = dict(zip(("val_accuracy", "epochs_saved", "images_per_s", "seconds"), generator.random(4), strict=True))
+    stage_tags = {**shared, tags.STAGE: "retrain", tags.FINGERPRINT: uuid.uuid4().hex}
+    retraining = _add_run(rows, f"retrain {number}", start, stage_tags, metrics)
+    rows[models.SqlParam] += [{"run_uuid": retraining, "key": key, "value": str(v)} for key, v in config.items()]
+    for member in range(members):
+        member_tags = {
+            **shared,
+            tags.STAGE: "member",
+            tags.UPSTREAM + "retrain": retraining,
+            tags.MEMBER: str(member),
+            tags.CLASSES: json.dumps([f"class {member}"]),
+            tags.SPLIT: "val",
+            tags.STOPPED_BY: "epochs",
+            "mlflow.parentRunId": retraining,
+        }
+        names = (*_MEMBER, *(f"curve/{name}" for name in _CURVE))
+        values = dict(zip(names, generator.random(len(names)), strict=True))
+        _add_run(rows, f"member class {member} (val)", start + 1000 * (member + 1), member_tags, values)
+
+
+def _add_run(
+    rows: dict[type, list[dict[str, object]]],
+    name: str,
+    start: int,
+    run_tags: dict[str, str],
+    metrics: dict[str, float],
+) -> str:
+    run_id = uuid.uuid4().hex
+    about = {"mlflow.runName": name, "mlflow.user": "a-user", "mlflow.source.name": "entrypoints/main.py"}
+    rows[models.SqlRun].append(
+        {
+            "run_uuid": run_id,
+            "name": name,
+            "source_type": "UNKNOWN",
+            "user_id": "a-user",
+            "status": "FINISHED",
+            "start_time": start,
+            "end_time": start + _RUN_MS,
+            "lifecycle_stage": "active",
+            "artifact_uri": f"mlflow-artifacts:/0/{run_id}/artifacts",
+            "experiment_id": 0,
+        }
+    )
+    both = {**about, **run_tags}
+    rows[models.SqlTag] += [{"run_uuid": run_id, "key": key, "value": value} for key, value in both.items()]
+    rows[models.SqlLatestMetric] += [
+        {"run_uuid": run_id, "key": key, "value": float(value), "timestamp": start, "step": 0, "is_nan": False}
+        for key, value in metrics.items()
+    ]
+    return run_id
+
+
+if __name__ == "__main__":
+    main()
