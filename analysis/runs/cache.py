@@ -31,8 +31,8 @@ _COLUMNS = {
     "end": "Int64",
     **dict.fromkeys(("config", "tags", "metrics"), "str"),
 }
-# Clocks of machines differ, and a run's last values may come a moment after its end.
-_OVERLAP_MS = 5 * 60 * 1000
+# Clocks of machines differ a little, and last values may come a moment after the end.
+_OVERLAP_MS = 60 * 1000
 # Longer than another process needs for some 10,000 runs; it may also be one that was stopped.
 _WAIT_SECONDS = 60
 
@@ -58,8 +58,8 @@ def finished_runs(client: MlflowClient, condition: str, *, fresh: bool = False) 
     Runs that have ended, were deleted, restored or went on since are noticed, and so is another store in the place of the
     one that was read. Two things are not:
     - what was changed on a finished run without ending it anew: its name, tags or metrics;
-    - as many runs brought in with an end minutes before that of the newest (as imports do) as were purged (`mlflow gc`), both
-      since the last reading.
+    - as many runs brought in with an end over a minute before that of the newest (as imports do) as were purged (`mlflow gc`),
+      both since the last reading.
 
     Time grows with what is new and with the deleted runs that have not been purged.
 
@@ -163,7 +163,8 @@ def _load(path: Path) -> _Snapshot | None:
             return None
         columns = {name: frame[name].tolist() for name in _COLUMNS}
         columns["end"] = [None if each is pd.NA else each for each in columns["end"]]
-        columns |= {name: [json.loads(text) for text in columns[name]] for name in ("tags", "metrics")}
+        # All at once takes a fraction of the time.
+        columns |= {name: json.loads(f"[{','.join(columns[name])}]") for name in ("tags", "metrics")}
         runs = [LoggedRun(*values) for values in zip(*columns.values(), strict=True)]
         attributes = frame.attrs
         return _Snapshot({run.run_id: run for run in runs}, attributes["experiments"], frozenset(attributes["trash"]))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 
 import pandas as pd
 from mlflow.tracking import MlflowClient
@@ -30,6 +31,7 @@ _MEMBER_COLUMNS = {
     "seconds": "float64",
     "stopped_by": "str",
 }
+_MEMBER_METRICS = [name for name, kind in _MEMBER_COLUMNS.items() if kind == "float64"]
 _LAYER_COLUMNS = {
     "member": "int64",
     "classes": "str",
@@ -82,14 +84,19 @@ def _members_of(client: MlflowClient, run_id: str) -> list[LoggedRun]:
 
 def _member_row(run: LoggedRun) -> dict[str, object]:
     return {
-        **{name: run.metrics.get(name) for name, kind in _MEMBER_COLUMNS.items() if kind == "float64"},
+        **{name: run.metrics.get(name) for name in _MEMBER_METRICS},
         "run_id": run.run_id,
-        "stage_run": run.upstream.get("evaluate") or run.upstream["retrain"],
+        "stage_run": run.tags.get(f"{tags.UPSTREAM}evaluate") or run.tags[f"{tags.UPSTREAM}retrain"],
         "split": run.tags[tags.SPLIT],
         "member": int(run.tags[tags.MEMBER]),
-        "classes": "+".join(json.loads(run.tags[tags.CLASSES])),
+        "classes": _joined(run.tags[tags.CLASSES]),
         "stopped_by": run.tags.get(tags.STOPPED_BY, ""),
     }
+
+
+@lru_cache
+def _joined(classes: str) -> str:
+    return "+".join(json.loads(classes))
 
 
 def layers(run_id: str) -> pd.DataFrame:

@@ -40,6 +40,7 @@ LAYER_COLUMNS = {
     "channels": "int64",
     "kept": "int64",
 }
+ABOUT = ["name", "stage", "status", "start", "seconds"]
 STAGES = ["baseline", "activations", "group", "prune", "retrain", "evaluate", "register", "report"]
 
 
@@ -295,3 +296,62 @@ def test_the_store_is_the_one_that_mlflow_is_set_to(logbook: Logbook, empty_data
     (tmp_path / "other.db").write_bytes(empty_database.read_bytes())
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/other.db")
     assert runs.stage_runs("prune").empty
+
+
+class TestCompare:
+    """`compare`."""
+
+    def test_differing_parameters_and_all_metrics_side_by_side(self, logbook: Logbook) -> None:
+        first, second = prune_run(logbook, 1), prune_run(logbook, 2)
+        frame = runs.compare([second, first])
+        assert list(frame.columns) == [second, first]
+        assert frame.index.name == "field"
+        assert list(frame.index) == [*ABOUT, "config.ratio", "config.epochs", "metrics.val_accuracy"]
+        assert frame.loc["name"].tolist() == ["prune 2", "prune 1"]
+        assert frame.loc["config.ratio"].tolist() == [0.2, 0.1]
+        assert [type(value) for value in frame.loc["config.epochs"]] == [int, int]
+        assert frame.loc["metrics.val_accuracy"].tolist() == [0.98, 0.99]
+        assert frame.loc["start", first] == pd.Timestamp(1_700_000_001, unit="s", tz="UTC")
+        assert frame.loc["seconds"].tolist() == [0.5, 0.5]
+
+    def test_what_a_run_does_not_have(self, logbook: Logbook) -> None:
+        first = logbook.run({"stage": "prune", "config": json.dumps({"a": None, "same": 1})}, {"x": 1.0})
+        second = logbook.run({"stage": "retrain", "config": json.dumps({"b": True, "same": 1.0})}, {"y": 2.0})
+        frame = runs.compare([first, second])
+        assert list(frame.index) == [*ABOUT, "config.a", "config.b", "metrics.x", "metrics.y"]
+        assert frame.loc["config.a", first] is None
+        assert frame.loc["config.a", second] is pd.NA
+        assert frame.loc["config.b", second] is True
+        assert frame.loc["metrics.y"].tolist() == [pd.NA, 2.0]
+        assert frame.loc["stage"].tolist() == ["prune", "retrain"]
+
+    @pytest.mark.parametrize("count", [0, 1, 3])
+    def test_of_any_number(self, logbook: Logbook, count: int) -> None:
+        ids = [prune_run(logbook, 1) for _ in range(count)]
+        frame = runs.compare(ids)
+        assert list(frame.columns) == ids
+        assert list(frame.index) == [*ABOUT, *(["metrics.val_accuracy"] if count else [])]
+        assert set(frame.dtypes.astype("str")) <= {"object"}
+
+    def test_one_and_true_differ(self, logbook: Logbook) -> None:
+        ids = [logbook.run({"stage": "prune", "config": json.dumps({"a": value})}) for value in (1, True)]
+        assert "config.a" in runs.compare(ids).index
+
+    def test_a_reused_run_stands_with_what_the_one_that_answered_found(self, logbook: Logbook) -> None:
+        answer = prune_run(logbook, 1)
+        asked, other = logbook.run({"reused": answer}, name="asked"), prune_run(logbook, 2)
+        frame = runs.compare([asked, other])
+        assert frame.loc[["name", "stage", "config.ratio"], asked].tolist() == ["asked", "prune", 0.1]
+
+    def test_runs_that_there_are_none_of_are_named_together(self, logbook: Logbook) -> None:
+        with pytest.raises(ValueError, match=r"run_ids must name runs .* none of these: 0123abcd, no run's id$"):
+            runs.compare(["0123abcd", prune_run(logbook), "no run's id"])
+
+    def test_over_what_main_logs(self, finished: FinishedMain) -> None:
+        retrained, evaluated = finished.upstream("retrain"), finished.upstream("evaluate")
+        frame = runs.compare([retrained, evaluated])
+        for run_id in (retrained, evaluated):
+            metrics = frame[run_id].dropna().filter(like="metrics.").rename(lambda name: name.removeprefix("metrics."))
+            assert metrics.to_dict() == finished.place.run(run_id).data.metrics
+        assert pd.isna(frame.loc["config.runtime", retrained])
+        assert "config.ratio" not in frame.index
