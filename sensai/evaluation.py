@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,6 @@ import torch
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, top_k_accuracy_score
 from torch import Tensor, nn
-from torch.utils.benchmark import Timer
 
 from sensai.data.batches import member_targets
 from sensai.ensemble import Ensemble
@@ -18,7 +17,6 @@ from sensai.grouping import Group, labels_of
 from sensai.retraining.objectives import outcome_metrics
 from sensai.sites import count_flops, count_params
 
-_LATENCY_SECONDS = 0.3
 # Of confidence, as in Guo et al. 2017.
 _BINS = 15
 
@@ -215,14 +213,6 @@ def size(network: nn.Module, input_shape: tuple[int, int, int]) -> Size:
     """The size of a network for one image of shape (C, H, W)."""
     parameter_bytes = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
     return Size(count_params(network), count_flops(network, input_shape), parameter_bytes)
-
-
-@torch.no_grad()
-def latency_ms(forward: Callable[[Tensor], object], input_shape: tuple[int, int, int], device: torch.device) -> float:
-    """Median milliseconds of one image of shape (C, H, W), with the threads that torch is set to."""
-    image = torch.zeros(1, *input_shape, device=device)
-    timer = Timer("forward(image)", globals={"forward": forward, "image": image}, num_threads=torch.get_num_threads())
-    return float(timer.blocked_autorange(min_run_time=_LATENCY_SECONDS).median * 1e3)
 
 
 def host() -> dict[str, str]:

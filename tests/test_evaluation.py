@@ -22,7 +22,6 @@ from sensai.evaluation import (
     error_shares,
     group_metrics,
     host,
-    latency_ms,
     member_metrics,
     probability_metrics,
     rejection_metrics,
@@ -306,22 +305,6 @@ def test_bytes_follow_the_precision_of_each_parameter() -> None:
     network.more = nn.Parameter(torch.zeros(5, dtype=torch.float16))
     assert size(network, (1, 6, 6)).bytes == 4 * 191 + 2 * 5
     assert size(network, (1, 6, 6)).params == 196
-
-
-def test_latency_is_of_one_image_in_milliseconds() -> None:
-    shapes = set()
-
-    def forward(image: torch.Tensor) -> torch.Tensor:
-        shapes.add((tuple(image.shape), torch.is_grad_enabled()))
-        total = image
-        for _ in range(200):
-            total = total @ total
-        return total
-
-    slow = latency_ms(forward, (1, 64, 64), torch.device("cpu"))
-    fast = latency_ms(lambda image: image, (1, 64, 64), torch.device("cpu"))
-    assert shapes == {((1, 1, 64, 64), False)}
-    assert 0 < fast < slow < 1000
 
 
 def test_the_host_is_described_by_strings() -> None:

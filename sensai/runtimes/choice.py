@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import torch
 
 from sensai.errors import InputError
+from sensai.runtimes.cuda_runtimes import CudaGraph, CudaStreams
 from sensai.runtimes.onnx_runtimes import OnnxBranches, OnnxGraph, OnnxSessions
 from sensai.runtimes.prepared import Prepared
 from sensai.runtimes.runtime import Runtime
@@ -22,9 +24,12 @@ RUNTIMES: dict[str, type[Runtime]] = {
     "onnx-graph": OnnxGraph,
     "onnx-branches": OnnxBranches,
     "onnx-sessions": OnnxSessions,
+    "cuda-streams": CudaStreams,
+    "cuda-graph": CudaGraph,
 }
 # Compiling takes minutes for a large ensemble, so it is measured where it is named.
-CANDIDATES = tuple(name for name in RUNTIMES if name != "torch-compiled")
+CANDIDATES = ("torch", "onnx-graph", "onnx-branches", "onnx-sessions")
+GPU_CANDIDATES = ("cuda-streams", "cuda-graph")
 TOLERANCE = 1e-5
 _COMPILERS = ("g++", "clang++")
 _WARM_UPS = 3
@@ -129,6 +134,8 @@ def in_turn(
 def _why_missing(name: str) -> str:
     if name == "torch-compiled" and not any(map(shutil.which, _COMPILERS)):
         return f"no C++ compiler ({' or '.join(_COMPILERS)}) is installed"
+    if name in GPU_CANDIDATES and not torch.cuda.is_available():
+        return "this machine has no GPU that torch can use"
     return ""
 
 

@@ -1,6 +1,7 @@
 """What base model, members and ensemble take for images as they come live: in their fastest runtime, or a given one."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,11 +10,10 @@ import torch
 from torch import nn
 
 from analysis import plots, tags
-from sensai import evaluation
 from sensai.data.dataset import Split
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
-from sensai.runtimes import CANDIDATES, Prepared, compare, prepare_base
+from sensai.runtimes import CANDIDATES, GPU_CANDIDATES, Prepared, compare, prepare_base
 from sensai.stages.configs import EvaluateConfig
 from sensai.tracking import Run
 
@@ -56,18 +56,19 @@ def measured(
     device: torch.device,
     run: Run,
 ) -> Latencies:
-    """Time a batch of a split; on a CPU in all runtimes that may be chosen, which are logged as table and figure."""
-    if device.type != "cpu":
-        return _eager(base, ensemble, device)
+    """Time a batch of a split in all runtimes of the device that may be chosen, which are logged as table and figure."""
+    on_gpu = device.type == "cuda"
     images = split.images[split.rows[: config.latency_batch_size]].transpose(0, 2, 3, 1)
-    comparison = compare(
-        prepare_base(base, ensemble),
-        prepared,
-        np.ascontiguousarray(images),
-        lambda outputs: calibration(outputs, ensemble.groups),
-        torch.get_num_threads(),
-        names=CANDIDATES if config.runtime == _AUTO else (config.runtime,),
-    )
+    candidates = GPU_CANDIDATES if on_gpu else CANDIDATES
+    with torch.cuda.device(device) if on_gpu else nullcontext():
+        comparison = compare(
+            prepare_base(base, ensemble),
+            prepared,
+            np.ascontiguousarray(images),
+            lambda outputs: calibration(outputs, ensemble.groups),
+            1 if on_gpu else torch.get_num_threads(),
+            names=candidates if config.runtime == _AUTO else (config.runtime,),
+        )
     table = pd.DataFrame(comparison.rows())
     run.log_frame(table, "runtimes.csv")
     run.log_figure(plots.runtimes(table), "runtimes.png")
@@ -75,12 +76,3 @@ def measured(
     chosen = {network: f"{each.runtime} x{each.threads}" for network, each in comparison.chosen.items()}
     run.set_tags({tags.RUNTIME: json.dumps(chosen)})
     return Latencies(comparison.base_ms, comparison.member_ms, comparison.ensemble_ms)
-
-
-def _eager(base: nn.Module, ensemble: Ensemble, device: torch.device) -> Latencies:
-    """One image on an accelerator, by torch's own operators: the runtimes are those of processors."""
-    base_ms, ensemble_ms, *members_ms = (
-        evaluation.latency_ms(network, ensemble.spec.input_shape, device)
-        for network in (base, ensemble, *(member.network for member in ensemble.members))
-    )
-    return Latencies(base_ms, members_ms, ensemble_ms)

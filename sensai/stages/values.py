@@ -201,4 +201,6 @@ OptionalShare = Annotated[
 InnerShare = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 OptionalInnerShare = Annotated[InnerShare | None, BeforeValidator(_none_if_empty)]
 OptionalCombineMethod = Annotated[CombineMethod | None, BeforeValidator(_none_if_empty)]
-RuntimeName = Literal["auto", "torch", "torch-compiled", "onnx-graph", "onnx-branches", "onnx-sessions"]
+RuntimeName = Literal[
+    "auto", "torch", "torch-compiled", "onnx-graph", "onnx-branches", "onnx-sessions", "cuda-streams", "cuda-graph"
+]

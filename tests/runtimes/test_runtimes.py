@@ -11,7 +11,7 @@ import torch
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import RAW
 from sensai.errors import InputError
-from sensai.runtimes import CANDIDATES, Prepared, open_runtime, prepare_base
+from sensai.runtimes import CANDIDATES, GPU_CANDIDATES, Prepared, open_runtime, prepare_base
 from sensai.runtimes.onnx_runtimes import OnnxGraph, OnnxSessions
 from tests.helpers.networks import assert_same, make, snapshot
 
@@ -90,6 +90,25 @@ def test_an_error_of_one_member_is_the_callers(kind: type[OnnxSessions], prepare
 def test_images_that_are_not_raw_are_refused(name: str, prepared: Prepared) -> None:
     with open_runtime(name, prepared, 1) as runtime, pytest.raises(ValueError, match=r"uint8.*not float32"):
         runtime(raw(1).astype(np.float32))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("name", GPU_CANDIDATES)
+def test_a_gpu_answers_as_the_members_in_memory(name: str, irregular: Ensemble, prepared: Prepared) -> None:
+    with open_runtime(name, prepared, 1) as runtime, torch.no_grad():
+        # A shape that comes again after another, and other images of the same shape.
+        for seed, count in enumerate((1, 3, 1, 1)):
+            images = raw(count, seed)
+            expected = irregular.member_logits(normalised(irregular, images))
+            for output, logits in zip(runtime(images), expected, strict=True):
+                np.testing.assert_allclose(output, logits.numpy(), atol=1e-5)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("name", GPU_CANDIDATES)
+def test_without_a_gpu_its_runtimes_are_refused(name: str, prepared: Prepared) -> None:
+    with pytest.raises(InputError, match=f"runtime='{name}': this machine has no GPU"):
+        open_runtime(name, prepared, 1)
 
 
 def test_an_unknown_runtime_is_refused(prepared: Prepared) -> None:

@@ -266,9 +266,9 @@ class Evaluate(Retrain):
     )
     runtime: RuntimeName = Field(
         "auto",
-        description="what latencies are measured in, on a processor: auto: the fastest here of all but torch-compiled, "
-        "which takes minutes to compile; torch; ONNX Runtime with all members in one graph, that in parallel branches, or a "
-        "session for each member",
+        description="what latencies are measured in: auto: the fastest of the device's but torch-compiled, which takes "
+        "minutes to compile; torch; ONNX Runtime with all members in one graph, that in parallel branches, or a session for "
+        "each member; on a GPU a stream for each member, or all of these captured as one graph",
     )
     int8: bool = Field(
         False, description="also measure the members in 8-bit integers: their latency, and their accuracy beside it"
