@@ -1,0 +1,84 @@
+"""A GPU: members side by side on streams of their own."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sensai.runtimes.prepared import Prepared
+from sensai.runtimes.runtime import Runtime
+
+# Calls before a capture: libraries make their handles and workspaces in the first, which a graph must not contain.
+_WARM_UPS = 3
+
+
+class CudaStreams(Runtime):
+    """Each member on its own stream of torch's current GPU, launched operator by operator."""
+
+    def __init__(self, prepared: Prepared, threads: int) -> None:
+        super().__init__(prepared, threads)
+        self._device = torch.device("cuda", torch.cuda.current_device())
+        self._networks = [copy.deepcopy(member.graph).to(self._device) for member in prepared.members]
+        self._streams = [torch.cuda.Stream(self._device) for _ in self._networks]
+        self._closing.callback(self._networks.clear)
+
+    def _outputs(self, images: np.ndarray) -> list[np.ndarray]:
+        with torch.inference_mode(), _exact():
+            outputs = self._run(torch.from_numpy(images))
+            return [output.cpu().numpy() for output in outputs]
+
+    def _run(self, images: Tensor) -> list[Tensor]:
+        return self._side_by_side(images.to(self._device))
+
+    def _side_by_side(self, images: Tensor) -> list[Tensor]:
+        current = torch.cuda.current_stream(self._device)
+        outputs = []
+        for network, stream in zip(self._networks, self._streams, strict=True):
+            stream.wait_stream(current)
+            with torch.cuda.stream(stream):
+                outputs.append(network(images))
+        for stream in self._streams:
+            current.wait_stream(stream)
+        return outputs
+
+
+class CudaGraph(CudaStreams):
+    """The same, captured once for a shape of images as one CUDA graph, which is then launched as a whole."""
+
+    def __init__(self, prepared: Prepared, threads: int) -> None:
+        super().__init__(prepared, threads)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._images = torch.empty(0)
+        self._captured: list[Tensor] = []
+        self._closing.callback(self._forget)
+
+    def _forget(self) -> None:
+        self._graph, self._captured = None, []
+
+    def _run(self, images: Tensor) -> list[Tensor]:
+        if self._graph is None or images.shape != self._images.shape:
+            self._graph = self._capture(images)
+        self._images.copy_(images)
+        self._graph.replay()
+        return self._captured
+
+    def _capture(self, images: Tensor) -> torch.cuda.CUDAGraph:
+        self._forget()
+        self._images = images.to(self._device)
+        for _ in range(_WARM_UPS):
+            self._side_by_side(self._images)
+        torch.cuda.synchronize(self._device)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._captured = self._side_by_side(self._images)
+        return graph
+
+
+@contextmanager
+def _exact() -> Iterator[None]:
+    """Float32 as on the CPU: by default convolutions on newer GPUs round their operands to 10 bits (TF32)."""
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=False):
+        yield
