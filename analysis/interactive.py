@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.plots import owners
@@ -12,18 +13,69 @@ from analysis.plots import owners
 _MOST_LABELS = 40
 # The share of each side that the strips of the groups take.
 _STRIP = 0.025
-# Nothing that leads to other hosts: by default a button sends the figure to one.
-_OFFLINE = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
+_MARGIN = {"l": 20, "r": 20, "t": 30, "b": 20}
+_HEIGHT, _MATRIX_HEIGHT = 500, 900
 
 
-def fragment(figure: go.Figure, name: str) -> str:
-    """A figure as HTML to stand in a page once, with the library that draws it.
+def members(table: pd.DataFrame) -> go.Figure:
+    """Accuracy of each member against its FLOPs.
 
     Args:
-        figure: what to show.
-        name: `id` of its element.
+        table: columns `classes`, `flops`, `binary_accuracy`, `balanced_accuracy`.
     """
-    return figure.to_html(config=_OFFLINE, include_plotlyjs=True, full_html=False, div_id=name)
+    figure = go.Figure(
+        [
+            go.Scatter(
+                x=table["flops"],
+                y=table[measure],
+                mode="markers",
+                name=measure.replace("_", " "),
+                text=[escape(classes) for classes in table["classes"]],
+                hovertemplate="%{text}<br>%{x:,} FLOPs<br>%{y:.4f}",
+            )
+            for measure in ("balanced_accuracy", "binary_accuracy")
+        ]
+    )
+    return figure.update_layout(template="none", height=_HEIGHT, xaxis_title="FLOPs", yaxis_title="accuracy")
+
+
+def widths(layers: pd.DataFrame) -> go.Figure:
+    """Kept share of each site by depth, a line a member.
+
+    Args:
+        layers: columns `classes`, `depth`, `site`, `channels`, `kept`.
+    """
+    figure = go.Figure(
+        [
+            go.Scatter(
+                x=rows["depth"],
+                y=rows["kept"] / rows["channels"],
+                mode="lines+markers",
+                name=escape(str(classes)),
+                customdata=rows[["site", "kept", "channels"]],
+                hovertemplate="%{customdata[0]}<br>%{customdata[1]} of %{customdata[2]} channels",
+            )
+            for classes, rows in layers.groupby("classes", sort=False)
+        ]
+    )
+    return figure.update_layout(
+        template="none", height=_HEIGHT, xaxis_title="site, by depth", yaxis_title="share of channels kept"
+    )
+
+
+def heatmap(matrix: np.ndarray, labels: Sequence[str], told: str) -> go.Figure:
+    """A matrix over classes, or groups of them; the colours span what stands off the diagonal, which outshines the rest.
+
+    Args:
+        matrix: (K, K).
+        labels: of its rows and columns.
+        told: of the place under the pointer, `%{y}`, `%{x}` and `%{z}`.
+    """
+    figure = go.Figure(_square(matrix, colorbar={}, hovertemplate=f"{told}<extra></extra>"))
+    axis = _axis([escape(label) for label in labels])
+    return figure.update_layout(
+        template="none", height=_MATRIX_HEIGHT, xaxis=axis, yaxis=axis | {"autorange": "reversed"}, margin=_MARGIN
+    )
 
 
 def coupling_heatmap(
@@ -42,17 +94,11 @@ def coupling_heatmap(
     """
     owner = owners(groups)
     placed = owner[list(order)]
-    others = matrix[~np.eye(len(labels), dtype=bool)]
     places = np.arange(len(labels))
     figure = go.Figure(
         [
-            go.Heatmap(
-                x=places,
-                y=places,
-                z=_compact(matrix[np.ix_(order, order)]),
-                zmin=int(others.min()),
-                zmax=int(others.max()),
-                colorscale="Viridis",
+            _square(
+                matrix[np.ix_(order, order)],
                 colorbar={"title": "channels"},
                 hovertemplate="%{y}<br>%{x}<br>%{z} channels<extra></extra>",
             ),
@@ -60,36 +106,44 @@ def coupling_heatmap(
             _strip(placed[:, None], y=places, xaxis="x2", hovertemplate="%{y}<extra></extra>"),
         ]
     )
-    axis = _axis(labels, owner, order)
+    axis = _axis([f"{escape(labels[label])} (group {owner[label]})" for label in order])
+    axis |= {"domain": [0, 1 - 1.5 * _STRIP]}
     strip = {"domain": [1 - _STRIP, 1], "visible": False, "fixedrange": True}
     figure.update_layout(
         template="none",
-        height=900,
+        height=_MATRIX_HEIGHT,
         xaxis=axis,
         yaxis=axis | {"autorange": "reversed"},
         xaxis2=strip,
         yaxis2=strip,
-        margin={"l": 20, "r": 20, "t": 30, "b": 20},
+        margin=_MARGIN,
     )
     return figure
+
+
+def _square(matrix: np.ndarray, **more: object) -> go.Heatmap:
+    places = np.arange(len(matrix))
+    others = matrix[~np.eye(len(matrix), dtype=bool)]
+    bounds = {"zmin": others.min().item(), "zmax": others.max().item()} if len(others) else {}
+    return go.Heatmap(x=places, y=places, z=_compact(matrix), colorscale="Viridis", **bounds, **more)
 
 
 def _strip(groups: np.ndarray, **placed: object) -> go.Heatmap:
     return go.Heatmap(z=_compact(groups), colorscale="Turbo", showscale=False, **placed)
 
 
-def _axis(labels: Sequence[str], owner: np.ndarray, order: Sequence[int]) -> dict[str, object]:
-    """Places from 0 to K - 1, each under the name of its class: names may occur twice, places do not."""
-    names = {str(place): f"{escape(labels[label])} (group {owner[label]})" for place, label in enumerate(order)}
+def _axis(names: Sequence[str]) -> dict[str, object]:
+    """Places from 0 to K - 1, each under its name: names may occur twice, places do not."""
     return {
         "type": "category",
-        "labelalias": names,
+        "labelalias": {str(place): name for place, name in enumerate(names)},
         "nticks": _MOST_LABELS,
-        "domain": [0, 1 - 1.5 * _STRIP],
         "automargin": True,
     }
 
 
-def _compact(numbers: np.ndarray) -> np.ndarray:
-    """The same in as few bytes as hold the largest, none below 0."""
-    return numbers.astype(np.min_scalar_type(int(numbers.max())))
+def _compact(values: np.ndarray) -> np.ndarray:
+    """The same in as few bytes as hold the largest, counts none below 0; four for what are no counts."""
+    if values.dtype.kind == "f":
+        return values.astype(np.float32)
+    return values.astype(np.min_scalar_type(int(values.max())))

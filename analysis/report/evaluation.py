@@ -1,67 +1,22 @@
-"""One self-contained HTML page on an evaluation, from what was logged."""
+"""The page on an evaluation, from what was logged."""
 
-import base64
+import csv
+import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
-from jinja2 import Environment
-from markupsafe import Markup
+import plotly.graph_objects as go
+from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from analysis import interactive, tags
 from analysis.artifacts import downloaded
 from analysis.comparison import accuracy_difference, base_difference
+from analysis.report.page import Image, Plot, RunLink, Table, render_page
 from analysis.runs import read_table
-
-# Figures by the stage that logs them, in the order of the page; those of groups only where there are any.
-_FIGURES = {
-    "evaluate": ("confusion.png", "confusion_groups.png", "confusion_in_groups.png", "reliability.png", "members.png"),
-    "prune": ("widths.png",),
-    "activations": ("class_similarity.png",),
-}
-# The browser fetches nothing and sends nothing, whatever a script might ask for.
-_POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{{ policy }}">
-<title>{{ title }}</title>
-<style>
-:root { color-scheme: light dark; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
-th, td { border-bottom: 1px solid #8884; padding: .25rem .75rem; text-align: right; }
-td { max-width: 24rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-td:hover { white-space: normal; overflow-wrap: anywhere; }
-th:first-child, td:first-child { text-align: left; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; }
-figure { margin: 2rem 0; } img { max-width: 100%; background: white; }
-</style>
-<h1>{{ title }}</h1>
-<h2>Base model and ensemble</h2>
-{{ summary }}
-<h2>Differences in accuracy</h2>
-{{ differences }}
-{% if combinations %}<h2>Combination of the members' outputs</h2>
-{{ combinations }}{% endif %}
-<h2>Members</h2>
-{{ members }}
-{% for figure in figures %}<figure><img alt="{{ figure.name }}" src="data:image/png;base64,{{ figure.data }}">
-<figcaption>{{ figure.name }} (run {{ figure.run }})</figcaption></figure>
-{% endfor %}
-<h2>Coupling</h2>
-<figure>{{ coupling }}
-<figcaption>Channels that the plans of both classes remove, classes in the order of a dendrogram
-(run {{ runs.group }})</figcaption></figure>
-<h2>Runs</h2>
-<ul>{% for stage, run in runs.items() %}<li>{{ stage }}: <code>{{ run }}</code></li>{% endfor %}</ul>
-<h2>Parameters</h2>
-<pre>{{ config }}</pre>
-</html>
-"""
-
 
 # Row of the summary -> the metrics of an evaluate run that stand in it, in the order of `_SUMMARY_COLUMNS`. Of a single
 # member accuracies are not comparable.
@@ -124,6 +79,48 @@ def differences_table(evaluate_run: str, tracking_uri: str, control_run: str = "
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("accuracy")
 
 
+@dataclass(frozen=True)
+class _Logged:
+    """What the runs of an evaluation have logged.
+
+    Attributes:
+        client: of the store.
+        run: the evaluation.
+        runs: stage -> run id, of it and of all that it stands on.
+    """
+
+    client: MlflowClient
+    run: Run
+    runs: Mapping[str, str]
+
+    @classmethod
+    def of(cls, evaluate_run: str, tracking_uri: str) -> "_Logged":
+        client = MlflowClient(tracking_uri)
+        run = client.get_run(evaluate_run)
+        upstream = {
+            key.removeprefix(tags.UPSTREAM): value
+            for key, value in run.data.tags.items()
+            if key.startswith(tags.UPSTREAM)
+        }
+        return cls(client, run, upstream | {"evaluate": evaluate_run})
+
+    def artifacts(self, stage: str) -> set[str]:
+        """The names of what a stage's run has."""
+        return {each.path for each in self.client.list_artifacts(self.runs[stage])}
+
+    def content(self, stage: str, name: str) -> bytes:
+        """One of them."""
+        with downloaded(self.runs[stage], name, self.client.tracking_uri) as file:
+            return file.read_bytes()
+
+    def link(self, stage: str, run_id: str) -> RunLink:
+        """To a run, where a server shows it."""
+        uri = self.client.tracking_uri
+        served = uri.startswith("http")
+        url = f"{uri}/#/experiments/{self.run.info.experiment_id}/runs/{run_id}" if served else ""
+        return RunLink(stage, run_id, url)
+
+
 def render(evaluate_run: str, tracking_uri: str, control_run: str = "") -> str:
     """The page on one evaluate run, as HTML without references to other files or hosts.
 
@@ -135,63 +132,103 @@ def render(evaluate_run: str, tracking_uri: str, control_run: str = "") -> str:
     Raises:
         IncomparableError: a run without answers, or a control on other data.
     """
-    client = MlflowClient(tracking_uri)
-    run = client.get_run(evaluate_run)
-    runs = {
-        key.removeprefix(tags.UPSTREAM): value for key, value in run.data.tags.items() if key.startswith(tags.UPSTREAM)
-    } | {"evaluate": evaluate_run}
-    figures = [
-        {"name": name, "run": runs[stage], "data": _base64(runs[stage], name, tracking_uri)}
-        for stage, names in _FIGURES.items()
-        for name in _logged(client, runs[stage], names)
+    logged = _Logged.of(evaluate_run, tracking_uri)
+    control = logged.client.get_run(control_run).data.metrics if control_run else None
+    tables = [
+        Table("Base model and ensemble", summary_table(logged.run.data.metrics, control).reset_index()),
+        Table("Differences in accuracy", differences_table(evaluate_run, tracking_uri, control_run).reset_index()),
+        *_tables(logged),
     ]
-    control = client.get_run(control_run).data.metrics if control_run else None
-    with downloaded(evaluate_run, "members.csv", tracking_uri) as file:
-        members = read_table(file)
-    page = Environment(autoescape=True).from_string(_PAGE)
-    return page.render(
-        title=run.info.run_name,
-        summary=_safe(summary_table(run.data.metrics, control).to_html()),
-        differences=_safe(differences_table(evaluate_run, tracking_uri, control_run).to_html()),
-        combinations=_combinations(client, evaluate_run, tracking_uri),
-        members=_safe(members.to_html(index=False, float_format="{:.4g}".format)),
-        figures=figures,
-        coupling=_safe(_coupling(runs["group"], tracking_uri)),
-        policy=_POLICY,
-        runs=runs | ({"evaluate of the control": control_run} if control_run else {}),
-        config=run.data.tags.get(tags.CONFIG, ""),
-    )
+    links = [logged.link(stage, run_id) for stage, run_id in logged.runs.items()]
+    if control_run:
+        links.append(logged.link("evaluate of the control", control_run))
+    config = json.loads(logged.run.data.tags.get(tags.CONFIG, "{}"))
+    return render_page(logged.run.info.run_name, [*tables, *_figures(logged)], links, config)
 
 
-def _logged(client: MlflowClient, run_id: str, names: Sequence[str]) -> list[str]:
-    """Those of the artifacts that a run has."""
-    found = {each.path for each in client.list_artifacts(run_id)}
-    return [name for name in names if name in found]
+def _tables(logged: _Logged) -> Iterator[Table]:
+    names = {"combine.csv": "Combination of outputs", "runtimes.csv": "Runtimes", "members.csv": "Members"}
+    there = logged.artifacts("evaluate")
+    for name, title in names.items():
+        # Not all were logged by earlier versions.
+        if name in there:
+            yield Table(title, read_table(io.BytesIO(logged.content("evaluate", name))))
 
 
-def _combinations(client: MlflowClient, evaluate_run: str, tracking_uri: str) -> Markup | None:
-    """The ways to combine outputs beside each other, which were not logged before version 4 of evaluate."""
-    for path in _logged(client, evaluate_run, ["combine.csv"]):
-        with downloaded(evaluate_run, path, tracking_uri) as file:
-            return _safe(pd.read_csv(file).to_html(index=False, float_format="{:.4f}".format))
-    return None
+def _figures(logged: _Logged) -> Iterator[Plot | Image]:
+    """In the order of `_PLOTS` and `_IMAGES`, those that were logged."""
+    for stage, name, title, note, draw in _PLOTS:
+        if name in logged.artifacts(stage):
+            content = logged.content(stage, name)
+            yield Plot(title, f"{note} (run {logged.runs[stage]})", draw(content), content)
+    yield _coupling(logged)
+    for stage, name, title, note in _IMAGES:
+        if name in logged.artifacts(stage):
+            yield Image(title, f"{note} (run {logged.runs[stage]})", logged.content(stage, name))
 
 
-def _coupling(group_run: str, tracking_uri: str) -> str:
-    with downloaded(group_run, "coupling.csv", tracking_uri) as file:
-        matrix = pd.read_csv(file).to_numpy()
-    with downloaded(group_run, "groups.json", tracking_uri) as file:
-        content = json.loads(file.read_text())
+def _coupling(logged: _Logged) -> Plot:
+    content = logged.content("group", "coupling.csv")
+    matrix, _ = _matrix(content)
+    grouped = json.loads(logged.content("group", "groups.json"))
     # Before version 3 of the stage the order was not logged.
-    order = content.get("order", range(len(matrix)))
-    heatmap = interactive.coupling_heatmap(matrix, content["class_names"], content["groups"], order)
-    return interactive.fragment(heatmap, "coupling")
+    order = grouped.get("order", range(len(matrix)))
+    figure = interactive.coupling_heatmap(matrix, grouped["class_names"], grouped["groups"], order)
+    note = "Channels that the plans of both classes remove, classes in the order of a dendrogram"
+    return Plot("Coupling", f"{note} (run {logged.runs['group']})", figure, content)
 
 
-def _base64(run_id: str, path: str, tracking_uri: str) -> str:
-    with downloaded(run_id, path, tracking_uri) as file:
-        return base64.b64encode(file.read_bytes()).decode()
+def _matrix(content: bytes) -> tuple[np.ndarray, list[str]]:
+    """A matrix and the names of its columns, of which two may be the same."""
+    text = io.StringIO(content.decode())
+    names = next(csv.reader(text))
+    return pd.read_csv(text, header=None).to_numpy(), names
 
 
-def _safe(html: str) -> Markup:
-    return Markup(html)  # noqa: S704  (made by pandas and plotly, names escaped)
+def _heatmap(told: str) -> Callable[[bytes], go.Figure]:
+    return lambda content: interactive.heatmap(*_matrix(content), told)
+
+
+def _of_table(draw: Callable[[pd.DataFrame], go.Figure]) -> Callable[[bytes], go.Figure]:
+    return lambda content: draw(read_table(io.BytesIO(content)))
+
+
+# Stage, artifact, title, what it shows, and what draws it.
+_PLOTS = (
+    (
+        "evaluate",
+        "members.csv",
+        "Accuracy and size",
+        "A point a member, on the test split",
+        _of_table(interactive.members),
+    ),
+    (
+        "prune",
+        "layers.csv",
+        "Widths",
+        "Share of each site's channels that each member keeps",
+        _of_table(interactive.widths),
+    ),
+    (
+        *("evaluate", "confusion.csv", "Confusion", "Test images by class and answer"),
+        _heatmap("%{y}<br>answered %{x}<br>%{z} images"),
+    ),
+    (
+        *("evaluate", "confusion_groups.csv", "Confusion between groups", "Test images by group of class and answer"),
+        _heatmap("%{y}<br>answered %{x}<br>%{z} images"),
+    ),
+    (
+        *("activations", "class_similarity.csv", "Similarity", "Correlation of the classes' APoZ"),
+        _heatmap("%{y}<br>%{x}<br>%{z:.3f}"),
+    ),
+)
+# Stage, artifact, title, what it shows.
+_IMAGES = (
+    (
+        "evaluate",
+        "confusion_in_groups.png",
+        "Confusion in groups",
+        "Test images answered in their group, by class and answer",
+    ),
+    ("evaluate", "reliability.png", "Reliability", "Accuracy by largest probability, before and after combination"),
+)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import pandas as pd
 
@@ -14,9 +15,9 @@ def table(run_id: str, path: str) -> pd.DataFrame:
         return read_table(file)
 
 
-def read_table(path: str | Path) -> pd.DataFrame:
+def read_table(source: str | Path | IO[bytes]) -> pd.DataFrame:
     """A logged table; names of classes and sites stay text, also where they look like numbers or missing values."""
-    return pd.read_csv(path, dtype={"classes": "str", "site": "str"}, keep_default_na=False, na_values=[""])
+    return pd.read_csv(source, dtype={"classes": "str", "site": "str"}, keep_default_na=False, na_values=[""])
 
 
 def frame_of(rows: Sequence[Mapping[str, object]], columns: dict[str, str]) -> pd.DataFrame:

@@ -20,5 +20,5 @@ def _execute(config: ReportConfig, context: Context) -> None:
     context.run.log_text(html, "report.html")
 
 
-stage = Stage(version=4, config=ReportConfig, previous=evaluate.stage, execute=_execute, title=retrain.title)
+stage = Stage(version=5, config=ReportConfig, previous=evaluate.stage, execute=_execute, title=retrain.title)
 run = stage.run

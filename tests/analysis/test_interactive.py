@@ -1,14 +1,14 @@
-"""The interactive heatmap: what stands where, what is told of it, and that it leads nowhere else."""
+"""Interactive figures: what stands where, and what is told of it."""
 
 import base64
 import json
-import re
 
 import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
 import pytest
-from plotly.offline import get_plotlyjs
 
-from analysis.interactive import coupling_heatmap, fragment
+from analysis.interactive import coupling_heatmap, heatmap, members, widths
 
 GROUPS = [[0, 2], [1, 3]]
 NAMES = ["<b>crane</b>", "crane", "a & b", "crane"]
@@ -21,22 +21,15 @@ def decoded(array: dict[str, str]) -> np.ndarray:
     return np.frombuffer(base64.b64decode(array["bdata"]), array["dtype"]).reshape(shape)
 
 
-def content(html: str) -> tuple[list[dict], dict, dict]:
-    """Traces, layout and configuration as the page hands them to the library."""
-    told = html.rpartition("Plotly.newPlot(")[2]
-    parse, parts = json.JSONDecoder(), []
-    for _ in range(4):
-        told = told.lstrip(", \n")
-        part, end = parse.raw_decode(told)
-        parts.append(part)
-        told = told[end:]
-    _, traces, layout, config = parts
-    return traces, layout, config
+def content(figure: go.Figure) -> tuple[list[dict], dict]:
+    """Traces and layout as the page hands them to the library."""
+    told = json.loads(figure.to_json())
+    return told["data"], told["layout"]
 
 
 def test_classes_stand_in_order_under_their_names_and_groups() -> None:
     matrix = np.arange(16).reshape(4, 4)
-    traces, layout, _ = content(fragment(coupling_heatmap(matrix, NAMES, GROUPS, ORDER), "coupling"))
+    traces, layout = content(coupling_heatmap(matrix, NAMES, GROUPS, ORDER))
     np.testing.assert_array_equal(decoded(traces[0]["z"]), matrix[np.ix_(ORDER, ORDER)])
     # Names are text, and classes of one name are two.
     told = ["crane (group 1)", "&lt;b&gt;crane&lt;/b&gt; (group 0)", "crane (group 1)", "a &amp; b (group 0)"]
@@ -52,7 +45,7 @@ def test_colours_span_what_stands_off_the_diagonal() -> None:
     matrix = np.full((3, 3), 5)
     matrix[0, 1] = matrix[1, 0] = 8
     np.fill_diagonal(matrix, 900)
-    traces, _, _ = content(fragment(coupling_heatmap(matrix, NAMES[:3], [[0], [1], [2]], [0, 1, 2]), "coupling"))
+    traces, _ = content(coupling_heatmap(matrix, NAMES[:3], [[0], [1], [2]], [0, 1, 2]))
     assert (traces[0]["zmin"], traces[0]["zmax"]) == (5, 8)
 
 
@@ -63,20 +56,44 @@ def test_a_thousand_classes_take_few_bytes_and_few_names(most: int, kind: str) -
     matrix[0, 0] = most
     names = [f"class {label}" for label in range(classes)]
     figure = coupling_heatmap(matrix, names, [list(range(classes))], list(range(classes)))
-    html = fragment(figure, "coupling").replace(get_plotlyjs(), "")
-    traces, layout, _ = content(html)
+    traces, layout = content(figure)
     assert traces[0]["z"]["dtype"] == kind
     np.testing.assert_array_equal(decoded(traces[0]["z"]), matrix)
     assert layout["xaxis"]["nticks"] == layout["yaxis"]["nticks"] == 40
     # Base64 takes four thirds, and one in 64 of its characters is escaped; names and all else take a tenth of a megabyte.
-    assert len(html) < 4 / 3 * 1.1 * int(kind[1]) * classes**2 + 1e5
+    assert len(figure.to_json()) < 4 / 3 * 1.1 * int(kind[1]) * classes**2 + 1e5
 
 
-def test_it_brings_its_library_and_sends_nothing() -> None:
-    html = fragment(coupling_heatmap(np.eye(4, dtype=int), NAMES, GROUPS, ORDER), "coupling")
-    assert html.count(get_plotlyjs()) == 1
-    rest = html.replace(get_plotlyjs(), "")
-    assert "//" not in rest
-    assert not re.search(r"\bsrc\s*=", rest)
-    *_, config = content(html)
-    assert config["showSendToCloud"] is config["displaylogo"] is False
+def test_a_matrix_of_shares_keeps_its_values_and_its_names() -> None:
+    matrix = np.array([[1.0, 0.25, -0.5], [0.25, 1.0, 0.125], [-0.5, 0.125, 1.0]])
+    traces, layout = content(heatmap(matrix, NAMES[:3], "%{z:.3f}"))
+    np.testing.assert_array_equal(decoded(traces[0]["z"]), matrix)
+    assert (traces[0]["zmin"], traces[0]["zmax"]) == (-0.5, 0.25)
+    assert list(layout["xaxis"]["labelalias"].values()) == ["&lt;b&gt;crane&lt;/b&gt;", "crane", "a &amp; b"]
+
+
+def test_members_are_points_that_tell_their_classes() -> None:
+    table = pd.DataFrame(
+        {"classes": ["<b>", "b"], "flops": [10, 20], "binary_accuracy": [0.5, 1], "balanced_accuracy": 0.75}
+    )
+    traces, _ = content(members(table))
+    assert [trace["name"] for trace in traces] == ["balanced accuracy", "binary accuracy"]
+    assert traces[0]["text"] == ["&lt;b&gt;", "b"]
+    np.testing.assert_array_equal(decoded(traces[0]["x"]), [10, 20])
+    np.testing.assert_array_equal(decoded(traces[1]["y"]), [0.5, 1])
+
+
+def test_widths_are_a_line_a_member_over_depth() -> None:
+    layers = pd.DataFrame(
+        {
+            "classes": ["a", "a", "b", "b"],
+            "depth": [0, 1, 0, 1],
+            "site": ["x", "y"] * 2,
+            "channels": 8,
+            "kept": [8, 4, 2, 1],
+        }
+    )
+    traces, _ = content(widths(layers))
+    assert [trace["name"] for trace in traces] == ["a", "b"]
+    np.testing.assert_array_equal(decoded(traces[1]["y"]), [0.25, 0.125])
+    assert traces[1]["customdata"] == [["x", 2, 8], ["y", 1, 8]]

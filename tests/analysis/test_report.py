@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 
 from analysis.comparison import IncomparableError
 from analysis.report import differences_table, render, summary_table
+from analysis.report.page import RunLink, render_page
 from tests.analysis.conftest import Logbook
 from tests.helpers.pipeline import FinishedMain
 
@@ -81,14 +82,15 @@ def evaluation(logbook: Logbook, classes: list[str]) -> str:
         METRICS,
         name="evaluate <i>set</i> & co",
     )
-    for stage, name in (("prune", "widths"), ("activations", "class_similarity")):
-        png(logbook, ids[stage], f"{name}.png")
+    layers = pd.DataFrame({"classes": classes, "depth": 0, "site": "conv", "channels": 8, "kept": 4})
+    logbook.client.log_text(ids["prune"], layers.to_csv(index=False), "layers.csv")
+    logbook.client.log_text(ids["activations"], "<b>1</b>,site\n1.0,0.5\n0.5,1.0\n", "class_similarity.csv")
     logbook.client.log_text(ids["group"], "<b>1</b>,site\n7,2\n2,7\n", "coupling.csv")
     groups = {"groups": [[0], [1]], "class_names": ["<b>1</b>", "site"], "order": [1, 0]}
     logbook.client.log_dict(ids["group"], groups, "groups.json")
-    for name in ("confusion", "members"):
-        png(logbook, evaluate, f"{name}.png")
-    table = pd.DataFrame({"member": range(len(classes)), "classes": classes, "binary_accuracy": 0.123456})
+    logbook.client.log_text(evaluate, "<b>1</b>,site\n3,1\n0,4\n", "confusion.csv")
+    accuracies = {"binary_accuracy": 0.123456, "balanced_accuracy": 0.5}
+    table = pd.DataFrame({"member": range(len(classes)), "classes": classes, "flops": 1000, **accuracies})
     logbook.client.log_text(evaluate, table.to_csv(index=False), "members.csv")
     answers(logbook, evaluate, right=3)
     return evaluate
@@ -107,11 +109,11 @@ def nasty(logbook: Logbook) -> str:
 
 
 def test_names_are_text_and_never_markup(nasty: str, store_uri: str) -> None:
-    page = own_part(render(nasty, store_uri))
+    page = without_data(own_part(render(nasty, store_uri)))
     for markup in ("<b>", "<i>", "<script>alert"):
         assert markup not in page
     assert "&lt;b&gt;bold&lt;/b&gt;+a&amp;b" in page
-    assert html.unescape(page).count("<script>alert(1)</script>") == 1
+    assert json.loads(parameters(page)) == {"dataset": "<script>alert(1)</script>"}
     assert "<title>evaluate &lt;i&gt;set&lt;/i&gt; &amp; co</title>" in page
 
 
@@ -119,7 +121,7 @@ def test_the_tables_hold_the_logged_values(nasty: str, store_uri: str) -> None:
     page = render(nasty, store_uri)
     summary = rows(page, "Base model and ensemble")
     assert [row for row in summary if row[0] == "ensemble"] == [["ensemble", *summary_table(METRICS).loc["ensemble"]]]
-    assert rows(page, "Members")[1:] == [["0", "<b>bold</b>+a&b", "0.1235"]]
+    assert rows(page, "Members")[1:] == [["0", "<b>bold</b>+a&b", "1000", "0.1235", "0.5"]]
     assert nasty in page
 
 
@@ -127,8 +129,8 @@ def test_combinations_are_shown_where_they_were_logged(logbook: Logbook, nasty: 
     assert "<h2>Combination" not in render(nasty, store_uri)
     logbook.client.log_text(nasty, "combine,accuracy,val_nll\nraw,0.5,1.23456\nbase model,0.75,\n", "combine.csv")
     page = render(nasty, store_uri)
-    table = rows(page, "Combination of the members' outputs")
-    assert table[1:] == [["raw", "0.5000", "1.2346"], ["base model", "0.7500", "NaN"]]
+    table = rows(page, "Combination of outputs")
+    assert table[1:] == [["raw", "0.5", "1.235"], ["base model", "0.75", ""]]
 
 
 def test_the_control_stands_beside_the_ensemble(logbook: Logbook, nasty: str, store_uri: str) -> None:
@@ -167,9 +169,29 @@ def test_names_that_look_like_numbers_stay_as_they_are(logbook: Logbook, store_u
 
 
 def own_part(page: str) -> str:
-    """The page without the library that draws its figure, which it has once."""
+    """The page without the library that draws its figures, which it has once."""
     assert page.count(get_plotlyjs()) == 1
     return page.replace(get_plotlyjs(), "")
+
+
+def without_data(page: str) -> str:
+    return re.sub(r'(base64,|"bdata":")[A-Za-z0-9+/=]+', r"\1", page)
+
+
+def parameters(page: str) -> str:
+    return html.unescape(re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL)[0])
+
+
+def figures(page: str) -> dict[str, dict]:
+    """Title -> the figure that a browser will draw."""
+    found = re.findall(r'<h2>([^<]*)</h2>\s*<figure>.*?<script type="application/json">(.*?)</script>', page, re.DOTALL)
+    return {title: json.loads(figure) for title, figure in found}
+
+
+def downloads(page: str) -> dict[str, str]:
+    """Name -> the CSV behind a link."""
+    found = re.findall(r'<a download="([^"]*)" href="data:text/csv;base64,([^"]*)">', page)
+    return {html.unescape(name): base64.b64decode(content).decode() for name, content in found}
 
 
 def assert_stands_alone(page: str) -> None:
@@ -180,10 +202,9 @@ def assert_stands_alone(page: str) -> None:
     assert {part for rule in allowed.values() for part in rule.split()} == {"data:", "blob:", "'unsafe-inline'"}
     assert page.index("Content-Security-Policy") < page.index("<script")
     page = own_part(page)
-    without_data = re.sub(r'(base64,|"bdata":")[A-Za-z0-9+/=]+', r"\1", page)
-    assert "//" not in without_data, "refers to another host"
-    sources = re.findall(r"""\b(?:src|href|srcset|data|action)\s*=\s*["']?([^"'\s>]*)""", page)
-    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert "//" not in without_data(page), "refers to another host"
+    sources = re.findall(r"""\b(?:src|href|srcset|data|action)\s*=\s*["']([^"'\s>]*)""", page)
+    assert all(re.match(r"data:image/png;base64,|data:text/csv;base64,|#", source) for source in sources)
     assert not re.search(r"<(?:link|iframe|object|embed|base)\b|<script[^>]*\bsrc|@import|url\(", page)
 
 
@@ -191,22 +212,33 @@ def test_it_stands_alone(nasty: str, store_uri: str) -> None:
     assert_stands_alone(render(nasty, store_uri))
 
 
-def test_figures_of_groups_are_shown_where_there_are_groups(logbook: Logbook, nasty: str, store_uri: str) -> None:
+def test_figures_are_those_whose_data_were_logged(logbook: Logbook, nasty: str, store_uri: str) -> None:
     def shown() -> list[str]:
-        return re.findall(r'<img alt="([^"]*)"', own_part(render(nasty, store_uri)))
+        return list(figures(render(nasty, store_uri)))
 
-    others = ["confusion.png", "members.png", "widths.png", "class_similarity.png"]
-    assert shown() == others
-    for name in ("confusion_groups.png", "confusion_in_groups.png"):
-        png(logbook, nasty, name)
-    assert shown() == ["confusion.png", "confusion_groups.png", "confusion_in_groups.png", *others[1:]]
+    assert shown() == ["Accuracy and size", "Widths", "Confusion", "Similarity", "Coupling"]
+    logbook.client.log_text(nasty, "a+b,c\n3,1\n0,4\n", "confusion_groups.csv")
+    assert shown()[2:4] == ["Confusion", "Confusion between groups"]
+    png(logbook, nasty, "confusion_in_groups.png")
+    assert re.findall(r'<img alt="([^:"]*)', own_part(render(nasty, store_uri))) == ["Confusion in groups"]
+
+
+def test_all_data_are_there_to_download(nasty: str, store_uri: str) -> None:
+    found = downloads(render(nasty, store_uri))
+    assert {"Members.csv", "Coupling.csv", "Widths.csv", "Confusion.csv", "Similarity.csv"} <= found.keys()
+    assert found["Coupling.csv"] == "<b>1</b>,site\n7,2\n2,7\n"
+    assert pd.read_csv(io.StringIO(found["Members.csv"]))["binary_accuracy"].tolist() == [0.123456]
+
+
+def test_runs_are_linked_where_a_server_shows_them() -> None:
+    page = render_page("p", [], [RunLink("evaluate", "abc"), RunLink("prune", "def", "http://localhost:5000/#/x")], {})
+    assert "evaluate: <code>abc</code>" in page
+    assert 'prune: <a href="http://localhost:5000/#/x"><code>def</code></a>' in page
 
 
 def test_the_coupling_is_in_the_order_that_was_logged(logbook: Logbook, nasty: str, store_uri: str) -> None:
     def names() -> dict[str, str]:
-        found = re.search(r'"labelalias":(\{[^}]*\})', own_part(render(nasty, store_uri)))
-        assert found
-        return json.loads(found[1])
+        return figures(render(nasty, store_uri))["Coupling"]["layout"]["xaxis"]["labelalias"]
 
     assert names() == {"0": "site (group 1)", "1": "&lt;b&gt;1&lt;/b&gt; (group 0)"}
     # Before version 3 of group there was no order.
@@ -218,12 +250,10 @@ def test_the_coupling_is_in_the_order_that_was_logged(logbook: Logbook, nasty: s
 def test_the_report_of_main(finished: FinishedMain) -> None:
     page = finished.place.artifact(finished.upstream("report"), "report.html").read_text()
     assert_stands_alone(page)
-    page = own_part(page)
-    images = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    # Confusion, reliability, members, widths, similarity.
-    assert len(images) == 5
-    for image in images:
-        assert min(Image.open(io.BytesIO(base64.b64decode(image))).size) > 200
+    (image,) = re.findall(r'alt="Reliability[^"]*" src="data:image/png;base64,([^"]+)"', page)
+    assert min(Image.open(io.BytesIO(base64.b64decode(image))).size) > 200
+    assert list(figures(page)) == ["Accuracy and size", "Widths", "Confusion", "Similarity", "Coupling"]
+    assert "Runtimes.csv" in downloads(page)
     run = finished.place.run(finished.upstream("evaluate"))
     summary = summary_table(run.data.metrics)
     for name, values in summary.iterrows():
@@ -234,4 +264,4 @@ def test_the_report_of_main(finished: FinishedMain) -> None:
     assert rows(page, "Differences in accuracy")[-1][:2] == ["ensemble - base model", f"{gain:+.4f}"]
     for stage in ("baseline", "activations", "group", "prune", "retrain", "evaluate"):
         assert f"{stage}: <code>{finished.upstream(stage)}</code>" in page
-    assert '"ratio":0.5' in html.unescape(page)
+    assert json.loads(parameters(page))["ratio"] == 0.5

@@ -1,0 +1,133 @@
+"""A page that stands alone: tables that a click sorts, figures drawn as they come into view, the data of both as CSV."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pandas as pd
+import plotly.graph_objects as go
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+# The browser fetches nothing and sends nothing, whatever a script might ask for.
+_POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+# Nothing that leads to other hosts: by default a button sends the figure to one.
+_PLOTLY = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        title: above it.
+        frame: a column each; texts as they are, other numbers than counts to `digits`.
+        digits: how floats are shown, as `format` takes it; the CSV has all.
+    """
+
+    kind: ClassVar = "table"
+    title: str
+    frame: pd.DataFrame
+    digits: str = ".4g"
+
+    def html(self) -> Markup:
+        """It, names escaped."""
+        shown = self.frame.to_html(
+            index=False, border=0, classes="sorted", na_rep="", float_format=f"{{:{self.digits}}}".format
+        )
+        return Markup(shown)  # noqa: S704  (made by pandas, names escaped)
+
+    def csv(self) -> str:
+        """A link's target."""
+        return _csv_uri(self.frame.to_csv(index=False).encode())
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure that tells what is under the pointer.
+
+    Attributes:
+        title: above it.
+        note: below it.
+        figure: what is drawn.
+        data: what it was made of, as CSV.
+    """
+
+    kind: ClassVar = "plot"
+    title: str
+    note: str
+    figure: go.Figure
+    data: bytes
+
+    def json(self) -> Markup:
+        """For the library, within a script: there a `<` could begin the end."""
+        return Markup(self.figure.to_json().replace("<", r"\u003c"))  # noqa: S704
+
+    def csv(self) -> str:
+        """A link's target."""
+        return _csv_uri(self.data)
+
+
+@dataclass(frozen=True)
+class Image:
+    """A figure as it was logged.
+
+    Attributes:
+        title: above it.
+        note: below it.
+        png: the image.
+    """
+
+    kind: ClassVar = "image"
+    title: str
+    note: str
+    png: bytes
+
+    def src(self) -> str:
+        """The image's source."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+
+
+@dataclass(frozen=True)
+class RunLink:
+    """A run that the page is made of.
+
+    Attributes:
+        stage: what it was of.
+        run_id: its id.
+        url: where the MLflow UI shows it; empty where no server does.
+    """
+
+    stage: str
+    run_id: str
+    url: str = ""
+
+
+def render_page(
+    title: str, parts: Sequence[Table | Plot | Image], runs: Sequence[RunLink], config: Mapping[str, object]
+) -> str:
+    """HTML without references to other files or hosts, but for links to the runs.
+
+    Args:
+        title: of the page.
+        parts: from top to bottom.
+        runs: listed below them.
+        config: the parameters that were asked for.
+    """
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    return environment.get_template("page.html").render(
+        title=title,
+        parts=parts,
+        runs=runs,
+        config=config,
+        policy=_POLICY,
+        plotly=_PLOTLY,
+        library=Markup(get_plotlyjs()),  # noqa: S704  (plotly's own)
+    )
+
+
+def _csv_uri(content: bytes) -> str:
+    return f"data:text/csv;base64,{base64.b64encode(content).decode()}"
