@@ -25,3 +25,5 @@ RUNTIME = "sensai.runtime"
 MANIFEST = "sensai.manifest"
 REPLACED = "sensai.replaced"
 FAILURE = "sensai.failure"
+# MLflow's own: what its UI shows as the description, Markdown.
+NOTE = "mlflow.note.content"

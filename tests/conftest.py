@@ -42,6 +42,7 @@ def tiny(stage: str, **more: object) -> dict[str, object]:
     return {name: value for name, value in TINY.items() if name in CONFIGS[stage].model_fields} | more
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What the tests of a file share is set up once: one process runs them, but for those that are in a group of their own."""
     for item in items:

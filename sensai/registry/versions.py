@@ -25,6 +25,10 @@ from sensai.registry.image_format import ImageFormat
 from sensai.registry.promotion import CANDIDATE
 
 _MODEL = "ensemble"
+_ABOUT = (
+    "Ensembles of small members that were cut out of one base model by sensAI. `candidate` is the newest version, `champion` "
+    "the one that `promote` chose."
+)
 
 
 def register_ensemble(
@@ -36,6 +40,7 @@ def register_ensemble(
     example: np.ndarray,
     model_name: str,
     version_tags: Mapping[str, str],
+    description: str = "",
 ) -> int:
     """Log an ensemble as one pyfunc into a run and make it the newest version of a registered model.
 
@@ -48,6 +53,7 @@ def register_ensemble(
         example: uint8 (N, H, W, C), kept in that format as the input example.
         model_name: registered model; made where it does not exist.
         version_tags: what people look for: accuracy, ratio, ...
+        description: of the version, Markdown.
 
     Returns:
         The number of the version, to which the alias `candidate` moves.
@@ -69,6 +75,10 @@ def register_ensemble(
             pip_requirements=[f"{package}=={version(package)}" for package in ("numpy", "onnxruntime")],
         )
     registered = mlflow.register_model(model.model_uri, model_name, tags={**version_tags, tags.MANIFEST: digest})
+    client.update_model_version(model_name, registered.version, description)
+    if not client.get_registered_model(model_name).description:
+        client.update_registered_model(model_name, _ABOUT)
+    # Last: who finds the candidate finds all of it.
     client.set_registered_model_alias(model_name, CANDIDATE, registered.version)
     return int(registered.version)
 

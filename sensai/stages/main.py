@@ -49,6 +49,7 @@ def _run_stages(config: MainConfig, store: Store, parent: Run) -> None:
     parent.set_tags(
         {
             tags.STAGE: config.stage,
+            tags.NOTE: __doc__ or "",
             tags.CONFIG: config.model_dump_json(),
             tags.DATASET: config.dataset,
             tags.ARCH: config.arch,

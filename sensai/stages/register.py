@@ -28,6 +28,7 @@ def _execute(config: RegisterConfig, context: Context) -> None:
         **{name: f"{metrics[name]:g}" for name in _TAGGED_METRICS if name in metrics},
         **{tags.UPSTREAM + name: run_id for name, run_id in context.upstream.items()},
     }
+    title = f"{len(ensemble.members)} members of `{config.arch}` on `{config.dataset}`, {prune_title(config)}"
     version = register_ensemble(
         context.store.client,
         context.run.id,
@@ -37,11 +38,18 @@ def _execute(config: RegisterConfig, context: Context) -> None:
         example,
         config.model_name,
         version_tags,
+        _description(title, metrics),
     )
     context.run.log_metrics({"version": version})
 
 
+def _description(title: str, metrics: dict[str, float]) -> str:
+    """Markdown: what the version is, and a table of what it was measured at."""
+    rows = [f"| {name} | {metrics[name]:.6g} |" for name in _TAGGED_METRICS if name in metrics]
+    return "\n".join([title, "", "| metric | test split, this machine |", "| --- | --- |", *rows])
+
+
 stage = Stage(
-    version=4, config=RegisterConfig, previous=evaluate.stage, execute=_execute, title=lambda config: config.model_name
+    version=5, config=RegisterConfig, previous=evaluate.stage, execute=_execute, title=lambda config: config.model_name
 )
 run = stage.run

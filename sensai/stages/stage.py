@@ -1,6 +1,7 @@
 """What all stages share: fingerprint, cache, upstream runs, locks, and the run that is logged into."""
 
 import hashlib
+import inspect
 import json
 import logging
 import shutil
@@ -147,6 +148,7 @@ class Stage(Generic[ConfigT]):
         run.set_tags(
             {
                 tags.STAGE: self.name,
+                tags.NOTE: inspect.getdoc(inspect.getmodule(self.execute)) or "",
                 tags.FINGERPRINT: fingerprint,
                 tags.CONFIG: config.model_dump_json(),
                 tags.DATASET: config.dataset,

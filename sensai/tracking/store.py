@@ -30,6 +30,12 @@ _ANSWER_SECONDS = 5
 _MOST_RUNS = 10_000
 _SAME_PROCESS_SECONDS = 1.0
 _DEFAULT_EXPERIMENT = "Default"
+_ABOUT = f"""Runs of sensAI: every stage is a run, those that it needed are nested below the first that asked for them.
+
+- one stage: filter by ``tags.`{tags.STAGE}` = 'prune'``, then compare `val_accuracy` and `flops_max` in the chart view
+- one data set or network: ``tags.`{tags.DATASET}` = 'digits'``, ``tags.`{tags.ARCH}` = 'resnet20'``
+- what a run stands on: its tags `{tags.UPSTREAM}<stage>`
+"""
 
 
 @dataclass(frozen=True)
@@ -50,9 +56,16 @@ class Store:
         _check_reachable(uri)
         try:
             client = MlflowClient(uri)
-            return cls(client, _experiment_id(client))
+            store = cls(client, _experiment_id(client))
+            store._describe_experiment()
+            return store
         except (MlflowException, SQLAlchemyError, ImportError) as error:
             raise InputError(f"MLFLOW_TRACKING_URI={uri!r}: {str(error).splitlines()[0]}") from error
+
+    def _describe_experiment(self) -> None:
+        """Unless somebody has done so."""
+        if tags.NOTE not in self.client.get_experiment(self.experiment_id).tags:
+            self.client.set_experiment_tag(self.experiment_id, tags.NOTE, _ABOUT)
 
     def find(self, stage: str, fingerprint: str) -> StoredRun | None:
         """The latest finished run of a stage with a fingerprint, in any experiment."""

@@ -83,6 +83,21 @@ def test_the_parent_carries_the_result(finished: FinishedMain) -> None:
     assert "sensai.fingerprint" not in run.data.tags
 
 
+def test_the_ui_describes_runs_versions_and_the_experiment(finished: FinishedMain) -> None:
+    client = finished.place.client
+    for stage in ("main", *STAGES):
+        (run,) = finished.place.of(stage)
+        assert run.data.tags["mlflow.note.content"].startswith(f"{stage}: ")
+    name = finished.config.model_name
+    version = client.get_model_version(name, "1").description
+    accuracy = finished.place.run(finished.run_id).data.metrics["accuracy"]
+    assert version.startswith("3 members of `small_cnn` on ")
+    assert f"| accuracy | {accuracy:.6g} |" in version
+    assert "champion" in client.get_registered_model(name).description
+    experiment = client.get_experiment(finished.place.experiment)
+    assert "sensai.stage" in experiment.tags["mlflow.note.content"]
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_logs_what_it_should(finished: FinishedMain, stage: str) -> None:
     run_id = finished.upstream(stage)
@@ -345,7 +360,7 @@ def assert_groups_are_evaluated(finished: FinishedMain, groups: list[list[int]])
     assert members["in_group_accuracy"][single] == 1
     assert members["none_accuracy"].between(0, 1).all()
     page = finished.place.artifact(finished.upstream("report"), "report.html").read_text()
-    assert 'alt="confusion_in_groups.png"' in page
+    assert 'alt="Confusion in groups: ' in page
 
 
 def test_the_control_is_one_network_of_all_classes(place: Place) -> None:

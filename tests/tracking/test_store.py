@@ -134,3 +134,12 @@ def test_a_scheme_that_mlflow_does_not_know_is_refused() -> None:
     mlflow.set_tracking_uri("bogus://somewhere")
     with pytest.raises(InputError, match="MLFLOW_TRACKING_URI='bogus://somewhere'"):
         Store.connect()
+
+
+def test_an_experiment_is_described_once_and_a_description_of_others_stays(store_uri: str) -> None:
+    client = mlflow.MlflowClient(store_uri)
+    experiment = Store.connect().experiment_id
+    assert "sensai.stage" in client.get_experiment(experiment).tags["mlflow.note.content"]
+    client.set_experiment_tag(experiment, "mlflow.note.content", "ours")
+    Store.connect()
+    assert client.get_experiment(experiment).tags["mlflow.note.content"] == "ours"
