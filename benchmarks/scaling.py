@@ -1,7 +1,7 @@
 """From how many cores, or machines, on an ensemble answers sooner than the base model, and than its control.
 
 python benchmarks/scaling.py [--arch vgg19_bn resnet110] [--share 0.0556] [--round_to 16] [--scope all] [--members 10]
-    [--threads 2] [--hops 0.1 1 5] [--repeats 30] [--figure scaling.html]
+    [--threads 2] [--hops 0.1 1 5] [--repeats 30] [--figure scaling.png]
 
 One image, random weights, binary members of at most `share` of the base model's FLOPs; the control is one K-way network of that
 share. Measured: each in its fastest runtime with 1 to `threads` threads (rows `measured`). Beyond that `fitted` rows are
@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import pandas as pd
 from joblib import cpu_count
-from plotly import express
+from matplotlib.figure import Figure
 from synthetic import add_member_arguments, combined, random_ensemble
 
 from sensai.evaluation import host
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=cpu_count(), help="the most that are measured with")
     parser.add_argument("--hops", type=float, nargs="+", default=[0.1, 1.0, 5.0], help="ms to other machines and back")
     parser.add_argument("--repeats", type=int, default=30)
-    parser.add_argument("--figure", help="file (.html) for latency over workers")
+    parser.add_argument("--figure", help="file (.png) for latency over workers")
     arguments = parser.parse_args()
     measured = [_measured(arch, arguments) for arch in arguments.arch]
     latencies = pd.concat([table for table, _ in measured], ignore_index=True)
@@ -48,12 +48,28 @@ def main() -> None:
     print(even.to_string(index=False))
     print(", ".join(f"{key}: {value}" for key, value in host().items()))
     if arguments.figure:
-        lines = express.line(
-            latencies, "workers", "ms", color="network", symbol="kind", line_dash="kind", facet_col="arch", markers=True
-        )
-        lines.write_html(arguments.figure)
+        _drawn(latencies).savefig(arguments.figure, dpi=150)
     rows = {"latencies": latencies.to_dict("records"), "rows": even.to_dict("records")}
     print(json.dumps({"benchmark": "scaling", "host": host(), **rows}))
+
+
+def _drawn(latencies: pd.DataFrame) -> Figure:
+    """A panel a network: what was measured as points, models as dashed lines."""
+    archs = latencies["arch"].unique()
+    figure = Figure(figsize=(4.6 * len(archs), 4.4), layout="constrained")
+    panels = figure.subplots(1, len(archs), squeeze=False)[0]
+    for axes, arch in zip(panels, archs, strict=True):
+        for number, (network, rows) in enumerate(latencies[latencies["arch"] == arch].groupby("network", sort=False)):
+            measured, fitted = (rows[rows["kind"] == kind] for kind in ("measured", "fitted"))
+            axes.plot(fitted["workers"], fitted["ms"], "--", color=f"C{number}", linewidth=1, label=f"{network}, model")
+            if len(measured):
+                axes.plot(measured["workers"], measured["ms"], "o", color=f"C{number}", label=f"{network}, measured")
+        axes.set_yscale("log")
+        axes.set_title(arch, fontsize=10)
+        axes.set_xlabel("cores, or machines")
+    panels[0].set_ylabel("ms, one image")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=7)
+    return figure
 
 
 def _measured(arch: str, arguments: argparse.Namespace) -> tuple[pd.DataFrame, dict[str, object]]:

@@ -1,0 +1,25 @@
+"""The notebook, executed against a fresh store."""
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from tests.conftest import ROOT
+from tests.helpers.pipeline import FinishedMain
+
+GUIDE = ROOT / "analysis" / "guide.ipynb"
+
+
+def test_the_guide_runs_and_every_question_has_an_answer(
+    finished: FinishedMain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", finished.place.uri)
+    notebook = nbformat.read(GUIDE, as_version=4)
+    assert not [cell for cell in notebook.cells if cell.get("outputs")], "committed without outputs"
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(GUIDE.parent)}}).execute()
+    _, _, *asking = (cell for cell in notebook.cells if cell.cell_type == "code")
+    for cell in asking:
+        data = [output.get("data", {}) for output in cell.outputs]
+        assert any({"text/plain", "image/png"} & each.keys() for each in data), cell.source
+    shown = [kind for cell in asking for output in cell.outputs for kind in output.get("data", {})]
+    assert shown.count("image/png") == 4
