@@ -127,7 +127,8 @@ def expected_branches(network: nn.Module, arch: str, arch_args: dict[str, Any], 
         )
         return [{name} for name in shortcuts]
     if arch == "shufflenetv2":
-        return [{name} for name in names if name.startswith("layer") and name in sites.branches]
+        # Beside each block half of the channels pass, or another branch's.
+        return [{name} for name in names if name.startswith("layer")]
     if not arch.startswith("resnet"):
         return []
     paths = (f"layer{stage}.{block}" for stage in (1, 2, 3) for block in range(blocks_per_stage(network)))
