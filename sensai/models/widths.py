@@ -17,7 +17,7 @@ class HollowConvolution(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         height, width = (self._extent(x.shape[2 + axis], axis) for axis in (0, 1))
         nothing = x.new_zeros((x.shape[0], self.out_channels, height, width))
-        return nothing if self.bias is None else (nothing.movedim(1, -1) + self.bias).movedim(-1, 1).to(x.dtype)
+        return nothing if self.bias is None else nothing.movedim(1, -1).add_(self.bias).movedim(-1, 1)
 
     def _extent(self, extent: int, axis: int) -> int:
         reach = self.dilation[axis] * (self.kernel_size[axis] - 1)

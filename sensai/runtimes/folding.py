@@ -2,7 +2,7 @@
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -50,33 +50,43 @@ def folded(network: nn.Module, example: Tensor) -> GraphModule:
 
 def _settle(module: GraphModule) -> None:
     """Compute here and now what follows from no channels at all: what a branch without any adds to a residual connection."""
+    images = next(node for node in module.graph.nodes if node.op == "placeholder")
     # Of one image: (1, ...).
     values: dict[Node, Tensor] = {}
     for node in list(module.graph.nodes):
-        if _is_hollow(node):
-            values[node] = torch.zeros(1, *node.meta["val"].shape[1:])
-            count = node.args[1][0]
-        known = {source: values[source] for source in node.all_input_nodes if source in values}
-        weights = {each: tensor(module, each) for each in node.all_input_nodes if known and each.op == "get_attr"}
-        if known and len(known) + len(weights) == len(node.all_input_nodes):
-            values[node] = node.target(*map_arg(node.args, (known | weights).get), **node.kwargs)
-        for settled, value in () if node in values else known.items():
-            held = constant(module, node, f"{node.name}_{settled.name}", _narrowest(value))
+        value = _value(module, node, values)
+        if isinstance(value, Tensor) and value.shape[:1] == (1,) and _shape(node)[:1] == _shape(images)[:1]:
+            values[node] = value
+            continue
+        for settled in [source for source in node.all_input_nodes if source in values]:
+            held = constant(module, node, f"{node.name}_{settled.name}", _narrowest(values[settled]))
             other = next((source for source in node.all_input_nodes if source is not settled), settled)
-            if node.target in ADDITIONS and not node.kwargs and other.meta["val"].shape == settled.meta["val"].shape:
+            if node.target in ADDITIONS and not node.kwargs and _shape(other) == _shape(settled):
                 replace(module, node, aten.add.Tensor, other, held)
             else:
-                sizes = [count, *value.shape[1:]]
+                sizes = before(module, node, aten.sym_size.int, images, 0), *_shape(settled)[1:]
                 node.replace_input_with(settled, before(module, node, aten.expand.default, held, sizes))
     for node in reversed(values):
         if not node.users:
             module.graph.erase_node(node)
 
 
-def _is_hollow(node: Node) -> bool:
-    """Whether a layer without inputs or outputs makes this, for any number of images."""
+def _value(module: GraphModule, node: Node, values: dict[Node, Tensor]) -> Any:
+    """What a node makes of any image, None where that depends on the image."""
     _, layer = next(reversed(node.meta.get("nn_module_stack", {"": ("", "")}).values()))
-    return node.target is aten.new_zeros.default and layer == _HOLLOW
+    # Nothing; or what a convolution without channels starts from.
+    if 0 in _shape(node)[1:] or (node.target is aten.new_zeros.default and layer == _HOLLOW):
+        return torch.zeros(1, *_shape(node)[1:])
+    weights = {source: tensor(module, source) for source in node.all_input_nodes if source.op == "get_attr"}
+    if values.keys().isdisjoint(node.all_input_nodes) or not {*node.all_input_nodes} <= values.keys() | weights.keys():
+        return None
+    arguments, named = map_arg((node.args, node.kwargs), (values | weights).get)
+    return cast(Any, node.target)(*arguments, **named)
+
+
+def _shape(node: Node) -> tuple[int, ...]:
+    value = None if node.op == "get_attr" else node.meta.get("val")
+    return tuple(value.shape) if isinstance(value, Tensor) else ()
 
 
 def _narrowest(value: Tensor) -> Tensor:

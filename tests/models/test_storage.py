@@ -21,7 +21,7 @@ from tests.helpers.networks import images_for, make, randomise, sites_of
 
 @pytest.mark.parametrize(
     ("arch", "arch_args"),
-    [("small_cnn", {}), ("vgg11_bn", {}), ("resnet20", {"block": "bottleneck"})],
+    [("small_cnn", {}), ("vgg11_bn", {}), ("resnet20", {"block": "bottleneck"}), ("mobilenetv2", {})],
 )
 def test_an_irregular_network_comes_back_bit_for_bit(tmp_path: Path, arch: str, arch_args: dict[str, str]) -> None:
     network, spec = make(arch, arch_args)
