@@ -58,6 +58,8 @@ def _settle(module: GraphModule) -> None:
         if isinstance(value, Tensor) and value.shape[:1] == (1,) and _shape(node)[:1] == _shape(images)[:1]:
             values[node] = value
             continue
+        if node.target is aten.cat.default:
+            node.args = ([part for part in node.args[0] if 0 not in _shape(part)], *node.args[1:])
         for settled in [source for source in node.all_input_nodes if source in values]:
             held = constant(module, node, f"{node.name}_{settled.name}", _narrowest(values[settled]))
             other = next((source for source in node.all_input_nodes if source is not settled), settled)

@@ -104,7 +104,7 @@ class Emptied(nn.Module):
         x = F.relu(self.padded(x) + x)
         x = F.relu(self.mixed(self.branch(x, 2)) + x)
         pooled = self.unpadded(x).mean((2, 3))
-        return self.linear(torch.cat([pooled, self.branch(x, 3).mean((2, 3))], 1))
+        return self.linear(torch.cat([pooled, self.inside[0](x).mean((2, 3)), self.branch(x, 3).mean((2, 3))], 1))
 
 
 def emptied() -> nn.Module:
