@@ -56,6 +56,10 @@ def random_ensemble(
     spec = NetworkSpec(arch, classes, 3, (side, side))
     torch.manual_seed(0)
     model = build(spec).eval()
+    for module in model.modules():
+        # As in trained networks a branch without channels is no zero.
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.bias, std=0.1)
     sites = find_sites(model, torch.zeros(2, *spec.input_shape)).within(scope)
     size = SizePrediction(model, sites, spec.input_shape)
     statistics = random_statistics(sites, classes)
