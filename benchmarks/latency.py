@@ -1,16 +1,16 @@
 """One live input: the base model, its members one by one and all together, each in the runtimes that this machine has.
 
-python benchmarks/latency.py [--arch vgg19_bn resnet110] [--share 0.0556] [--round_to 16] [--scope all] [--members 2]
-    [--threads 2] [--repeats 50] [--figure latency.html]
+python benchmarks/latency.py [--arch vgg19_bn resnet110] [--share 0.0556] [--round_to 16] [--scope all] [--dropped 0]
+    [--members 2] [--threads 2] [--repeats 50] [--figure latency.html]
 
-Random weights; binary members by random plans of at most `share` of the base model's FLOPs; 32x32 images, 224x224 for networks
-of torchvision. Times are milliseconds from a raw image to outputs, medians of calls in turn: `base` and `ensemble` in their
-fastest runtime, `member` the slowest member in its fastest, on one thread, as a machine for each member would see it. So
-`critical` = base / member stands beside `flops` = FLOPs of the base model / of the largest member, and `ensemble` = base /
-ensemble is what this machine gains. `overhead` = the ensemble's time with combining / its members' summed time over the
-threads (or over the members, where they are fewer). `critical_cpu` is `critical` in processor time, base and member both on
-one thread in ONNX Runtime: what others do on the same cores hits a call of milliseconds harder than a long one, and does not
-count there.
+Random weights; binary members by random plans of at most `share` of the base model's FLOPs, without a share `dropped` of the
+blocks beside residual connections (a row for each that is given); 32x32 images, 224x224 for networks of torchvision. Times are
+milliseconds from a raw image to outputs, medians of calls in turn: `base` and `ensemble` in their fastest runtime, `member` the
+slowest member in its fastest, on one thread, as a machine for each member would see it. So `critical` = base / member stands
+beside `flops` = FLOPs of the base model / of the largest member, and `ensemble` = base / ensemble is what this machine gains.
+`overhead` = the ensemble's time with combining / its members' summed time over the threads (or over the members, where they are
+fewer). `critical_cpu` is `critical` in processor time, base and member both on one thread in ONNX Runtime: what others do on
+the same cores hits a call of milliseconds harder than a long one, and does not count there.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import sys
 import time
 from contextlib import ExitStack
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -38,14 +39,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", nargs="+", default=["vgg19_bn", "resnet110"])
     add_member_arguments(parser)
+    parser.add_argument("--dropped", type=float, nargs="+", default=[0.0], help="share of the blocks that are gone")
     parser.add_argument("--threads", type=int, default=cpu_count())
     parser.add_argument("--members", type=int, help="as many as threads")
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--figure", help="file (.html) for the ratios as bars")
     arguments = parser.parse_args()
     runtimes, ratios = [], []
-    for arch in arguments.arch:
-        timings, row = _measured(arch, arguments)
+    for arch, dropped in product(arguments.arch, arguments.dropped):
+        timings, row = _measured(arch, dropped, arguments)
         runtimes += timings
         ratios.append(row)
     print(pd.DataFrame(runtimes).drop(columns="error").round(3).to_string(index=False, na_rep=""))
@@ -57,16 +59,19 @@ def main() -> None:
     print(json.dumps({"benchmark": "latency", "host": host(), "runtimes": runtimes, "rows": ratios}))
 
 
-def _measured(arch: str, arguments: argparse.Namespace) -> tuple[list[dict[str, object]], dict[str, object]]:
+def _measured(
+    arch: str, dropped: float, arguments: argparse.Namespace
+) -> tuple[list[dict[str, object]], dict[str, object]]:
     """A row for each runtime of base model, ensemble and largest member; and the row of what the fastest give in turn."""
     members = arguments.members or arguments.threads
-    model, ensemble = random_ensemble(arch, arguments.share, arguments.round_to, arguments.scope, members)
+    name = f"{arch} without {dropped:.0%} of its blocks" if dropped else arch
+    model, ensemble = random_ensemble(arch, arguments.share, arguments.round_to, arguments.scope, members, dropped)
     base, prepared = prepare_base(model, ensemble), prepare(ensemble)
     image = np.random.default_rng(0).integers(0, 256, (1, *ensemble.spec.image_size, 3), np.uint8)
 
     compared = compare(base, prepared, image, combined(ensemble), arguments.threads, repeats=arguments.repeats)
     row = {
-        "arch": arch,
+        "arch": name,
         "members": members,
         "flops": base.members[0].flops / max(member.flops for member in prepared.members),
         "base_ms": compared.base_ms,
@@ -76,7 +81,7 @@ def _measured(arch: str, arguments: argparse.Namespace) -> tuple[list[dict[str, 
         "ensemble": compared.base_ms / compared.ensemble_ms,
         "overhead": compared.overhead,
     }
-    rows = [{"arch": arch, **each} for each in compared.rows()]
+    rows = [{"arch": name, **each} for each in compared.rows()]
     return rows, row | _processor_time(base, prepared, image, arguments.repeats)
 
 

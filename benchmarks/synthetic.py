@@ -16,7 +16,7 @@ from sensai.ensemble.members import build_ensemble
 from sensai.grouping import Group
 from sensai.models.factory import NetworkSpec, build
 from sensai.policy import WidthRule, flops_plans, random_order
-from sensai.sites import SiteMap, SizePrediction, find_sites
+from sensai.sites import Plan, SiteMap, SizePrediction, find_sites
 
 
 def random_statistics(sites: SiteMap, num_classes: int) -> Statistics:
@@ -40,7 +40,7 @@ def add_member_arguments(parser: argparse.ArgumentParser, share: float = 1 / 18,
 
 
 def random_ensemble(
-    arch: str, share: float, round_to: int, scope: Literal["inner", "all"], members: int
+    arch: str, share: float, round_to: int, scope: Literal["inner", "all"], members: int, dropped: float = 0
 ) -> tuple[nn.Module, Ensemble]:
     """A base model with random weights, and so many binary members by random plans, or as one member the control.
 
@@ -50,26 +50,49 @@ def random_ensemble(
         round_to: kept widths are multiples of it.
         scope: of the channels that may go.
         members: one: the control, of all classes.
+        dropped: share of the blocks beside residual connections that each member goes without.
     """
     classes, side = (1000, 224) if arch.startswith("torchvision:") else (10, 32)
     spec = NetworkSpec(arch, classes, 3, (side, side))
     torch.manual_seed(0)
     model = build(spec).eval()
+    for module in model.modules():
+        # As in trained networks a branch without channels is no zero.
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.bias, std=0.1)
     sites = find_sites(model, torch.zeros(2, *spec.input_shape)).within(scope)
     size = SizePrediction(model, sites, spec.input_shape)
     statistics = random_statistics(sites, classes)
     groups: list[Group] = [(label,) for label in range(members)] if members > 1 else [tuple(range(classes))]
     outputs = 1 if members > 1 else classes
-    plans = flops_plans(
-        [random_order(0)(statistics, group) for group in groups],
-        flops=lambda removed: size.at(removed, outputs)[1],
-        target=share * size.flops,
-        ranking="layer",
-        rule=WidthRule(round_to=round_to),
-    )
+
+    def plan_of(group: Group) -> Plan:
+        """At one ratio in all sites but those of the dropped blocks."""
+        whole = _dropped(sites, group, dropped)
+        gone = np.array([len(whole.get(name, ())) for name in size.sites])
+        keys = {site: own for site, own in random_order(0)(statistics, group).items() if site not in whole}
+
+        def flops(removed: np.ndarray) -> np.ndarray:
+            counts = gone[None].copy()
+            counts[:, gone == 0] = removed
+            return size.at(counts, outputs)[1]
+
+        rule = WidthRule(round_to=round_to)
+        (rest,) = flops_plans([keys], flops=flops, target=share * size.flops, ranking="layer", rule=rule)
+        return rest | whole
+
+    plans = [plan_of(group) for group in groups]
     names = tuple(str(label) for label in range(classes))
     normalization = Normalization((0.5,) * 3, (0.25,) * 3)
     return model, build_ensemble(model, spec, sites, list(zip(groups, plans, strict=True)), names, normalization).eval()
+
+
+def _dropped(sites: SiteMap, group: Group, share: float) -> Plan:
+    """A share of the branches, by lot."""
+    branches = sorted(set(sites.branches.values()))
+    lot = np.random.default_rng([1, *group]).permutation(len(branches))[: round(share * len(branches))]
+    names = {name for number in lot for name in branches[number]}
+    return {site.name: np.arange(site.channels) for site in sites.sites if site.name in names}
 
 
 def combined(ensemble: Ensemble) -> Callable[[list[np.ndarray]], np.ndarray]:

@@ -16,7 +16,8 @@ TOLERANCE = 1e-5
 
 
 def check_plan(plan: Plan, sites: SiteMap) -> None:
-    """Refuse a plan that names no site of the network, indices out of range or twice, or that empties a site.
+    """Refuse a plan that names no site of the network, indices out of range or twice, or that empties a site which the
+    logits cannot do without.
 
     Raises:
         ValueError: says which site and what is wrong with it.
@@ -30,7 +31,7 @@ def check_plan(plan: Plan, sites: SiteMap) -> None:
             raise ValueError(f"plan: {site!r} has channels 0 to {channels[site] - 1}, not {wrong}")
         if len(set(map(int, removed))) != len(removed):
             raise ValueError(f"plan: {site!r} lists a channel twice")
-        if len(removed) == channels[site]:
+        if len(removed) == channels[site] and site not in sites.branches:
             raise ValueError(f"plan: {site!r} would keep 0 of {channels[site]} channels")
 
 
@@ -110,8 +111,9 @@ def _declare(module: nn.Module, kept: dict[Side, np.ndarray]) -> None:
         case [into, 1]:
             sizes: tuple[int, ...] = (new_out, len(kept.get("in", range(into))), 1)
         case [into, groups]:
-            # Groups go as a whole, so as many are left as outputs in proportion.
-            sizes = (new_out, into * new_out // out, groups * new_out // out)
+            # Groups go as a whole, so as many are left as outputs in proportion; one without outputs, where none is.
+            left = max(groups * new_out // out, 1)
+            sizes = (new_out, into // groups * left, left)
         case [into]:
             sizes = (new_out, len(kept.get("in", range(into))))
         case _:
@@ -182,7 +184,8 @@ def provable(model: nn.Module, sites: SiteMap, images: Tensor, seed: int = 0) ->
     """The map with every site kept whole for which pruning and masking differ.
 
     A random half of every site's channels is removed, then the other half, so that each channel goes once and stays once; only
-    if that shows a difference or an error are the sites halved until the guilty ones are found.
+    if that shows a difference or an error are the sites halved until the guilty ones are found. Then all sites that may be
+    emptied are, and of those that are guilty a channel always stays.
 
     Raises:
         InputError: the rows of the head cannot be cut to those of a member.
@@ -194,8 +197,9 @@ def provable(model: nn.Module, sites: SiteMap, images: Tensor, seed: int = 0) ->
         plan = {
             site.name: np.sort(np.array_split(orders[site.name], 2)[half][: site.channels - 1]) for site in sites.sites
         }
-        sites = _without_unprovable(model, sites, plan, images)
-    return sites
+        sites = _without_unprovable(model, sites, plan, images, SiteMap.without)
+    emptied = {name: np.sort(order) for name, order in orders.items() if name in sites.branches}
+    return _without_unprovable(model, sites, emptied, images, SiteMap.without_emptying)
 
 
 @torch.no_grad()
@@ -219,14 +223,20 @@ def _check_rows(model: nn.Module, sites: SiteMap, images: Tensor) -> None:
         raise InputError(f"arch: {sites.head!r} cannot be cut to the row of one class ({why[:200]})")
 
 
-def _without_unprovable(model: nn.Module, sites: SiteMap, plan: Plan, images: Tensor) -> SiteMap:
+def _without_unprovable(
+    model: nn.Module,
+    sites: SiteMap,
+    plan: Plan,
+    images: Tensor,
+    without: Callable[[SiteMap, dict[str, str]], SiteMap],
+) -> SiteMap:
     if _difference(model, sites, plan, images) is None:
         return sites
-    proven = sites.without(_unprovable(model, sites, plan, images))
-    rest = {site.name: plan[site.name] for site in proven.sites}
+    guilty = _unprovable(model, sites, plan, images)
+    proven, rest = without(sites, guilty), {name: removed for name, removed in plan.items() if name not in guilty}
     if why := _difference(model, proven, rest, images):
         # Sites that are wrong only together cannot be told apart: none of them is safe.
-        return proven.without(dict.fromkeys(rest, f"together with others, {why}"))
+        return without(proven, dict.fromkeys(rest, f"together with others, {why}"))
     return proven
 
 

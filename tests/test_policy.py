@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise, product
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -74,7 +75,14 @@ def keys(statistics: Statistics, site: str, classes: Sequence[int]) -> list[tupl
     ]
 
 
-def removed_by_loop(statistics: Statistics, classes: Sequence[int], ratio: float, min_channels: int) -> Plan:
+def kept_width(rule: WidthRule, kept: int, channels: int) -> int:
+    """Of a site that must not be emptied."""
+    return int(rule.kept_widths(np.array([kept]), {"site": channels})[0])
+
+
+def removed_by_loop(
+    statistics: Statistics, classes: Sequence[int], ratio: float, min_channels: int | dict[str, int]
+) -> Plan:
     """The global ratio policy: go through all channels, the most dispensable first, until enough are gone."""
     ranked = sorted(
         (*key, position, channel, site)
@@ -83,9 +91,10 @@ def removed_by_loop(statistics: Statistics, classes: Sequence[int], ratio: float
     )
     kept = {site: values.zeros.shape[1] for site, values in statistics.items()}
     wanted = round(ratio * sum(kept.values()))
+    least = min_channels if isinstance(min_channels, dict) else dict.fromkeys(kept, min_channels)
     plan: dict[str, list[int]] = {site: [] for site in statistics}
     for *_, channel, site in ranked:
-        if wanted and kept[site] > min_channels:
+        if wanted and kept[site] > least[site]:
             plan[site].append(channel)
             kept[site] -= 1
             wanted -= 1
@@ -222,7 +231,7 @@ def test_what_a_class_does_not_use_depends_on_the_class() -> None:
 @given(channels=st.integers(1, 100), kept=st.integers(0, 100), rule=_rules)
 def test_widths_are_rounded_to_the_nearest_multiple(channels: int, kept: int, rule: WidthRule) -> None:
     kept = min(kept, channels)
-    width = rule.kept_width(kept, channels)
+    width = kept_width(rule, kept, channels)
     assert min(rule.min_channels, channels) <= width <= channels
     if channels < rule.round_to:
         assert width == channels
@@ -233,10 +242,11 @@ def test_widths_are_rounded_to_the_nearest_multiple(channels: int, kept: int, ru
 
 def test_rounding_by_hand() -> None:
     rule = WidthRule(min_channels=3, round_to=8)
-    assert [rule.kept_width(kept, 32) for kept in (0, 3, 11, 12, 13, 32)] == [8, 8, 8, 16, 16, 32]
-    assert rule.kept_width(2, 6) == 6
-    assert WidthRule(min_channels=9, round_to=8).kept_width(0, 32) == 16
-    assert WidthRule(min_channels=50).kept_width(0, 32) == 32
+    assert [kept_width(rule, kept, 32) for kept in (0, 3, 11, 12, 13, 32)] == [8, 8, 8, 16, 16, 32]
+    assert kept_width(rule, 2, 6) == 6
+    assert kept_width(WidthRule(min_channels=9, round_to=8), 0, 32) == 16
+    assert kept_width(WidthRule(min_channels=50), 0, 32) == 32
+    assert kept_width(WidthRule(min_channels=0, round_to=8), 0, 32) == 8
 
 
 @checked
@@ -398,6 +408,108 @@ def test_a_flops_target_goes_by_the_criterion_too(criterion: Criterion) -> None:
     assert plan["a"].tolist() != ratio_plan(statistics, (0,), ratio=10 / 30)["a"].tolist()
 
 
+# -------------------------------------------------------------------------------------------------------- emptied sites
+
+
+@st.composite
+def emptying(draw: st.DrawFn) -> tuple[Statistics, WidthRule]:
+    """Statistics of sites of which some may be emptied: by themselves, in pairs, or with what only they feed."""
+    statistics = draw(statistics_of_sites())
+    first, *others = statistics
+    branches = draw(
+        st.sampled_from(
+            [
+                {first: (first,)},
+                {site: tuple(statistics) for site in statistics},
+                {first: tuple(statistics), **{site: (site,) for site in others}},
+            ]
+        )
+    )
+    return statistics, WidthRule(0, draw(st.sampled_from([1, 1, 2, 4])), branches)
+
+
+def emptied_by_loop(plan: Plan, statistics: Statistics, rule: WidthRule) -> Plan:
+    """What the sites that go with an emptied one lose, too."""
+    gone = {
+        other
+        for site, branch in rule.branches.items()
+        if len(plan[site]) == statistics[site].zeros.shape[1]
+        for other in branch
+    }
+    return {site: np.arange(statistics[site].zeros.shape[1]) if site in gone else own for site, own in plan.items()}
+
+
+def assert_emptied_together(plan: Plan, statistics: Statistics, rule: WidthRule) -> None:
+    assert_plans_equal(plan, emptied_by_loop(plan, statistics, rule))
+    for site, removed in plan.items():
+        channels = statistics[site].zeros.shape[1]
+        kept = channels - len(removed)
+        assert removed.tolist() == sorted(set(removed.tolist()))
+        assert kept or site in rule.branches
+        assert kept % rule.round_to == 0 or kept == channels
+
+
+@checked
+@given(drawn=emptying(), classes=_classes, ratio=_ratios)
+def test_a_ratio_plan_may_empty_sites(
+    drawn: tuple[Statistics, WidthRule], classes: tuple[int, ...], ratio: float
+) -> None:
+    statistics, rule = drawn
+    rule = replace(rule, round_to=1)
+    least = {site: int(site not in rule.branches) for site in statistics}
+    expected = removed_by_loop(statistics, classes, ratio, least)
+    assert_plans_equal(
+        ratio_plan(statistics, classes, ratio=ratio, rule=rule), emptied_by_loop(expected, statistics, rule)
+    )
+
+
+@checked
+@given(drawn=emptying(), classes=_classes, ratio=_ratios, steps=st.integers(1, 4))
+def test_every_policy_empties_branches_as_a_whole(
+    drawn: tuple[Statistics, WidthRule], classes: tuple[int, ...], ratio: float, steps: int
+) -> None:
+    statistics, rule = drawn
+    flops = flops_with(statistics, [1])
+    ranked = [ratio_plan(statistics, classes, ratio, ranking=each, rule=rule) for each in get_args(Ranking)]
+    (by_flops,) = flops_plans(
+        [apoz(statistics, classes)], flops=flops, target=target_of(1 - ratio, flops, 1, len(statistics)), rule=rule
+    )
+    by_threshold = threshold_plan(statistics, classes, apoz_threshold=ratio, mean_threshold=0.2, rule=rule)
+    for plan in (*ranked, by_flops, by_threshold):
+        assert_emptied_together(plan, statistics, rule)
+        assert_nested(nested_plans(plan, apoz(statistics, classes), steps), plan)
+
+
+@checked
+@given(drawn=emptying(), classes=_classes, ratio=_ratios, least=st.integers(1, 3))
+def test_nothing_is_emptied_unless_asked_for(
+    drawn: tuple[Statistics, WidthRule], classes: tuple[int, ...], ratio: float, least: int
+) -> None:
+    statistics, rule = drawn
+    asked, without = replace(rule, min_channels=least), replace(rule, min_channels=least, branches={})
+    for ranking in get_args(Ranking):
+        plans = [ratio_plan(statistics, classes, ratio, ranking=ranking, rule=each) for each in (asked, without)]
+        assert_plans_equal(*plans)
+        assert_sound(plans[0], statistics, asked)
+
+
+def test_what_is_saved_by_an_emptied_site_is_left_to_the_others() -> None:
+    dead, alive = [(90, 0.1)] * 3, [(50, 1.0), (51, 1.0), (52, 1.0), (53, 1.0)]
+    statistics = one_class(beside=dead, chain=alive)
+    rule = WidthRule(0, branches={"beside": ("beside",)})
+    keys = [apoz(statistics, (0,))]
+
+    def flops(removed: np.ndarray) -> np.ndarray:
+        return ((np.array([3, 4]) - removed) * 10).sum(axis=1)
+
+    (kept,) = flops_plans(keys, flops=flops, target=40)
+    (emptied,) = flops_plans(keys, flops=flops, target=40, rule=rule)
+    assert [len(removed) for removed in kept.values()] == [2, 1]
+    assert [len(removed) for removed in emptied.values()] == [3, 0]
+    (nothing,) = flops_plans(keys, flops=flops, target=0, rule=replace(rule, branches={"beside": (), "chain": ()}))
+    assert [len(removed) for removed in nothing.values()] == [3, 4]
+
+
 # -------------------------------------------------------------------------------------------------------------- targets
 
 Flops = Callable[[np.ndarray], np.ndarray]
@@ -436,14 +548,14 @@ def ensemble_by_loop(
             own = keys(statistics, site, classes)
             order = sorted(range(len(own)), key=lambda channel: (own[channel], channel))
             orders[number, site] = order
-            for place in range(len(own) - int(rule.kept_width(0, len(own)))):
+            for place in range(len(own) - kept_width(rule, 0, len(own))):
                 line.append((own[order[place]], position, place, number, site))
     line.sort()
     for count in range(len(line) + 1):
         gone = Counter((number, site) for *_, number, site in line[:count])
         plans: list[Plan] = [{} for _ in members]
         for (number, site), order in orders.items():
-            kept = int(rule.kept_width(len(order) - gone[number, site], len(order)))
+            kept = kept_width(rule, len(order) - gone[number, site], len(order))
             plans[number][site] = np.array(sorted(order[: len(order) - kept]), np.int64)
         if flops(counts(plans)).max() <= target:
             break

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -112,24 +113,26 @@ def assert_same_as_masked(network: nn.Module, sites: SiteMap, plan: Plan, images
     ("arch", "arch_args", "scope"), [case for case in CASES if case[0] not in DEEP], ids=contract_id
 )
 @few
-@given(share=st.floats(0, 1), seed=st.integers(0, 2**16))
-def test_pruned_equals_masked(arch: str, arch_args: dict[str, Any], scope: str, share: float, seed: int) -> None:
-    network, spec = shared(arch, arch_args)
-    images = images_for(spec, 2, seed)
-    sites = sites_of(arch, arch_args).within(scope)
-    assert_same_as_masked(network, sites, random_plan(sites, share, seed), images)
-
-
-@pytest.mark.parametrize(("arch", "arch_args", "scope"), [case for case in CASES if case[0] in DEEP], ids=contract_id)
-@fewer
-@given(share=st.floats(0.05, 0.95), seed=st.integers(0, 2**16))
-def test_pruned_equals_masked_in_deep_networks(
-    arch: str, arch_args: dict[str, Any], scope: str, share: float, seed: int
+@given(share=st.floats(0, 1), emptied=st.sampled_from([0, 0.3, 1]), seed=st.integers(0, 2**16))
+def test_pruned_equals_masked(
+    arch: str, arch_args: dict[str, Any], scope: str, share: float, emptied: float, seed: int
 ) -> None:
     network, spec = shared(arch, arch_args)
     images = images_for(spec, 2, seed)
     sites = sites_of(arch, arch_args).within(scope)
-    assert_same_as_masked(network, sites, random_plan(sites, share, seed), images)
+    assert_same_as_masked(network, sites, random_plan(sites, share, seed, emptied), images)
+
+
+@pytest.mark.parametrize(("arch", "arch_args", "scope"), [case for case in CASES if case[0] in DEEP], ids=contract_id)
+@fewer
+@given(share=st.floats(0.05, 0.95), emptied=st.sampled_from([0, 0.5]), seed=st.integers(0, 2**16))
+def test_pruned_equals_masked_in_deep_networks(
+    arch: str, arch_args: dict[str, Any], scope: str, share: float, emptied: float, seed: int
+) -> None:
+    network, spec = shared(arch, arch_args)
+    images = images_for(spec, 2, seed)
+    sites = sites_of(arch, arch_args).within(scope)
+    assert_same_as_masked(network, sites, random_plan(sites, share, seed, emptied), images)
 
 
 @pytest.mark.parametrize(("arch", "arch_args"), CONTRACT, ids=contract_id)
@@ -156,6 +159,48 @@ def test_one_channel_may_be_all_that_stays(arch: str, arch_args: dict[str, Any],
     assert_same_as_masked(network, sites, plan, images)
     small = prune(network, sites, plan)
     assert all(widths(small)[site.name][0] == 1 for site in sites.sites)
+
+
+@pytest.mark.parametrize(("arch", "arch_args"), [("resnet20", {}), ("mobilenetv2", {})], ids=contract_id)
+def test_a_member_may_lose_all_that_may_be_emptied_first_or_last(arch: str, arch_args: dict[str, Any]) -> None:
+    network, spec = shared(arch, arch_args)
+    images, sites = images_for(spec, 2), sites_of(arch, arch_args)
+    assert sites.branches
+    emptied = {site.name: np.arange(site.channels) for site in sites.sites if site.name in sites.branches}
+    most = {name: removed[1:] for name, removed in emptied.items()}
+    assert_same_as_masked(network, sites, emptied, images)
+    member = prune(network, sites, emptied)
+    assert all(widths(member)[name][0] == 0 for name in emptied)
+    assert_bit_for_bit(prune_further(prune(network, sites, most), network, sites, most, emptied), member)
+    rest = emptied | {site.name: np.arange(1, site.channels) for site in sites.sites if site.name not in emptied}
+    assert_bit_for_bit(prune_further(member, network, sites, emptied, rest), prune(network, sites, rest))
+
+
+class _Fragile(nn.Module):
+    """Two blocks beside shortcuts, of which the second pools between its layers, which torch does only with channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 4, 3, padding=1)
+        self.first, self.second = (nn.ModuleList([nn.Conv2d(4, 6, 1), nn.Conv2d(6, 4, 1)]) for _ in range(2))
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        x = F.relu(x + self.first[1](F.relu(self.first[0](x))))
+        x = F.relu(x + self.second[1](F.max_pool2d(F.relu(self.second[0](x)), 3, 1, 1)))
+        return self.linear(x.mean((2, 3)))
+
+
+def test_a_site_that_cannot_do_without_channels_keeps_one() -> None:
+    network, images = _Fragile().eval(), torch.randn(2, 1, 6, 6)
+    found = find_sites(network, images)
+    assert found.branches == {"first.0": ("first.0",), "second.0": ("second.0",)}
+    sites = provable(network, found, images)
+    assert (sites.sites, sites.kept_whole) == (found.sites, found.kept_whole)
+    assert sites.branches == {"first.0": ("first.0",)}
+    with pytest.raises(ValueError, match=r"'second\.0' would keep 0 of 6 channels"):
+        prune(network, sites, {"second.0": np.arange(6)})
 
 
 def test_a_flattened_image_loses_the_pixels_of_its_channel() -> None:
@@ -201,6 +246,22 @@ def test_an_empty_plan_changes_nothing() -> None:
     assert torch.equal(features(same, "linear", images), features(network, "linear", images))
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_an_emptied_branch_trains(precision: torch.dtype) -> None:
+    network, spec = make("resnet20", {"block": "bottleneck"})
+    sites = sites_of("resnet20", {"block": "bottleneck"})
+    plan = {name: np.arange(32) for name in sites.branches["layer2.1.conv1"]}
+    small = prune(network, sites, plan).to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.SGD(small.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+    shift = small.layer2[1].bn3.bias.clone()
+    for seed in range(2):
+        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            small(images_for(spec, 4, seed).contiguous(memory_format=torch.channels_last)).sum().backward()
+        optimizer.step()
+    assert all(bool(value.isfinite().all()) for value in small.state_dict().values())
+    assert not torch.equal(small.layer2[1].bn3.bias, shift)
+
+
 def test_a_pruned_network_trains() -> None:
     network, spec = make("resnet20", {"block": "bottleneck"})
     for position, parameter in enumerate(network.parameters()):
@@ -240,7 +301,7 @@ def test_cut_in_two_steps_equals_cut_at_once(
     network, spec = shared(arch, arch_args)
     images = images_for(spec, 2, seed)
     sites = sites_of(arch, arch_args).within(scope)
-    plan = random_plan(sites, share, seed)
+    plan = random_plan(sites, share, seed, emptied=0.4)
     before = part_of(plan, first, seed)
     # One class, a group with its "none", and all of them.
     for classes in ((3,), (8, 0, 5), tuple(range(10))):

@@ -118,6 +118,62 @@ def test_the_inner_scope_leaves_streams_whole(arch: str, arch_args: dict[str, An
     assert everything.within("all") == everything
 
 
+def expected_branches(network: nn.Module, arch: str, arch_args: dict[str, Any], sites: SiteMap) -> list[set[str]]:
+    """The sites that may only be emptied together, in their order: inside blocks beside a shortcut."""
+    names = [site.name for site in sites.sites]
+    if arch == "mobilenetv2":
+        shortcuts = (
+            f"layers.{number}.conv1" for number, each in enumerate(network.layers) if each.shortcut is not None
+        )
+        return [{name} for name in shortcuts]
+    if arch == "shufflenetv2":
+        # Beside each block half of the channels pass, or another branch's.
+        return [{name} for name in names if name.startswith("layer")]
+    if not arch.startswith("resnet"):
+        return []
+    paths = (f"layer{stage}.{block}" for stage in (1, 2, 3) for block in range(blocks_per_stage(network)))
+    return [{f"{path}.{inside}" for inside in ("conv1", "conv2")} & {*names} for path in paths]
+
+
+@pytest.mark.parametrize(("arch", "arch_args"), CONTRACT, ids=contract_id)
+def test_what_may_be_emptied_lies_beside_a_shortcut(arch: str, arch_args: dict[str, Any]) -> None:
+    network, _ = shared(arch, arch_args)
+    sites = sites_of(arch, arch_args)
+    inner = [site.name for site in sites.within("inner").sites]
+    expected = expected_branches(network, arch, arch_args, sites)
+    assert sites.branches == {
+        name: tuple(n for n in inner if n in own) for own in expected for name in inner if name in own
+    }
+    assert sites.within("inner").branches == sites.branches
+
+
+class _Pair(nn.Module):
+    """Two branches that are added up, without a shortcut, and a gate behind them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = (nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.Conv2d(4, 3, 1)) for _ in range(2))
+        self.gate = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(), nn.Conv2d(2, 3, 1), nn.Sigmoid())
+        self.linear = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.left(x) + self.right(x)
+        return self.linear((x * self.gate(x)).mean((2, 3)))
+
+
+def test_of_two_branches_without_a_shortcut_only_one_may_be_emptied() -> None:
+    sites = find_sites(_Pair(), torch.zeros(2, 1, 4, 4))
+    assert [site.name for site in sites.sites] == ["left.0", "left.2", "right.0", "gate.0"]
+    assert sites.branches == {"left.0": ("left.0",), "gate.0": ("gate.0",)}
+
+
+def test_a_site_that_is_kept_whole_is_not_emptied() -> None:
+    sites = sites_of("resnet20", {"block": "bottleneck"})
+    branches = sites.without({"layer1.1.conv1": "for a test"}).branches
+    assert branches["layer1.1.conv2"] == ("layer1.1.conv2",)
+    assert sites.branches.keys() - branches.keys() == {"layer1.1.conv1"}
+
+
 def test_a_flattened_image_maps_each_channel_onto_its_pixels() -> None:
     found = find_sites(three_layers(), torch.zeros(2, 1, 6, 6))
     first, second = found.sites

@@ -9,16 +9,10 @@ from sensai.activations import SiteStatistics, Statistics
 from sensai.grouping import Group
 from sensai.policy import WidthRule, apoz, flops_plans, ratio_plan
 from sensai.pruning import head_rows, member_network
-from sensai.sites import Plan, SiteMap, SizePrediction, count_flops, count_params, find_sites
-from tests.helpers.networks import CONTRACT, contract_id, images_for, shared, sites_of, three_layers
+from sensai.sites import SiteMap, SizePrediction, count_flops, count_params, find_sites
+from tests.helpers.networks import CONTRACT, contract_id, images_for, random_plan, shared, sites_of, three_layers
 
 CLASSES = 10
-
-
-def random_plan(sites: SiteMap, seed: int) -> Plan:
-    generator = np.random.default_rng(seed)
-    counts = {site.name: int(generator.integers(site.channels)) for site in sites.sites}
-    return {s.name: np.sort(generator.permutation(s.channels)[: counts[s.name]]) for s in sites.sites}
 
 
 def random_statistics(sites: SiteMap, seed: int = 0) -> Statistics:
@@ -39,7 +33,7 @@ def test_predicted_sizes_are_those_of_the_built_member(arch: str, arch_args: dic
     network, spec = shared(arch, arch_args)
     sites = sites_of(arch, arch_args)
     prediction = SizePrediction(network, sites, spec.input_shape)
-    plan = random_plan(sites, len(classes))
+    plan = random_plan(sites, 0.5, len(classes), emptied=0.4)
     member = member_network(network, sites, plan, classes, CLASSES)
     predicted = prediction(plan, head_rows(len(classes), CLASSES))
     assert predicted == (count_params(member), count_flops(member, spec.input_shape))

@@ -2,12 +2,37 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
 # Layer name -> the sizes that a cut changes: (out, in, groups) of a convolution, (out, in) of a linear layer,
 # (features,) of a batch norm.
 Widths = dict[str, tuple[int, ...]]
+
+
+class HollowConvolution(nn.Conv2d):
+    """A convolution that reads or makes no channels, for which torch has no kernel: its bias everywhere, or zero."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = (self._extent(x.shape[2 + axis], axis) for axis in (0, 1))
+        nothing = x.new_zeros((x.shape[0], self.out_channels, height, width))
+        return nothing if self.bias is None else nothing.movedim(1, -1).add_(self.bias).movedim(-1, 1)
+
+    def _extent(self, extent: int, axis: int) -> int:
+        reach = self.dilation[axis] * (self.kernel_size[axis] - 1)
+        padding = {"same": reach, "valid": 0}[self.padding] if isinstance(self.padding, str) else 2 * self.padding[axis]
+        return (extent + padding - reach - 1) // self.stride[axis] + 1
+
+
+class HollowNorm(nn.BatchNorm2d):
+    """A batch norm of no channels, which torch refuses."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+_HOLLOW: dict[type[nn.Module], Any] = {nn.Conv2d: HollowConvolution, nn.BatchNorm2d: HollowNorm}
 
 
 def layer_widths(module: nn.Module) -> tuple[int, ...] | None:
@@ -32,7 +57,11 @@ def widths(model: nn.Module) -> Widths:
 
 
 def set_layer_widths(module: nn.Module, sizes: tuple[int, ...]) -> None:
-    """Declare the sizes of one layer; its tensors are set by the caller."""
+    """Declare the sizes of one layer; its tensors are set by the caller. One of size 0 then computes in its own way.
+
+    Raises:
+        TypeError: it has no such sizes, or must not be emptied.
+    """
     if isinstance(module, nn.Conv2d):
         module.out_channels, module.in_channels, module.groups = sizes
     elif isinstance(module, nn.Linear):
@@ -41,6 +70,10 @@ def set_layer_widths(module: nn.Module, sizes: tuple[int, ...]) -> None:
         (module.num_features,) = sizes
     else:
         raise TypeError(f"{type(module).__name__} has no widths")
+    if 0 in sizes and not isinstance(module, nn.Linear | HollowConvolution | HollowNorm):
+        if type(module) not in _HOLLOW:
+            raise TypeError(f"{type(module).__name__} cannot be emptied")
+        module.__class__ = _HOLLOW[type(module)]
 
 
 def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

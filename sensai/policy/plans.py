@@ -6,7 +6,8 @@ C channels of a site, M members, S sites; a plan maps each site to the sorted in
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -25,18 +26,29 @@ class WidthRule:
     """What every site must keep.
 
     Attributes:
-        min_channels: at least so many channels stay in a site (all, where it has fewer).
+        min_channels: at least so many channels stay in a site (all, where it has fewer); 0 is as 1, but for `branches`.
         round_to: kept widths are the nearest multiple of this, where the site is wide enough for one.
+        branches: site that may be emptied -> the sites that are of no more use then, and go with it.
     """
 
     min_channels: int = 1
     round_to: int = 1
+    branches: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
-    def kept_width(self, kept: int | np.ndarray, channels: int | np.ndarray) -> np.ndarray:
-        """int64 (...,): the widths that sites of so many channels keep when a policy would keep `kept` of them."""
+    def least(self, site: str) -> int:
+        """The fewest channels that may stay in a site, if that is wide enough."""
+        return max(self.min_channels, int(site not in self.branches))
+
+    def kept_widths(self, kept: np.ndarray, channels: Mapping[str, int]) -> np.ndarray:
+        """int64 (..., S): the widths that sites of so many channels keep when a policy would keep `kept` (..., S) of them."""
+        whole, least = np.array(list(channels.values())), np.array([self.least(site) for site in channels])
         rounded = (2 * kept + self.round_to) // (2 * self.round_to) * self.round_to
-        floor = -(-self.min_channels // self.round_to) * self.round_to
-        return np.where(channels < self.round_to, channels, np.clip(rounded, max(floor, 1), channels))
+        floor = -(-least // self.round_to) * self.round_to
+        widths = np.where(whole < self.round_to, whole, np.clip(rounded, floor, whole))
+        number = {site: place for place, site in enumerate(channels)}
+        for site, branch in self.branches.items():
+            widths[..., [number[other] for other in branch]] *= widths[..., [number[site]]] > 0
+        return widths
 
 
 def ratio_plan(
@@ -96,7 +108,7 @@ def flops_plans(
         return ranked.removed((len(members) - further) * fewer + further * more)
 
     # FLOPs fall with every channel that goes, so the first step that meets the target is found by halving.
-    steps = range(len(members) * (channels - 1))
+    steps = range(len(members) * channels)
     return ranked.plans(removed(bisect_left(steps, True, key=lambda step: flops(removed(step)).max() <= target)))
 
 
@@ -110,24 +122,27 @@ def threshold_plan(
 ) -> Plan:
     """Remove a channel if APoZ > `apoz_threshold` and mean < `mean_threshold`.
 
-    Where that would leave a site fewer than `rule.min_channels`, its APoZ threshold rises in steps of 0.05 until it does not;
+    Where that would leave a site fewer than `rule` demands, its APoZ threshold rises in steps of 0.05 until it does not;
     where even APoZ = 1 is not enough, the most dispensable channels go until the minimum is left.
     """
-    plan, keys = {}, apoz(statistics, classes)
+    by_rule, kept, keys = {}, [], apoz(statistics, classes)
     for site, values in statistics.items():
         zeros, mean = values.apoz(classes), values.mean(classes)
         order = _order(keys[site])
-        least = min(rule.min_channels, len(order))
+        least = min(rule.least(site), len(order))
         threshold = apoz_threshold
         removed = (zeros > threshold) & (mean < mean_threshold)
         while len(order) - removed.sum() < least and threshold < 1:
             threshold += _APOZ_STEP
             removed = (zeros > threshold if threshold < 1 else zeros >= 1) & (mean < mean_threshold)
-        count = len(order) - int(rule.kept_width(len(order) - int(removed.sum()), len(order)))
         # Rounding widths may ask for more or fewer than the rule found: its own finds go first, in order.
-        by_rule = np.concatenate([order[removed[order]], order[~removed[order]]])
-        plan[site] = np.sort(by_rule[:count])
-    return plan
+        by_rule[site] = np.concatenate([order[removed[order]], order[~removed[order]]])
+        kept.append(len(order) - int(removed.sum()))
+    widths = rule.kept_widths(np.array(kept), {site: len(order) for site, order in by_rule.items()})
+    return {
+        site: np.sort(order[: len(order) - width])
+        for (site, order), width in zip(by_rule.items(), widths.tolist(), strict=True)
+    }
 
 
 def nested_plans(plan: Plan, keys: Mapping[str, np.ndarray], steps: int, *, ranking: Ranking = "global") -> list[Plan]:
@@ -166,25 +181,24 @@ class _Ranked:
     """
 
     def __init__(self, members: Sequence[Mapping[str, np.ndarray]], ranking: Ranking, rule: WidthRule) -> None:
-        self._rule = rule
-        self._shape = len(members), len(members[0])
+        channels = {site: keys.shape[1] for site, keys in members[0].items()}
+        self._kept_widths = partial(rule.kept_widths, channels=channels)
+        self._widths = np.array(list(channels.values()))
+        self._shape = len(members), len(channels)
         # int64 (M, C) of each site.
         self._orders, candidates = {}, []
-        for number, site in enumerate(members[0]):
+        for number, (site, least) in enumerate(zip(channels, self._kept_widths(0 * self._widths), strict=True)):
             keys = np.stack([own[site] for own in members], axis=1)
             self._orders[site] = _order(keys)
-            candidates.append(self._candidates(number, keys, self._orders[site]))
-        self._widths = np.array([order.shape[1] for order in self._orders.values()])
+            candidates.append(self._candidates(number, keys, self._orders[site], channels[site] - least))
         pools = [candidates] if ranking == "global" else [[each] for each in candidates]
         self._pools = [_merged(pool) for pool in pools]
         self.channels = self._widths.sum(keepdims=True) if ranking == "global" else self._widths
 
-    def _candidates(self, site: int, keys: np.ndarray, orders: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What may go from a site, first what each member misses least, and so on: its keys, and its places in (M, S)."""
-        members, channels = orders.shape
-        free = orders[:, : channels - int(self._rule.kept_width(0, channels))]
-        keys = np.take_along_axis(keys, free[None], axis=2).swapaxes(1, 2).reshape(len(keys), -1)
-        return keys, np.tile(np.arange(members) * self._shape[1] + site, free.shape[1])
+    def _candidates(self, site: int, keys: np.ndarray, orders: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """The most that may go from a site, first what each member misses least, and so on: its keys, its places in (M, S)."""
+        keys = np.take_along_axis(keys, orders[None, :, :most], axis=2).swapaxes(1, 2).reshape(len(keys), -1)
+        return keys, np.tile(np.arange(len(orders)) * self._shape[1] + site, most)
 
     def share(self, ratio: float) -> np.ndarray:
         """int64 (pools,): the share `ratio` of the channels of one member, in each pool."""
@@ -194,7 +208,7 @@ class _Ranked:
         """int64 (M, S): what each member loses of each site when so many channels of all members are to go from each pool."""
         gone = [pool[:count] for pool, count in zip(self._pools, wanted, strict=True)]
         counts = np.bincount(np.concatenate(gone), minlength=math.prod(self._shape)).reshape(self._shape)
-        return self._widths - self._rule.kept_width(self._widths - counts, self._widths)
+        return self._widths - self._kept_widths(self._widths - counts)
 
     def plans(self, removed: np.ndarray) -> list[Plan]:
         """The plan of each member, from how many channels of each site it loses."""

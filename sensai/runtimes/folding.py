@@ -2,16 +2,20 @@
 
 import math
 from functools import partial
-from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
+from torch.fx.node import map_arg
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-_aten = torch.ops.aten
-_CONVOLUTIONS = (_aten.conv2d.default, _aten.conv2d.padding)
+from sensai.models.widths import HollowConvolution
+from sensai.runtimes.nodes import CONVOLUTIONS, aten, before, constant, replace, tensor
+from sensai.runtimes.shifts import ADDITIONS, absorb_shifts
+
+# As the export names the class of a layer.
+_HOLLOW = f"{HollowConvolution.__module__}.{HollowConvolution.__qualname__}"
 
 
 @torch.no_grad()
@@ -27,62 +31,91 @@ def folded(network: nn.Module, example: Tensor) -> GraphModule:
     """
     program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
     module: Any = program.module(check_guards=False)
+    _settle(module)
     for node in list(module.graph.nodes):
-        if node.target is _aten.batch_norm.default:
+        if node.target is aten.batch_norm.default:
             _fold(module, node)
-        elif node.target is _aten.adaptive_avg_pool2d.default and list(node.args[1]) == [1, 1]:
-            _replace(module, node, _aten.mean.dim, node.args[0], [-2, -1], True)
-        elif node.target is _aten.flatten.using_ints and node.args[1:] == (1,):
-            _replace(
-                module, node, _aten.reshape.default, node.args[0], [-1, math.prod(node.args[0].meta["val"].shape[1:])]
+        elif node.target is aten.adaptive_avg_pool2d.default and list(node.args[1]) == [1, 1]:
+            replace(module, node, aten.mean.dim, node.args[0], [-2, -1], True)
+        elif node.target is aten.flatten.using_ints and node.args[1:] == (1,):
+            replace(
+                module, node, aten.reshape.default, node.args[0], [-1, math.prod(node.args[0].meta["val"].shape[1:])]
             )
+    absorb_shifts(module)
     module.graph.eliminate_dead_code()
     module.delete_all_unused_submodules()
     module.recompile()
     return module.to(memory_format=torch.channels_last)
 
 
+def _settle(module: GraphModule) -> None:
+    """Compute here and now what follows from no channels at all: what a branch without any adds to a residual connection."""
+    images = next(node for node in module.graph.nodes if node.op == "placeholder")
+    # Of one image: (1, ...).
+    values: dict[Node, Tensor] = {}
+    for node in list(module.graph.nodes):
+        value = _value(module, node, values)
+        if isinstance(value, Tensor) and value.shape[:1] == (1,) and _shape(node)[:1] == _shape(images)[:1]:
+            values[node] = value
+            continue
+        if node.target is aten.cat.default:
+            node.args = ([part for part in node.args[0] if 0 not in _shape(part)], *node.args[1:])
+        for settled in [source for source in node.all_input_nodes if source in values]:
+            held = constant(module, node, f"{node.name}_{settled.name}", _narrowest(values[settled]))
+            other = next((source for source in node.all_input_nodes if source is not settled), settled)
+            if node.target in ADDITIONS and not node.kwargs and _shape(other) == _shape(settled):
+                replace(module, node, aten.add.Tensor, other, held)
+            else:
+                sizes = before(module, node, aten.sym_size.int, images, 0), *_shape(settled)[1:]
+                node.replace_input_with(settled, before(module, node, aten.expand.default, held, sizes))
+    for node in reversed(values):
+        if not node.users:
+            module.graph.erase_node(node)
+
+
+def _value(module: GraphModule, node: Node, values: dict[Node, Tensor]) -> Any:
+    """What a node makes of any image, None where that depends on the image."""
+    _, layer = next(reversed(node.meta.get("nn_module_stack", {"": ("", "")}).values()))
+    # Nothing; or what a convolution without channels starts from.
+    if 0 in _shape(node)[1:] or (node.target is aten.new_zeros.default and layer == _HOLLOW):
+        return torch.zeros(1, *_shape(node)[1:])
+    weights = {source: tensor(module, source) for source in node.all_input_nodes if source.op == "get_attr"}
+    if values.keys().isdisjoint(node.all_input_nodes) or not {*node.all_input_nodes} <= values.keys() | weights.keys():
+        return None
+    arguments, named = map_arg((node.args, node.kwargs), (values | weights).get)
+    return cast(Any, node.target)(*arguments, **named)
+
+
+def _shape(node: Node) -> tuple[int, ...]:
+    value = None if node.op == "get_attr" else node.meta.get("val")
+    return tuple(value.shape) if isinstance(value, Tensor) else ()
+
+
+def _narrowest(value: Tensor) -> Tensor:
+    """A map (1, C, H, W) as (1, C, 1, 1), where all of its pixels are the same."""
+    pixel = value[..., :1, :1]
+    return pixel if torch.equal(pixel.expand_as(value), value) else value
+
+
 def _fold(module: GraphModule, norm: Node) -> None:
     arguments: Any = norm.args
-    before = arguments[0]
-    gamma, beta, mean, variance = (_tensor(module, each) for each in arguments[1:5])
+    source = arguments[0]
+    gamma, beta, mean, variance = (tensor(module, each) for each in arguments[1:5])
     if arguments[5] or mean is None or variance is None:
         return  # it goes by the statistics of the batch, also in eval mode
     fuse = partial(fuse_conv_bn_weights, bn_rm=mean, bn_rv=variance, bn_eps=arguments[7], bn_w=gamma, bn_b=beta)
-    if before.target in _CONVOLUTIONS and len(before.users) == 1:
-        images, weight, *rest = before.args
-        fused = fuse(_tensor(module, weight), _tensor(module, rest[0]) if rest else None)
-        constants = [_constant(module, before, f"{norm.name}_{number}", value) for number, value in enumerate(fused)]
-        before.args = (images, *constants, *rest[1:])
-        norm.replace_all_uses_with(before)
+    if source.target in CONVOLUTIONS and len(source.users) == 1:
+        images, weight, *rest = source.args
+        fused = fuse(tensor(module, weight), tensor(module, rest[0]) if rest else None)
+        constants = [constant(module, source, f"{norm.name}_{number}", value) for number, value in enumerate(fused)]
+        source.args = (images, *constants, *rest[1:])
+        norm.replace_all_uses_with(source)
         module.graph.erase_node(norm)
     else:
         # By itself it is a convolution whose weights were 1.
         fused = fuse(torch.ones(len(mean), 1), None)
         shape = [-1] + [1] * (norm.meta["val"].ndim - 2)
         scale, shift = (
-            _constant(module, norm, f"{norm.name}_{number}", value.view(shape)) for number, value in enumerate(fused)
+            constant(module, norm, f"{norm.name}_{number}", value.view(shape)) for number, value in enumerate(fused)
         )
-        with module.graph.inserting_before(norm):
-            scaled = module.graph.call_function(_aten.mul.Tensor, (before, scale))
-        _replace(module, norm, _aten.add.Tensor, scaled, shift)
-
-
-def _tensor(module: GraphModule, node: Any) -> Any:
-    """The tensor that a node reads, None for none."""
-    return None if node is None else attrgetter(node.target)(module).detach()
-
-
-def _constant(module: GraphModule, reader: Node, name: str, value: Tensor) -> Node:
-    """A new tensor of the module, for a node to read."""
-    module.register_buffer(name, value.detach())
-    with module.graph.inserting_before(reader):
-        return module.graph.get_attr(name)
-
-
-def _replace(module: GraphModule, node: Node, operator: Any, *arguments: Any) -> None:
-    with module.graph.inserting_before(node):
-        replacement = module.graph.call_function(operator, arguments)
-    replacement.meta = dict(node.meta)
-    node.replace_all_uses_with(replacement)
-    module.graph.erase_node(node)
+        replace(module, norm, aten.add.Tensor, before(module, norm, aten.mul.Tensor, source, scale), shift)

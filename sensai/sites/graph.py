@@ -7,8 +7,8 @@ S sites, C channels of a site.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from sensai.errors import InputError
 from sensai.models.widths import layer_widths
+from sensai.sites.branches import find_branches
 from sensai.sites.tracing import ChannelTrace, Side, trace_channels
 
 Scope = Literal["inner", "all"]
@@ -77,11 +78,13 @@ class SiteMap:
         sites: in the order of the calls of their first layers.
         kept_whole: layer -> why its channels are never removed.
         head: module path of the layer that makes the logits.
+        branches: site that may be emptied -> the sites that are of no more use then, itself among them.
     """
 
     sites: tuple[Site, ...]
     kept_whole: dict[str, str]
     head: str
+    branches: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def channels(self) -> int:
@@ -91,7 +94,16 @@ class SiteMap:
     def without(self, reasons: dict[str, str]) -> "SiteMap":
         """The same map with some sites kept whole, each for its reason."""
         kept = tuple(site for site in self.sites if site.name not in reasons)
-        return SiteMap(kept, {**self.kept_whole, **reasons}, self.head)
+        return replace(self, sites=kept, kept_whole={**self.kept_whole, **reasons}).without_emptying(reasons)
+
+    def without_emptying(self, names: Collection[str]) -> "SiteMap":
+        """The same map with some sites of which a channel always stays."""
+        branches = {
+            site: tuple(other for other in branch if other not in names)
+            for site, branch in self.branches.items()
+            if site not in names
+        }
+        return replace(self, branches=branches)
 
     def within(self, scope: Scope) -> "SiteMap":
         """The same map for a scope: `inner` keeps channels whole that several layers add up to (a residual stream)."""
@@ -192,7 +204,8 @@ def _site_map(trace: ChannelTrace, model: nn.Module) -> SiteMap:
     kept_whole |= {name: bound_by for name, bound_by in bound.items() if bound_by is not None}
     free = sorted((sites[name] for name in bound if bound[name] is None), key=lambda site: order[site.name])
     listed = dict(sorted(kept_whole.items(), key=lambda entry: order[entry[0]]))
-    return SiteMap(tuple(free), listed | _unfollowed(trace, model), trace.head)
+    branches = find_branches(trace.graph, {site.name: site.adders for site in free})
+    return SiteMap(tuple(free), listed | _unfollowed(trace, model), trace.head, branches)
 
 
 def _unfollowed(trace: ChannelTrace, model: nn.Module) -> dict[str, str]:

@@ -60,6 +60,7 @@ class ChannelTrace:
     """What a pass over the graph found.
 
     Attributes:
+        graph: the exported network.
         sides: (layer, side) -> its first position and how many there are, in the order of the calls.
         edges: pairs of positions that go together, int64 (E, 2) each.
         fixed: position -> why it stays.
@@ -68,6 +69,7 @@ class ChannelTrace:
         rows: the labels of the network's output (K,): the head's output positions where it gives one logit a row.
     """
 
+    graph: fx.Graph
     sides: dict[tuple[str, Side], tuple[int, int]] = field(default_factory=dict)
     edges: list[np.ndarray] = field(default_factory=list)
     fixed: dict[int, str] = field(default_factory=dict)
@@ -119,7 +121,7 @@ class _Tracer:
     def __init__(self, exported: fx.GraphModule, model: nn.Module) -> None:
         self._graph = exported.graph
         self._modules = dict(model.named_modules())
-        self._trace = ChannelTrace()
+        self._trace = ChannelTrace(exported.graph)
         self._outside: list[str] = []
         self._values: dict[fx.Node, Any] = {}
 
@@ -196,11 +198,11 @@ class _Tracer:
 
     def _layer_path(self, node: fx.Node, name: str) -> str | None:
         """The layer that makes this call, if nobody else uses its tensors: those of others would be cut along."""
-        path, tensors = _caller(node), node.all_input_nodes[1:]
+        path, tensors = caller(node), node.all_input_nodes[1:]
         if not isinstance(self._modules.get(path), _LAYERS[name]) or not tensors:
             return None
         own = all(tensor.op == "get_attr" and str(tensor.target).rpartition(".")[0] == path for tensor in tensors)
-        return path if own and all(_caller(user) == path for tensor in tensors for user in tensor.users) else None
+        return path if own and all(caller(user) == path for tensor in tensors for user in tensor.users) else None
 
     def _normalised(self, path: str, channels: Tensor) -> Tensor:
         own = self._trace.positions(path, "out", len(channels))
@@ -341,7 +343,7 @@ def _name(node: fx.Node) -> str:
     return packet if packet.startswith("_") else packet.rstrip("_")
 
 
-def _caller(node: fx.Node) -> str:
+def caller(node: fx.Node) -> str:
     """Path of the module whose code makes a call."""
     stack = node.meta.get("nn_module_stack")
     return str(next(reversed(stack.values()))[0]) if stack else ""

@@ -114,7 +114,7 @@ def _plans_to_target(
         flops=lambda removed: prediction.at(removed, rows)[1],
         target=share * prediction.flops,
         ranking=config.ranking,
-        rule=_rule(config),
+        rule=_rule(config, candidates),
     )
     flops = max(prediction(plan, outputs)[1] for plan, outputs in zip(plans, rows, strict=True))
     if flops > share * prediction.flops:
@@ -132,17 +132,17 @@ def _plan(config: PruneConfig, candidates: Removable, classes: Group) -> Plan:
             classes,
             apoz_threshold=config.apoz_threshold,
             mean_threshold=config.mean_threshold,
-            rule=_rule(config),
+            rule=_rule(config, candidates),
         )
     return ratio_plan(
         candidates.statistics,
         classes,
         config.ratio,
         ranking=config.ranking,
-        rule=_rule(config),
+        rule=_rule(config, candidates),
         criterion=candidates.criterion,
     )
 
 
-def _rule(config: PruneConfig) -> WidthRule:
-    return WidthRule(config.min_channels, config.round_to)
+def _rule(config: PruneConfig, candidates: Removable) -> WidthRule:
+    return WidthRule(config.min_channels, config.round_to, candidates.sites.branches)

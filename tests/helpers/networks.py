@@ -144,11 +144,13 @@ def blocks_per_stage(network: nn.Module) -> int:
     return len(network.get_submodule("layer1"))
 
 
-def random_plan(sites: SiteMap, share: float, seed: int) -> Plan:
-    """In every site about so many channels at random, at most all but one."""
+def random_plan(sites: SiteMap, share: float, seed: int, emptied: float = 0) -> Plan:
+    """In every site about so many channels at random, at most all but one, but all in some of the sites that may be emptied."""
     generator = np.random.default_rng(seed)
     plan = {}
     for site in sites.sites:
         count = min(int(generator.binomial(site.channels, share)), site.channels - 1)
+        if emptied and site.name in sites.branches and generator.random() < emptied:
+            count = site.channels
         plan[site.name] = np.sort(generator.permutation(site.channels)[:count])
     return plan

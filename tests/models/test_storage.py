@@ -21,13 +21,15 @@ from tests.helpers.networks import images_for, make, randomise, sites_of
 
 @pytest.mark.parametrize(
     ("arch", "arch_args"),
-    [("small_cnn", {}), ("vgg11_bn", {}), ("resnet20", {"block": "bottleneck"})],
+    [("small_cnn", {}), ("vgg11_bn", {}), ("resnet20", {"block": "bottleneck"}), ("mobilenetv2", {})],
 )
 def test_an_irregular_network_comes_back_bit_for_bit(tmp_path: Path, arch: str, arch_args: dict[str, str]) -> None:
     network, spec = make(arch, arch_args)
     images = images_for(spec, 3)
     sites = sites_of(arch, arch_args)
     plan = {site.name: np.arange(position % site.channels) for position, site in enumerate(sites.sites)}
+    # The last block, where there is one that may be emptied.
+    plan |= {site.name: np.arange(site.channels) for site in sites.sites if site.name in list(sites.branches)[-2:]}
     narrow = member_network(network, sites, plan, (4, 1), 10)
     save_network(narrow, spec, tmp_path / "net")
     loaded, loaded_spec = load_network(tmp_path / "net")

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sensai.errors import InputError
-from sensai.stages import activations, baseline, prune
+from sensai.errors import InputError, UnreachableTargetError
+from sensai.stages import activations, baseline, evaluate, prune, retrain
 from sensai.tracking import Store
 from tests.helpers.pipeline import Place
 
@@ -29,6 +30,25 @@ class Added(nn.Module):
     def forward(self, x):
         x = self.first(x).relu()
         return self.head((x + self.second(x)).mean((2, 3)))
+
+class Blocks(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU())
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(6, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+                nn.Conv2d(8, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6),
+            )
+            for _ in range(2)
+        )
+        self.head = nn.Linear(6, num_classes)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for block in self.blocks:
+            x = (x + block(x)).relu()
+        return self.head(x.mean((2, 3)))
 """
 
 
@@ -91,3 +111,18 @@ def test_a_network_without_removable_channels_is_refused_with_the_reason(place: 
     with pytest.raises(InputError, match=r"has no channels that can be removed \(first: .*scope=inner"):
         prune.run(place.config("prune", arch=f"{file}:Added", base_epochs=0))
     prune.run(place.config("prune", arch=f"{file}:Added", base_epochs=0, scope="all"))
+
+
+def test_whole_blocks_may_go_from_plan_to_evaluation(place: Place, file: Path) -> None:
+    # A twentieth of the FLOPs is less than what one channel in each of both blocks costs.
+    cut = {"arch": f"{file}:Blocks", "target_flops": 0.05, "criterion": "mean", "cut_steps": 2}
+    with pytest.raises(UnreachableTargetError, match="min_channels=1"):
+        prune.run(place.config("prune", **{name: cut[name] for name in ("arch", "target_flops", "criterion")}))
+    trained = retrain.run(place.config("retrain", min_channels=0, **cut))
+    (pruned,) = (run for run in place.of("prune") if run.info.status == "FINISHED")
+    assert pruned.data.metrics["flops_max"] <= 0.05 * pruned.data.metrics["flops_base"]
+    assert pruned.data.metrics["proof_error"] < 1e-5
+    layers = pd.read_csv(place.artifact(pruned.info.run_id, "layers.csv"))
+    assert layers["kept"].tolist() == [0] * len(layers)
+    evaluated = place.run(evaluate.run(place.config("evaluate", from_run=trained, min_channels=0, **cut)))
+    assert evaluated.data.metrics["flops_speedup"] > 20

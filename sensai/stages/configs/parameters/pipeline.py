@@ -180,7 +180,11 @@ class Prune(Group):
     ranking: Literal["global", "layer"] = Field("global", description="rank all channels together or site by site")
     apoz_threshold: Share = Field(0.8, description="policy=threshold: remove a channel with a larger APoZ ...")
     mean_threshold: NonNegative = Field(0.01, description="... and a smaller mean activation")
-    min_channels: Count = Field(1, description="channels that every site keeps")
+    min_channels: CountOrZero = Field(
+        1,
+        description="channels that every site keeps; 0: one, or none where the network still answers without, as in blocks "
+        "beside a residual connection",
+    )
     round_to: Count = Field(1, description="kept widths are multiples of this")
 
     @property

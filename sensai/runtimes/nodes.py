@@ -1,0 +1,37 @@
+"""The graph of a network's operators: what nodes read, and others in their place."""
+
+from operator import attrgetter
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+
+aten = torch.ops.aten
+CONVOLUTIONS = (aten.conv2d.default, aten.conv2d.padding)
+
+
+def tensor(module: GraphModule, node: Any) -> Any:
+    """The tensor that a node reads, None for none."""
+    return None if node is None else attrgetter(node.target)(module).detach()
+
+
+def constant(module: GraphModule, reader: Node, name: str, value: Tensor) -> Node:
+    """A new tensor of the module, for a node to read."""
+    module.register_buffer(name, value.detach())
+    with module.graph.inserting_before(reader):
+        return module.graph.get_attr(name)
+
+
+def before(module: GraphModule, node: Node, operator: Any, *arguments: Any) -> Node:
+    """A new operator in front of a node."""
+    with module.graph.inserting_before(node):
+        return module.graph.call_function(operator, arguments)
+
+
+def replace(module: GraphModule, node: Node, operator: Any, *arguments: Any) -> None:
+    """Another operator in a node's place."""
+    replacement = before(module, node, operator, *arguments)
+    replacement.meta = dict(node.meta)
+    node.replace_all_uses_with(replacement)
+    module.graph.erase_node(node)
