@@ -16,7 +16,7 @@ demo: $(STAMP)
 
 # Lint, types, tests: in so many processes that each has a core to itself, and threads that wait leave theirs to others.
 test: lint
-	@OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+	@OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	@ruff check .

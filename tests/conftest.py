@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import mlflow
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from entrypoints.cli import launch
 from sensai.stages.configs import CONFIGS
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
+
+WITH_RAY = ("tests/retraining/test_ray.py", "tests/serving/test_serve.py")
 
 # Enough for every stage to do its work on tests/helpers/tiny_data.py within a second or two. Two threads that share a core with
 # other tests take seven times as long as one.
@@ -42,12 +46,20 @@ def tiny(stage: str, **more: object) -> dict[str, object]:
     return {name: value for name, value in TINY.items() if name in CONFIGS[stage].model_fields} | more
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What the tests of a file share is set up once: one process runs them, but for those that are in a group of their own."""
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+class OneRayAtATime(LoadFileScheduling):
+    """What the tests of a file share is set up once, in one process; and one process runs all files with Ray clusters.
+
+    A cluster starts a dozen processes within fixed times, and two at once starve each other on two cores.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return "ray" if file in WITH_RAY else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    return OneRayAtATime(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True)

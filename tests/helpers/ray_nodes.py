@@ -13,10 +13,6 @@ if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
 
-# One process runs them all: a cluster starts a dozen processes within fixed times, and two at once starve each other.
-ONE_RAY_AT_A_TIME = pytest.mark.xdist_group("ray")
-
-
 def node(cpus: int) -> dict[str, object]:
     """What a node is made of."""
     return {"num_cpus": cpus, "node_ip_address": "127.0.0.1"}

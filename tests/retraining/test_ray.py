@@ -16,14 +16,13 @@ from sensai.errors import InputError
 from sensai.retraining.backends.nodes import Node, share_nodes
 from sensai.retraining.backends.ray_cluster import ray_cluster
 from tests.conftest import ROOT
-from tests.helpers.ray_nodes import ONE_RAY_AT_A_TIME, node, ray_nodes, raylet_of, workers
+from tests.helpers.ray_nodes import node, ray_nodes, raylet_of, workers
 from tests.helpers.retrain_tiny import EPOCHS, epochs_of, files, retrain, start, wait_for
 
 if TYPE_CHECKING:
     import ray
     from ray.cluster_utils import Cluster
 
-pytestmark = ONE_RAY_AT_A_TIME
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
 

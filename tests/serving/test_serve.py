@@ -25,13 +25,11 @@ from tests.conftest import Entry, command
 from tests.helpers.asking import BAD_VALUES, ask, predictions, reason, with_value
 from tests.helpers.ensembles import NAMES, ensemble_of, images, probabilities, register
 from tests.helpers.pipeline import Place
-from tests.helpers.ray_nodes import ONE_RAY_AT_A_TIME, ray_nodes, raylet_of, title, workers
+from tests.helpers.ray_nodes import ray_nodes, raylet_of, title, workers
 from tests.helpers.server import free_port, server
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
-
-pytestmark = ONE_RAY_AT_A_TIME
 
 ENSEMBLE = ensemble_of([(3, 0), (2,), (1,)])
 _SECONDS = 120

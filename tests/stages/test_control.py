@@ -43,7 +43,7 @@ def test_the_control_is_made_like_the_ensemble(
         row = next(line for line in printed if line.startswith(f"ensemble - {name}")).removeprefix(f"ensemble - {name}")
         assert float(row.split()[0]) == pytest.approx(metrics["accuracy"] - other, abs=1e-4)
     page = place.artifact(tags["sensai.upstream.report"], "report.html").read_text()
-    assert "<th>control</th>" in page
+    assert "<td>control</td>" in page
     assert "<th>ensemble - control</th>" in page
     assert control.info.run_id in page
 

@@ -9,7 +9,6 @@ from sensai.errors import InputError
 from sensai.stages import retrain
 from tests.conftest import command, tiny
 from tests.helpers.pipeline import Place, stage_of
-from tests.helpers.ray_nodes import ONE_RAY_AT_A_TIME
 from tests.stages.conftest import Pruned
 
 
@@ -86,7 +85,6 @@ def test_a_budget_that_is_none_is_refused(budget: str) -> None:
         retrain.RetrainConfig(budget=budget)
 
 
-@ONE_RAY_AT_A_TIME
 def test_slots_on_ray_give_the_members_that_slots_of_this_machine_give(place: Place) -> None:
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     given = {**tiny("retrain"), "jobs": 2, "threads": 1, "backend": "ray", "work_dir": "work", "epochs": 2}
