@@ -44,7 +44,7 @@ def test_the_control_is_made_like_the_ensemble(
         assert float(row.split()[0]) == pytest.approx(metrics["accuracy"] - other, abs=1e-4)
     page = place.artifact(tags["sensai.upstream.report"], "report.html").read_text()
     assert "<td>control</td>" in page
-    assert "<th>ensemble - control</th>" in page
+    assert "<td>ensemble - control</td>" in page
     assert control.info.run_id in page
 
 
