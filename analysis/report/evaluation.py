@@ -157,13 +157,14 @@ def _tables(logged: _Logged) -> Iterator[Table]:
 
 def _figures(logged: _Logged) -> Iterator[Plot | Image]:
     """In the order of `_PLOTS` and `_IMAGES`, those that were logged."""
+    there = {stage: logged.artifacts(stage) for stage in ("activations", "prune", "evaluate")}
     for stage, name, title, note, draw in _PLOTS:
-        if name in logged.artifacts(stage):
+        if name in there[stage]:
             content = logged.content(stage, name)
             yield Plot(title, f"{note} (run {logged.runs[stage]})", draw(content), content)
     yield _coupling(logged)
     for stage, name, title, note in _IMAGES:
-        if name in logged.artifacts(stage):
+        if name in there[stage]:
             yield Image(title, f"{note} (run {logged.runs[stage]})", logged.content(stage, name))
 
 
