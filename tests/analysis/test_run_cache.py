@@ -217,6 +217,16 @@ class TestWhatHappensToRuns:
         new = prune_run(logbook)
         assert ids() == [new, *(spread[each] for each in (4, 2, 1, 0))]
 
+    def test_one_is_restored_and_another_purged(self, logbook: Logbook, spread: list[str], store_uri: str) -> None:
+        logbook.client.delete_run(spread[3])
+        assert len(ids()) == FAR_APART - 1
+        logbook.client.restore_run(spread[3])
+        # As many as were kept, but not the same.
+        logbook.client.delete_run(spread[1])
+        done = CliRunner().invoke(gc, ["--backend-store-uri", store_uri, "--run-ids", spread[1]])
+        assert done.exit_code == 0, done.output
+        assert ids() == [spread[each] for each in (4, 3, 2, 0)]
+
     def test_one_is_imported_that_ended_long_ago(self, logbook: Logbook, spread: list[str]) -> None:
         logbook.skip(-24 * HOUR)
         old = prune_run(logbook)
