@@ -2,11 +2,14 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
+from sensai.processes import first_interrupt_asks
 from tests.conftest import ROOT
 
 
@@ -22,3 +25,27 @@ def test_threads_sleep_unless_the_user_says_otherwise(of_the_user: str | None, o
     environment |= {"OMP_WAIT_POLICY": of_the_user} if of_the_user else {}
     printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=True)
     assert json.loads(printed.stdout) == [own, given]
+
+
+def test_the_first_interrupt_asks_and_the_second_interrupts() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with first_interrupt_asks() as asked:
+        assert not asked.is_set()
+        signal.raise_signal(signal.SIGINT)
+        assert asked.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_other_threads_get_no_signals() -> None:
+    found = []
+
+    def work() -> None:
+        with first_interrupt_asks() as asked:
+            found.append(asked.is_set())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [False]

@@ -13,7 +13,7 @@ from sensai import evaluation
 from sensai.data.dataset import Split
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
-from sensai.runtimes import CANDIDATES, Prepared, compare, prepare_base
+from sensai.runtimes import CANDIDATES, Prepared, compare, prepare, prepare_base
 from sensai.stages.configs import EvaluateConfig
 from sensai.tracking import Run
 
@@ -46,6 +46,26 @@ class Latencies:
         }
 
 
+def critical_path(
+    base: nn.Module, ensemble: Ensemble, split: Split, names: tuple[str, ...], device: torch.device
+) -> dict[str, float]:
+    """`latency_base_ms` and `latency_member_max_ms` of one image, measured as for `evaluate`, without the whole ensemble."""
+    if device.type != "cpu":
+        times = _eager(base, ensemble, device)
+        base_ms, members_ms = times.base, times.members
+    else:
+        images = np.ascontiguousarray(split.images[split.rows[:1]].transpose(0, 2, 3, 1))
+        prepared = prepare(ensemble)
+        comparison = compare(prepare_base(base, ensemble), prepared, images, None, torch.get_num_threads(), names=names)
+        base_ms, members_ms = comparison.base_ms, comparison.member_ms
+    return {"latency_base_ms": base_ms, "latency_member_max_ms": max(members_ms)}
+
+
+def candidates(runtime: str) -> tuple[str, ...]:
+    """The runtimes that a parameter leaves to choose from."""
+    return CANDIDATES if runtime == _AUTO else (runtime,)
+
+
 def measured(
     base: nn.Module,
     ensemble: Ensemble,
@@ -66,7 +86,7 @@ def measured(
         np.ascontiguousarray(images),
         lambda outputs: calibration(outputs, ensemble.groups),
         torch.get_num_threads(),
-        names=CANDIDATES if config.runtime == _AUTO else (config.runtime,),
+        names=candidates(config.runtime),
     )
     table = pd.DataFrame(comparison.rows())
     run.log_frame(table, "runtimes.csv")
