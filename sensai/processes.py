@@ -36,13 +36,13 @@ def end_with(parent: int, by: signal.Signals) -> None:
 def first_interrupt_asks() -> Iterator[threading.Event]:
     """Within the block the first Ctrl-C only sets the event, for work that ends where it can go on later; a second one ends it.
 
-    In other threads than the main one, which get no signals, nothing is changed.
+    Nothing is changed in other threads than the main one, which get no signals, and where interrupts are ignored, as they are
+    by what a script starts in the background.
     """
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    asked, before = threading.Event(), signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
         yield asked
         return
-    before = signal.getsignal(signal.SIGINT)
 
     def ask(*_: object) -> None:
         asked.set()

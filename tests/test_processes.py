@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -27,15 +28,29 @@ def test_threads_sleep_unless_the_user_says_otherwise(of_the_user: str | None, o
     assert json.loads(printed.stdout) == [own, given]
 
 
-def test_the_first_interrupt_asks_and_the_second_interrupts() -> None:
-    before = signal.getsignal(signal.SIGINT)
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """As in a terminal; what a script starts in the background ignores interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_first_interrupt_asks_and_the_second_interrupts(interruptible: None) -> None:
     with first_interrupt_asks() as asked:
         assert not asked.is_set()
         signal.raise_signal(signal.SIGINT)
         assert asked.is_set()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ignored_interrupts_stay_ignored(interruptible: None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with first_interrupt_asks() as asked:
+        signal.raise_signal(signal.SIGINT)
+        assert not asked.is_set()
 
 
 def test_other_threads_get_no_signals() -> None:

@@ -309,6 +309,8 @@ def training(pruned: Pruned) -> Iterator[tuple[Place, "subprocess.Popen[bytes]"]
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        # The tests may have been started in the background, where interrupts are ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         try:
             while epochs_had(place) < 2:
