@@ -245,7 +245,7 @@ class _Watching(Watcher):
             return
         self._trial.report(sum(values) / members, epoch + 1)
         if self._trial.should_prune():
-            self._pruned = EndedEarlyError(f"pruned after epoch {epoch}")
+            self._pruned = EndedEarlyError(f"pruned after {epoch + 1} epochs")
 
     def why_end(self) -> BaseException | None:
         """See Watcher."""
