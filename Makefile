@@ -38,4 +38,4 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 clean:
-	@rm -rf $(VENV) .sensai mlruns mlflow.db
+	@rm -rf $(VENV) .sensai mlruns mlflow.db optuna.db

@@ -17,5 +17,9 @@ def suggestion(name: str, allowed: Collection[str]) -> str:
     return f"did you mean {' or '.join(near)}?" if near else f"allowed are {', '.join(allowed)}"
 
 
+class EndedEarlyError(Exception):
+    """What was begun has been given up for a reason that is no failure."""
+
+
 class UnreachableTargetError(InputError):
     """A size that no plan reaches."""

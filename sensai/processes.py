@@ -4,6 +4,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _WAIT_POLICY = "OMP_WAIT_POLICY"
@@ -28,6 +30,29 @@ def end_with(parent: int, by: signal.Signals) -> None:
         os.kill(os.getpid(), by)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def first_interrupt_asks() -> Iterator[threading.Event]:
+    """Within the block the first Ctrl-C only sets the event, for work that ends where it can go on later; a second one ends it.
+
+    Nothing is changed in other threads than the main one, which get no signals, and where interrupts are ignored, as they are
+    by what a script starts in the background.
+    """
+    asked, before = threading.Event(), signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
+        yield asked
+        return
+
+    def ask(*_: object) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def let_threads_sleep() -> None:

@@ -30,6 +30,7 @@ LAYERS = [
     {"tracking"},
     {"registry"},
     {"serving"},
+    {"tuning"},
     {"stages"},
 ]
 BELOW_TRACKING = {name for layer in LAYERS[:13] for name in layer}

@@ -55,6 +55,7 @@ def fit(
     on_epoch: OnEpoch = lambda *_: None,
     teacher: Teacher | None = None,
     budget: Budget | None = None,
+    ended: Callable[[], bool] = lambda: False,
 ) -> dict[int, str]:
     """Train networks in place and leave each with the weights of its best epoch, in eval mode.
 
@@ -70,6 +71,7 @@ def fit(
         teacher: for objectives that use one.
         budget: when it is used up, all stop; until then the team whose validation metric has grown most a second gets the
             next epoch. None: all go on until they stop by themselves.
+        ended: asked before each epoch whether training ends here, as it is, to go on from its checkpoints another time.
 
     Returns:
         position -> why the team failed twice; it has the weights of its best epoch until then.
@@ -77,12 +79,14 @@ def fit(
     for position, team in enumerate(teams):
         for epoch, metrics in enumerate(team.lead.progress.history):
             on_epoch(position, epoch, metrics)
-    _run(teams, teams, training, validation, on_epoch, teacher, budget)
+    _run(teams, teams, training, validation, on_epoch, teacher, budget, ended)
+    if ended():
+        return {}
     for team in (failed := [team for team in teams if team.failure]):
         # That it was tried again stands in the checkpoint, so a killed training does not try more often than others.
         if not team.lead.progress.failure:
             team.go_back()
-            _run([team], teams, training, validation, on_epoch, teacher, budget)
+            _run([team], teams, training, validation, on_epoch, teacher, budget, ended)
     for team in teams:
         for trainee in team.trainees:
             trainee.load_best()
@@ -97,8 +101,9 @@ def _run(
     on_epoch: OnEpoch,
     teacher: Teacher | None,
     budget: Budget | None,
+    ended: Callable[[], bool],
 ) -> None:
-    while together := _next(running, teams, budget):
+    while not ended() and (together := _next(running, teams, budget)):
         epoch, start = together[0].lead.epoch, time.perf_counter()
         _train_epoch(together, training(epoch), teacher)
         together = [team for team in together if not team.failure]

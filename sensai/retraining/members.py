@@ -19,7 +19,7 @@ from sensai.retraining.backends.local import run_locally
 from sensai.retraining.checkpoints import Progress
 from sensai.retraining.exchange import Meeting
 from sensai.retraining.fitting import Budget
-from sensai.retraining.slots import START, TEACHER, Lesson, SlotJob, SlotLostError, Stream, member_checkpoints
+from sensai.retraining.slots import END, START, TEACHER, Lesson, SlotJob, SlotLostError, Stream, member_checkpoints
 from sensai.retraining.trainee import Recipe
 
 # Number of the member, epoch, metrics.
@@ -60,6 +60,7 @@ def retrain_members(
     folder: Path,
     budget: Budget | None = None,
     on_epoch: OnEpoch,
+    why_end: Callable[[], BaseException | None] = lambda: None,
 ) -> list[Progress]:
     """Train all members; each ends with the weights of its best epoch. Returns the progress of each.
 
@@ -76,6 +77,7 @@ def retrain_members(
         folder: of the files that are written after each epoch and gone on from; all slots see it.
         budget: what all members together may take.
         on_epoch: called with the member's number, the epoch and its metrics, in a thread of its own.
+        why_end: asked in that thread what to raise after the current epoch, if anything.
 
     Raises:
         InputError: members failed twice; they are named, and all others are trained to their end.
@@ -87,8 +89,12 @@ def retrain_members(
             slots.members, slots.devices, _parts(budget, slots.members, lesson.joint), strict=True
         )
     ]
-    with _told(folder, len(ensemble.members), on_epoch):
+    # One that was killed may have left it.
+    (folder / END).unlink(missing_ok=True)
+    with _told(folder, len(ensemble.members), on_epoch, why_end):
         failures = _run_twice(jobs, slots)
+    if (folder / END).exists() and (reason := why_end()) is not None:
+        raise reason
     if failures:
         raise InputError("; ".join(f"member {_names(ensemble, n)}: {reason}" for n, reason in sorted(failures.items())))
     return [
@@ -123,7 +129,9 @@ def _run_twice(jobs: Sequence[SlotJob], slots: Slots) -> dict[int, str]:
     try:
         return slots.run(_met(jobs, slots))
     except SlotLostError:
-        pass
+        # Slots that learn jointly lose each other where one ends an epoch before another.
+        if (jobs[0].folder / END).exists():
+            return {}
     try:
         return slots.run(_met(jobs, slots))
     except SlotLostError as error:
@@ -154,8 +162,8 @@ def _names(ensemble: Ensemble, number: int) -> str:
 
 
 @contextmanager
-def _told(folder: Path, members: int, on_epoch: OnEpoch) -> Iterator[None]:
-    """While the block runs, a thread tells of every epoch that appears in the members' checkpoints."""
+def _told(folder: Path, members: int, on_epoch: OnEpoch, why_end: Callable[[], BaseException | None]) -> Iterator[None]:
+    """While the block runs, a thread tells of every epoch that appears in the members' checkpoints, and ends the slots."""
     epochs = [0] * members
     ended, errors = threading.Event(), []
 
@@ -165,6 +173,8 @@ def _told(folder: Path, members: int, on_epoch: OnEpoch) -> Iterator[None]:
                 for epoch in range(epochs[number], len(progress.history)):
                     on_epoch(number, epoch, progress.history[epoch])
                 epochs[number] = max(epochs[number], len(progress.history))
+        if why_end() is not None:
+            (folder / END).touch()
 
     def keep_looking() -> None:
         try:

@@ -28,6 +28,8 @@ Balance = Literal["weight", "sample"]
 
 START = "start"
 TEACHER = "teacher"
+# Where this file is, slots end before the next epoch.
+END = "end"
 
 
 class SlotLostError(Exception):
@@ -171,6 +173,7 @@ def _train(job: SlotJob, exchange: Exchange | None) -> dict[int, str]:
         partial(batches, job.dataset.val, stream.batch_size, *data) if job.dataset.val else None,
         teacher=_teacher(job) if lesson.taught else None,
         budget=job.budget,
+        ended=(job.folder / END).exists,
     )
     members = [job.members] if lesson.joint else [(number,) for number in job.members]
     return {number: reason for position, reason in failures.items() for number in members[position]}

@@ -6,7 +6,7 @@ as the ensemble of one member that it is.
 """
 
 from sensai.runtimes.choice import CANDIDATES, GPU_CANDIDATES, RUNTIMES, Timing, fastest, in_turn, measure, open_runtime
-from sensai.runtimes.comparison import Comparison, compare
+from sensai.runtimes.comparison import Combine, Comparison, compare
 from sensai.runtimes.prepared import Prepared, prepare, prepare_base
 from sensai.runtimes.quantised import quantised
 from sensai.runtimes.runtime import Runtime
@@ -15,6 +15,7 @@ __all__ = [
     "CANDIDATES",
     "GPU_CANDIDATES",
     "RUNTIMES",
+    "Combine",
     "Comparison",
     "Prepared",
     "Runtime",

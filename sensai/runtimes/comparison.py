@@ -1,5 +1,6 @@
 """Base model and ensemble on the same images, each in its fastest runtime here, timed side by side."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -22,7 +23,7 @@ class Comparison:
         timings: of `base`, `ensemble` and the largest `member`, the runtimes that were tried.
         base_ms: the base model in its fastest runtime.
         member_ms: each member in the fastest runtime of the largest, on one thread, as a machine for each would see it.
-        ensemble_ms: all members in their fastest runtime, and the combination of their outputs.
+        ensemble_ms: all members in their fastest runtime, and the combination of their outputs; NaN where it was left out.
         threads: how many base model and ensemble might keep busy.
     """
 
@@ -51,7 +52,7 @@ def compare(
     base: Prepared,
     members: Prepared,
     images: np.ndarray,
-    combine: Combine,
+    combine: Combine | None,
     threads: int,
     *,
     names: Sequence[str] = CANDIDATES,
@@ -63,7 +64,7 @@ def compare(
         base: the base model.
         members: those of the ensemble.
         images: the batch, uint8 (N, H, W, C).
-        combine: what is done with the members' outputs.
+        combine: what is done with the members' outputs; None: the ensemble as a whole is not timed.
         threads: how many may be kept busy at once.
         names: the runtimes to choose from.
         repeats: calls of each.
@@ -74,7 +75,10 @@ def compare(
 
     largest = max(members.alone(), key=lambda alone: alone.members[0].flops)
     counts = sorted({1, threads})
-    timings = {"base": timed(base, *counts), "ensemble": timed(members, *counts), "member": timed(largest, 1)}
+    timings = {"base": timed(base, *counts)}
+    if combine is not None:
+        timings["ensemble"] = timed(members, *counts)
+    timings["member"] = timed(largest, 1)
     chosen = {network: fastest(each) for network, each in timings.items()}
     with ExitStack() as stack:
 
@@ -82,15 +86,13 @@ def compare(
             choice = chosen[network]
             return stack.enter_context(open_runtime(choice.runtime, prepared, choice.threads))
 
-        whole = opened(members, "ensemble")
-        calls: dict[str, Callable[[], object]] = {
-            "base": partial(opened(base, "base"), images),
-            "ensemble": lambda: combine(whole(images)),
-            **{
-                f"member {number}": partial(opened(alone, "member"), images)
-                for number, alone in enumerate(members.alone())
-            },
-        }
+        calls: dict[str, Callable[[], object]] = {"base": partial(opened(base, "base"), images)}
+        if combine is not None:
+            whole = opened(members, "ensemble")
+            calls["ensemble"] = lambda: combine(whole(images))
+        for number, alone in enumerate(members.alone()):
+            calls[f"member {number}"] = partial(opened(alone, "member"), images)
         seconds = in_turn(calls, repeats)
-    base_ms, ensemble_ms, *member_ms = (float(np.median(each) * 1e3) for each in seconds.values())
-    return Comparison(timings, base_ms, member_ms, ensemble_ms, threads)
+    medians = {name: float(np.median(each) * 1e3) for name, each in seconds.items()}
+    base_ms, ensemble_ms = medians.pop("base"), medians.pop("ensemble", math.nan)
+    return Comparison(timings, base_ms, list(medians.values()), ensemble_ms, threads)

@@ -14,7 +14,7 @@ from sensai.data.dataset import Split
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import RAW, Calibration, cross_fitted, fit, methods_for, rejection_threshold
 from sensai.errors import InputError
-from sensai.stages.configs import EvaluateConfig, GroupingStudyConfig, MainConfig
+from sensai.stages.configs import EvaluateConfig, GroupingStudyConfig, MainConfig, TuneConfig
 from sensai.stages.inputs import dataset_of
 from sensai.tracking import Run, Store
 
@@ -39,7 +39,7 @@ class Answered:
     base: np.ndarray
 
 
-def validation_split(config: EvaluateConfig | MainConfig | GroupingStudyConfig) -> Split | None:
+def validation_split(config: EvaluateConfig | MainConfig | GroupingStudyConfig | TuneConfig) -> Split | None:
     """The validation split, None where it has too few images for any fit.
 
     Raises:

@@ -21,7 +21,7 @@ from sensai.grouping import Group
 from sensai.runtimes import prepare
 from sensai.stages import combining, integers, latencies, retrain
 from sensai.stages.baseline import base_model
-from sensai.stages.configs import EvaluateConfig, GroupingStudyConfig, MainConfig, StageConfig
+from sensai.stages.configs import EvaluateConfig, GroupingStudyConfig, MainConfig, StageConfig, TuneConfig
 from sensai.stages.group import class_label
 from sensai.stages.inputs import dataset_of, device_of, evaluation_batch
 from sensai.stages.stage import Context, Stage
@@ -74,7 +74,7 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
     _log_member_runs(ensemble, members, config, context)
 
 
-def check(config: EvaluateConfig | MainConfig | GroupingStudyConfig) -> None:
+def check(config: EvaluateConfig | MainConfig | GroupingStudyConfig | TuneConfig) -> None:
     """Refuse data without the splits that are needed: better now than after all the training.
 
     Raises:

@@ -13,7 +13,7 @@ from analysis import plots, tags
 from sensai.data.dataset import Split
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
-from sensai.runtimes import CANDIDATES, GPU_CANDIDATES, Prepared, compare, prepare_base
+from sensai.runtimes import CANDIDATES, GPU_CANDIDATES, Combine, Comparison, Prepared, compare, prepare, prepare_base
 from sensai.stages.configs import EvaluateConfig
 from sensai.tracking import Run
 
@@ -46,6 +46,14 @@ class Latencies:
         }
 
 
+def critical_path(
+    base: nn.Module, ensemble: Ensemble, split: Split, runtime: str, device: torch.device
+) -> dict[str, float]:
+    """`latency_base_ms` and `latency_member_max_ms` of one image, measured as for `evaluate`, without the whole ensemble."""
+    comparison = _compared(base, ensemble, prepare(ensemble), None, split.images[split.rows[:1]], runtime, device)
+    return {"latency_base_ms": comparison.base_ms, "latency_member_max_ms": max(comparison.member_ms)}
+
+
 def measured(
     base: nn.Module,
     ensemble: Ensemble,
@@ -57,18 +65,12 @@ def measured(
     run: Run,
 ) -> Latencies:
     """Time a batch of a split in all runtimes of the device that may be chosen, which are logged as table and figure."""
-    on_gpu = device.type == "cuda"
-    images = split.images[split.rows[: config.latency_batch_size]].transpose(0, 2, 3, 1)
-    candidates = GPU_CANDIDATES if on_gpu else CANDIDATES
-    with torch.cuda.device(device) if on_gpu else nullcontext():
-        comparison = compare(
-            prepare_base(base, ensemble),
-            prepared,
-            np.ascontiguousarray(images),
-            lambda outputs: calibration(outputs, ensemble.groups),
-            1 if on_gpu else torch.get_num_threads(),
-            names=candidates if config.runtime == _AUTO else (config.runtime,),
-        )
+
+    def combine(outputs: list[np.ndarray]) -> np.ndarray:
+        return calibration(outputs, ensemble.groups)
+
+    images = split.images[split.rows[: config.latency_batch_size]]
+    comparison = _compared(base, ensemble, prepared, combine, images, config.runtime, device)
     table = pd.DataFrame(comparison.rows())
     run.log_frame(table, "runtimes.csv")
     run.log_figure(plots.runtimes(table), "runtimes.png")
@@ -76,3 +78,26 @@ def measured(
     chosen = {network: f"{each.runtime} x{each.threads}" for network, each in comparison.chosen.items()}
     run.set_tags({tags.RUNTIME: json.dumps(chosen)})
     return Latencies(comparison.base_ms, comparison.member_ms, comparison.ensemble_ms)
+
+
+def _compared(
+    base: nn.Module,
+    ensemble: Ensemble,
+    prepared: Prepared,
+    combine: Combine | None,
+    images: np.ndarray,
+    runtime: str,
+    device: torch.device,
+) -> Comparison:
+    """Of images (N, C, H, W), in a runtime or, for `auto`, in the fastest of the device."""
+    on_gpu = device.type == "cuda"
+    candidates = GPU_CANDIDATES if on_gpu else CANDIDATES
+    with torch.cuda.device(device) if on_gpu else nullcontext():
+        return compare(
+            prepare_base(base, ensemble),
+            prepared,
+            np.ascontiguousarray(images.transpose(0, 2, 3, 1)),
+            combine,
+            1 if on_gpu else torch.get_num_threads(),
+            names=candidates if runtime == _AUTO else (runtime,),
+        )

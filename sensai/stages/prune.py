@@ -52,14 +52,20 @@ def _execute(config: PruneConfig, context: Context) -> None:
 
 def build(context: Context, config: StageConfig, plans: Sequence[MemberPlan]) -> Ensemble:
     """The members as they are cut, with the "none" rows of groups fitted on validation data, on the device."""
-    model, spec = base_model(context, config)
-    data, sites = dataset_of(config), site_map(context, config)
-    normalization, device = normalization_of(config), device_of(config)
-    pairs = [(member.classes, member.plan) for member in plans]
-    ensemble = build_ensemble(model, spec, sites, pairs, data.class_names, normalization).to(device).eval()
-    if data.val is not None:
-        fit_none_biases(ensemble, sites.head, batches(data.val, evaluation_batch(config), normalization, device))
+    ensemble, val = cut(context, config, plans), dataset_of(config).val
+    if val is not None:
+        images = batches(val, evaluation_batch(config), ensemble.normalization, device_of(config))
+        fit_none_biases(ensemble, site_map(context, config).head, images)
     return ensemble
+
+
+def cut(context: Context, config: StageConfig, plans: Sequence[MemberPlan]) -> Ensemble:
+    """The same with the "none" rows as they come."""
+    model, spec = base_model(context, config)
+    pairs = [(member.classes, member.plan) for member in plans]
+    names, normalization = dataset_of(config).class_names, normalization_of(config)
+    ensemble = build_ensemble(model, spec, site_map(context, config), pairs, names, normalization)
+    return ensemble.to(device_of(config)).eval()
 
 
 def log_validation(ensemble: Ensemble, config: StageConfig, run: Run) -> dict[str, float]:

@@ -4,6 +4,7 @@ epochs_saved, images_per_s, seconds and the members; one child run a member with
 
 import json
 import logging
+import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,7 +26,7 @@ from sensai.retraining.objectives import Objective, judge
 from sensai.retraining.precision import Precision, faster_precision
 from sensai.retraining.slots import Lesson, Stream, pinned
 from sensai.retraining.trainee import Recipe
-from sensai.stages import prune
+from sensai.stages import prune, watching
 from sensai.stages.backends import open_slots
 from sensai.stages.baseline import base_model
 from sensai.stages.configs import Retrain, RetrainConfig, StageConfig
@@ -83,12 +84,14 @@ def _fit(
     )
     lesson = Lesson(config.loss, config.kd_weight, config.balance, _precision(ensemble, config, context, slots))
     epochs, seconds = parse_budget(config.budget)
+    watcher = watching.current()
     with _progress_bars(slots, step.epochs) as bars:
 
         def on_epoch(number: int, epoch: int, metrics: dict[str, float]) -> None:
             curve = {f"curve/{name}": value for name, value in metrics.items()}
             runs[number].log_epoch(curve, epochs_before[number] + epoch)
             bars[number].update()
+            watcher.on_epoch(number, len(runs), epochs_before[number] + epoch, metrics.get(recipe.metric, math.nan))
 
         return retrain_members(
             ensemble,
@@ -101,6 +104,7 @@ def _fit(
             folder=step.checkpoints,
             budget=Budget(epochs, seconds) if config.budget else None,
             on_epoch=on_epoch,
+            why_end=watcher.why_end,
         )
 
 

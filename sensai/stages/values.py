@@ -96,6 +96,19 @@ def parse_counts(value: str) -> list[int]:
     return sorted({int(part) for part in value.split(",")})
 
 
+def _fidelities(value: str) -> str:
+    parts = value.split(",") if value else []
+    rungs = [int(part) if part.strip().isdecimal() else -1 for part in parts]
+    if rungs and (min(rungs) < 0 or rungs != sorted(set(rungs))):
+        raise ValueError("must be epochs in ascending order, separated by commas, e.g. 0,2,8")
+    return value
+
+
+def parse_fidelities(value: str) -> list[int]:
+    """The epochs of `fidelities`; none where it is empty."""
+    return [int(part) for part in value.split(",")] if value else []
+
+
 def _ratios(value: str) -> str:
     try:
         ratios = parse_ratios(value)
@@ -179,6 +192,7 @@ JsonObject = Annotated[str, AfterValidator(_json_object)]
 ChannelValues = Annotated[str, AfterValidator(_channel_values)]
 PositiveChannelValues = Annotated[str, AfterValidator(_positive_channel_values)]
 Counts = Annotated[str, AfterValidator(_counts)]
+Fidelities = Annotated[str, AfterValidator(_fidelities)]
 Ratios = Annotated[str, AfterValidator(_ratios)]
 Methods = Annotated[str, AfterValidator(_methods)]
 Resources = Annotated[str, AfterValidator(_resources)]
@@ -192,12 +206,14 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=1, lt=2**16)]
 BatchSize = Annotated[int, Field(ge=2)]
+Reduction = Annotated[int, Field(ge=2)]
 CountOrZero = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 OptionalCount = Annotated[Count | None, BeforeValidator(_none_if_empty)]
 OptionalShare = Annotated[
     Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None, BeforeValidator(_none_if_empty)
 ]
+OptionalPositive = Annotated[Positive | None, BeforeValidator(_none_if_empty)]
 InnerShare = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 OptionalInnerShare = Annotated[InnerShare | None, BeforeValidator(_none_if_empty)]
 OptionalCombineMethod = Annotated[CombineMethod | None, BeforeValidator(_none_if_empty)]

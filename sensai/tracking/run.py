@@ -15,6 +15,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from analysis import tags
+from sensai.errors import EndedEarlyError
 
 _LONGEST_PARAM = 6000
 _LONGEST_REASON = 1000
@@ -88,7 +89,7 @@ class Run:
 
     @contextmanager
     def closing(self) -> Iterator["Run"]:
-        """End the run with the block: FINISHED, FAILED with the reason as a tag, or KILLED when interrupted.
+        """End the run with the block: FINISHED, FAILED with the reason as a tag, or KILLED when interrupted or given up.
 
         Blocks may be nested; the innermost one ends the run.
         """
@@ -104,6 +105,9 @@ class Run:
             self._flush()
         except (KeyboardInterrupt, SystemExit):
             self._end(RunStatus.KILLED, "interrupted")
+            raise
+        except EndedEarlyError as error:
+            self._end(RunStatus.KILLED, str(error))
             raise
         except BaseException as error:
             self._end(RunStatus.FAILED, f"{type(error).__name__}: {error}")

@@ -5,7 +5,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -40,10 +40,17 @@ _ABOUT = f"""Runs of sensAI: every stage is a run, those that it needed are nest
 
 @dataclass(frozen=True)
 class Store:
-    """One tracking store, and the experiment that new runs go to."""
+    """One tracking store, and the experiment that new runs go to.
+
+    Attributes:
+        client: of the store.
+        experiment_id: of the experiment.
+        labels: tags that every new run gets.
+    """
 
     client: MlflowClient
     experiment_id: str
+    labels: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
     def connect(cls) -> "Store":
@@ -102,10 +109,14 @@ class Store:
         run.set_tags({tags.PROCESS: _this_process()})
         return run
 
+    def labelled(self, labels: Mapping[str, str]) -> "Store":
+        """The same store, whose new runs get these tags too: people filter by them, and would else lose nested runs."""
+        return replace(self, labels={**self.labels, **labels})
+
     def create(self, name: str, parent: str | None, run_tags: Mapping[str, str] | None = None) -> Run:
         """A new run, below another one where `parent` is given."""
         nested = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
-        all_tags = {tags.PROCESS: _this_process(), **nested, **(run_tags or {})}
+        all_tags = {**self.labels, tags.PROCESS: _this_process(), **nested, **(run_tags or {})}
         return Run(self.client, self.client.create_run(self.experiment_id, tags=all_tags, run_name=name).info.run_id)
 
     def take_over(self, run_id: str) -> Run:
@@ -159,8 +170,18 @@ class Store:
         """Close runs of this machine that are still RUNNING although their process is gone (MLflow has no heartbeat)."""
         for run in self._search("attributes.status = 'RUNNING'", limit=1000):
             if _is_orphan(run.data.tags.get(tags.PROCESS)):
-                self.client.set_tag(run.info.run_id, tags.FAILURE, "its process is gone")
-                self.client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+                self._kill(run.info.run_id, "its process is gone")
+
+    def close_lost(self, run_id: str, reason: str) -> None:
+        """Close a run whose process is gone, on whichever machine that was, and what it left open below it."""
+        below = self._search(f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}'", limit=_MOST_RUNS)
+        for run in [*below, self.client.get_run(run_id)]:
+            if run.info.status == "RUNNING":
+                self._kill(run.info.run_id, reason)
+
+    def _kill(self, run_id: str, reason: str) -> None:
+        self.client.set_tag(run_id, tags.FAILURE, reason)
+        self.client.set_terminated(run_id, RunStatus.to_string(RunStatus.KILLED))
 
     def _search(self, filter_string: str, limit: int) -> list[StoredRun]:
         experiments = [experiment.experiment_id for experiment in self.client.search_experiments()]

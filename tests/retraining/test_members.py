@@ -1,5 +1,6 @@
 """Members of an ensemble learn their own outcomes."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from sensai.ensemble import Ensemble
 from sensai.ensemble.members import build_ensemble
 from sensai.errors import InputError
 from sensai.models.names import InputRule
+from sensai.retraining import members
 from sensai.retraining.checkpoints import Progress
 from sensai.retraining.fitting import Budget
 from sensai.retraining.members import OnEpoch, Slots, retrain_members
@@ -59,6 +61,7 @@ def retrain(
     jobs: int = 1,
     budget: Budget | None = None,
     on_epoch: OnEpoch = lambda *_: None,
+    why_end: Callable[[], BaseException | None] = lambda: None,
 ) -> list[Progress]:
     members = deal([1.0] * len(ensemble.members), jobs)
     return retrain_members(
@@ -72,6 +75,7 @@ def retrain(
         folder=folder,
         budget=budget,
         on_epoch=on_epoch,
+        why_end=why_end,
     )
 
 
@@ -220,6 +224,33 @@ def test_slots_change_nothing(tmp_path: Path, dataset: Dataset, teacher: nn.Modu
     assert results[1] == results[2]
     for name, value in ensembles[1].state_dict().items():
         assert torch.equal(ensembles[2].state_dict()[name], value), name
+
+
+@pytest.mark.parametrize(("lesson", "jobs"), [(BCE, 1), (Lesson("joint"), 2)], ids=str)
+def test_training_that_is_ended_after_an_epoch_goes_on_to_the_same_members(
+    tmp_path: Path, dataset: Dataset, lesson: Lesson, jobs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "_SECONDS_BETWEEN_LOOKS", 0.01)
+    own = {"lesson": lesson, "jobs": jobs, "recipe": replace(RECIPE, epochs=15)}
+    whole, parts = (ensemble_of([(0,), (1, 2)], dataset) for _ in range(2))
+    expected = retrain(whole, dataset, tmp_path / "whole", **own)
+    told: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        retrain(
+            parts,
+            dataset,
+            tmp_path / "parts",
+            on_epoch=lambda _, epoch, __: told.append(epoch),
+            why_end=lambda: KeyboardInterrupt() if told else None,
+            **own,
+        )
+    had = member_checkpoints(tmp_path / "parts", 0).progress()
+    assert had is not None
+    assert 0 < len(had.history) < 15
+    results = retrain(parts, dataset, tmp_path / "parts", **own)
+    assert [result.history for result in results] == [result.history for result in expected]
+    for name, value in whole.state_dict().items():
+        assert torch.equal(parts.state_dict()[name], value), name
 
 
 def test_joint_training_goes_back_to_the_last_epoch_that_all_have_written(tmp_path: Path, dataset: Dataset) -> None:

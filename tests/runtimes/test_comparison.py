@@ -40,6 +40,15 @@ def test_each_network_runs_in_the_fastest_of_its_runtimes_and_outputs_are_combin
     ]
 
 
+def test_the_ensemble_as_a_whole_may_be_left_out(irregular: Ensemble, prepared: Prepared) -> None:
+    base = prepare_base(make("small_cnn", seed=3)[0], irregular)
+    compared = compare(base, prepared, raw(1), None, 1, names=("torch",), repeats=2)
+    assert set(compared.timings) == {"base", "member"}
+    assert len(compared.member_ms) == len(irregular.members)
+    assert min(compared.base_ms, *compared.member_ms) > 0
+    assert np.isnan(compared.ensemble_ms)
+
+
 @pytest.mark.parametrize(("threads", "expected"), [(1, 12 / 10), (2, 24 / 10), (4, 36 / 10)])
 def test_overhead_is_over_members_dealt_out_without_a_gap(threads: int, expected: float) -> None:
     compared = Comparison({}, base_ms=50.0, member_ms=[2.0, 3.0, 5.0], ensemble_ms=12.0, threads=threads)

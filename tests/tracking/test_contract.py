@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from mlflow.entities import Run as StoredRun
 from mlflow.entities import RunStatus
 
-from sensai.errors import InputError
+from sensai.errors import EndedEarlyError, InputError
 from sensai.tracking import Run, Store
 from tests.helpers.server import mlflow_server
 
@@ -220,6 +220,13 @@ class TestRun:
         assert ended.info.status == "KILLED"
         assert ended.data.tags["sensai.failure"] == "interrupted"
 
+    def test_a_run_that_is_given_up_is_killed_and_says_why(self, store: Store) -> None:
+        run = store.create("run", None)
+        with pytest.raises(EndedEarlyError), run.closing():
+            raise EndedEarlyError("others are better")
+        ended = stored(store, run)
+        assert (ended.info.status, ended.data.tags["sensai.failure"]) == ("KILLED", "others are better")
+
 
 class TestStore:
     """How runs are found again."""
@@ -288,6 +295,32 @@ class TestStore:
             raise RuntimeError
         with pytest.raises(InputError, match="must have finished, but it is FAILED"):
             store.finished_run(running.id, "prune")
+
+    def test_labels_stand_on_every_new_run(self, store: Store) -> None:
+        labelled = store.labelled({"ratio": "0.5", "sensai.stage": "label"}).labelled({"sensai.study": "mine"})
+        # What is kept by store is found by either.
+        assert labelled == store
+        assert hash(labelled) == hash(store)
+        run = stored(store, labelled.create("run", None, {"sensai.stage": "prune"}))
+        assert {name: run.data.tags[name] for name in ("ratio", "sensai.study", "sensai.stage")} == {
+            "ratio": "0.5",
+            "sensai.study": "mine",
+            "sensai.stage": "prune",
+        }
+        assert "ratio" not in stored(store, store.create("other", None)).data.tags
+
+    def test_what_a_lost_process_left_open_is_closed(self, store: Store) -> None:
+        trial = store.create("trial", None)
+        ended, member = store.create("stage", trial.id), store.create("member", trial.id)
+        with ended.closing():
+            pass
+        other = store.create("another", None)
+        store.close_lost(trial.id, "its worker is gone")
+        for run in (trial, member):
+            assert stored(store, run).info.status == "KILLED"
+            assert stored(store, run).data.tags["sensai.failure"] == "its worker is gone"
+        assert stored(store, ended).info.status == "FINISHED"
+        assert stored(store, other).info.status == "RUNNING"
 
     def test_orphans_are_closed_and_nothing_else(self, store: Store) -> None:
         mine = psutil.Process()

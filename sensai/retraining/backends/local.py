@@ -29,6 +29,12 @@ def run_locally(jobs: Sequence[SlotJob]) -> dict[int, str]:
     return {number: reason for failures in results for number, reason in failures.items()}
 
 
+def _begin(parent: int) -> None:
+    """Ctrl-C goes to all processes of a terminal; what it ends is the affair of the one that started them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with(parent, signal.SIGKILL)
+
+
 def side_by_side(run: Callable[[JobT], ResultT], jobs: Sequence[JobT], threads: int) -> list[ResultT]:
     """What every job gives, each in a process of its own that ends with this one; one alone in this process.
 
@@ -50,8 +56,8 @@ def side_by_side(run: Callable[[JobT], ResultT], jobs: Sequence[JobT], threads: 
             "loky",
             n_jobs=len(jobs),
             inner_max_num_threads=threads,
-            initializer=end_with,
-            initargs=(os.getpid(), signal.SIGKILL),
+            initializer=_begin,
+            initargs=(os.getpid(),),
         ):
             results = list(Parallel(batch_size=1, pre_dispatch="all")(delayed(run)(job) for job in jobs))
         done = True

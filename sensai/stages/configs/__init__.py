@@ -21,7 +21,9 @@ from sensai.stages.configs.entry_points import (
     RetrainConfig,
     ServeConfig,
     StageConfig,
+    TuneConfig,
     describe_errors,
+    refusal,
     unknown_parameter,
 )
 from sensai.stages.configs.parameters import Prune, Retrain
@@ -46,6 +48,8 @@ __all__ = [
     "RetrainConfig",
     "ServeConfig",
     "StageConfig",
+    "TuneConfig",
     "describe_errors",
+    "refusal",
     "unknown_parameter",
 ]

@@ -27,6 +27,7 @@ from sensai.stages.configs.parameters import (
     Report,
     Retrain,
     Serve,
+    Tune,
 )
 from sensai.stages.values import parse_methods
 
@@ -154,6 +155,29 @@ class GroupingStudyConfig(GroupingStudy, FromRun, StageConfig):
         return super().fingerprint_parameters() | self.shared_parameters() | {"seed": self.seed}
 
 
+class TuneConfig(Tune, StageConfig):
+    stage = "tune"
+    adds = Tune
+
+    def trial(self, **values: Any) -> RetrainConfig:
+        """The configuration of one trial: these parameters with the values that are its own."""
+        shared = set(RetrainConfig.model_fields) - {"from_run", "force"}
+        return RetrainConfig.model_validate(self.model_dump(include=shared) | values)
+
+    def chosen(self, values: dict[str, Any]) -> RegisterConfig:
+        """The configuration that registers a trial's ensemble, from that of the trial's last run."""
+        shared = set(RegisterConfig.model_fields) - {"from_run", "force"}
+        own = (set(RegisterConfig.model_fields) - NOT_IN_FINGERPRINT - {"from_run"}) | {"criterion", "seed"}
+        return RegisterConfig.model_validate(
+            self.model_dump(include=shared) | {name: values[name] for name in own if name in values}
+        )
+
+    def shared_parameters(self) -> dict[str, Any]:
+        """What the results of all trials depend on alike, where the space does not say otherwise, beside the activations."""
+        later = set(RetrainConfig.model_fields) - set(ActivationsConfig.model_fields) - NOT_IN_FINGERPRINT
+        return self.model_dump(include=(later | {"criterion"}) - {"from_run", "epochs"})
+
+
 class ContentionConfig(Contention, FromRun, StageConfig):
     stage = "contention"
     adds = Contention
@@ -191,6 +215,7 @@ CONFIGS: dict[str, type[EntryPoint]] = {
         PredictConfig,
         ServeConfig,
         ReportConfig,
+        TuneConfig,
         ContentionConfig,
         GroupingStudyConfig,
     )
@@ -200,6 +225,15 @@ CONFIGS: dict[str, type[EntryPoint]] = {
 def describe_errors(error: ValidationError) -> str:
     """One line for all bad parameters of a call: name, value, what is allowed."""
     return "; ".join(_describe(details) for details in error.errors(include_url=False))
+
+
+def refusal(config: type[EntryPoint], name: str, value: object) -> str:
+    """Why a parameter may not have a value, whatever the others are; empty where it may."""
+    try:
+        config.model_validate({name: value})
+    except ValidationError as error:
+        return "; ".join(_describe(each) for each in error.errors(include_url=False) if each["loc"][:1] == (name,))
+    return ""
 
 
 def _describe(details: Any) -> str:

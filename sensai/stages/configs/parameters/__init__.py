@@ -14,7 +14,7 @@ from sensai.stages.configs.parameters.pipeline import (
     Retrain,
 )
 from sensai.stages.configs.parameters.registered import Predict, Promote, Serve
-from sensai.stages.configs.parameters.studies import Contention, GroupingStudy
+from sensai.stages.configs.parameters.studies import Contention, GroupingStudy, Tune
 
 __all__ = [
     "Activations",
@@ -33,4 +33,5 @@ __all__ = [
     "Report",
     "Retrain",
     "Serve",
+    "Tune",
 ]

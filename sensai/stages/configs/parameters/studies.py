@@ -1,21 +1,84 @@
-"""The parameters of what is measured beside the pipeline: whether grouping matters, and trainings at once."""
+"""The parameters of what is done with many pipelines: the search for the best, whether grouping matters, trainings at once."""
 
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from sensai.stages.configs.parameters.pipeline import Evaluate, Prune
+from sensai.stages.configs.parameters.pipeline import Evaluate, Prune, Register
 from sensai.stages.values import (
     BatchSize,
     Count,
     CountOrZero,
     Counts,
+    Fidelities,
     Methods,
     OptionalCount,
+    OptionalPositive,
+    OptionalShare,
     Positive,
     Ratios,
+    Reduction,
     RuntimeName,
+    Share,
+    parse_fidelities,
 )
+
+
+class Tune(Register):
+    """The search for the ensembles of the best accuracy and cost."""
+
+    trials: CountOrZero = Field(
+        40, description="configurations that the study asks for in all; 0 learns from what was logged, and recommends"
+    )
+    objective: Literal["flops_max", "flops_total", "latency"] = Field(
+        "flops_max",
+        description="the cost, as a share of the base model's: FLOPs of the largest member, or of all; measured time of the "
+        "slowest member, on a thread of its own",
+    )
+    mode: Literal["front", "constrained"] = Field(
+        "front",
+        description="front: all trade-offs of accuracy and cost; constrained: the best within limit or min_val_accuracy",
+    )
+    limit: OptionalPositive = Field(None, description="mode=constrained: most cost; the accuracy is sought")
+    min_val_accuracy: OptionalShare = Field(None, description="mode=constrained: least accuracy; the cost is sought")
+    space: str = Field("", description="JSON or YAML file: parameter -> what it may be (default: see README)")
+    fidelities: Fidelities = Field(
+        "",
+        description="epochs, e.g. 0,2,8: new configurations get the first, the best 1/eta of each the next (default: epochs)",
+    )
+    eta: Reduction = Field(3, description="one in so many gets more epochs")
+    warm_start: Literal["all", "study", "none"] = Field(
+        "all", description="logged runs that the study learns from first: all of this base model and data, or its own"
+    )
+    study: str = Field("", description="its name (default: by data, base model, space, objective and other parameters)")
+    storage: str = Field(
+        "",
+        description="URL of the study's database (default: a SQLite file beside the tracking store's, or in work_dir)",
+    )
+    heartbeat: Count = Field(
+        10, description="seconds between signs of life; after three without one a trial is tried again"
+    )
+    max_accuracy_drop: Share = Field(
+        0.005,
+        description="what the recommended ensemble may lose on validation data, as a fraction; the cheapest is taken",
+    )
+    register_best: bool = Field(False, description="also evaluate and register the recommended ensemble")
+
+    @property
+    def rungs(self) -> list[int]:
+        """The epochs that configurations are tried with."""
+        return parse_fidelities(self.fidelities) or [self.epochs]
+
+    @model_validator(mode="after")
+    def _one_bound_where_there_is_one(self) -> Self:
+        bounds = [name for name in ("limit", "min_val_accuracy") if getattr(self, name) is not None]
+        if self.mode == "constrained" and len(bounds) != 1:
+            raise ValueError(
+                f"mode='constrained': takes either limit or min_val_accuracy, not {' and '.join(bounds) or 'neither'}"
+            )
+        if self.mode == "front" and bounds:
+            raise ValueError(f"{bounds[0]}={getattr(self, bounds[0])}: goes with mode=constrained")
+        return self
 
 
 class GroupingStudy(Evaluate):

@@ -1,0 +1,181 @@
+"""What a study has found: the table of its trials, the front, the hypervolume, what mattered, and which to take."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from typing import Any
+
+import optuna
+import pandas as pd
+from optuna import Study
+from optuna.exceptions import ExperimentalWarning
+from optuna.importance import get_param_importances
+from optuna.trial import FrozenTrial
+from optuna.visualization import plot_hypervolume_history
+
+from sensai.tuning import studies
+from sensai.tuning.goals import METRICS, RUN, Direction
+from sensai.tuning.promotion import configuration
+from sensai.tuning.space import EPOCHS
+
+_DIRECTIONS: dict[str, Direction] = {"val_accuracy": "maximize", "cost": "minimize"}
+_FEWEST_TO_WEIGH = 4
+
+
+_Order = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The configuration to take.
+
+    Attributes:
+        row: of the table of trials.
+        accuracy_drop: what it loses against the base model, on validation data.
+        within: whether that is what was allowed; else it is the one that comes nearest.
+    """
+
+    row: pd.Series
+    accuracy_drop: float
+    within: bool
+
+
+def trial_table(study: Study) -> pd.DataFrame:
+    """One row a result with its configuration, in the order in which the study learnt of them.
+
+    Returns:
+        Columns trial (number), run_id, source (`logged` before the study asked for it, or `tune`), epochs (that it has had),
+        val_accuracy (fraction), cost (share of the base model's), further metrics, `params.<parameter>`.
+    """
+    rows = [_row(trial) for trial in studies.complete(study) if studies.REPEATS not in trial.user_attrs]
+    fixed = ["trial", "run_id", "source", EPOCHS, *_DIRECTIONS]
+    # Two workers may have told of the same.
+    frame = pd.DataFrame(rows, columns=None if rows else fixed).drop_duplicates("run_id", ignore_index=True)
+    return frame[[*fixed, *frame.columns.drop(fixed)]]
+
+
+def _row(trial: FrozenTrial) -> dict[str, Any]:
+    metrics = trial.user_attrs[METRICS]
+    return {
+        "trial": trial.number,
+        "run_id": trial.user_attrs[RUN],
+        "source": "logged" if studies.LOGGED in trial.user_attrs else "tune",
+        **metrics,
+        **{f"params.{name}": value for name, value in configuration(trial).items()},
+    }
+
+
+def front(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that no other dominates, from the cheapest on."""
+    best = [trial.number for trial in _bare_study(table).best_trials]
+    return table.iloc[best].sort_values(["cost", "trial"], ignore_index=True)
+
+
+def hypervolumes(table: pd.DataFrame, most_cost: float) -> pd.DataFrame:
+    """What the front dominates after each trial, of accuracy over 0 and cost below `most_cost`.
+
+    Returns:
+        Columns trial, hypervolume (in accuracy times cost).
+    """
+    if table.empty:
+        return pd.DataFrame({"trial": pd.Series(dtype="int64"), "hypervolume": pd.Series(dtype="float64")})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        (curve,) = plot_hypervolume_history(_bare_study(table), [0.0, most_cost]).data
+    return pd.DataFrame({"trial": table["trial"].to_numpy(), "hypervolume": pd.Series(curve.y, dtype="float64")})
+
+
+def importances(study: Study) -> pd.DataFrame:
+    """How much each parameter matters for accuracy and for cost, as shares (PED-ANOVA).
+
+    Returns:
+        Columns parameter, val_accuracy, cost; no row where there are too few trials to tell.
+    """
+    known = [trial for trial in studies.complete(study) if METRICS in trial.user_attrs]
+    columns = {}
+    if len(known) >= _FEWEST_TO_WEIGH:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            columns = {name: get_param_importances(study, target=partial(_metric, name)) for name in _DIRECTIONS}
+    frame = pd.DataFrame(columns, columns=list(_DIRECTIONS), dtype="float64")
+    return frame.sort_values("val_accuracy", ascending=False).rename_axis("parameter").reset_index()
+
+
+def _metric(name: str, trial: FrozenTrial) -> float:
+    return float(trial.user_attrs[METRICS][name])
+
+
+def fidelity_correlations(study: Study) -> pd.DataFrame:
+    """How few epochs rank configurations against how more do, of those that have had both.
+
+    Returns:
+        Columns epochs, more_epochs, configurations, spearman (of their val_accuracy; NaN of fewer than two).
+    """
+    by_epochs: dict[int, list[FrozenTrial]] = {}
+    for trial in studies.complete(study):
+        by_epochs.setdefault(trial.user_attrs[METRICS][EPOCHS], []).append(trial)
+    rows = []
+    for few, more in combinations(sorted(by_epochs), 2):
+        pairs = pd.DataFrame(_pairs(by_epochs[few], by_epochs[more]), columns=["few", "more"], dtype="float64")
+        if len(pairs):
+            rows.append((int(few), int(more), len(pairs), pairs["few"].corr(pairs["more"], method="spearman")))
+    return pd.DataFrame(rows, columns=["epochs", "more_epochs", "configurations", "spearman"])
+
+
+def _pairs(few: Sequence[FrozenTrial], more: Sequence[FrozenTrial]) -> list[tuple[float, float]]:
+    """The accuracies of each configuration that is in both; with more epochs it may have further parameters."""
+    found = []
+    for trial in more:
+        own = configuration(trial).items()
+        cheap = next((each for each in few if configuration(each).items() <= own), None)
+        if cheap is not None and studies.REPEATS not in trial.user_attrs:
+            found.append((cheap.user_attrs[METRICS]["val_accuracy"], trial.user_attrs[METRICS]["val_accuracy"]))
+    return found
+
+
+def cheapest(table: pd.DataFrame, base_accuracy: float, max_drop: float) -> Choice | None:
+    """The cheapest of those that lose at most `max_drop`, of equal cost the most accurate; where none is within, the nearest.
+
+    Args:
+        table: of trials.
+        base_accuracy: of the base model, on validation data.
+        max_drop: as a fraction.
+
+    Returns:
+        None where there is no trial.
+    """
+    # Fractions of the same images may differ by what rounding leaves.
+    within = (base_accuracy - table["val_accuracy"]).round(12) <= max_drop
+    return _choice(table, base_accuracy, within, _by_cost, _by_accuracy)
+
+
+def most_accurate(table: pd.DataFrame, base_accuracy: float, limit: float) -> Choice | None:
+    """The most accurate of those that cost at most `limit`, of equal accuracy the cheapest; else the nearest."""
+    return _choice(table, base_accuracy, table["cost"] <= limit, _by_accuracy, _by_cost)
+
+
+def _choice(
+    table: pd.DataFrame, base_accuracy: float, within: pd.Series, best: _Order, nearest: _Order
+) -> Choice | None:
+    if table.empty:
+        return None
+    found = bool(within.any())
+    row = (best(table[within]) if found else nearest(table)).iloc[0]
+    return Choice(row, base_accuracy - float(row["val_accuracy"]), found)
+
+
+def _by_cost(table: pd.DataFrame) -> pd.DataFrame:
+    return table.sort_values(["cost", "val_accuracy"], ascending=[True, False], kind="stable")
+
+
+def _by_accuracy(table: pd.DataFrame) -> pd.DataFrame:
+    return table.sort_values(["val_accuracy", "cost"], ascending=[False, True], kind="stable")
+
+
+def _bare_study(table: pd.DataFrame) -> Study:
+    """Accuracy and cost alone, row for row, whatever the study they come from has been told."""
+    study = optuna.create_study(directions=list(_DIRECTIONS.values()))
+    study.add_trials([optuna.create_trial(values=values) for values in table[list(_DIRECTIONS)].to_numpy().tolist()])
+    return study

@@ -1,0 +1,60 @@
+"""The sampler of a study that several workers share, that goes on later, and that tries some configurations again."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from optuna import Study
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+
+class TrialSampler(BaseSampler):
+    """TPE that draws anew for each trial, by seed and number of the trial.
+
+    So two workers never draw the same because they started alike, and a study that goes on draws what it would have drawn.
+
+    Attributes:
+        fixed: parameter -> the value that the next trial has.
+        random: whether what is not fixed is drawn from the whole space, without regard to what is known.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._number: int | None = None
+        self._drawing: BaseSampler = RandomSampler(seed)
+        self.fixed: Mapping[str, Any] = {}
+        self.random = False
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """See BaseSampler."""
+        return self._of(trial).infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """See BaseSampler."""
+        return self._of(trial).sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """See BaseSampler."""
+        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        """See BaseSampler."""
+        self._of(trial).after_trial(study, trial, state, values)
+
+    def _of(self, trial: FrozenTrial) -> BaseSampler:
+        if trial.number != self._number:
+            self._number = trial.number
+            seed = int(np.random.SeedSequence([self._seed, trial.number]).generate_state(1)[0])
+            drawing = RandomSampler(seed) if self.random else TPESampler(seed=seed)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                self._drawing = PartialFixedSampler(dict(self.fixed), drawing)
+        return self._drawing

@@ -1,0 +1,152 @@
+"""The study: made or gone on with in its storage, and what its trials are of."""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import optuna
+from optuna import Study
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.pruners import BasePruner
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from sensai.errors import InputError
+from sensai.tuning.goals import Direction
+from sensai.tuning.sampler import TrialSampler
+
+# Attributes of a trial: it was logged before the study asked for it; an earlier trial has told the same; it is tried again
+# after an interruption.
+LOGGED = "logged"
+REPEATS = "repeats"
+RESUMES = "resumes"
+# Of the study: digest of what its trials have in common.
+_ABOUT = "about"
+# Silent for so many heartbeats a worker counts as gone.
+_MISSED = 3
+_RETRIES = 1
+_LOCKED_SECONDS = 60
+
+
+def open_study(
+    storage: str,
+    name: str,
+    about: str,
+    directions: dict[str, Direction],
+    *,
+    sampler: TrialSampler,
+    pruner: BasePruner,
+    heartbeat: int,
+    lost: Callable[[FrozenTrial], None],
+) -> Study:
+    """The study of a name, made where the storage does not have it.
+
+    Args:
+        storage: URL of a database; empty: in memory, for this process alone.
+        name: of the study.
+        about: digest of what its trials have in common.
+        directions: name of each value -> minimize or maximize.
+        sampler: draws for this worker.
+        pruner: ends trials of a single value early.
+        heartbeat: seconds between the signs of life of a trial.
+        lost: called with a trial whose worker is gone; it will be tried again, once.
+
+    Raises:
+        InputError: the storage does not answer, or has a study of that name that is about something else.
+    """
+
+    def on_stale(study: Study, trial: FrozenTrial) -> None:
+        lost(trial)
+        retry(study, trial)
+
+    with _quiet():
+        try:
+            study = optuna.create_study(
+                storage=_database(storage, heartbeat, on_stale) if storage else None,
+                study_name=name,
+                directions=list(directions.values()),
+                sampler=sampler,
+                pruner=pruner,
+                load_if_exists=True,
+            )
+            study.set_metric_names(list(directions))
+        except (SQLAlchemyError, StorageInternalError, ImportError) as error:
+            reason = " ".join(str(error.__cause__ or error).split())
+            raise InputError(f"storage={_without_password(storage)!r}: {reason}") from error
+    if study.user_attrs.get(_ABOUT, about) != about:
+        raise InputError(
+            f"study={name!r}: stands in the storage with another data set, base model, space, objective or other "
+            "parameters; give it another name, or none"
+        )
+    study.set_user_attr(_ABOUT, about)
+    return study
+
+
+def _database(storage: str, heartbeat: int, on_stale: Callable[[Study, FrozenTrial], None]) -> RDBStorage:
+    # Workers wait for each other; a server may have closed a connection during a long trial.
+    patient: dict[str, Any] = {"connect_args": {"timeout": _LOCKED_SECONDS}} if storage.startswith("sqlite") else {}
+    return RDBStorage(
+        storage,
+        engine_kwargs={"pool_pre_ping": True, **patient},
+        heartbeat_interval=heartbeat,
+        grace_period=_MISSED * heartbeat,
+        heartbeat_stale_trial_callback=on_stale,
+    )
+
+
+def retry(study: Study, trial: FrozenTrial) -> None:
+    """Have a trial that failed or was lost tried again, unless it has been."""
+    with _quiet():
+        RetryHeartbeatStaleTrialCallback(max_retry=_RETRIES)(study, trial)
+
+
+def resume(study: Study, trial: FrozenTrial) -> None:
+    """Have an interrupted trial gone on with by whoever asks next; that is no retry."""
+    study.add_trial(
+        optuna.create_trial(
+            state=TrialState.WAITING,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs={RESUMES: trial.number},
+            system_attrs={
+                key: value for key, value in trial.system_attrs.items() if key in ("failed_trial", "retry_history")
+            },
+        )
+    )
+
+
+def fail_lost(study: Study) -> None:
+    """Tell trials whose workers are gone as failed, each to be tried again once."""
+    with _quiet():
+        optuna.storages.fail_stale_trials(study)
+
+
+def asked(trials: Iterable[FrozenTrial]) -> int:
+    """How many configurations the study has asked for: what was logged, told already or tried again does not count."""
+    return sum(not {LOGGED, REPEATS, RESUMES} & trial.user_attrs.keys() and not history(trial) for trial in trials)
+
+
+def history(trial: FrozenTrial) -> list[int]:
+    """The numbers of the trials that this one tries again."""
+    with _quiet():
+        return RetryHeartbeatStaleTrialCallback.retry_history(trial)
+
+
+def complete(study: Study) -> list[FrozenTrial]:
+    """The trials with values."""
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Heartbeats and what goes with them are experimental to Optuna."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        yield
+
+
+def _without_password(url: str) -> str:
+    scheme, separator, rest = url.rpartition("@")
+    return f"{scheme.rsplit(':', 1)[0]}:***@{rest}" if separator else url

@@ -1,0 +1,140 @@
+"""A worker: asks the study for configurations, has them tried, tells what came of them. Several may share a study."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from optuna import Study, Trial, TrialPruned
+from optuna.trial import FrozenTrial, TrialState
+
+from sensai.errors import InputError
+from sensai.tuning import studies
+from sensai.tuning.goals import Goal, Outcome
+from sensai.tuning.sampler import TrialSampler
+from sensai.tuning.space import Space, Values
+
+_log = logging.getLogger(__name__)
+
+# So many times in a row the sampler may draw what is known already before the space counts as exhausted.
+_MOST_REPEATS = 20
+_SECONDS_BETWEEN_LOOKS = 0.5
+# Attributes of a trial: why it failed, and that it is worth another try.
+_FAILURE = "failure"
+_RETRY = "retry"
+
+Evaluate = Callable[[Trial, Values], Outcome]
+
+
+@dataclass
+class Worker:
+    """One process's part in a study.
+
+    Attributes:
+        study: whose sampler is a TrialSampler.
+        space: of the configurations.
+        goal: what is told of their outcomes.
+        evaluate: tries a configuration.
+        propose: what the next new trial has, given all trials.
+        interrupted: whether the user wants it to end.
+    """
+
+    study: Study
+    space: Space
+    goal: Goal
+    evaluate: Evaluate
+    propose: Callable[[list[FrozenTrial]], Mapping[str, Any]]
+    interrupted: Callable[[], bool] = lambda: False
+    _running: int | None = None
+
+    def run(self, trials: int) -> None:
+        """Work until the study has asked for so many configurations, and all of them are told, by whichever worker.
+
+        Raises:
+            KeyboardInterrupt: the user wants it to end; what was begun will be gone on with.
+        """
+        repeats = 0
+        while trials and repeats < _MOST_REPEATS:
+            if self.interrupted():
+                raise KeyboardInterrupt
+            studies.fail_lost(self.study)
+            known = self.study.get_trials(deepcopy=False)
+            states = {each.state for each in known}
+            if studies.asked(known) < trials or TrialState.WAITING in states:
+                repeats = repeats + 1 if self._try_one(known, explore=repeats > 0) else 0
+            elif TrialState.RUNNING in states:
+                # Another worker's, which will tell of it or be taken for lost.
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
+            else:
+                return
+        if repeats:
+            _log.info("the space is exhausted: %d times in a row only known configurations were drawn", repeats)
+
+    def _try_one(self, known: list[FrozenTrial], explore: bool) -> bool:
+        """One trial; returns whether it was known already."""
+        sampler = self.study.sampler
+        assert isinstance(sampler, TrialSampler)
+        sampler.fixed, sampler.random = self.propose(known), explore
+        told: list[FrozenTrial] = []
+        self._running = None
+        try:
+            self.study.optimize(
+                self._objective, n_trials=1, catch=(Exception,), callbacks=[lambda _, trial: told.append(trial)]
+            )
+        except (KeyboardInterrupt, SystemExit):
+            self._leave()
+            raise
+        except Exception:
+            if self._running is None or not self._taken_for_lost(self._running):
+                raise
+            return False
+        (trial,) = told
+        if trial.state == TrialState.FAIL and trial.user_attrs.get(_RETRY):
+            studies.retry(self.study, trial)
+        return studies.REPEATS in trial.user_attrs
+
+    def _objective(self, trial: Trial) -> list[float]:
+        self._running = trial.number
+        values = self.space.suggest(trial)
+        if (same := self._same(trial)) is not None:
+            for name, value in {**same.user_attrs, studies.REPEATS: same.number}.items():
+                trial.set_user_attr(name, value)
+            for name, value in same.constraints.items():
+                trial.set_constraint(name, value)
+            return list(same.values)
+        try:
+            outcome = self.evaluate(trial, values)
+        except TrialPruned:
+            raise
+        except Exception as error:
+            _log.warning("trial %d failed: %s", trial.number, error)
+            trial.set_user_attr(_FAILURE, f"{type(error).__name__}: {error}")
+            # What the user could mend fails the same way again.
+            trial.set_user_attr(_RETRY, not isinstance(error, InputError))
+            raise
+        for name, value in self.goal.user_attrs(outcome).items():
+            trial.set_user_attr(name, value)
+        for name, value in self.goal.constraints(outcome).items():
+            trial.set_constraint(name, value)
+        return self.goal.values(outcome)
+
+    def _same(self, trial: Trial) -> FrozenTrial | None:
+        """The first trial with values that has the same parameters."""
+        return next((each for each in studies.complete(self.study) if each.params == trial.params), None)
+
+    def _taken_for_lost(self, number: int) -> bool:
+        """Whether another worker has told of a trial of this one, from which it had not heard for too long."""
+        if self.study.get_trials(deepcopy=False)[number].state != TrialState.FAIL:
+            return False
+        _log.warning("trial %d was taken for lost meanwhile, and is tried again", number)
+        return True
+
+    def _leave(self) -> None:
+        """Tell the trial that was interrupted as failed, unless Optuna has, and have it gone on with later."""
+        if self._running is None:
+            return
+        trial = self.study.get_trials(deepcopy=False)[self._running]
+        if trial.state == TrialState.RUNNING:
+            self.study.tell(trial.number, state=TrialState.FAIL)
+        studies.resume(self.study, trial)

@@ -1,0 +1,103 @@
+"""The search space: what is refused, what is drawn, and which logged configurations lie in it."""
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.samplers import RandomSampler
+
+from sensai.errors import InputError
+from sensai.tuning.space import EPOCHS, make_space, read_space
+from tests.helpers.toy_study import ALLOWED, space
+
+CIRCLE = {
+    "loss": {"choices": ["kd"], "when": {"method": "x"}},
+    "method": {"choices": ["x"], "when": {"loss": "kd"}},
+}
+RATIO = {"ratio": {"low": 0.1, "high": 0.9}}
+
+
+def made(content: dict[str, Any]) -> object:
+    return make_space(content, ALLOWED, "space.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"rato": [0.1]}, "rato: is no parameter that is searched; did you mean ratio?"),
+        ({"ratio": [-1], "n_groups": [-2]}, "ratio=-1: must be above 0; n_groups: n_groups=-2: must be above 0"),
+        ({"ratio": 0.5}, 'must be a list of choices, or an object with "choices"'),
+        ({"ratio": []}, "must be one or more strings, numbers or truth values"),
+        ({"ratio": {"low": 0.1}}, 'must have either "choices" or both "low" and "high"'),
+        ({"ratio": {"low": 0.1, "high": 0.9, "choices": [0.5]}}, 'must have either "choices" or both'),
+        ({"ratio": {"lo": 0.1, "high": 0.9}}, "'lo' means nothing; allowed are choices, low, high, log, step, when"),
+        ({"ratio": {"low": 0.9, "high": 0.1}}, "`low <= high` must hold"),
+        ({"ratio": {"low": 0.1, "high": "much"}}, "low, high and step must be numbers"),
+        ({"ratio": {"low": 0.0, "high": 0.9, "log": True}}, "`low > 0` must hold for `log=True`"),
+        ({"ratio": {"low": 0.1, "high": 0.9, "step": 0.3}}, "not divisible by `step`"),
+        ({"ratio": {"choices": [0.1], "when": {"policy": "ratio"}}}, "when names 'policy', which the space does not have"),
+        ({"ratio": {"low": 0.1, "high": 0.9, "when": {EPOCHS: {"over": 1}}}}, f"when {EPOCHS}: must be a value, a list"),
+        (RATIO | {"method": {"choices": ["random"], "when": {"ratio": -1}}}, "when ratio: ratio=-1: must be above 0"),
+        (CIRCLE, "depend on each other"),
+    ],
+)  # fmt: skip
+def test_what_is_refused_says_why_in_one_line(content: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as refused:
+        made(content)
+    assert "\n" not in str(refused.value)
+    assert str(refused.value).startswith("space='space.yaml': ")
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("{", "is neither JSON nor YAML"), ("[1]", "must be an object"), ("", "must be")]
+)
+def test_files_that_hold_no_space(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "space.yaml").write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_space(str(tmp_path / "space.yaml"))
+    with pytest.raises(InputError, match="cannot be read"):
+        read_space(str(tmp_path / "nowhere.yaml"))
+
+
+def test_json_and_yaml_are_the_same(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"ratio": {"low": 0.1, "high": 0.9}, "method": ["random"]}')
+    (tmp_path / "b.yaml").write_text("ratio: {low: 0.1, high: 0.9}\nmethod: [random]\n")
+    assert read_space(str(tmp_path / "a.json")) == read_space(str(tmp_path / "b.yaml"))
+
+
+def test_parameters_are_drawn_only_where_they_exist() -> None:
+    drawing = optuna.create_study(sampler=RandomSampler(0))
+    drawn = [space().suggest(drawing.ask()) for _ in range(30)]
+    assert {("n_groups" in values) == (values["method"] == "random") for values in drawn} == {True}
+    assert {values["method"] for values in drawn} == {"random", "singletons"}
+    assert all("loss" in values for values in drawn if values[EPOCHS] > 0)
+
+
+def test_what_is_drawn_lies_in_the_space_with_the_same_parameters() -> None:
+    drawing = optuna.create_study(sampler=RandomSampler(1))
+    for _ in range(10):
+        trial = drawing.ask()
+        values = space().suggest(trial)
+        assert space().located({**values, "something": "else"}) == (trial.params, trial.distributions)
+
+
+@pytest.mark.parametrize(
+    ("changed", "inside"),
+    [
+        ({}, True),
+        ({"ratio": 0.95}, False),
+        ({"method": "min_flops"}, False),
+        ({"method": "random", "n_groups": 4}, True),
+        ({"method": "random", "n_groups": 9}, False),
+        ({"method": "random"}, False),
+        # What does not exist beside the others is of no matter.
+        ({"n_groups": 9, "loss": "none"}, True),
+        ({EPOCHS: 5, "loss": "kd"}, True),
+        ({EPOCHS: 5, "loss": "joint"}, False),
+    ],
+)
+def test_which_configurations_lie_in_the_space(changed: dict[str, Any], inside: bool) -> None:
+    located = space().located({"ratio": 0.5, "method": "singletons", EPOCHS: 0, **changed})
+    assert (located is not None) == inside
