@@ -44,6 +44,10 @@ class Exchange:
         dist.all_reduce(longest, dist.ReduceOp.MAX)
         return float(longest)
 
+    def any(self, flag: bool) -> bool:
+        """Whether it holds for one of all, so that each decides by the same."""
+        return self.longest(float(flag)) > 0
+
 
 @contextmanager
 def met(meeting: Meeting, device: torch.device) -> Iterator[Exchange]:
