@@ -1,67 +1,261 @@
 """Whether `tune` finds more than chance does: replayed on a table of every configuration of a small space.
 
-python benchmarks/tuning.py [--space benchmarks/tuning_space.yaml] [--seeds 30] [--budget 40] [--jobs 2] [--figure tuning.png]
-    [parameters of `retrain` ...]
+python benchmarks/tuning.py [--space benchmarks/tuning_space.yaml] [--seeds 30] [--budget 40] [--warm 15] [--workers 2]
+    [--figure tuning.png] [parameters of `retrain` ...]
 
-The table is logged first, as runs of `prune` and `retrain` in the tracking store (`jobs` at a time, what is there already is
-not computed again). Then studies take what they ask for from it. At equal `budget` of configurations: `tune` as it is, random
-search without repetition, and a grid, spread evenly over the space. Warm: `tune` that learns of `budget` random logged
-runs first and tries `--warm` configurations of its own. Fidelities: `tune` that cuts all configurations and retrains one in
-`eta`. Hypervolumes (accuracy times saved cost, cost being FLOPs of the largest member) are shares of what all configurations
-together reach; intervals are of the seeds (bootstrap, 95 %).
+The table is logged first, as runs of `prune` and `retrain` in the tracking store; what is there is not computed again. Then
+studies take what they ask for from it, `budget` configurations each:
+
+- tune: as it is, with no fidelities and nothing to learn from;
+- random: drawn without repetition;
+- grid: a product of some values of each parameter, drawn anew for each seed;
+- warm: `tune` that learns of the random search's configurations first and asks for only `warm` of its own;
+- fidelities: `tune` that cuts each configuration and retrains the best third, until it knows as much as tune.
+
+Hypervolumes (accuracy times saved cost, cost being FLOPs of the largest member as a share of the base model's) are shares of
+what the whole table reaches. Intervals are of the seeds (bootstrap, 95 %).
 """
 
 import argparse
 import itertools
 import json
+import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "entrypoints")]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import cli
 import numpy as np
+import optuna
 import pandas as pd
 import yaml
 from joblib import Parallel, cpu_count, delayed
+from matplotlib.figure import Figure
+from optuna.pruners import NopPruner
+from optuna.trial import FrozenTrial
+from scipy.stats import bootstrap
 
+from entrypoints.cli import parse
 from sensai.evaluation import host
 from sensai.stages import prune, retrain
-from sensai.stages.configs import PruneConfig, RetrainConfig
+from sensai.stages.configs import PruneConfig, RetrainConfig, TuneConfig
+from sensai.stages.inputs import dataset_of
+from sensai.stages.searched import space_of
 from sensai.tracking import Store
+from sensai.tuning.front import fidelity_correlations, hypervolumes, trial_table
+from sensai.tuning.goals import Goal, Outcome
+from sensai.tuning.logged import LoggedRun, add_logged
+from sensai.tuning.promotion import next_fixed
+from sensai.tuning.sampler import TrialSampler
+from sensai.tuning.space import EPOCHS, Space
+from sensai.tuning.studies import open_study
+from sensai.tuning.worker import Worker
 
-Configuration = tuple[tuple[str, Any], ...]
+GOAL = Goal("flops_max")
+_MOST_COST = 1.0
+_ETA = 3
+
+Configuration = frozenset[tuple[str, Any]]
+# Of each configuration, by the epochs that it had: none and all.
+Table = dict[Configuration, dict[int, Outcome]]
+Propose = Callable[[list[FrozenTrial]], Mapping[str, Any]]
 
 
 def main() -> None:
     """Print tables for people, and one JSON line last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--space", default=str(ROOT / "benchmarks" / "tuning_space.yaml"))
+    parser.add_argument("--space", default=str(Path(__file__).with_name("tuning_space.yaml")), help="of choices alone")
+    parser.add_argument("--seeds", type=int, default=30)
+    parser.add_argument("--budget", type=int, default=40)
+    parser.add_argument("--warm", type=int, default=15)
     parser.add_argument("--workers", type=int, default=cpu_count())
+    parser.add_argument("--figure", help="file (.png) for hypervolume over configurations")
     arguments, rest = parser.parse_known_args()
-    config = cli.parse("retrain", rest)
-    space = yaml.safe_load(Path(arguments.space).read_text())
-    configurations = [tuple(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
-    _logged(config, configurations[:1])
-    shares = [configurations[number :: arguments.workers] for number in range(arguments.workers)]
-    Parallel(arguments.workers)(delayed(_logged)(config, share) for share in shares)
+    config = parse("tune", [*rest, "--space", arguments.space])
+    assert isinstance(config, TuneConfig)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    grid = yaml.safe_load(Path(arguments.space).read_text())
+    table = _table(config, grid, arguments.workers)
+    _, space = space_of(config, len(dataset_of(config).class_names))
+    replay = partial(_replayed, table, space, grid, config.epochs, arguments.budget, arguments.warm)
+    rows = pd.concat(Parallel(arguments.workers)(delayed(replay)(seed) for seed in range(arguments.seeds)))
+    summary, correlations = _summary(rows, config.epochs), _correlations(table, space)
+    print(f"{len(table)} configurations of {config.arch}, {config.epochs} epochs, {arguments.seeds} seeds")
+    print(summary.round(4).to_string())
+    print(correlations.round(3).to_string(index=False))
+    print(", ".join(f"{key}: {value}" for key, value in host().items()))
+    if arguments.figure:
+        _drawn(rows).savefig(arguments.figure, dpi=150)
+    found = {"rows": summary.reset_index().to_dict("records"), "fidelities": correlations.to_dict("records")}
+    print(json.dumps({"benchmark": "tuning", "host": host(), "configurations": len(table), **found}))
 
 
-def _logged(config: RetrainConfig, configurations: Iterable[Configuration]) -> dict[Configuration, dict[int, dict[str, float]]]:
-    """What each configuration is worth, by the epochs that it had (0 and all), from the store."""
-    store = Store.connect()
-    found = {}
+def _table(config: TuneConfig, grid: Mapping[str, Sequence[Any]], workers: int) -> Table:
+    configurations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    # What all stand on is computed once, before any two could wait for each other.
+    _outcomes(config, configurations[:1])
+    parts = Parallel(workers)(delayed(_outcomes)(config, configurations[n::workers]) for n in range(workers))
+    return {configuration: outcomes for part in parts for configuration, outcomes in part.items()}
+
+
+def _outcomes(config: TuneConfig, configurations: Iterable[dict[str, Any]]) -> Table:
+    """From the store, which gets what it does not have."""
+    store, found = Store.connect(), {}
     for configuration in configurations:
-        own = config.model_copy(update=dict(configuration))
-        runs = {own.epochs: retrain.stage.ensure(own, store, None)}
+        own: RetrainConfig = config.trial(**configuration)
         as_cut = PruneConfig.model_validate(own.upstream(PruneConfig).model_dump())
-        runs[0] = prune.stage.ensure(as_cut, store, None)
-        found[configuration] = {epochs: store.metrics_of(run_id) for epochs, run_id in runs.items()}
+        runs = {0: prune.stage.ensure(as_cut, store, None), own.epochs: retrain.stage.ensure(own, store, None)}
+        sizes = store.metrics_of(runs[0])
+        cost = sizes["flops_max"] / sizes["flops_base"]
+        found[frozenset(configuration.items())] = {
+            epochs: Outcome(store.metrics_of(run_id)["val_accuracy"], cost, run_id, {EPOCHS: epochs})
+            for epochs, run_id in runs.items()
+        }
     return found
+
+
+def _replayed(
+    table: Table, space: Space, grid: Mapping[str, Sequence[Any]], epochs: int, budget: int, warm: int, seed: int
+) -> pd.DataFrame:
+    """Columns way, seed, configurations, epochs (trained until then), hypervolume (as a share of the table's)."""
+    generator = np.random.default_rng(seed)
+    everything = list(table)
+    drawn = [everything[n] for n in generator.permutation(len(everything))[:budget]]
+    study = partial(_studied, table, space, seed=seed)
+    few: Propose = partial(next_fixed, directions=[True, False], rungs=[0, epochs], eta=_ETA)
+    ways = {
+        "tune": study(lambda _: {EPOCHS: epochs}, budget),
+        "random": _frame(table[each][epochs] for each in drawn),
+        "grid": _frame(table[each][epochs] for each in _drawn_grid(grid, budget, generator)),
+        "warm": study(lambda _: {EPOCHS: epochs}, warm, [table[each][epochs] for each in drawn], drawn),
+        "fidelities": study(few, len(table) + len(table) // _ETA),
+    }
+    whole = _last_hypervolume(_frame(outcomes[epochs] for outcomes in table.values()))
+    return pd.concat([_curve(frame, whole).assign(way=way, seed=seed) for way, frame in ways.items()])
+
+
+def _studied(
+    table: Table,
+    space: Space,
+    propose: Propose,
+    trials: int,
+    logged: Sequence[Outcome] = (),
+    configurations: Sequence[Configuration] = (),
+    *,
+    seed: int,
+) -> pd.DataFrame:
+    study = open_study(
+        "", "replay", "", GOAL.directions, sampler=TrialSampler(seed), pruner=NopPruner(), heartbeat=1, lost=print
+    )
+    runs = zip(configurations, logged, strict=True)
+    add_logged(study, space, GOAL, (LoggedRun({**dict(own), **outcome.metrics}, outcome) for own, outcome in runs))
+
+    def evaluate(_: object, values: Mapping[str, Any]) -> Outcome:
+        own = frozenset((name, value) for name, value in values.items() if name != EPOCHS)
+        return table[own][values[EPOCHS]]
+
+    Worker(study, space, GOAL, evaluate, propose).run(trials)
+    return trial_table(study)
+
+
+def _drawn_grid(grid: Mapping[str, Sequence[Any]], budget: int, generator: np.random.Generator) -> list[Configuration]:
+    """The product of some values of each parameter, of as many as make just the budget."""
+    sizes = [
+        each for each in itertools.product(*(range(1, len(v) + 1) for v in grid.values())) if math.prod(each) == budget
+    ]
+    chosen = [
+        generator.choice(len(values), size, replace=False)
+        for values, size in zip(grid.values(), sizes[generator.integers(len(sizes))], strict=True)
+    ]
+    kept = [[values[n] for n in numbers] for values, numbers in zip(grid.values(), chosen, strict=True)]
+    return [frozenset(zip(grid, values, strict=True)) for values in itertools.product(*kept)]
+
+
+def _frame(outcomes: Iterable[Outcome]) -> pd.DataFrame:
+    rows = [(n, each.metrics[EPOCHS], each.val_accuracy, each.cost) for n, each in enumerate(outcomes)]
+    return pd.DataFrame(rows, columns=["trial", EPOCHS, "val_accuracy", "cost"])
+
+
+def _curve(frame: pd.DataFrame, whole: float) -> pd.DataFrame:
+    shares = hypervolumes(frame, _MOST_COST)["hypervolume"] / whole
+    counted = {"configurations": np.arange(1, len(frame) + 1), EPOCHS: frame[EPOCHS].cumsum().to_numpy()}
+    return pd.DataFrame({**counted, "hypervolume": shares})
+
+
+def _last_hypervolume(frame: pd.DataFrame) -> float:
+    return float(hypervolumes(frame, _MOST_COST)["hypervolume"].iloc[-1])
+
+
+def _summary(rows: pd.DataFrame, epochs: int) -> pd.DataFrame:
+    """One row a way: its hypervolume, and how it stands to tune seed by seed."""
+    last = rows.groupby(["way", "seed"]).last()
+    tuned = last.loc["tune", "hypervolume"]
+    found = {}
+    for way in ("tune", "random", "grid", "warm"):
+        own = last.loc[way, "hypervolume"]
+        low, high = _interval(own)
+        row = {"hypervolume": own.mean(), "low": low, "high": high, "least": own.min()}
+        if way != "tune":
+            below = _interval(tuned - own)
+            row |= {"tune minus this": (tuned - own).mean(), "from": below[0], "to": below[1]}
+            row |= {"seeds in which tune is no worse": (tuned >= own).mean()}
+        found[way] = row
+    saved = _epochs_saved(rows, tuned, epochs)
+    found["fidelities"] = {
+        "hypervolume": last.loc["fidelities", "hypervolume"].mean(),
+        "epochs saved": saved.mean(),
+        "median of these": saved.median(),
+        "seeds that reach tune": saved.gt(-math.inf).mean(),
+    }
+    return pd.DataFrame.from_dict(found, orient="index").rename_axis("way")
+
+
+def _epochs_saved(rows: pd.DataFrame, tuned: pd.Series, epochs: int) -> pd.Series:
+    """By seed, as a share of those that tune took: how many fewer until the hypervolume is at least tune's at its end."""
+    spent = rows[rows["way"] == "tune"].groupby("seed")[EPOCHS].last()
+    own = rows[rows["way"] == "fidelities"]
+    reached = own[own["hypervolume"] >= own["seed"].map(tuned) - 1e-12].groupby("seed")[EPOCHS].first()
+    return (1 - reached / spent).reindex(tuned.index)
+
+
+def _interval(values: pd.Series) -> tuple[float, float]:
+    if values.min() == values.max():
+        return values.min(), values.max()
+    found = bootstrap((values.to_numpy(),), np.mean, rng=0).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def _correlations(table: Table, space: Space) -> pd.DataFrame:
+    """How configurations that are only cut rank against the same ones retrained, of the whole table."""
+    study = optuna.create_study(directions=list(GOAL.directions.values()))
+    runs = (
+        LoggedRun({**dict(own), EPOCHS: epochs}, outcome)
+        for own, outcomes in table.items()
+        for epochs, outcome in outcomes.items()
+    )
+    add_logged(study, space, GOAL, runs)
+    return fidelity_correlations(study)
+
+
+def _drawn(rows: pd.DataFrame) -> Figure:
+    """Mean hypervolume over configurations, and what half of the seeds are between."""
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for way, own in rows[rows["way"].isin(["tune", "random", "grid"])].groupby("way", sort=False):
+        curves = own.pivot_table(index="configurations", columns="seed", values="hypervolume")
+        (line,) = axes.plot(curves.index, curves.mean(axis=1), label=way)
+        axes.fill_between(
+            curves.index, *curves.quantile([0.25, 0.75], axis=1).to_numpy(), color=line.get_color(), alpha=0.15
+        )
+    warm = rows[rows["way"] == "warm"].groupby("seed")["hypervolume"].last().mean()
+    axes.axhline(warm, color="grey", linestyle=":", label="warm, at its end")
+    axes.set_xlabel("configurations that were asked for")
+    axes.set_ylabel("hypervolume, of that of the whole table")
+    axes.legend()
+    return figure
 
 
 if __name__ == "__main__":
