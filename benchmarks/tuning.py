@@ -32,7 +32,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import yaml
-from joblib import Parallel, cpu_count, delayed
+from joblib import cpu_count
 from matplotlib.figure import Figure
 from optuna.pruners import NopPruner
 from optuna.trial import FrozenTrial
@@ -40,6 +40,7 @@ from scipy.stats import bootstrap
 
 from entrypoints.cli import parse
 from sensai.evaluation import host
+from sensai.retraining.backends.local import side_by_side
 from sensai.stages import prune, retrain
 from sensai.stages.configs import PruneConfig, RetrainConfig, TuneConfig
 from sensai.stages.inputs import dataset_of
@@ -76,12 +77,12 @@ def main() -> None:
     arguments, rest = parser.parse_known_args()
     config = parse("tune", [*rest, "--space", arguments.space])
     assert isinstance(config, TuneConfig)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     grid = yaml.safe_load(Path(arguments.space).read_text())
     table = _table(config, grid, arguments.workers)
     _, space = space_of(config, len(dataset_of(config).class_names))
     replay = partial(_replayed, table, space, grid, config.epochs, arguments.budget, arguments.warm)
-    rows = pd.concat(Parallel(arguments.workers)(delayed(replay)(seed) for seed in range(arguments.seeds)))
+    seeds = [range(number, arguments.seeds, arguments.workers) for number in range(arguments.workers)]
+    rows = pd.concat(side_by_side(replay, seeds, threads=1), ignore_index=True)
     summary, correlations = _summary(rows, config.epochs), _correlations(table, space)
     print(f"{len(table)} configurations of {config.arch}, {config.epochs} epochs, {arguments.seeds} seeds")
     print(summary.round(4).to_string())
@@ -97,8 +98,11 @@ def _table(config: TuneConfig, grid: Mapping[str, Sequence[Any]], workers: int) 
     configurations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     # What all stand on is computed once, before any two could wait for each other.
     _outcomes(config, configurations[:1])
-    parts = Parallel(workers)(delayed(_outcomes)(config, configurations[n::workers]) for n in range(workers))
-    return {configuration: outcomes for part in parts for configuration, outcomes in part.items()}
+    shares = [configurations[number::workers] for number in range(workers)]
+    parts = side_by_side(partial(_outcomes, config), shares, threads=max(cpu_count() // workers, 1))
+    found = {configuration: outcomes for part in parts for configuration, outcomes in part.items()}
+    # Whoever computed it, draws by a seed are the same.
+    return {(own := frozenset(each.items())): found[own] for each in configurations}
 
 
 def _outcomes(config: TuneConfig, configurations: Iterable[dict[str, Any]]) -> Table:
@@ -118,9 +122,22 @@ def _outcomes(config: TuneConfig, configurations: Iterable[dict[str, Any]]) -> T
 
 
 def _replayed(
-    table: Table, space: Space, grid: Mapping[str, Sequence[Any]], epochs: int, budget: int, warm: int, seed: int
+    table: Table,
+    space: Space,
+    grid: Mapping[str, Sequence[Any]],
+    epochs: int,
+    budget: int,
+    warm: int,
+    seeds: Iterable[int],
 ) -> pd.DataFrame:
     """Columns way, seed, configurations, epochs (trained until then), hypervolume (as a share of the table's)."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return pd.concat([_replayed_once(table, space, grid, epochs, budget, warm, seed) for seed in seeds])
+
+
+def _replayed_once(
+    table: Table, space: Space, grid: Mapping[str, Sequence[Any]], epochs: int, budget: int, warm: int, seed: int
+) -> pd.DataFrame:
     generator = np.random.default_rng(seed)
     everything = list(table)
     drawn = [everything[n] for n in generator.permutation(len(everything))[:budget]]

@@ -89,7 +89,7 @@ stage = Stage(
     config=ContentionConfig,
     previous=prune.stage,
     execute=_execute,
-    title=prune.title,
+    title=prune.run_title,
     inputs=lambda _: {"host": host()},
 )
 run = stage.run

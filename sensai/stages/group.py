@@ -30,6 +30,7 @@ from sensai.grouping import (
 from sensai.sites import SiteMap, SizePrediction
 from sensai.stages import activations
 from sensai.stages.baseline import base_model, check_removable, site_map
+from sensai.stages.configs import Group as GroupParameters
 from sensai.stages.configs import GroupConfig, PruneConfig, RetrainConfig
 from sensai.stages.inputs import dataset_of, device_of, evaluation_batch, file_digest, normalization_of
 from sensai.stages.stage import Context, Stage
@@ -128,11 +129,12 @@ def load(store: Store, run_id: str) -> list[Group]:
         return [tuple(group) for group in json.loads(file.read_text())["groups"]]
 
 
-def _title(config: GroupConfig) -> str:
+def title(config: GroupParameters) -> str:
+    """What tells one grouping from another."""
     if not config.counted:
         return config.method
     by = f" {config.similarity}" if config.by_similarity else ""
-    return f"{config.n_groups} groups {config.method}{by}"
+    return f"{config.n_groups} {'group' if config.n_groups == 1 else 'groups'} {config.method}{by}"
 
 
 stage = Stage(
@@ -140,7 +142,7 @@ stage = Stage(
     config=GroupConfig,
     previous=activations.stage,
     execute=_execute,
-    title=_title,
+    title=title,
     inputs=lambda config: {"groups": file_digest(config.groups_file, "groups_file") if config.method == "file" else ""},
 )
 run = stage.run

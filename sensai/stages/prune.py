@@ -190,5 +190,10 @@ def title(config: Prune) -> str:
     return f"ratio={config.ratio:g}{by}" + (" in each layer" if config.ranking == "layer" else "")
 
 
-stage = Stage(version=3, config=PruneConfig, previous=group.stage, execute=_execute, title=title)
+def run_title(config: Prune) -> str:
+    """What tells one ensemble as it is cut from another."""
+    return title(config) if config.method == "singletons" else f"{group.title(config)} {title(config)}"
+
+
+stage = Stage(version=3, config=PruneConfig, previous=group.stage, execute=_execute, title=run_title)
 run = stage.run

@@ -237,7 +237,8 @@ def load(store: Store, run_id: str) -> Ensemble:
 def title(config: Retrain) -> str:
     """What tells one retraining from another."""
     gradually = f" cut_steps={config.cut_steps}" if config.epochs and config.cut_steps > 1 else ""
-    return f"{prune.title(config)} epochs={config.epochs}{gradually}"
+    loss = f" loss={config.loss}" if config.epochs and config.loss != "bce" else ""
+    return f"{prune.run_title(config)} epochs={config.epochs}{loss}{gradually}"
 
 
 stage = Stage(version=4, config=RetrainConfig, previous=prune.stage, execute=_execute, title=title)

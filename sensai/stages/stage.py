@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from filelock import FileLock
 
 from analysis import tags
+from sensai.data.names import FOLDER
 from sensai.files import make_folder
 from sensai.stages.configs import StageConfig
 from sensai.stages.inputs import dataset_of
@@ -164,7 +165,12 @@ class Stage(Generic[ConfigT]):
 
 def run_name(config: StageConfig, title: str) -> str:
     """The name of a run as the UI lists it: stage, data set, architecture, and what tells it from others."""
-    return " ".join(part for part in (config.stage, Path(config.dataset).name, Path(config.arch).name, title) if part)
+    return " ".join(part for part in (config.stage, data_name(config), Path(config.arch).name, title) if part)
+
+
+def data_name(config: StageConfig) -> str:
+    """What people call the data: a folder of images by its own name."""
+    return Path(config.data_dir if config.dataset == FOLDER else config.dataset).absolute().name
 
 
 def upstream_of(run_tags: dict[str, str]) -> dict[str, str]:

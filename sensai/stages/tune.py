@@ -25,7 +25,7 @@ from sensai.stages.configs import ActivationsConfig, TuneConfig
 from sensai.stages.findings import log_best, log_findings
 from sensai.stages.inputs import dataset_of
 from sensai.stages.searched import space_of
-from sensai.stages.stage import run_name, upstream_of
+from sensai.stages.stage import data_name, run_name, upstream_of
 from sensai.stages.trials import TRIAL_RUN, Trials
 from sensai.tracking import Run, Store
 from sensai.tuning.goals import Goal
@@ -60,7 +60,7 @@ def _tune(config: TuneConfig, store: Store, parent: Run) -> None:
     content, space = space_of(config, classes)
     _check(config)
     about = _digest(config, content)
-    name = config.study or f"{Path(config.dataset).name} {Path(config.arch).name} {about[:12]}"
+    name = config.study or f"{data_name(config)} {Path(config.arch).name} {about[:12]}"
     _describe(config, name, content, parent)
     goal = Goal(config.objective, config.limit, config.min_val_accuracy)
     # What all trials stand on.

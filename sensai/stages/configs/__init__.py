@@ -26,7 +26,7 @@ from sensai.stages.configs.entry_points import (
     refusal,
     unknown_parameter,
 )
-from sensai.stages.configs.parameters import Prune, Retrain
+from sensai.stages.configs.parameters import Group, Prune, Retrain
 
 __all__ = [
     "CONFIGS",
@@ -35,6 +35,7 @@ __all__ = [
     "ContentionConfig",
     "EntryPoint",
     "EvaluateConfig",
+    "Group",
     "GroupConfig",
     "GroupingStudyConfig",
     "MainConfig",
