@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import optuna
@@ -28,6 +29,8 @@ _ABOUT = "about"
 _MISSED = 3
 _RETRIES = 1
 _LOCKED_SECONDS = 60
+# A trial draws its parameters as soon as it is made; one that has none after so long was never begun.
+_SECONDS_TO_BEGIN = 60
 
 
 def open_study(
@@ -121,11 +124,27 @@ def fail_lost(study: Study) -> None:
     """Tell trials whose workers are gone as failed, each to be tried again once."""
     with _quiet():
         optuna.storages.fail_stale_trials(study)
+    # Optuna overlooks those that gave no sign of life at all.
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if not trial.params and trial.datetime_start and _seconds_since(trial.datetime_start) > _SECONDS_TO_BEGIN:
+            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+
+
+def _seconds_since(moment: datetime) -> float:
+    # Optuna writes the local time of the worker.
+    return (datetime.now() - moment).total_seconds()
 
 
 def asked(trials: Iterable[FrozenTrial]) -> int:
-    """How many configurations the study has asked for: what was logged, told already or tried again does not count."""
-    return sum(not {LOGGED, REPEATS, RESUMES} & trial.user_attrs.keys() and not history(trial) for trial in trials)
+    """How many configurations the study has asked for: what was logged, told already, tried again or never begun does not
+    count.
+    """
+    return sum(_counts(trial) for trial in trials)
+
+
+def _counts(trial: FrozenTrial) -> bool:
+    begun = bool(trial.params) or trial.state != TrialState.FAIL
+    return begun and not {LOGGED, REPEATS, RESUMES} & trial.user_attrs.keys() and not history(trial)
 
 
 def history(trial: FrozenTrial) -> list[int]:

@@ -192,6 +192,16 @@ def test_a_killed_workers_trial_is_tried_again_once_by_another(
     assert len(set(drawn)) == len(drawn)
 
 
+def test_a_trial_whose_worker_died_before_it_began_holds_nobody_up(
+    sqlite: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = toy_study.study(sqlite)
+    study.ask()
+    monkeypatch.setattr(studies, "_SECONDS_TO_BEGIN", 0)
+    toy_study.worker(study).run(2)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
+
+
 def started(*arguments: str) -> subprocess.Popen[bytes]:
     program = [sys.executable, str(ROOT / "tests" / "helpers" / "toy_study.py"), *arguments]
     return subprocess.Popen(program, env={**os.environ, "PYTHONPATH": str(ROOT)})
