@@ -22,7 +22,22 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
-WITH_RAY = ("tests/retraining/test_ray.py", "tests/serving/test_serve.py")
+# Files that one process runs. Two Ray clusters, each a dozen processes that must start within fixed times, starve each other on
+# two cores; `finished_main` takes half a minute in each process that asks for it.
+TOGETHER = {
+    "tests/retraining/test_ray.py": "ray",
+    "tests/serving/test_serve.py": "ray",
+    "tests/analysis/test_comparison.py": "main",
+    "tests/analysis/test_guide.py": "main",
+    "tests/analysis/test_report.py": "main",
+    "tests/analysis/test_report_in_a_browser.py": "main",
+    "tests/analysis/test_results.py": "main",
+    "tests/analysis/test_runs.py": "main",
+    "tests/registry/test_versions.py": "main",
+    "tests/stages/test_control.py": "main",
+    "tests/stages/test_main.py": "main",
+    "tests/stages/test_predict.py": "main",
+}
 
 # Enough for every stage to do its work on tests/helpers/tiny_data.py within a second or two. Two threads that share a core with
 # other tests take seven times as long as one.
@@ -46,20 +61,17 @@ def tiny(stage: str, **more: object) -> dict[str, object]:
     return {name: value for name, value in TINY.items() if name in CONFIGS[stage].model_fields} | more
 
 
-class OneRayAtATime(LoadFileScheduling):
-    """What the tests of a file share is set up once, in one process; and one process runs all files with Ray clusters.
-
-    A cluster starts a dozen processes within fixed times, and two at once starve each other on two cores.
-    """
+class SharedOnce(LoadFileScheduling):
+    """What the tests of a file share, or those of the files that stand together, is set up once, in one process."""
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
-        return "ray" if file in WITH_RAY else file
+        return TOGETHER.get(file, file)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
-    return OneRayAtATime(config, log) if config.getvalue("dist") == "loadfile" else None
+    return SharedOnce(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True)

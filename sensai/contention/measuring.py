@@ -22,8 +22,8 @@ def measure(folder: Path, task: str, counts: Sequence[int]) -> pd.DataFrame:
     """The four ways for each number of trainings or scorings.
 
     In turn, at once and pinned it is the same script; pinned, the cores are dealt out to the processes. So what tells these
-    apart is contention, and threads, alone. The engine trains in its slots; its scoring is one pass in one process, since
-    that serves every class.
+    apart is contention, and threads, alone; of one, in turn and at once are the same and measured once. The engine trains in
+    its slots; its scoring is one pass in one process, since that serves every class.
 
     Args:
         folder: of a saved job with at least `max(counts)` members.
@@ -39,7 +39,7 @@ def measure(folder: Path, task: str, counts: Sequence[int]) -> pd.DataFrame:
         RuntimeError: processes failed; says which.
     """
     images, rows = len(load_labels(folder)), []
-    with tqdm(total=max(counts) + 3 * len(counts), desc=f"contention: {task}") as bar:
+    with tqdm(total=max(counts) + 3 * len(counts) - (1 in counts), desc=f"contention: {task}") as bar:
 
         def run(script: str, groups: list[list[int]], threads: int | None = None) -> Measured:
             measured = at_once(folder, script, task, groups, threads)
@@ -53,7 +53,7 @@ def measure(folder: Path, task: str, counts: Sequence[int]) -> pd.DataFrame:
             each = [[number] for number in numbers]
             measured = {
                 "in_turn": _in_turn(alone[:count]),
-                "naive": run("naive", each),
+                "naive": run("naive", each) if count > 1 else alone[0],
                 "pinned": run("naive", each, max(cpu_count() // count, 1)),
                 "engine": run("engine", [numbers]),
             }
