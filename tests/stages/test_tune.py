@@ -293,10 +293,13 @@ def test_latency_is_measured_once(pruned: Pruned) -> None:
     assert set(other["cost"]) == set(rows["cost"])
 
 
+LONG = 30
+
+
 def long(place: Place) -> dict[str, object]:
     """One trial that is trained for a while."""
     file = space(place, {"ratio": [0.6]})
-    own = {"space": file, "trials": 1, "epochs": 60, "heartbeat": 1, "work_dir": str(place.folder / "work")}
+    own = {"space": file, "trials": 1, "epochs": LONG, "heartbeat": 1, "work_dir": str(place.folder / "work")}
     return tiny("tune", **own)
 
 
@@ -358,7 +361,7 @@ def test_a_process_that_is_ended_leaves_a_trial_that_the_next_one_goes_on_with(
         # Ended in order: nothing is left open, and who comes next finds what there is to do.
         assert not [run for run in place.runs().values() if run.info.status == "RUNNING"]
         assert [trial.state for trial in trials_of(place)] == waits
-    assert go_on(place, monkeypatch) == 60 - had
+    assert go_on(place, monkeypatch) == LONG - had
     killed, finished = trial_runs(place)
     assert [killed.info.run_id, killed.info.status, finished.info.status] == [begun.info.run_id, "KILLED", "FINISHED"]
     assert [trial.state for trial in trials_of(place)] == [TrialState.FAIL, TrialState.COMPLETE]
