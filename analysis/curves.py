@@ -16,19 +16,20 @@ _PREFIX = "curve/"
 _COLUMNS = {"stage_run": "str", "run_id": "str", "member": "int64", "classes": "str", "epoch": "int64"}
 
 
-def curves(run_ids: Sequence[str]) -> pd.DataFrame:
+def curves(run_ids: Sequence[str], *, tracking_uri: str | None = None) -> pd.DataFrame:
     """Every epoch of every member of some retrain runs.
 
     Args:
         run_ids: of retrain runs.
+        tracking_uri: of the store that holds them; None: the one that MLflow is set to.
 
     Returns:
         Columns stage_run, run_id (the member's), member, classes, epoch (from 0), and one float64 column a metric:
         train_loss, and of the validation split loss, accuracy, balanced_accuracy, roc_auc (fractions; with a joint loss of
         all classes together).
     """
-    client = MlflowClient()
-    members = runs.members(run_ids)
+    client = MlflowClient(tracking_uri)
+    members = runs.members(run_ids, tracking_uri=tracking_uri)
     members = members[members["split"] == "val"]
     rows = members[[name for name in _COLUMNS if name != "epoch"]].to_dict("records")
     # The first part gives the columns where there is no member.

@@ -6,6 +6,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.colors import qualitative
 
 from analysis.plots import owners
 
@@ -15,6 +16,7 @@ _MOST_LABELS = 40
 _STRIP = 0.025
 _MARGIN = {"l": 20, "r": 20, "t": 30, "b": 20}
 _HEIGHT, _MATRIX_HEIGHT = 500, 900
+_COLOURS = qualitative.D3
 
 
 def members(table: pd.DataFrame) -> go.Figure:
@@ -37,6 +39,84 @@ def members(table: pd.DataFrame) -> go.Figure:
         ]
     )
     return figure.update_layout(template="none", height=_HEIGHT, xaxis_title="FLOPs", yaxis_title="accuracy")
+
+
+def learning_curves(table: pd.DataFrame, measure: str) -> go.Figure:
+    """A measure of each member by epoch, a line a member, with a mark where it was stopped.
+
+    Args:
+        table: columns `run_id`, `classes`, `epoch`, `train_loss`, `stopped_by`, and the measure.
+        measure: the column that is drawn.
+    """
+    figure = go.Figure([_learning_curve(rows, measure) for _, rows in table.groupby("run_id", sort=False)])
+    return figure.update_layout(
+        template="none", height=_HEIGHT, xaxis_title="epoch", yaxis_title=measure.replace("_", " ")
+    )
+
+
+def _learning_curve(rows: pd.DataFrame, measure: str) -> go.Scatter:
+    before = len(rows) - 1
+    return go.Scatter(
+        x=rows["epoch"],
+        y=rows[measure],
+        mode="lines+markers",
+        name=escape(rows["classes"].iloc[0]),
+        text=[*[""] * before, f"<br>stopped by {escape(rows['stopped_by'].iloc[0])}"],
+        customdata=rows["train_loss"],
+        marker={"size": [*[4] * before, 10], "symbol": [*["circle"] * before, "x"]},
+        hovertemplate="epoch %{x}<br>%{y:.4f}<br>training loss %{customdata:.4g}%{text}",
+    )
+
+
+def accuracies(table: pd.DataFrame) -> go.Figure:
+    """Test accuracy of ensembles against the FLOPs of their largest members, with the front; data sets in colours of their own.
+
+    Args:
+        table: a row a run; columns `run_id`, `name`, `data` (by which runs are comparable), `accuracy`, `flops_max`,
+            `flops_total`, `base_accuracy`, `flops_base`, and `front` (bool).
+    """
+    traces = [
+        trace
+        for number, (data, rows) in enumerate(table.groupby("data", sort=False))
+        for trace in _of_data(rows, escape(str(data)), _COLOURS[number % len(_COLOURS)])
+    ]
+    return go.Figure(traces).update_layout(
+        template="none", height=_HEIGHT, xaxis_title="FLOPs of the largest member", yaxis_title="accuracy on test data"
+    )
+
+
+def _of_data(rows: pd.DataFrame, data: str, colour: str) -> list[go.Scatter]:
+    best = rows[rows["front"]].sort_values("flops_max")
+    bases = rows.drop_duplicates(["flops_base", "base_accuracy"])
+    return [
+        go.Scatter(
+            x=rows["flops_max"],
+            y=rows["accuracy"],
+            mode="markers",
+            name=f"ensembles, {data}",
+            text=[f"{escape(name)}<br>run {run_id}" for name, run_id in zip(rows["name"], rows["run_id"], strict=True)],
+            customdata=rows[["flops_total"]],
+            marker={"color": colour, "size": 9},
+            hovertemplate="%{text}<br>accuracy %{y:.4f}<br>%{x:,} FLOPs of the largest member"
+            "<br>%{customdata[0]:,} of all<extra></extra>",
+        ),
+        go.Scatter(
+            x=best["flops_max"],
+            y=best["accuracy"],
+            mode="lines",
+            line={"shape": "hv", "color": colour, "width": 1},
+            name=f"front, {data}",
+            hoverinfo="skip",
+        ),
+        go.Scatter(
+            x=bases["flops_base"],
+            y=bases["base_accuracy"],
+            mode="markers",
+            name=f"base model, {data}",
+            marker={"symbol": "star", "size": 13, "color": colour},
+            hovertemplate="base model<br>accuracy %{y:.4f}<br>%{x:,} FLOPs<extra></extra>",
+        ),
+    ]
 
 
 def widths(layers: pd.DataFrame) -> go.Figure:

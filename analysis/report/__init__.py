@@ -1,5 +1,5 @@
-"""One self-contained HTML page on an evaluation: `evaluation` is what stands on it, `page` how."""
+"""One self-contained HTML page: on an `evaluation`, a `study` or a `comparison` of runs; `page` is how they stand there."""
 
-from analysis.report.evaluation import differences_table, render, summary_table
+from analysis.report.evaluation import differences_table, summary_table
 
-__all__ = ["differences_table", "render", "summary_table"]
+__all__ = ["differences_table", "summary_table"]

@@ -12,11 +12,11 @@ import plotly.graph_objects as go
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from analysis import interactive, tags
-from analysis.artifacts import downloaded
+from analysis import interactive, runs, tags
 from analysis.comparison import accuracy_difference, base_difference
-from analysis.report.page import Image, Plot, RunLink, Table, render_page
-from analysis.runs import read_table
+from analysis.curves import curves
+from analysis.report.logged import Logged, table_of
+from analysis.report.page import Image, Plot, Table, render_page
 
 # Row of the summary -> the metrics of an evaluate run that stand in it, in the order of `_SUMMARY_COLUMNS`. Of a single
 # member accuracies are not comparable.
@@ -80,45 +80,37 @@ def differences_table(evaluate_run: str, tracking_uri: str, control_run: str = "
 
 
 @dataclass(frozen=True)
-class _Logged:
+class _Evaluation:
     """What the runs of an evaluation have logged.
 
     Attributes:
-        client: of the store.
+        logged: in the store.
         run: the evaluation.
         runs: stage -> run id, of it and of all that it stands on.
     """
 
-    client: MlflowClient
+    logged: Logged
     run: Run
     runs: Mapping[str, str]
 
     @classmethod
-    def of(cls, evaluate_run: str, tracking_uri: str) -> "_Logged":
-        client = MlflowClient(tracking_uri)
-        run = client.get_run(evaluate_run)
+    def of(cls, evaluate_run: str, tracking_uri: str) -> "_Evaluation":
+        logged = Logged(MlflowClient(tracking_uri))
+        run = logged.client.get_run(evaluate_run)
         upstream = {
             key.removeprefix(tags.UPSTREAM): value
             for key, value in run.data.tags.items()
             if key.startswith(tags.UPSTREAM)
         }
-        return cls(client, run, upstream | {"evaluate": evaluate_run})
+        return cls(logged, run, upstream | {"evaluate": evaluate_run})
 
     def artifacts(self, stage: str) -> set[str]:
         """The names of what a stage's run has."""
-        return {each.path for each in self.client.list_artifacts(self.runs[stage])}
+        return self.logged.artifacts(self.runs[stage])
 
     def content(self, stage: str, name: str) -> bytes:
         """One of them."""
-        with downloaded(self.runs[stage], name, self.client.tracking_uri) as file:
-            return file.read_bytes()
-
-    def link(self, stage: str, run_id: str) -> RunLink:
-        """To a run, where a server shows it."""
-        uri = self.client.tracking_uri
-        served = uri.startswith("http")
-        url = f"{uri}/#/experiments/{self.run.info.experiment_id}/runs/{run_id}" if served else ""
-        return RunLink(stage, run_id, url)
+        return self.logged.content(self.runs[stage], name)
 
 
 def render(evaluate_run: str, tracking_uri: str, control_run: str = "") -> str:
@@ -132,51 +124,69 @@ def render(evaluate_run: str, tracking_uri: str, control_run: str = "") -> str:
     Raises:
         IncomparableError: a run without answers, or a control on other data.
     """
-    logged = _Logged.of(evaluate_run, tracking_uri)
+    evaluation = _Evaluation.of(evaluate_run, tracking_uri)
+    logged = evaluation.logged
     control = logged.client.get_run(control_run).data.metrics if control_run else None
     tables = [
-        Table("Base model and ensemble", summary_table(logged.run.data.metrics, control).reset_index()),
+        Table("Base model and ensemble", summary_table(evaluation.run.data.metrics, control).reset_index()),
         Table("Differences in accuracy", differences_table(evaluate_run, tracking_uri, control_run).reset_index()),
-        *_tables(logged),
+        *_tables(evaluation),
     ]
-    links = [logged.link(stage, run_id) for stage, run_id in logged.runs.items()]
+    links = [logged.link(stage, run_id) for stage, run_id in evaluation.runs.items()]
     if control_run:
         links.append(logged.link("evaluate of the control", control_run))
-    config = json.loads(logged.run.data.tags.get(tags.CONFIG, "{}"))
-    return render_page(logged.run.info.run_name, [*tables, *_figures(logged)], links, config)
+    config = json.loads(evaluation.run.data.tags.get(tags.CONFIG, "{}"))
+    return render_page(evaluation.run.info.run_name, [*tables, *_figures(evaluation)], links, config)
 
 
-def _tables(logged: _Logged) -> Iterator[Table]:
+def _tables(evaluation: _Evaluation) -> Iterator[Table]:
     names = {"combine.csv": "Combination of outputs", "runtimes.csv": "Runtimes", "members.csv": "Members"}
-    there = logged.artifacts("evaluate")
+    there = evaluation.artifacts("evaluate")
     for name, title in names.items():
         # Not all were logged by earlier versions.
         if name in there:
-            yield Table(title, read_table(io.BytesIO(logged.content("evaluate", name))))
+            yield Table(title, table_of(evaluation.content("evaluate", name)))
 
 
-def _figures(logged: _Logged) -> Iterator[Plot | Image]:
+def _figures(evaluation: _Evaluation) -> Iterator[Plot | Image]:
     """In the order of `_PLOTS` and `_IMAGES`, those that were logged."""
-    there = {stage: logged.artifacts(stage) for stage in ("activations", "prune", "evaluate")}
+    there = {stage: evaluation.artifacts(stage) for stage in ("activations", "prune", "evaluate")}
     for stage, name, title, note, draw in _PLOTS:
         if name in there[stage]:
-            content = logged.content(stage, name)
-            yield Plot(title, f"{note} (run {logged.runs[stage]})", draw(content), content)
-    yield _coupling(logged)
+            content = evaluation.content(stage, name)
+            yield Plot(title, f"{note} (run {evaluation.runs[stage]})", draw(content), content)
+    yield _coupling(evaluation)
+    yield from _learning_curves(evaluation)
     for stage, name, title, note in _IMAGES:
         if name in there[stage]:
-            yield Image(title, f"{note} (run {logged.runs[stage]})", logged.content(stage, name))
+            yield Image(title, f"{note} (run {evaluation.runs[stage]})", evaluation.content(stage, name))
 
 
-def _coupling(logged: _Logged) -> Plot:
-    content = logged.content("group", "coupling.csv")
+def _coupling(evaluation: _Evaluation) -> Plot:
+    content = evaluation.content("group", "coupling.csv")
     matrix, _ = _matrix(content)
-    grouped = json.loads(logged.content("group", "groups.json"))
+    grouped = json.loads(evaluation.content("group", "groups.json"))
     # Before version 3 of the stage the order was not logged.
     order = grouped.get("order", range(len(matrix)))
     figure = interactive.coupling_heatmap(matrix, grouped["class_names"], grouped["groups"], order)
     note = "Channels that the plans of both classes remove, classes in the order of a dendrogram"
-    return Plot("Coupling", f"{note} (run {logged.runs['group']})", figure, content)
+    return Plot("Coupling", f"{note} (run {evaluation.runs['group']})", figure, content)
+
+
+def _learning_curves(evaluation: _Evaluation) -> Iterator[Plot]:
+    """Where members were retrained."""
+    if (retrain_run := evaluation.runs.get("retrain")) is None:
+        return
+    uri = evaluation.logged.client.tracking_uri
+    table = curves([retrain_run], tracking_uri=uri)
+    if table.empty:
+        return
+    stops = runs.members([retrain_run], tracking_uri=uri)[["run_id", "stopped_by"]]
+    # With a joint loss there is one accuracy of all classes together.
+    measure = "balanced_accuracy" if "balanced_accuracy" in table else "accuracy"
+    figure = interactive.learning_curves(table.merge(stops, on="run_id"), measure)
+    note = f"{measure.replace('_', ' ').capitalize()} of each member on validation data, until it was stopped"
+    yield Plot("Learning curves", f"{note} (run {retrain_run})", figure, table.to_csv(index=False).encode())
 
 
 def _matrix(content: bytes) -> tuple[np.ndarray, list[str]]:
@@ -191,7 +201,7 @@ def _heatmap(told: str) -> Callable[[bytes], go.Figure]:
 
 
 def _of_table(draw: Callable[[pd.DataFrame], go.Figure]) -> Callable[[bytes], go.Figure]:
-    return lambda content: draw(read_table(io.BytesIO(content)))
+    return lambda content: draw(table_of(content))
 
 
 # Stage, artifact, title, what it shows, and what draws it.

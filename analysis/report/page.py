@@ -1,8 +1,10 @@
 """A page that stands alone: tables that a click sorts, figures drawn as they come into view, the data of both as CSV."""
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from html import escape, unescape
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,26 +21,48 @@ _PLOTLY = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
 
 
 @dataclass(frozen=True)
+class Text:
+    """Some sentences.
+
+    Attributes:
+        title: above them.
+        paragraphs: from top to bottom.
+    """
+
+    kind: ClassVar = "text"
+    title: str
+    paragraphs: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Table:
     """A table.
 
     Attributes:
         title: above it.
-        frame: a column each; texts as they are, other numbers than counts to `digits`.
+        frame: a column each; texts as they are, columns of whole numbers in full, other numbers to `digits`.
         digits: how floats are shown, as `format` takes it; the CSV has all.
+        links: text of a cell -> where it leads.
     """
 
     kind: ClassVar = "table"
     title: str
     frame: pd.DataFrame
     digits: str = ".4g"
+    links: Mapping[str, str] = field(default_factory=dict)
 
     def html(self) -> Markup:
         """It, names escaped."""
-        shown = self.frame.to_html(
+        shown = self.frame.apply(_whole_in_full).to_html(
             index=False, border=0, classes="sorted", na_rep="", float_format=f"{{:{self.digits}}}".format
         )
+        if self.links:
+            shown = re.sub(r"(?<=<td>)[^<]+(?=</td>)", self._linked, shown)
         return Markup(shown)  # noqa: S704  (made by pandas, names escaped)
+
+    def _linked(self, cell: re.Match[str]) -> str:
+        url = self.links.get(unescape(cell[0]))
+        return cell[0] if url is None else f'<a href="{escape(url)}">{cell[0]}</a>'
 
     def csv(self) -> str:
         """A link's target."""
@@ -106,9 +130,10 @@ class RunLink:
     url: str = ""
 
 
-def render_page(
-    title: str, parts: Sequence[Table | Plot | Image], runs: Sequence[RunLink], config: Mapping[str, object]
-) -> str:
+Part = Text | Table | Plot | Image
+
+
+def render_page(title: str, parts: Sequence[Part], runs: Sequence[RunLink], config: Mapping[str, object]) -> str:
     """HTML without references to other files or hosts, but for links to the runs.
 
     Args:
@@ -127,6 +152,13 @@ def render_page(
         plotly=_PLOTLY,
         library=Markup(get_plotlyjs()),  # noqa: S704  (plotly's own)
     )
+
+
+def _whole_in_full(column: pd.Series) -> pd.Series:
+    """Counts that were logged as floats as texts, any other column as it is."""
+    if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
+        return column.map("{:.0f}".format, na_action="ignore").astype("object")
+    return column
 
 
 def _csv_uri(content: bytes) -> str:

@@ -8,6 +8,18 @@ from analysis.runs.compared import compare
 from analysis.runs.pruned import layers, members, sizes
 from analysis.runs.registered import ensembles
 from analysis.runs.stages import lineage, stage_runs
+from analysis.runs.studied import studies
 from analysis.runs.tables import read_table, table
 
-__all__ = ["compare", "ensembles", "layers", "lineage", "members", "read_table", "sizes", "stage_runs", "table"]
+__all__ = [
+    "compare",
+    "ensembles",
+    "layers",
+    "lineage",
+    "members",
+    "read_table",
+    "sizes",
+    "stage_runs",
+    "studies",
+    "table",
+]

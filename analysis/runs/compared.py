@@ -15,12 +15,13 @@ _ABOUT = ("name", "stage", "status", "start", "seconds")
 _UNKNOWN = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 
 
-def compare(run_ids: Sequence[str]) -> pd.DataFrame:
+def compare(run_ids: Sequence[str], *, tracking_uri: str | None = None) -> pd.DataFrame:
     """Runs side by side, a column for each: in which parameters they differ, and all metrics.
 
     Args:
         run_ids: of any runs, a column each in this order; a run that was answered from the cache stands with the parameters and
             metrics of the one that answered.
+        tracking_uri: of the store that holds them; None: the one that MLflow is set to.
 
     Returns:
         Columns are the run ids, of dtype object, since a value is as it was configured: int, float, bool, str, or None where
@@ -32,7 +33,7 @@ def compare(run_ids: Sequence[str]) -> pd.DataFrame:
     Raises:
         ValueError: there is no run with one of the ids; it names all these.
     """
-    client = MlflowClient()
+    client = MlflowClient(tracking_uri)
     found = {run_id: _column(client, run_id) for run_id in dict.fromkeys(run_ids)}
     unknown = [run_id for run_id, column in found.items() if column is None]
     if unknown:

@@ -50,7 +50,9 @@ _SIZE_COLUMNS = {
 }
 
 
-def members(run_ids: Sequence[str] | None = None, *, fresh: bool = False) -> pd.DataFrame:
+def members(
+    run_ids: Sequence[str] | None = None, *, fresh: bool = False, tracking_uri: str | None = None
+) -> pd.DataFrame:
     """The member runs: validation metrics of `retrain` (split `val`) and test metrics of `evaluate` (split `test`).
 
     Those of up to 20 runs are read from the server each time; all are kept on this machine as `stage_runs` keeps them.
@@ -58,12 +60,13 @@ def members(run_ids: Sequence[str] | None = None, *, fresh: bool = False) -> pd.
     Args:
         run_ids: of retrain or evaluate runs; None: all.
         fresh: read every run anew.
+        tracking_uri: of the store that holds them; None: the one that MLflow is set to.
 
     Returns:
         Columns run_id, stage_run (the retrain or evaluate run), split, member, classes (joined by +), binary_accuracy,
         balanced_accuracy, roc_auc (fractions), params, flops (2 x multiply-accumulates), epochs_run, seconds, stopped_by.
     """
-    client = MlflowClient()
+    client = MlflowClient(tracking_uri)
     wanted = None if run_ids is None else set(run_ids)
     if wanted is not None and len(wanted) <= _FEW:
         rows = [_member_row(run) for run_id in sorted(wanted) for run in _members_of(client, run_id)]

@@ -1,24 +1,142 @@
-"""report: table and figures of an evaluation as one HTML artifact, from what was logged alone."""
+"""report: one HTML page that stands alone, from what was logged: on an evaluation, on a study (`from_run` of tune), or on runs
+side by side (`compare_runs`). The last two stand on no stage; nothing is computed for them.
+"""
 
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+from mlflow.entities import Run as StoredRun
+
+from analysis import tags
 from analysis.comparison import IncomparableError
-from analysis.report import render
+from analysis.report import comparison, evaluation, study
 from sensai.errors import InputError
 from sensai.stages import evaluate, retrain
-from sensai.stages.configs import ReportConfig
-from sensai.stages.stage import Context, Stage
+from sensai.stages.configs import ReportConfig, TuneConfig
+from sensai.stages.stage import Context, Stage, reuse, upstream_of
+from sensai.stages.values import parse_run_ids
+from sensai.tracking import Run, Store
+
+_PAGE = "report.html"
+# What the run of the page is found by, where all runs that it is about have it in common.
+_SHARED = (tags.DATASET, tags.DATA_DIGEST, tags.ARCH, tags.STUDY)
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What a page is about that stands on no evaluation.
+
+    Attributes:
+        name: of the page's run.
+        asked: the parameter that names the runs, and their ids.
+        tags: of the page's run.
+        render: makes the page.
+    """
+
+    name: str
+    asked: dict[str, str]
+    tags: dict[str, str]
+    render: Callable[[], str]
+
+
+def run(config: ReportConfig) -> str:
+    """Make the page, unless the store has it; returns the id of the run that carries it.
+
+    Raises:
+        InputError: what the user can mend.
+    """
+    store = Store.connect()
+    store.close_orphans()
+    adopted = store.adopt()
+    with adopted.closing() if adopted else nullcontext():
+        subject = _subject(config, store)
+        if subject is None:
+            return stage.ensure(config, store, parent=None, root=adopted)
+        return _by_itself(subject, config, store, adopted)
 
 
 def _execute(config: ReportConfig, context: Context) -> None:
     control_run = ""
     if config.control_run:
         # The run that answered, where the one that is named was answered from the cache: it has the artifacts.
-        control_run = context.store.finished_run(config.control_run, "evaluate", "control_run").info.run_id
+        control_run = context.store.finished_run(config.control_run, ["evaluate"], "control_run").info.run_id
     try:
-        html = render(context.upstream["evaluate"], context.store.client.tracking_uri, control_run)
+        html = evaluation.render(context.upstream["evaluate"], context.store.client.tracking_uri, control_run)
     except IncomparableError as error:
         raise InputError(f"from_run={config.from_run!r}, control_run={config.control_run!r}: {error}") from error
-    context.run.log_text(html, "report.html")
+    context.run.log_text(html, _PAGE)
 
 
-stage = Stage(version=5, config=ReportConfig, previous=evaluate.stage, execute=_execute, title=retrain.title)
-run = stage.run
+stage = Stage(version=6, config=ReportConfig, previous=evaluate.stage, execute=_execute, title=retrain.title)
+
+
+def _subject(config: ReportConfig, store: Store) -> _Subject | None:
+    """What the page is about; nothing where that is an evaluation.
+
+    Raises:
+        InputError: there is no such run, none that has finished, or none that a page can be about.
+    """
+    if config.compare_runs:
+        return _compared([store.finished(each, "compare_runs") for each in parse_run_ids(config.compare_runs)], store)
+    if not config.from_run:
+        return None
+    found = store.finished_run(config.from_run, [evaluate.stage.name, TuneConfig.stage])
+    if found.data.tags[tags.STAGE] != TuneConfig.stage:
+        return None
+    if config.control_run:
+        raise InputError(
+            f"control_run={config.control_run!r}: goes with an evaluation, but from_run={config.from_run!r} is a study"
+        )
+    return _studied(found, store)
+
+
+def _studied(tuned: StoredRun, store: Store) -> _Subject:
+    run_id = tuned.info.run_id
+    upstream = {**upstream_of(tuned.data.tags), TuneConfig.stage: run_id}
+    return _Subject(
+        f"report of {tuned.info.run_name}",
+        {"from_run": run_id},
+        _shared([tuned]) | {tags.UPSTREAM + name: each for name, each in upstream.items()},
+        lambda: study.render(run_id, store.client.tracking_uri),
+    )
+
+
+def _compared(found: Sequence[StoredRun], store: Store) -> _Subject:
+    run_ids = [each.info.run_id for each in found]
+    return _Subject(
+        f"report of {len(run_ids)} runs",
+        {"compare_runs": ",".join(run_ids)},
+        _shared(found),
+        lambda: comparison.render(run_ids, store.client.tracking_uri),
+    )
+
+
+def _shared(found: Sequence[StoredRun]) -> dict[str, str]:
+    first, *others = (each.data.tags for each in found)
+    return {name: first[name] for name in _SHARED if name in first and all(e.get(name) == first[name] for e in others)}
+
+
+def _by_itself(subject: _Subject, config: ReportConfig, store: Store, adopted: Run | None) -> str:
+    """The id of a finished run with this page: one from the store, or a new one."""
+    asked = json.dumps(subject.asked)
+    fingerprint = hashlib.sha256(json.dumps([stage.name, stage.version, asked]).encode()).hexdigest()
+    if not config.force and (found := store.find(stage.name, fingerprint)):
+        return reuse(store, adopted, found.info.run_id)
+    own = adopted or store.create(subject.name, parent=None)
+    with own.closing():
+        own.set_name(subject.name)
+        own.log_params(subject.asked)
+        own.set_tags(
+            {
+                tags.STAGE: stage.name,
+                tags.NOTE: __doc__ or "",
+                tags.FINGERPRINT: fingerprint,
+                tags.CONFIG: asked,
+                **subject.tags,
+            }
+        )
+        own.log_text(subject.render(), _PAGE)
+    return own.id

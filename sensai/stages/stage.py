@@ -101,12 +101,12 @@ class Stage(Generic[ConfigT]):
             config = _inherited(self, config, before.config)
         fingerprint = self.fingerprint(config, before.fingerprint if before else None)
         if not config.force and (found := store.find(self.name, fingerprint)):
-            return _reuse(store, root, found.info.run_id)
+            return reuse(store, root, found.info.run_id)
         # Locks are taken from the later stage to the earlier one, so two processes cannot wait for each other.
         with _lock(Path(config.work_dir), fingerprint):
             # Another process may have finished the same while this one waited.
             if not config.force and (found := store.find(self.name, fingerprint)):
-                return _reuse(store, root, found.info.run_id)
+                return reuse(store, root, found.info.run_id)
             run = root or store.create(self._run_name(config), parent)
             with run.closing():
                 self._execute(config, store, run, parent or run.id, before, fingerprint)
@@ -191,7 +191,7 @@ def _run_before(stage: Stage[Any], config: StageConfig, store: Store) -> _Before
     run_id = getattr(config, "from_run", "")
     if not run_id or stage.previous is None:
         return None
-    run = store.finished_run(run_id, stage.previous.name)
+    run = store.finished_run(run_id, [stage.previous.name])
     run_tags = run.data.tags
     return _Before(run.info.run_id, run_tags[tags.FINGERPRINT], json.loads(run_tags[tags.CONFIG]))
 
@@ -206,7 +206,7 @@ def _inherited(stage: Stage[ConfigT], config: ConfigT, values: dict[str, Any]) -
     return stage.config.model_validate({**config.model_dump(), **inherited})
 
 
-def _reuse(store: Store, run: Run | None, found: str) -> str:
+def reuse(store: Store, run: Run | None, found: str) -> str:
     """Answer from the store; the run that was opened for the stage says so and carries the metrics."""
     if run is not None:
         run.set_tags({tags.REUSED: found})

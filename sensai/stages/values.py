@@ -138,6 +138,17 @@ def parse_methods(value: str) -> list[str]:
     return list(dict.fromkeys(part.strip() for part in value.split(",")))
 
 
+def _run_ids(value: str) -> str:
+    if value and len(parse_run_ids(value)) < 2:
+        raise ValueError("must be the ids of two or more runs, separated by commas")
+    return value
+
+
+def parse_run_ids(value: str) -> list[str]:
+    """The ids of a list of runs, each once, as they come; none where it is empty."""
+    return list(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+
+
 def _json_object(value: str) -> str:
     try:
         parsed = json.loads(value) if value else {}
@@ -195,6 +206,7 @@ Counts = Annotated[str, AfterValidator(_counts)]
 Fidelities = Annotated[str, AfterValidator(_fidelities)]
 Ratios = Annotated[str, AfterValidator(_ratios)]
 Methods = Annotated[str, AfterValidator(_methods)]
+RunIds = Annotated[str, AfterValidator(_run_ids)]
 Resources = Annotated[str, AfterValidator(_resources)]
 ModelName = Annotated[str, Field(min_length=1, pattern=r"^[^/:.]+$")]
 Augment = Literal["auto", "none", "crop", "crop_flip"]

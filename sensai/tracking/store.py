@@ -3,7 +3,7 @@
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -79,25 +79,35 @@ class Store:
         found = self.tagged(stage, tags.FINGERPRINT, fingerprint)
         return found[0] if found else None
 
-    def finished_run(self, run_id: str, stage: str, parameter: str = "from_run") -> StoredRun:
-        """The finished run of a stage that an id names, directly or through `sensai.reused`.
+    def finished_run(self, run_id: str, stages: Sequence[str], parameter: str = "from_run") -> StoredRun:
+        """The finished run of one of some stages that an id names, directly or through `sensai.reused`.
 
         Raises:
             InputError: no such run, another stage's, or one that has not finished.
         """
+        run = self._named(run_id, parameter)
+        actual = run.data.tags.get(tags.STAGE)
+        if actual not in stages:
+            raise InputError(
+                f"{parameter}={run_id!r}: must be a run of {' or '.join(stages)}, but it is one of {actual or 'no stage'}"
+            )
+        return _finished(run, run_id, parameter)
+
+    def finished(self, run_id: str, parameter: str) -> StoredRun:
+        """The finished run, of whichever stage, that an id names, directly or through `sensai.reused`.
+
+        Raises:
+            InputError: no such run, or one that has not finished.
+        """
+        return _finished(self._named(run_id, parameter), run_id, parameter)
+
+    def _named(self, run_id: str, parameter: str) -> StoredRun:
         try:
             run = self.client.get_run(run_id)
             if tags.REUSED in run.data.tags:
                 run = self.client.get_run(run.data.tags[tags.REUSED])
         except MlflowException as error:
             raise InputError(f"{parameter}={run_id!r}: there is no such run") from error
-        actual = run.data.tags.get(tags.STAGE)
-        if actual != stage:
-            raise InputError(
-                f"{parameter}={run_id!r}: must be a run of {stage}, but it is one of {actual or 'no stage'}"
-            )
-        if run.info.status != "FINISHED":
-            raise InputError(f"{parameter}={run_id!r}: must have finished, but it is {run.info.status}")
         return run
 
     def adopt(self) -> Run | None:
@@ -190,6 +200,12 @@ class Store:
                 experiments, filter_string, max_results=limit, order_by=["attributes.start_time DESC"]
             )
         )
+
+
+def _finished(run: StoredRun, run_id: str, parameter: str) -> StoredRun:
+    if run.info.status != "FINISHED":
+        raise InputError(f"{parameter}={run_id!r}: must have finished, but it is {run.info.status}")
+    return run
 
 
 def _check_reachable(uri: str) -> None:

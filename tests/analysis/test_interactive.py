@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from analysis.interactive import coupling_heatmap, heatmap, members, widths
+from analysis.interactive import accuracies, coupling_heatmap, heatmap, learning_curves, members, widths
 
 GROUPS = [[0, 2], [1, 3]]
 NAMES = ["<b>crane</b>", "crane", "a & b", "crane"]
@@ -97,3 +97,46 @@ def test_widths_are_a_line_a_member_over_depth() -> None:
     assert [trace["name"] for trace in traces] == ["a", "b"]
     np.testing.assert_array_equal(decoded(traces[1]["y"]), [0.25, 0.125])
     assert traces[1]["customdata"] == [["x", 2, 8], ["y", 1, 8]]
+
+
+def test_learning_curves_are_marked_where_they_were_stopped() -> None:
+    table = pd.DataFrame(
+        {
+            "run_id": ["a", "a", "b"],
+            "classes": ["<b>", "<b>", "b"],
+            "epoch": [0, 1, 0],
+            "train_loss": [0.5, 0.25, 1.0],
+            "accuracy": [0.5, 0.75, 0.875],
+            "stopped_by": ["plateau", "plateau", "target"],
+        }
+    )
+    traces, layout = content(learning_curves(table, "accuracy"))
+    assert [trace["name"] for trace in traces] == ["&lt;b&gt;", "b"]
+    assert [trace["text"] for trace in traces] == [["", "<br>stopped by plateau"], ["<br>stopped by target"]]
+    assert [trace["marker"]["symbol"] for trace in traces] == [["circle", "x"], ["x"]]
+    np.testing.assert_array_equal(decoded(traces[0]["y"]), [0.5, 0.75])
+    assert layout["yaxis"]["title"]["text"] == "accuracy"
+
+
+def test_ensembles_are_points_by_data_set_with_their_front() -> None:
+    table = pd.DataFrame(
+        {
+            "run_id": ["1", "2", "3"],
+            "name": ["<i>", "two", "three"],
+            "data": ["digits", "digits", "<b>"],
+            "accuracy": [0.75, 0.5, 0.25],
+            "flops_max": [20.0, 30.0, 10.0],
+            "flops_total": [60.0, 90.0, 30.0],
+            "base_accuracy": [0.875, 0.875, 0.5],
+            "flops_base": [100.0, 100.0, 50.0],
+            "front": [True, False, True],
+        }
+    )
+    traces, _ = content(accuracies(table))
+    assert [trace["name"] for trace in traces] == [
+        *("ensembles, digits", "front, digits", "base model, digits"),
+        *("ensembles, &lt;b&gt;", "front, &lt;b&gt;", "base model, &lt;b&gt;"),
+    ]
+    assert traces[0]["text"] == ["&lt;i&gt;<br>run 1", "two<br>run 2"]
+    assert [decoded(trace["x"]).tolist() for trace in traces[:3]] == [[20, 30], [20], [100]]
+    assert len({trace["marker"]["color"] for trace in traces if "marker" in trace}) == 2

@@ -13,11 +13,12 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from analysis.comparison import IncomparableError
-from analysis.report import differences_table, render, summary_table
+from analysis.report.evaluation import differences_table, render, summary_table
 from analysis.report.page import RunLink, render_page
 from tests.analysis.conftest import Logbook
 from tests.helpers.pipeline import FinishedMain
 
+FIGURES = ["Accuracy and size", "Widths", "Confusion", "Similarity", "Coupling"]
 METRICS = {
     "base_accuracy": 0.98765,
     "base_top5_accuracy": 1.0,
@@ -39,7 +40,7 @@ METRICS = {
 def rows(page: str, heading: str) -> list[list[str]]:
     """The cells of the first table below a heading."""
     table = page.partition(f"<h2>{heading}</h2>")[2].partition("</table>")[0]
-    found = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in table.split("</tr>")]
+    found = [re.findall(r"<t[hd](?: [^>]*)?>(.*?)</t[hd]>", row, re.DOTALL) for row in table.split("</tr>")]
     return [[html.unescape(cell) for cell in row] for row in found if row]
 
 
@@ -216,7 +217,7 @@ def test_figures_are_those_whose_data_were_logged(logbook: Logbook, nasty: str, 
     def shown() -> list[str]:
         return list(figures(render(nasty, store_uri)))
 
-    assert shown() == ["Accuracy and size", "Widths", "Confusion", "Similarity", "Coupling"]
+    assert shown() == FIGURES
     logbook.client.log_text(nasty, "a+b,c\n3,1\n0,4\n", "confusion_groups.csv")
     assert shown()[2:4] == ["Confusion", "Confusion between groups"]
     png(logbook, nasty, "confusion_in_groups.png")
@@ -252,7 +253,11 @@ def test_the_report_of_main(finished: FinishedMain) -> None:
     assert_stands_alone(page)
     (image,) = re.findall(r'alt="Reliability[^"]*" src="data:image/png;base64,([^"]+)"', page)
     assert min(Image.open(io.BytesIO(base64.b64decode(image))).size) > 200
-    assert list(figures(page)) == ["Accuracy and size", "Widths", "Confusion", "Similarity", "Coupling"]
+    assert list(figures(page)) == [*FIGURES, "Learning curves"]
+    curves = pd.read_csv(io.StringIO(downloads(page)["Learning curves.csv"]))
+    assert curves["classes"].tolist() == ["top", "middle", "bottom"]
+    assert curves["balanced_accuracy"].notna().all()
+    assert [trace["text"][-1] for trace in figures(page)["Learning curves"]["data"]] == ["<br>stopped by epochs"] * 3
     assert "Runtimes.csv" in downloads(page)
     run = finished.place.run(finished.upstream("evaluate"))
     summary = summary_table(run.data.metrics)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import mlflow
 import pandas as pd
@@ -39,6 +40,13 @@ LAYER_COLUMNS = {
     "site": "str",
     "channels": "int64",
     "kept": "int64",
+}
+STUDY_COLUMNS = {
+    **dict.fromkeys(["run_id", "name", "experiment", "study", "dataset", "arch", "objective", "mode"], "str"),
+    "trials": "Int64",
+    **dict.fromkeys(["hypervolume", "base_val_accuracy", "best_val_accuracy", "best_flops_speedup"], "float64"),
+    "start": TIME,
+    "seconds": "float64",
 }
 ABOUT = ["name", "stage", "status", "start", "seconds"]
 STAGES = ["baseline", "activations", "group", "prune", "retrain", "evaluate", "register", "report"]
@@ -296,6 +304,56 @@ def test_the_store_is_the_one_that_mlflow_is_set_to(logbook: Logbook, empty_data
     (tmp_path / "other.db").write_bytes(empty_database.read_bytes())
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/other.db")
     assert runs.stage_runs("prune").empty
+
+
+def study_run(logbook: Logbook, found: dict[str, float], **more: str) -> str:
+    """A run of tune with what it found; its configuration has a parameter that is called as one of its metrics."""
+    config = json.dumps({"objective": "flops_max", "mode": "front", "trials": 40})
+    tags = {"stage": "tune", "study": "mine", "dataset": "digits", "arch": "small_cnn", "config": config}
+    return logbook.run(tags, {"trials": 7.0, "base_val_accuracy": 0.9, **found}, name="tune digits", **more)
+
+
+class TestStudies:
+    """`studies`."""
+
+    FOUND: ClassVar = {"hypervolume": 0.6, "best_val_accuracy": 0.89, "best_flops_speedup": 3.5}
+
+    @pytest.mark.parametrize("count", [0, 1, 3])
+    def test_columns_and_types_are_the_same_for_any_number(self, logbook: Logbook, count: int) -> None:
+        ids = [study_run(logbook, self.FOUND) for _ in range(count)]
+        frame = runs.studies()
+        assert types(frame, STUDY_COLUMNS) == STUDY_COLUMNS
+        assert list(frame.columns) == list(STUDY_COLUMNS)
+        assert list(frame["run_id"]) == ids[::-1]
+
+    def test_values(self, logbook: Logbook) -> None:
+        elsewhere = logbook.client.create_experiment("elsewhere")
+        run_id = study_run(logbook, self.FOUND, experiment=elsewhere)
+        logbook.run({"stage": "trial", "study": "mine"})
+        study_run(logbook, {}, status="FAILED")
+        (row,) = runs.studies().to_dict("records")
+        assert row == {
+            "run_id": run_id,
+            "name": "tune digits",
+            "experiment": "elsewhere",
+            "study": "mine",
+            "dataset": "digits",
+            "arch": "small_cnn",
+            "objective": "flops_max",
+            "mode": "front",
+            "trials": 7,
+            "base_val_accuracy": 0.9,
+            **self.FOUND,
+            "start": pd.Timestamp(1_700_000_001, unit="s", tz="UTC"),
+            "seconds": 0.5,
+        }
+
+    def test_without_a_finished_trial_nothing_is_best(self, logbook: Logbook) -> None:
+        study_run(logbook, {"trials": 0.0})
+        frame = runs.studies()
+        assert types(frame, STUDY_COLUMNS) == STUDY_COLUMNS
+        assert frame["trials"].tolist() == [0]
+        assert frame[["hypervolume", "best_val_accuracy", "best_flops_speedup"]].isna().all(axis=None)
 
 
 class TestCompare:

@@ -85,6 +85,7 @@ OTHER = {
     "image_dtype": "float32",
     "image_layout": "NCHW",
     "control_run": "1" * 32,
+    "compare_runs": f"{'1' * 32},{'2' * 32}",
     "trainings": "1,3",
     "contention_images": 100,
     "workers": 1,

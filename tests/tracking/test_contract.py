@@ -273,28 +273,28 @@ class TestStore:
     def test_finished_run_by_id_or_by_the_run_that_it_answered(self, store: Store) -> None:
         run = finished(store, "prune", stage="prune")
         reused = finished(store, "asked again", reused=run)
-        assert store.finished_run(run, "prune").info.run_id == run
-        assert store.finished_run(reused, "prune").info.run_id == run
+        assert store.finished_run(run, ["prune"]).info.run_id == run
+        assert store.finished_run(reused, ["prune"]).info.run_id == run
 
     def test_a_run_that_cannot_be_stood_on_is_refused(self, store: Store) -> None:
         unknown = "0" * 32
         with pytest.raises(InputError, match=f"from_run='{unknown}': there is no such run"):
-            store.finished_run(unknown, "prune")
+            store.finished_run(unknown, ["prune"])
         with pytest.raises(InputError, match="from_run='no id': there is no such run"):
-            store.finished_run("no id", "prune")
+            store.finished_run("no id", ["prune"])
         group = finished(store, "group", stage="group")
         with pytest.raises(InputError, match=f"from_run='{group}': must be a run of prune, but it is one of group"):
-            store.finished_run(group, "prune")
+            store.finished_run(group, ["prune"])
         foreign = finished(store, "foreign")
         with pytest.raises(InputError, match="must be a run of prune, but it is one of no stage"):
-            store.finished_run(foreign, "prune")
+            store.finished_run(foreign, ["prune"])
         running = store.create("prune", None, {"sensai.stage": "prune"})
         with pytest.raises(InputError, match=f"from_run='{running.id}': must have finished, but it is RUNNING"):
-            store.finished_run(running.id, "prune")
+            store.finished_run(running.id, ["prune"])
         with pytest.raises(RuntimeError), running.closing():
             raise RuntimeError
         with pytest.raises(InputError, match="must have finished, but it is FAILED"):
-            store.finished_run(running.id, "prune")
+            store.finished_run(running.id, ["prune"])
 
     def test_labels_stand_on_every_new_run(self, store: Store) -> None:
         labelled = store.labelled({"ratio": "0.5", "sensai.stage": "label"}).labelled({"sensai.study": "mine"})

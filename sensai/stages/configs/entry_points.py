@@ -5,9 +5,9 @@ for the chosen method.
 """
 
 import difflib
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from sensai.errors import InputError
 from sensai.stages.configs.parameters import (
@@ -130,6 +130,18 @@ class MainConfig(Main, StageConfig):
 class ReportConfig(Report, FromRun, StageConfig):
     stage = "report"
     adds = Report
+
+    from_run: str = Field(
+        "",
+        description="id of the run of evaluate to stand on, whose parameters are inherited; or of tune: the study's page",
+    )
+
+    @model_validator(mode="after")
+    def _runs_compared_by_themselves(self) -> Self:
+        others = [f"{name}={value!r}" for name in ("from_run", "control_run") if (value := getattr(self, name))]
+        if self.compare_runs and others:
+            raise ValueError(f"compare_runs={self.compare_runs!r}: stands by itself, without {' and '.join(others)}")
+        return self
 
 
 class GroupingStudyConfig(GroupingStudy, FromRun, StageConfig):

@@ -34,6 +34,7 @@ from sensai.stages.values import (
     PositiveChannelValues,
     Ratio,
     Renames,
+    RunIds,
     RuntimeName,
     Seed,
     Share,
@@ -299,9 +300,12 @@ class Main(Register):
 
 
 class Report(Evaluate):
-    """What is set beside each other on the page."""
+    """What the page is about, and what is set beside each other on it."""
 
     control_run: str = Field("", description="evaluate run of the control, shown beside the ensemble")
+    compare_runs: RunIds = Field(
+        "", description="ids of two or more runs, separated by commas: the page sets these beside each other instead"
+    )
 
 
 class FromRun(BaseModel):

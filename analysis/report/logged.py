@@ -1,0 +1,46 @@
+"""A tracking store, as pages read it."""
+
+import io
+from dataclasses import dataclass
+
+import pandas as pd
+from mlflow.tracking import MlflowClient
+
+from analysis.artifacts import downloaded
+from analysis.report.page import RunLink
+from analysis.runs import read_table
+
+
+@dataclass(frozen=True)
+class Logged:
+    """What runs have logged, and where they are shown.
+
+    Attributes:
+        client: of the store.
+    """
+
+    client: MlflowClient
+
+    def artifacts(self, run_id: str) -> set[str]:
+        """The names of what a run has."""
+        return {each.path for each in self.client.list_artifacts(run_id)}
+
+    def content(self, run_id: str, name: str) -> bytes:
+        """One of them."""
+        with downloaded(run_id, name, self.client.tracking_uri) as file:
+            return file.read_bytes()
+
+    def link(self, stage: str, run_id: str) -> RunLink:
+        """To a run, where a server shows it: MLflow leads on to the experiment that the run is in."""
+        uri = self.client.tracking_uri
+        return RunLink(stage, run_id, f"{uri}/#/runs/{run_id}" if uri.startswith("http") else "")
+
+    def links(self, run_ids: "pd.Series[str]") -> dict[str, str]:
+        """Run id -> where a server shows it, of those that one does."""
+        found = (self.link("", run_id) for run_id in run_ids.unique())
+        return {each.run_id: each.url for each in found if each.url}
+
+
+def table_of(content: bytes) -> pd.DataFrame:
+    """A table that a run logged as CSV."""
+    return read_table(io.BytesIO(content))

@@ -1,0 +1,58 @@
+"""The studies that `tune` has made."""
+
+import json
+from collections.abc import Mapping
+
+import pandas as pd
+from mlflow.tracking import MlflowClient
+
+from analysis import tags
+from analysis.runs.cache import finished_runs
+from analysis.runs.logged import LoggedRun, pages
+from analysis.runs.stages import identity
+from analysis.runs.tables import frame_of
+
+_FOUND = ("hypervolume", "base_val_accuracy", "best_val_accuracy", "best_flops_speedup")
+_STUDY_COLUMNS = {
+    **dict.fromkeys(("run_id", "name", "experiment", "study", "dataset", "arch", "objective", "mode"), "str"),
+    "trials": "Int64",
+    **dict.fromkeys(_FOUND, "float64"),
+    "start": "datetime64[ms, UTC]",
+    "seconds": "float64",
+}
+
+
+def studies(*, fresh: bool = False) -> pd.DataFrame:
+    """The finished runs of `tune`, newest first: of a study that was gone on with there are several, each with what it knew.
+
+    They are kept on this machine as `stage_runs` keeps its runs. Their trials are `runs.table(run_id, "trials.csv")`; all
+    parameters are columns of `stage_runs("tune")`.
+
+    Args:
+        fresh: read every run anew.
+
+    Returns:
+        Columns run_id, name, experiment (its name), study, dataset, arch, objective (flops_max, flops_total or latency), mode
+        (front or constrained), trials (results that it knew, logged ones among them), hypervolume (accuracy times cost, a share
+        of the base model's), base_val_accuracy, best_val_accuracy (fractions; of what is recommended), best_flops_speedup (of
+        that, base model / largest member), start (UTC), seconds. What is recommended, and the hypervolume, are missing where no
+        trial had finished.
+    """
+    client = MlflowClient()
+    found = finished_runs(client, f"tags.`{tags.STAGE}` = 'tune'", fresh=fresh)
+    names = {each.experiment_id: each.name for each in pages(lambda token: client.search_experiments(page_token=token))}
+    rows = [_study_row(run, names) for run in found]
+    return frame_of(rows, _STUDY_COLUMNS)
+
+
+def _study_row(run: LoggedRun, experiments: Mapping[str, str]) -> dict[str, object]:
+    config = json.loads(run.config)
+    return {
+        **{name: value for name, value in identity(run).items() if name in _STUDY_COLUMNS},
+        **{name: run.metrics.get(name) for name in ("trials", *_FOUND)},
+        **{name: config[name] for name in ("objective", "mode")},
+        "experiment": experiments.get(run.experiment_id, ""),
+        "study": run.tags[tags.STUDY],
+        "dataset": run.tags[tags.DATASET],
+        "arch": run.tags[tags.ARCH],
+    }

@@ -1,0 +1,178 @@
+"""The page on a study: what was asked, what came out in words, and everything that its run carries."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from analysis.report import study
+from analysis.report.page import Table
+from tests.analysis.conftest import Logbook
+from tests.analysis.test_report import (
+    assert_stands_alone,
+    downloads,
+    figures,
+    own_part,
+    parameters,
+    rows,
+    without_data,
+)
+
+CONFIG = {
+    "objective": "flops_max",
+    "mode": "front",
+    "limit": None,
+    "max_accuracy_drop": 0.1,
+    "trials": 2,
+    "fidelities": "",
+    "model_name": "ensemble",
+}
+SPACE = {
+    "method": ["singletons", "<b>own</b>"],
+    "ratio": {"low": 0.1, "high": 0.9, "log": True},
+    "n_groups": {"low": 2, "high": 4, "step": 2, "when": {"method": ["<b>own</b>", "random"], "epochs": {"above": 0}}},
+    "loss": {"choices": ["bce", "kd"], "when": {"policy": "ratio"}},
+}
+TRIALS = pd.DataFrame(
+    {
+        "trial": [0, 2, 3],
+        "run_id": ["a" * 32, "b" * 32, "c" * 32],
+        "source": ["logged", "tune", "tune"],
+        "epochs": [0, 0, 2],
+        "val_accuracy": [0.5, 0.25, 0.875],
+        "cost": [0.25, 0.5, 0.75],
+        "flops_max": [250000.0, 500000.0, 750000.0],
+        "params.method": ["singletons", "<b>own</b>", "<b>own</b>"],
+        "params.n_groups": [None, 2, 4],
+        "params.ratio": [0.5, 0.25, 0.125],
+    }
+)
+BEST = {
+    "within": True,
+    "rule": "the cheapest that loses at most 0.1 against the base model on validation data",
+    "base_val_accuracy": 0.9375,
+    "accuracy_drop": 0.0625,
+    "objective": "flops_max",
+    "trial": 0,
+    "run_id": "a" * 32,
+    "val_accuracy": 0.5,
+    "cost": 0.25,
+    "flops_speedup": 4.0,
+    "parameters": {"epochs": 0, "method": "singletons", "n_groups": None, "ratio": 0.5, "seed": 7},
+}
+FIGURES = ["Accuracy and cost", "Hypervolume", "Importances", "Accuracy by parameter"]
+
+
+def tuned(
+    logbook: Logbook, best: Mapping[str, Any] = BEST, trials: pd.DataFrame = TRIALS, **metrics: float
+) -> tuple[str, dict[str, str]]:
+    """A run of tune as it logs one, and the content of its tables."""
+    run_id = logbook.run(
+        {
+            "stage": "tune",
+            "study": "<i>mine</i>",
+            "dataset": "digits",
+            "arch": "small_cnn",
+            "config": json.dumps(CONFIG),
+            "upstream.baseline": "d" * 32,
+        },
+        {"trials": len(trials), "base_val_accuracy": 0.9375, **metrics},
+        name="tune digits small_cnn",
+    )
+    tables = {
+        "trials": trials,
+        "front": trials.iloc[[0, 2]] if len(trials) else trials,
+        "hypervolume": pd.DataFrame({"trial": trials["trial"], "hypervolume": [0.375, 0.375, 0.46875][: len(trials)]}),
+        "importances": pd.DataFrame({"parameter": ["ratio"], "val_accuracy": [1.0], "cost": [1.0]})[: len(trials)],
+        "fidelities": pd.DataFrame({"epochs": [0], "more_epochs": [2], "configurations": [3], "spearman": [0.75]})[
+            : len(trials)
+        ],
+    }
+    content = {f"{name}.csv": table.to_csv(index=False) for name, table in tables.items()}
+    for name, text in content.items():
+        logbook.client.log_text(run_id, text, name)
+    logbook.client.log_dict(run_id, SPACE, "space.json")
+    logbook.client.log_dict(run_id, dict(best), "best.json")
+    return run_id, content
+
+
+def said(page: str) -> str:
+    """What came out, in words."""
+    return page.partition("<h2>What came out</h2>")[2].partition("</section>")[0]
+
+
+def test_it_says_what_was_asked_and_what_came_out(logbook: Logbook, store_uri: str) -> None:
+    run_id, _ = tuned(logbook, version=3.0)
+    page = study.render(run_id, store_uri)
+    assert "objective=flops_max, mode=front, max_accuracy_drop=0.1, trials=2." in page
+    assert rows(page, "What was searched")[1:] == [
+        ["method", "singletons, <b>own</b>", ""],
+        ["ratio", "0.1 to 0.9, logarithmic", ""],
+        ["n_groups", "2 to 4 in steps of 2", "method is <b>own</b> or random, epochs above 0"],
+        ["loss", "bce, kd", "policy is ratio"],
+    ]
+    assert "3 results, 1 of them logged before; 2 on the front." in said(page)
+    assert f"Trial 0 (run {'a' * 32}) is the cheapest that loses at most 0.1 against the base model" in said(page)
+    assert "is 0.5000, that of the base model 0.9375, a drop of 0.0625" in said(page)
+    assert "4.00 times fewer FLOPs" in said(page)
+    # What the trial does not have is not said of it.
+    assert "Its configuration: epochs=0, method=singletons, ratio=0.5." in said(page)
+    assert "registered as version 3 of ensemble" in said(page)
+    assert json.loads(parameters(page)) == CONFIG
+    for each in (run_id, "d" * 32):
+        assert f"<code>{each}</code>" in page
+
+
+def test_where_nothing_is_within_it_says_so(logbook: Logbook, store_uri: str) -> None:
+    run_id, _ = tuned(logbook, {**BEST, "within": False})
+    told = said(study.render(run_id, store_uri))
+    assert "comes nearest: nothing is within what was asked for (the cheapest that loses" in told
+    assert "registered" not in told
+
+
+def test_a_study_without_a_finished_trial(logbook: Logbook, store_uri: str) -> None:
+    reason = {"within": False, "reason": "there is no finished trial"}
+    page = study.render(tuned(logbook, reason, TRIALS.iloc[:0])[0], store_uri)
+    assert "Nothing is recommended: there is no finished trial." in said(page)
+    assert not figures(page)
+    assert_stands_alone(page)
+
+
+def test_figures_and_tables_hold_what_was_logged(logbook: Logbook, store_uri: str) -> None:
+    run_id, content = tuned(logbook)
+    page = study.render(run_id, store_uri)
+    assert_stands_alone(page)
+    assert list(figures(page)) == FIGURES
+    found = downloads(page)
+    shown = ("trials.csv", "hypervolume.csv", "importances.csv", "trials.csv")
+    assert {name: found[f"{name}.csv"] for name in FIGURES} == {
+        name: content[table] for name, table in zip(FIGURES, shown, strict=True)
+    }
+    assert [row[:2] for row in rows(page, "Front")[1:]] == [["0", "a" * 32], ["3", "c" * 32]]
+    assert [row[6] for row in rows(page, "Trials")] == ["flops_max", "250000", "500000", "750000"]
+    assert rows(page, "Rank correlations of fidelities")[1:] == [["0", "2", "3", "0.75"]]
+
+
+def test_names_are_text_and_never_markup(logbook: Logbook, store_uri: str) -> None:
+    page = without_data(own_part(study.render(tuned(logbook)[0], store_uri)))
+    assert not [markup for markup in ("<b>", "<i>") if markup in page]
+    assert "&lt;i&gt;mine&lt;/i&gt;" in page
+
+
+@pytest.mark.parametrize("url", ["http://host/#/runs/1", 'http://host/?"&<'])
+def test_cells_that_name_a_run_lead_to_it(url: str) -> None:
+    frame = pd.DataFrame({"run_id": ["1", "<1>", "2"], "more": ["11", "1", "a 1"]})
+    html = Table("t", frame, links={"1": url, "<1>": "http://other"}).html()
+    escaped = url.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    assert html.count(f'<td><a href="{escaped}">1</a></td>') == 2
+    assert '<td><a href="http://other">&lt;1&gt;</a></td>' in html
+    assert html.count("<a ") == 3
+
+
+def test_whole_numbers_are_shown_in_full_and_others_to_four_digits() -> None:
+    frame = pd.DataFrame({"a": [1234567.0, None], "b": [0.123456, 1234567.0], "c": [3, 4], "d": [None, None]})
+    html = Table("t", frame.astype({"d": "float64"})).html()
+    cells = [part.partition("</td>")[0] for part in html.split("<td>")[1:]]
+    assert cells == ["1234567", "0.1235", "3", "", "", "1.235e+06", "4", ""]
