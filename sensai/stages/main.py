@@ -46,10 +46,10 @@ def run(config: MainConfig) -> str:
 
 def _run_stages(config: MainConfig, store: Store, parent: Run) -> None:
     parent.log_params(config.model_dump())
+    parent.describe(__doc__)
     parent.set_tags(
         {
             tags.STAGE: config.stage,
-            tags.NOTE: __doc__ or "",
             tags.CONFIG: config.model_dump_json(),
             tags.DATASET: config.dataset,
             tags.ARCH: config.arch,

@@ -38,7 +38,8 @@ def run(config: PredictConfig) -> None:
     run = store.adopt() or store.create(f"{config.stage} {config.model_uri}", parent=None)
     with run.closing(), open_model(config.model_uri) as model:
         run.log_params(config.model_dump())
-        run.set_tags({tags.STAGE: config.stage, tags.NOTE: __doc__ or "", tags.CONFIG: config.model_dump_json()})
+        run.describe(__doc__)
+        run.set_tags({tags.STAGE: config.stage, tags.CONFIG: config.model_dump_json()})
         _answer_all(config, model, run)
     _log.info("%s run: %s", config.stage, run.id)
 

@@ -29,7 +29,8 @@ def run(config: PromoteConfig) -> str:
     # Two promotions of this machine come one after the other, so that each is compared with the champion that it replaces.
     with run.closing(), _lock(config):
         run.log_params(config.model_dump())
-        run.set_tags({tags.STAGE: config.stage, tags.NOTE: __doc__ or "", tags.CONFIG: config.model_dump_json()})
+        run.describe(__doc__)
+        run.set_tags({tags.STAGE: config.stage, tags.CONFIG: config.model_dump_json()})
         if config.rollback:
             _roll_back(config, store, run)
         else:

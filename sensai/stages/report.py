@@ -129,10 +129,10 @@ def _by_itself(subject: _Subject, config: ReportConfig, store: Store, adopted: R
     with own.closing():
         own.set_name(subject.name)
         own.log_params(subject.asked)
+        own.describe(__doc__)
         own.set_tags(
             {
                 tags.STAGE: stage.name,
-                tags.NOTE: __doc__ or "",
                 tags.FINGERPRINT: fingerprint,
                 tags.CONFIG: asked,
                 **subject.tags,

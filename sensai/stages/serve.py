@@ -25,7 +25,8 @@ def run(config: ServeConfig) -> str:
     run = store.adopt() or store.create(f"{config.stage} {config.model_uri}", parent=None)
     with run.closing():
         run.log_params(config.model_dump())
-        run.set_tags({tags.STAGE: config.stage, tags.NOTE: __doc__ or "", tags.CONFIG: config.model_dump_json()})
+        run.describe(__doc__)
+        run.set_tags({tags.STAGE: config.stage, tags.CONFIG: config.model_dump_json()})
         placement = Placement(
             config.shards, config.replicas, config.replicas_per_node, config.threads, parse_resources(config.resources)
         )

@@ -146,10 +146,10 @@ class Stage(Generic[ConfigT]):
     def _describe(self, config: ConfigT, run: Run, upstream: dict[str, str], fingerprint: str) -> None:
         run.set_name(self._run_name(config))
         run.log_params(config.model_dump())
+        run.describe(inspect.getdoc(inspect.getmodule(self.execute)))
         run.set_tags(
             {
                 tags.STAGE: self.name,
-                tags.NOTE: inspect.getdoc(inspect.getmodule(self.execute)) or "",
                 tags.FINGERPRINT: fingerprint,
                 tags.CONFIG: config.model_dump_json(),
                 tags.DATASET: config.dataset,

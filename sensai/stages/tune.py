@@ -117,6 +117,7 @@ def _check(config: TuneConfig) -> None:
 
 def _describe(config: TuneConfig, name: str, content: Mapping[str, Any], parent: Run) -> None:
     parent.log_params(config.model_dump())
+    parent.describe(__doc__)
     parent.log_json(content, "space.json")
     parent.set_tags(
         {

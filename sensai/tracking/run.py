@@ -55,6 +55,11 @@ class Run:
             ]
             self.client.log_batch(self.id, params=entries)
 
+    def describe(self, text: str | None) -> None:
+        """Have the UI show a docstring as the run's description, where a line break would be one."""
+        paragraphs = (" ".join(each.split()) for each in (text or "").split("\n\n"))
+        self.set_tags({tags.NOTE: "\n\n".join(paragraphs)})
+
     def set_tags(self, values: Mapping[str, str]) -> None:
         """Set tags, in one call."""
         self.client.log_batch(self.id, tags=[RunTag(key, value) for key, value in values.items()])

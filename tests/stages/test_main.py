@@ -88,6 +88,7 @@ def test_the_ui_describes_runs_versions_and_the_experiment(finished: FinishedMai
     for stage in ("main", *STAGES):
         (run,) = finished.place.of(stage)
         assert run.data.tags["mlflow.note.content"].startswith(f"{stage}: ")
+        assert "\n" not in run.data.tags["mlflow.note.content"].partition("\n\n")[0]
     name = finished.config.model_name
     version = client.get_model_version(name, "1").description
     accuracy = finished.place.run(finished.run_id).data.metrics["accuracy"]
