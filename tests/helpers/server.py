@@ -53,6 +53,8 @@ def server(command: list[str], folder: Path, **environment: str) -> Iterator[str
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # The tests may have been started in the background, where interrupts are ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
         _wait_for(uri, process, folder / "server.log")
