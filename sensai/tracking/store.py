@@ -71,8 +71,17 @@ class Store:
 
     def _describe_experiment(self) -> None:
         """Unless somebody has done so."""
-        if tags.NOTE not in self.client.get_experiment(self.experiment_id).tags:
+        if self._described():
+            return
+        try:
             self.client.set_experiment_tag(self.experiment_id, tags.NOTE, _ABOUT)
+        except MlflowException:
+            # Of two processes that begin at once, the second is refused by the database.
+            if not self._described():
+                raise
+
+    def _described(self) -> bool:
+        return tags.NOTE in self.client.get_experiment(self.experiment_id).tags
 
     def find(self, stage: str, fingerprint: str) -> StoredRun | None:
         """The latest finished run of a stage with a fingerprint, in any experiment."""

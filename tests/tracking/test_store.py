@@ -8,11 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import mlflow
 import psutil
 import pytest
+from mlflow.tracking import MlflowClient
 
 from sensai.errors import InputError
 from sensai.tracking import Store
@@ -143,3 +146,18 @@ def test_an_experiment_is_described_once_and_a_description_of_others_stays(store
     client.set_experiment_tag(experiment, "mlflow.note.content", "ours")
     Store.connect()
     assert client.get_experiment(experiment).tags["mlflow.note.content"] == "ours"
+
+
+def test_processes_that_begin_at_once_all_get_the_store(store_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = MlflowClient()
+    for number in range(5):
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", own.create_experiment(f"new {number}"))
+        began = Barrier(4)
+
+        def connected(_: int, began: Barrier = began) -> Store:
+            began.wait()
+            return Store.connect()
+
+        with ThreadPoolExecutor(4) as pool:
+            stores = list(pool.map(connected, range(4)))
+        assert "sensai.stage" in own.get_experiment(stores[0].experiment_id).tags["mlflow.note.content"]
