@@ -173,13 +173,14 @@ def _train(job: SlotJob, exchange: Exchange | None) -> dict[int, str]:
         partial(batches, job.dataset.val, stream.batch_size, *data) if job.dataset.val else None,
         teacher=_teacher(job) if lesson.taught else None,
         budget=job.budget,
-        ended=partial(_ended, job.folder / END, exchange),
+        ended=partial(ended, job.folder / END, exchange),
     )
     members = [job.members] if lesson.joint else [(number,) for number in job.members]
     return {number: reason for position, reason in failures.items() for number in members[position]}
 
 
-def _ended(end: Path, exchange: Exchange | None) -> bool:
+def ended(end: Path, exchange: Exchange | None) -> bool:
+    """Whether training ends before the next epoch: where the file is there, for one of those that learn jointly."""
     # Of slots that learn jointly one may look just before the file is there, another just after.
     return end.exists() if exchange is None else exchange.any(end.exists())
 

@@ -14,9 +14,9 @@ from filelock import FileLock
 from mlflow.entities import Run
 
 from sensai.errors import InputError
-from sensai.stages import activations, baseline, group, prune
-from sensai.stages.configs import BaselineConfig
-from sensai.stages.stage import Context, Stage
+from sensai.stages import activations, baseline, group, prune, retrain
+from sensai.stages.configs import BaselineConfig, RetrainConfig
+from sensai.stages.stage import Context, Stage, run_name
 from tests.conftest import command, tiny
 from tests.helpers.pipeline import Place, parent_of, stage_of
 from tests.stages.conftest import Pruned
@@ -85,6 +85,23 @@ class TestFromAnEmptyStore:
         assert name.startswith("prune ")
         assert "small_cnn" in name
         assert name.endswith("ratio=0.5")
+
+    def test_the_name_tells_data_groups_and_loss(self) -> None:
+        own = {
+            "dataset": "imagefolder",
+            "data_dir": "/data/cifar10-part",
+            "arch": "resnet20",
+            "ratio": 0.3,
+            "epochs": 2,
+        }
+        config = RetrainConfig(**own, method="random", n_groups=3, loss="joint")
+        name = run_name(config, retrain.title(config))
+        assert name == "retrain cifar10-part resnet20 3 groups random ratio=0.3 epochs=2 loss=joint"
+        control = RetrainConfig(**own, method="random", n_groups=1)
+        assert retrain.title(control) == "1 group random ratio=0.3 epochs=2"
+
+    def test_the_comparison_of_runs_opens_with_accuracy(self, pruned: Pruned) -> None:
+        assert next(iter(pruned.place.run(pruned.run_id).data.metrics)) == "val_accuracy"
 
 
 class TestCache:

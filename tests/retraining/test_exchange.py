@@ -1,0 +1,33 @@
+"""What the processes of one team tell each other."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from sensai.retraining.backends.local import side_by_side
+from sensai.retraining.exchange import Meeting, met
+from sensai.retraining.slots import END, ended
+
+
+def one_looks_earlier(folder: Path, rank: int) -> list[bool]:
+    """Whether this process would end, before and after the file is there, which only the one of rank 1 sees in time."""
+    with met(Meeting(folder / "meeting", rank, 2, loopback=True), torch.device("cpu")) as exchange:
+        mine = folder / f"{rank}"
+        mine.mkdir()
+        before = ended(mine / END, exchange)
+        if rank == 1:
+            (mine / END).touch()
+        return [before, ended(mine / END, exchange)]
+
+
+def test_slots_that_learn_jointly_end_in_the_same_epoch(tmp_path: Path) -> None:
+    assert side_by_side(partial(one_looks_earlier, tmp_path), [0, 1], threads=1) == [[False, True], [False, True]]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_slot_by_itself_ends_where_the_file_is(tmp_path: Path, there: bool) -> None:
+    if there:
+        (tmp_path / END).touch()
+    assert ended(tmp_path / END, None) == there
