@@ -11,8 +11,8 @@ from analysis.report import differences_table, summary_table
 from sensai.errors import UnreachableTargetError
 from sensai.stages import activations, baseline, evaluate, group, prune, register, report, retrain
 from sensai.stages.configs import MainConfig, StageConfig
-from sensai.stages.inputs import dataset_of
-from sensai.stages.stage import Stage, run_name
+from sensai.stages.opening import opened
+from sensai.stages.stage import Stage, data_tags, run_name
 from sensai.tracking import Run, Store
 
 _log = logging.getLogger(__name__)
@@ -34,28 +34,13 @@ def run(config: MainConfig) -> str:
     Raises:
         InputError: what the user can mend.
     """
-    store = Store.connect()
-    store.close_orphans()
-    name = run_name(config, retrain.title(config))
-    parent = store.adopt() or store.create(name, parent=None)
-    with parent.closing():
-        parent.set_name(name)
+    with opened(config, run_name(config, retrain.title(config)), __doc__) as (store, parent):
         _run_stages(config, store, parent)
     return parent.id
 
 
 def _run_stages(config: MainConfig, store: Store, parent: Run) -> None:
-    parent.log_params(config.model_dump())
-    parent.describe(__doc__)
-    parent.set_tags(
-        {
-            tags.STAGE: config.stage,
-            tags.CONFIG: config.model_dump_json(),
-            tags.DATASET: config.dataset,
-            tags.ARCH: config.arch,
-            tags.DATA_DIGEST: dataset_of(config).digest,
-        }
-    )
+    parent.set_tags(data_tags(config))
     evaluate.check(config)
     run_ids = {stage.name: _ensure(stage, config, store, parent) for stage in MEASURED}
     control = _control(config, run_ids, store, parent) if config.control else ""

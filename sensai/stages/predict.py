@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from analysis import tags
 from sensai.data.frames import STREAMS, Frame, from_files
 from sensai.registry.image_format import ImageFormat
 from sensai.registry.pyfunc_model import REJECTED
 from sensai.registry.versions import open_model
 from sensai.stages.configs import PredictConfig
-from sensai.tracking import Run, Store
+from sensai.stages.opening import opened
+from sensai.tracking import Run
 
 _log = logging.getLogger(__name__)
 _STANDARD_INPUT = "-"
@@ -33,13 +33,10 @@ def run(config: PredictConfig) -> None:
     Raises:
         InputError: no such model, or a frame that is none; the answers before it have been given.
     """
-    store = Store.connect()
-    store.close_orphans()
-    run = store.adopt() or store.create(f"{config.stage} {config.model_uri}", parent=None)
-    with run.closing(), open_model(config.model_uri) as model:
-        run.log_params(config.model_dump())
-        run.describe(__doc__)
-        run.set_tags({tags.STAGE: config.stage, tags.CONFIG: config.model_dump_json()})
+    with (
+        opened(config, f"{config.stage} {config.model_uri}", __doc__) as (_, run),
+        open_model(config.model_uri) as model,
+    ):
         _answer_all(config, model, run)
     _log.info("%s run: %s", config.stage, run.id)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from analysis import tags
 from sensai.errors import InputError
 from sensai.files import make_folder
 from sensai.registry import promotion
 from sensai.stages.configs import PromoteConfig
+from sensai.stages.opening import opened
 from sensai.tracking import Run, Store
 
 _log = logging.getLogger(__name__)
@@ -23,14 +23,8 @@ def run(config: PromoteConfig) -> str:
     Raises:
         InputError: the candidate is not promoted, with the reason; the champion stays.
     """
-    store = Store.connect()
-    store.close_orphans()
-    run = store.adopt() or store.create(f"{config.stage} {config.model_name}", parent=None)
     # Two promotions of this machine come one after the other, so that each is compared with the champion that it replaces.
-    with run.closing(), _lock(config):
-        run.log_params(config.model_dump())
-        run.describe(__doc__)
-        run.set_tags({tags.STAGE: config.stage, tags.CONFIG: config.model_dump_json()})
+    with opened(config, f"{config.stage} {config.model_name}", __doc__) as (store, run), _lock(config):
         if config.rollback:
             _roll_back(config, store, run)
         else:

@@ -4,11 +4,10 @@ import logging
 import time
 from contextlib import suppress
 
-from analysis import tags
 from sensai.serving.application import Placement, served
 from sensai.stages.configs import ServeConfig
+from sensai.stages.opening import opened
 from sensai.stages.values import parse_resources
-from sensai.tracking import Store
 
 _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -20,13 +19,7 @@ def run(config: ServeConfig) -> str:
     Raises:
         InputError: no Ray Serve, no such model or cluster, or no room in it.
     """
-    store = Store.connect()
-    store.close_orphans()
-    run = store.adopt() or store.create(f"{config.stage} {config.model_uri}", parent=None)
-    with run.closing():
-        run.log_params(config.model_dump())
-        run.describe(__doc__)
-        run.set_tags({tags.STAGE: config.stage, tags.CONFIG: config.model_dump_json()})
+    with opened(config, f"{config.stage} {config.model_uri}", __doc__) as (_, run):
         placement = Placement(
             config.shards, config.replicas, config.replicas_per_node, config.threads, parse_resources(config.resources)
         )

@@ -152,15 +152,18 @@ class Stage(Generic[ConfigT]):
                 tags.STAGE: self.name,
                 tags.FINGERPRINT: fingerprint,
                 tags.CONFIG: config.model_dump_json(),
-                tags.DATASET: config.dataset,
-                tags.DATA_DIGEST: dataset_of(config).digest,
-                tags.ARCH: config.arch,
+                **data_tags(config),
                 **{tags.UPSTREAM + name: run_id for name, run_id in upstream.items()},
             }
         )
 
     def _run_name(self, config: ConfigT) -> str:
         return run_name(config, self.title(config))
+
+
+def data_tags(config: StageConfig) -> dict[str, str]:
+    """What a run says of data and network."""
+    return {tags.DATASET: config.dataset, tags.DATA_DIGEST: dataset_of(config).digest, tags.ARCH: config.arch}
 
 
 def run_name(config: StageConfig, title: str) -> str:

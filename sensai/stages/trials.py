@@ -20,7 +20,7 @@ from sensai.stages.baseline import base_model
 from sensai.stages.configs import PruneConfig, RetrainConfig, TuneConfig
 from sensai.stages.inputs import dataset_of, device_of
 from sensai.stages.latencies import critical_path
-from sensai.stages.stage import Context, Stage, upstream_of
+from sensai.stages.stage import Context, Stage, data_tags, upstream_of
 from sensai.stages.watching import Watcher, watched
 from sensai.tracking import Run, Store
 from sensai.tuning.goals import Goal, Outcome
@@ -221,9 +221,7 @@ class Trials:
         return {
             tags.STAGE: STAGE,
             tags.CONFIG: config.model_dump_json(),
-            tags.DATASET: config.dataset,
-            tags.DATA_DIGEST: dataset_of(config).digest,
-            tags.ARCH: config.arch,
+            **data_tags(config),
         }
 
 

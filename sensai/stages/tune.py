@@ -24,8 +24,9 @@ from sensai.stages import activations, evaluate, group, prune, register, retrain
 from sensai.stages.configs import ActivationsConfig, TuneConfig
 from sensai.stages.findings import log_best, log_findings
 from sensai.stages.inputs import dataset_of
+from sensai.stages.opening import opened
 from sensai.stages.searched import space_of
-from sensai.stages.stage import data_name, run_name, upstream_of
+from sensai.stages.stage import data_name, data_tags, run_name, upstream_of
 from sensai.stages.trials import TRIAL_RUN, Trials
 from sensai.tracking import Run, Store
 from sensai.tuning.goals import Goal
@@ -45,12 +46,7 @@ def run(config: TuneConfig) -> str:
     Raises:
         InputError: what the user can mend.
     """
-    store = Store.connect()
-    store.close_orphans()
-    name = run_name(config, f"{config.objective} {config.mode}")
-    parent = store.adopt() or store.create(name, parent=None)
-    with parent.closing():
-        parent.set_name(name)
+    with opened(config, run_name(config, f"{config.objective} {config.mode}"), __doc__) as (store, parent):
         _tune(config, store, parent)
     return parent.id
 
@@ -116,19 +112,8 @@ def _check(config: TuneConfig) -> None:
 
 
 def _describe(config: TuneConfig, name: str, content: Mapping[str, Any], parent: Run) -> None:
-    parent.log_params(config.model_dump())
-    parent.describe(__doc__)
     parent.log_json(content, "space.json")
-    parent.set_tags(
-        {
-            tags.STAGE: config.stage,
-            tags.CONFIG: config.model_dump_json(),
-            tags.STUDY: name,
-            tags.DATASET: config.dataset,
-            tags.ARCH: config.arch,
-            tags.DATA_DIGEST: dataset_of(config).digest,
-        }
-    )
+    parent.set_tags({tags.STUDY: name, **data_tags(config)})
 
 
 def _activations(config: TuneConfig) -> ActivationsConfig:

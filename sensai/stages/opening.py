@@ -1,0 +1,32 @@
+"""The run of what is no stage of the pipeline; a module of its own, since most of these need no torch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from analysis import tags
+from sensai.stages.configs import EntryPoint
+from sensai.tracking import Run, Store
+
+
+@contextmanager
+def opened(config: EntryPoint, name: str, about: str | None) -> Iterator[tuple[Store, Run]]:
+    """The run of an entry point that is no stage of the pipeline, the one that `mlflow run` opened or a new one; it ends with
+    the block.
+
+    Args:
+        config: of the entry point.
+        name: of the run.
+        about: what the entry point does.
+
+    Raises:
+        InputError: the store does not answer.
+    """
+    store = Store.connect()
+    store.close_orphans()
+    run = store.adopt() or store.create(name, parent=None)
+    with run.closing():
+        run.set_name(name)
+        run.log_params(config.model_dump())
+        run.describe(about)
+        run.set_tags({tags.STAGE: config.stage, tags.CONFIG: config.model_dump_json()})
+        yield store, run
