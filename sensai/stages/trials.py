@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +32,7 @@ STAGE = "trial"
 # Attribute of a trial: its own run.
 TRIAL_RUN = "trial_run"
 _LATENCIES = ("latency_base_ms", "latency_member_max_ms")
+_PRUNE_RUN = f"{tags.UPSTREAM}prune"
 _SIZES = ("flops_max", "flops_total", "flops_base", "params_max", "members")
 
 
@@ -132,11 +133,15 @@ class Trials:
 
     def _known_latencies(self, prune_run: str) -> dict[str, float] | None:
         """Measured by another trial on such a machine; None where none has."""
-        for run in self.store.tagged(STAGE, f"{tags.UPSTREAM}prune", prune_run):
-            metrics = run.data.metrics
-            if run.data.tags.get(tags.HOST) == self._host and all(name in metrics for name in _LATENCIES):
-                return {name: metrics[name] for name in _LATENCIES}
-        return None
+        return self._measured_by(self.store.tagged(STAGE, _PRUNE_RUN, prune_run)).get(prune_run)
+
+    def _measured_by(self, trials: Iterable[StoredRun]) -> dict[str, dict[str, float]]:
+        """Prune run -> the latencies that trials on such a machine have measured of its members."""
+        return {
+            run.data.tags[_PRUNE_RUN]: {name: run.data.metrics[name] for name in _LATENCIES}
+            for run in trials
+            if run.data.tags.get(tags.HOST) == self._host and run.data.metrics.keys() >= set(_LATENCIES)
+        }
 
     @cached_property
     def _host(self) -> str:
@@ -150,23 +155,29 @@ class Trials:
         cut it is one more only where the study has trials without retraining.
         """
         runs = {stage: self._finished(stage) for stage in (prune.stage, retrain.stage)}
-        retrained = {run.data.tags[f"{tags.UPSTREAM}prune"] for run in runs[retrain.stage]}
+        retrained = {run.data.tags[_PRUNE_RUN] for run in runs[retrain.stage]}
         on_the_way = {run.info.run_id for run in runs[prune.stage] if run.data.tags.get(tags.STUDY) == self.study}
         passed = set() if 0 in self.config.rungs else retrained | on_the_way
         as_cut = [run for run in runs[prune.stage] if run.info.run_id not in passed]
+        by_latency = self.goal.objective == "latency"
+        measured = self._measured_by(self.store.tagged(STAGE, *self._of_these_data)) if by_latency else {}
         metrics = {run.info.run_id: run.data.metrics for found in runs.values() for run in found}
         for stage, found in ((prune.stage, as_cut), (retrain.stage, runs[retrain.stage])):
             for run in found:
                 if (values := self._values(stage, run, space)) is None:
                     continue
                 upstream = {**upstream_of(run.data.tags), stage.name: run.info.run_id}
-                latencies = self._known_latencies(upstream["prune"]) if self.goal.objective == "latency" else {}
+                latencies = measured.get(upstream["prune"]) if by_latency else {}
                 if latencies is not None:
                     yield LoggedRun(values, self._outcome(upstream, values[EPOCHS], latencies, metrics))
 
+    @property
+    def _of_these_data(self) -> tuple[str, str]:
+        return tags.DATA_DIGEST, dataset_of(self.config).digest
+
     def _finished(self, stage: Stage[Any]) -> list[StoredRun]:
         """Of the same data, oldest first; retraining by no epochs is pruning."""
-        found = self.store.tagged(stage.name, tags.DATA_DIGEST, dataset_of(self.config).digest)
+        found = self.store.tagged(stage.name, *self._of_these_data)
         if self.config.warm_start == "study":
             found = [run for run in found if run.data.tags.get(tags.STUDY) == self.study]
         if stage is retrain.stage:
