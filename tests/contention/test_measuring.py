@@ -14,6 +14,7 @@ from sensai.contention.measuring import WAYS, measure
 from sensai.contention.processes import at_once
 from tests.conftest import ROOT
 from tests.helpers import contention
+from tests.helpers.processes import still_running
 
 COLUMNS = {
     **{"task": "str", "way": "str", "n": "int64", "images": "int64", "images_per_s": "float64", "start_s": "float64"},
@@ -106,7 +107,7 @@ def test_a_kill_of_the_run_ends_every_process(tmp_path: Path) -> None:
     finally:
         run.send_signal(signal.SIGKILL)
         run.wait()
-    _, left = psutil.wait_procs(started, timeout=20)
+    left = still_running(started, 20)
     for each in left:
         each.kill()
     assert not left

@@ -10,6 +10,7 @@ import mlflow
 import psutil
 
 from tests.conftest import ROOT, tiny
+from tests.helpers.processes import still_running
 
 
 def test_nothing_is_left_of_a_run_whose_mlflow_was_killed(store_uri: str, tmp_path: Path) -> None:
@@ -32,8 +33,7 @@ def test_nothing_is_left_of_a_run_whose_mlflow_was_killed(store_uri: str, tmp_pa
     finally:
         process.kill()
         process.wait()
-    _, alive = psutil.wait_procs(children, timeout=20)
-    assert alive == []
+    assert still_running(children, 20) == []
     client = mlflow.MlflowClient(store_uri)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     (run,) = client.search_runs(experiments, "tags.`sensai.stage` = 'retrain'")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from tests.helpers.processes import still_running
+
 if TYPE_CHECKING:
     import ray
     from ray.cluster_utils import Cluster
@@ -40,7 +42,7 @@ def ray_nodes(count: int, cpus: int) -> Iterator["Cluster"]:
             # Others that this process has started may stay: what looks after its semaphores, say.
             processes = [each for each in psutil.Process().children(recursive=True) if "ray" in title(each)]
             made.shutdown()
-            assert psutil.wait_procs(processes, timeout=30)[1] == []
+            assert still_running(processes, 30) == []
 
 
 def raylet_of(node: "ray.node.Node") -> psutil.Process:

@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import requests
 
+from tests.helpers.processes import still_running
+
 _START_SECONDS = 240
 _END_SECONDS = 15
 _MLFLOW = [sys.executable, "-m", "mlflow"]
@@ -83,7 +85,7 @@ def end(process: subprocess.Popen) -> None:
         process.wait(_END_SECONDS)
     _signal_group(process.pid, signal.SIGKILL)
     process.wait()
-    _, left = psutil.wait_procs(family, timeout=_END_SECONDS)
+    left = still_running(family, _END_SECONDS)
     assert not left, f"the server left {left}"
 
 

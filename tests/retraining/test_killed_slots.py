@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.helpers.processes import still_running
 from tests.helpers.retrain_tiny import EPOCHS, epochs_of, files, retrain, start, wait_for
 
 JOBS = 2
@@ -27,7 +28,7 @@ def test_sigkill_of_the_parent_while_its_slots_are_starting_leaves_no_process(tm
     finally:
         process.kill()
         process.wait()
-    _, alive = psutil.wait_procs(children, timeout=20)
+    alive = still_running(children, 20)
     for child in alive:
         child.kill()
     assert alive == []
@@ -54,8 +55,7 @@ def test_sigkill_of_the_parent_leaves_no_process_and_the_next_start_goes_on(
     finally:
         process.kill()
         process.wait()
-    _, alive = psutil.wait_procs(children, timeout=5)
-    assert alive == []
+    assert still_running(children, 5) == []
     done = epochs_of(tmp_path)
     assert min(done) < EPOCHS
     files_before = {path: path.stat().st_mtime_ns for path in (tmp_path / "checkpoints").glob("*/*.safetensors")}

@@ -16,6 +16,7 @@ from sensai.errors import InputError
 from sensai.retraining.backends.nodes import Node, share_nodes
 from sensai.retraining.backends.ray_cluster import ray_cluster
 from tests.conftest import ROOT
+from tests.helpers.processes import still_running
 from tests.helpers.ray_nodes import node, ray_nodes, raylet_of, workers
 from tests.helpers.retrain_tiny import EPOCHS, epochs_of, files, retrain, start, wait_for
 
@@ -107,7 +108,7 @@ def test_slots_on_a_cluster_end_with_the_process_that_started_them(tmp_path: Pat
     finally:
         process.kill()
         process.wait()
-    assert psutil.wait_procs(running, timeout=5)[1] == []
+    assert still_running(running, 5) == []
 
 
 def test_slots_that_learn_jointly_need_room_at_once(tmp_path: Path, cluster: "Cluster") -> None:
@@ -143,7 +144,7 @@ def test_sigkill_leaves_nothing_of_a_ray_of_its_own(tmp_path: Path) -> None:
         process.wait()
     assert listening
     assert set(listening) <= {"127.0.0.1", "::ffff:127.0.0.1"}
-    assert psutil.wait_procs(processes[1:], timeout=5)[1] == []
+    assert still_running(processes[1:], 5) == []
     assert folders
     assert not any(Path(folder).exists() for folder in folders)
 

@@ -25,6 +25,7 @@ from tests.conftest import Entry, command
 from tests.helpers.asking import BAD_VALUES, ask, predictions, reason, with_value
 from tests.helpers.ensembles import NAMES, ensemble_of, images, probabilities, register
 from tests.helpers.pipeline import Place
+from tests.helpers.processes import still_running
 from tests.helpers.ray_nodes import ray_nodes, raylet_of, title, workers
 from tests.helpers.server import free_port, server
 
@@ -205,7 +206,7 @@ def test_a_server_with_a_ray_of_its_own_keeps_to_loopback_and_leaves_nothing_at_
         # As a terminal does it; the others are ended by SIGTERM.
         os.killpg(main.pid, signal.SIGINT)
         assert main.wait(_SECONDS) == 0, (tmp_path / "server.log").read_text()
-        assert psutil.wait_procs(family, timeout=_SECONDS)[1] == []
+        assert still_running(family, _SECONDS) == []
     (run,) = place.new_runs(before)
     assert run.info.status == "FINISHED"
     assert run.data.metrics["requests"] == 3

@@ -18,6 +18,7 @@ from sensai.stages import grouping_study, prune
 from sensai.stages.configs import PruneConfig
 from tests.conftest import ROOT, command, tiny
 from tests.helpers.pipeline import Place, parent_of, stage_of
+from tests.helpers.processes import still_running
 from tests.stages.conftest import Pruned
 
 STUDY = {"methods": "random,most_similar", "group_counts": "2", "epochs": 1, "control": True}
@@ -127,7 +128,7 @@ def test_a_killed_study_goes_on(pruned: Pruned) -> None:
             time.sleep(0.05)
         slots = psutil.Process(process.pid).children(recursive=True)
         os.kill(process.pid, signal.SIGKILL)
-    assert not psutil.wait_procs(slots, timeout=20)[1]
+    assert still_running(slots, 20) == []
     trained = {run.info.run_id for run in place.of("retrain") if run.info.status == "FINISHED"}
     run_id = studied(place, **own, jobs=1)
     cells = [place.run(each) for each in table(place, run_id, "cells.csv")["run_id"]]
