@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -15,6 +16,9 @@ from sensai.data.dataset import Split
 
 Augmentation = Literal["none", "crop", "crop_flip"]
 
+# Of what is free in a GPU, for images: members, and other slots, need the rest.
+_SHARE_OF_MEMORY = 0.25
+
 
 @dataclass(frozen=True)
 class Normalization:
@@ -25,9 +29,13 @@ class Normalization:
 
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 (N, C, H, W) to float32 of the same shape, channels last in memory (which convolutions run faster on)."""
-        mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
+        mean, std = _channel_values(self.mean, images.device), _channel_values(self.std, images.device)
         return images.to(torch.float32, memory_format=torch.channels_last).div_(255).sub_(mean).div_(std)
+
+
+@lru_cache
+def _channel_values(values: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(values, device=device).view(1, -1, 1, 1)
 
 
 def default_augmentation(dataset: str) -> Augmentation:
@@ -35,8 +43,40 @@ def default_augmentation(dataset: str) -> Augmentation:
     return "crop" if dataset in names.NOT_MIRRORED else "crop_flip"
 
 
+@dataclass(frozen=True)
+class Resident:
+    """A split in the memory of a GPU.
+
+    Attributes:
+        images: uint8 (N, C, H, W).
+        labels: int64 (N,).
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """int64 (N,): all of them."""
+        return np.arange(len(self))
+
+
+def resident(split: Split, device: torch.device) -> Split | Resident:
+    """The same images in the same order, in a GPU's memory where they are decoded and fit; elsewhere the split as it is."""
+    if device.type != "cuda" or not isinstance(split.images, np.ndarray):
+        return split
+    free, _ = torch.cuda.mem_get_info(device)
+    if len(split) * split.images[0].nbytes > free * _SHARE_OF_MEMORY:
+        return split
+    images, labels = torch.from_numpy(split.images[split.rows]), torch.from_numpy(split.labels)
+    return Resident(images.to(device), labels.to(device))
+
+
 def batches(
-    split: Split, batch_size: int, normalization: Normalization, device: torch.device
+    split: Split | Resident, batch_size: int, normalization: Normalization, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """All images in order, as (images float32 (N, C, H, W), labels int64 (N,)) on the device."""
     parts = [split.rows[start : start + batch_size] for start in range(0, len(split), batch_size)]
@@ -45,7 +85,7 @@ def batches(
 
 
 def training_batches(
-    split: Split,
+    split: Split | Resident,
     batch_size: int,
     normalization: Normalization,
     device: torch.device,
@@ -68,11 +108,25 @@ def steps_per_epoch(split: Split, batch_size: int) -> int:
     return full + (rest > 1)
 
 
-def _raw_batches(split: Split, parts: Sequence[np.ndarray], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+def _raw_batches(
+    split: Split | Resident, parts: Sequence[np.ndarray], device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Images uint8 (N, C, H, W) and labels int64 (N,) of each part of the rows."""
+    if isinstance(split, Resident):
+        for rows in parts:
+            index = _moved(torch.from_numpy(rows), device)
+            yield split.images[index], split.labels[index]
+        return
     with closing(split.read(parts)) as stream:
         for rows, images in zip(parts, stream, strict=True):
-            yield torch.from_numpy(images).to(device), torch.from_numpy(split.all_labels[rows]).to(device)
+            yield _moved(torch.from_numpy(images), device), _moved(torch.from_numpy(split.all_labels[rows]), device)
+
+
+def _moved(values: Tensor, device: torch.device) -> Tensor:
+    """Values on a device; the CPU goes on before a GPU has taken them over."""
+    if device.type == "cuda" and values.device.type == "cpu":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
 
 
 def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
@@ -97,7 +151,7 @@ def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generat
         mirrored = torch.rand((count, 1), generator=generator) < 0.5
         columns = torch.where(mirrored, columns.flip(1), columns)
     padded = F.pad(images, (padding, padding, padding, padding))
-    rows, columns = rows.to(images.device), columns.to(images.device)
+    rows, columns = _moved(rows, images.device), _moved(columns, images.device)
     image = torch.arange(count, device=images.device)[:, None, None, None]
     channel = torch.arange(channels, device=images.device)[None, :, None, None]
     return padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
@@ -115,7 +169,14 @@ def member_targets(labels: Tensor, classes: tuple[int, ...], num_classes: int) -
         int64 (N,). Binary member: 1 for its class, else 0. Group of g < K classes: 1 + position in the group, 0 for none of
         them. All K classes: position in the group.
     """
+    return _outcomes(classes, num_classes, labels.device)[labels]
+
+
+# Kept, so that a GPU is not waited for at every step.
+@lru_cache
+def _outcomes(classes: tuple[int, ...], num_classes: int, device: torch.device) -> Tensor:
+    """int64 (K,): the outcome of each class."""
     first = 0 if len(classes) == num_classes else 1
-    table = torch.zeros(num_classes, dtype=torch.int64, device=labels.device)
-    table[list(classes)] = torch.arange(first, first + len(classes), device=labels.device)
-    return table[labels]
+    table = torch.zeros(num_classes, dtype=torch.int64)
+    table[list(classes)] = torch.arange(first, first + len(classes))
+    return table.to(device)

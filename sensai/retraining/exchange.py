@@ -56,7 +56,7 @@ def met(meeting: Meeting, device: torch.device) -> Iterator[Exchange]:
         os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     meeting.file.parent.mkdir(parents=True, exist_ok=True)
     dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo",
+        _backend(meeting, device),
         init_method=meeting.file.absolute().as_uri(),
         rank=meeting.rank,
         world_size=meeting.size,
@@ -65,3 +65,9 @@ def met(meeting: Meeting, device: torch.device) -> Iterator[Exchange]:
         yield Exchange(device)
     finally:
         dist.destroy_process_group()
+
+
+def _backend(meeting: Meeting, device: torch.device) -> str:
+    """NCCL where every process has a GPU of its own: it refuses processes that share one."""
+    shared = meeting.loopback and meeting.size > torch.cuda.device_count()
+    return "nccl" if device.type == "cuda" and not shared else "gloo"

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -23,14 +24,14 @@ class Objective:
     Attributes:
         classes: the classes it tells apart, in the order of its outputs.
         num_classes: K of the data set.
-        weight: float32 (outcomes,), what each outcome counts; inverse frequencies let all count the same in sum.
+        weight: of each outcome, what it counts; inverse frequencies let all count the same in sum.
         teacher_share: how much of the target is the teacher's probability of the outcome (Hinton et al. 2015, at temperature
             1) instead of the label, in [0, 1].
     """
 
     classes: tuple[int, ...]
     num_classes: int
-    weight: Tensor
+    weight: tuple[float, ...]
     teacher_share: float = 0.0
 
     @classmethod
@@ -43,18 +44,18 @@ class Objective:
         counts = torch.bincount(targets, minlength=outcomes)
         present = counts > 0
         weight = torch.where(present, len(targets) / (present.sum() * counts.clamp(min=1)), 0.0)
-        return cls(classes, num_classes, weight.float(), teacher_share)
+        return cls(classes, num_classes, tuple(weight.tolist()), teacher_share)
 
     @classmethod
     def unweighted(cls, classes: tuple[int, ...], num_classes: int, teacher_share: float = 0.0) -> "Objective":
         """The objective of a member whose batches are balanced by sampling."""
         outcomes = len(classes) + (len(classes) < num_classes)
-        return cls(classes, num_classes, torch.ones(outcomes), teacher_share)
+        return cls(classes, num_classes, (1.0,) * outcomes, teacher_share)
 
     @classmethod
     def multiclass(cls, num_classes: int) -> "Objective":
         """All K classes as they come: the objective of a base model."""
-        return cls(tuple(range(num_classes)), num_classes, torch.ones(num_classes))
+        return cls(tuple(range(num_classes)), num_classes, (1.0,) * num_classes)
 
     def targets(self, labels: Tensor) -> Tensor:
         """int64 (N,): the labels as this network sees them."""
@@ -70,7 +71,7 @@ class Objective:
         """
         # One logit is that of outcome 1 against an outcome 0 of logit zero.
         scores = F.pad(logits, (1, 0)) if logits.shape[1] == 1 else logits
-        weight = self.weight.to(logits.device)
+        weight = _on_device(self.weight, logits.device)
         wanted = self._wanted(labels, teacher, len(weight)).to(logits.dtype)
         return -(F.log_softmax(scores, 1) * wanted * weight).sum(1).mean()
 
@@ -89,6 +90,12 @@ class Objective:
         if outcomes > len(self.classes):
             taught = torch.cat([1 - taught.sum(1, keepdim=True), taught], 1)
         return (1 - self.teacher_share) * told + self.teacher_share * taught
+
+
+# Kept, so that a GPU is not waited for at every step.
+@lru_cache
+def _on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def balanced_rows(targets: Tensor, classes: int, generator: torch.Generator) -> Tensor:

@@ -11,10 +11,11 @@ import torch
 from joblib import cpu_count
 from threadpoolctl import threadpool_limits
 
-from sensai.data.batches import Augmentation, batches, steps_per_epoch, training_batches
+from sensai.data.batches import Augmentation, batches, resident, steps_per_epoch, training_batches
 from sensai.data.dataset import Dataset
 from sensai.ensemble import Ensemble, load_ensemble
 from sensai.models.storage import load_network
+from sensai.retraining.captured import captured
 from sensai.retraining.checkpoints import Checkpoints
 from sensai.retraining.exchange import Exchange, Meeting, met
 from sensai.retraining.fitting import Budget, Teacher, fit
@@ -164,13 +165,13 @@ def _train(job: SlotJob, exchange: Exchange | None) -> dict[int, str]:
         teams,
         partial(
             training_batches,
-            job.dataset.train,
+            resident(job.dataset.train, job.device),
             stream.batch_size,
             *data,
             augmentation=stream.augmentation,
             seed=stream.seed,
         ),
-        partial(batches, job.dataset.val, stream.batch_size, *data) if job.dataset.val else None,
+        partial(batches, resident(job.dataset.val, job.device), stream.batch_size, *data) if job.dataset.val else None,
         teacher=_teacher(job) if lesson.taught else None,
         budget=job.budget,
         ended=partial(ended, job.folder / END, exchange),
@@ -199,7 +200,8 @@ def _team(ensemble: Ensemble, job: SlotJob, number: int) -> Team:
     else:
         objective = Objective.balanced(member.classes, num_classes, job.dataset.train.labels, share)
     return Team(
-        member.network,
+        # By sampling, each batch is of another size.
+        member.network if sampled else captured(member.network, job.device),
         objective,
         [_trainee(ensemble, job, number)],
         precision=lesson.precision,
@@ -211,10 +213,12 @@ def _joint_team(ensemble: Ensemble, job: SlotJob, exchange: Exchange | None) -> 
     num_classes, lesson = len(ensemble.class_names), job.lesson
     members = [ensemble.members[number] for number in job.members]
     share = lesson.teacher_share if lesson.taught else 0.0
+    logits = JointLogits(
+        [member.network for member in members], [member.classes for member in members], num_classes, exchange
+    )
     return Team(
-        JointLogits(
-            [member.network for member in members], [member.classes for member in members], num_classes, exchange
-        ),
+        # Processes wait for each other in the midst of a pass, which no graph can.
+        captured(logits, job.device) if exchange is None else logits,
         Objective.balanced(tuple(range(num_classes)), num_classes, job.dataset.train.labels, share),
         [_trainee(ensemble, job, number) for number in job.members],
         precision=lesson.precision,

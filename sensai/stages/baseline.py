@@ -11,13 +11,14 @@ from torch import nn
 from tqdm import tqdm
 
 from analysis import plots
-from sensai.data.batches import batches, steps_per_epoch, training_batches
+from sensai.data.batches import batches, resident, steps_per_epoch, training_batches
 from sensai.errors import InputError
 from sensai.evaluation import accuracies, run_networks, size, softmax
 from sensai.models.checkpoints import adopt, read_checkpoint
 from sensai.models.factory import NetworkSpec, auxiliary_heads, build, check_output, source_digest
 from sensai.models.storage import load_network, save_network
 from sensai.pruning import provable
+from sensai.retraining.captured import captured
 from sensai.retraining.checkpoints import Checkpoints, Progress
 from sensai.retraining.fitting import fit
 from sensai.retraining.objectives import Objective
@@ -95,7 +96,7 @@ def _train(model: nn.Module, config: BaselineConfig, context: Context) -> Progre
         trainee = Trainee(model, recipe, steps, Checkpoints(context.checkpoints / "baseline"))
         training = partial(
             training_batches,
-            data.train,
+            resident(data.train, device),
             config.base_batch_size,
             normalization,
             device,
@@ -103,7 +104,7 @@ def _train(model: nn.Module, config: BaselineConfig, context: Context) -> Progre
             seed=config.base_seed,
         )
         validation = partial(batches, data.val, evaluation_batch(config), normalization, device) if data.val else None
-        team = Team(model, Objective.multiclass(len(data.class_names)), [trainee])
+        team = Team(captured(model, device), Objective.multiclass(len(data.class_names)), [trainee])
         if failures := fit([team], training, validation, on_epoch=on_epoch):
             raise InputError(f"base_lr={config.base_lr}: {failures[0]}")
         return trainee.progress
