@@ -1,7 +1,7 @@
 """One live input: the base model, its members one by one and all together, each in the runtimes that this machine has.
 
 python benchmarks/latency.py [--arch vgg19_bn resnet110] [--share 0.0556] [--round_to 16] [--scope all] [--dropped 0]
-    [--members 2] [--threads 2] [--repeats 50] [--figure latency.html]
+    [--members 2] [--threads 2] [--device cpu] [--repeats 50] [--figure latency.html]
 
 Random weights; binary members by random plans of at most `share` of the base model's FLOPs, without a share `dropped` of the
 blocks beside residual connections (a row for each that is given); 32x32 images, 224x224 for networks of torchvision. Times are
@@ -31,7 +31,7 @@ from plotly import express
 from synthetic import add_member_arguments, combined, random_ensemble
 
 from sensai.evaluation import host
-from sensai.runtimes import Prepared, compare, in_turn, open_runtime, prepare, prepare_base
+from sensai.runtimes import CANDIDATES, GPU_CANDIDATES, Prepared, compare, in_turn, open_runtime, prepare, prepare_base
 
 
 def main() -> None:
@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--dropped", type=float, nargs="+", default=[0.0], help="share of the blocks that are gone")
     parser.add_argument("--threads", type=int, default=cpu_count())
     parser.add_argument("--members", type=int, help="as many as threads")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="whose runtimes are tried")
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--figure", help="file (.html) for the ratios as bars")
     arguments = parser.parse_args()
@@ -69,7 +70,16 @@ def _measured(
     base, prepared = prepare_base(model, ensemble), prepare(ensemble)
     image = np.random.default_rng(0).integers(0, 256, (1, *ensemble.spec.image_size, 3), np.uint8)
 
-    compared = compare(base, prepared, image, combined(ensemble), arguments.threads, repeats=arguments.repeats)
+    on_gpu = arguments.device == "cuda"
+    compared = compare(
+        base,
+        prepared,
+        image,
+        combined(ensemble),
+        1 if on_gpu else arguments.threads,
+        names=GPU_CANDIDATES if on_gpu else CANDIDATES,
+        repeats=arguments.repeats,
+    )
     row = {
         "arch": name,
         "members": members,

@@ -1,0 +1,101 @@
+"""Members trained on a GPU: passes launched operator by operator, against passes captured as CUDA graphs.
+
+python benchmarks/captured.py [--arch vgg11_bn resnet20] [--members 10] [--batch 128] [--steps 30] [--share 0.125]
+    [--round_to 1] [--scope all]
+
+Binary members of random weights, by random plans of at most `share` of the base model's FLOPs, each by itself (`bce`) and all
+together (`joint`), in bf16 on random images. Milliseconds of a step of all members, medians of steps in turn. Needs a GPU.
+"""
+
+import argparse
+import copy
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import pandas as pd
+import torch
+from synthetic import add_member_arguments, random_ensemble
+from torch import nn
+
+from sensai.ensemble import Ensemble
+from sensai.evaluation import host
+from sensai.retraining.captured import captured
+from sensai.retraining.checkpoints import Checkpoints
+from sensai.retraining.objectives import Objective
+from sensai.retraining.teams import JointLogits, Team
+from sensai.retraining.trainee import Recipe, Trainee
+from sensai.runtimes import in_turn
+
+_RECIPE = Recipe(epochs=1000, lr=0.01, weight_decay=5e-4, patience=0, min_gain=0.0, metric="accuracy")
+
+
+def main() -> None:
+    """Print a table for people and one JSON line last."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", nargs="+", default=["vgg11_bn", "resnet20"])
+    add_member_arguments(parser, share=0.125, round_to=1)
+    parser.add_argument("--members", type=int, default=10)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=30)
+    arguments = parser.parse_args()
+    if not torch.cuda.is_available():
+        sys.exit("captured: there is no GPU")
+    rows = [_measured(arch, loss, arguments) for arch, loss in product(arguments.arch, ("bce", "joint"))]
+    print(pd.DataFrame(rows).round(2).to_string(index=False))
+    print(", ".join(f"{key}: {value}" for key, value in host().items()))
+    print(json.dumps({"benchmark": "captured", "host": host(), "rows": rows}))
+
+
+def _measured(arch: str, loss: str, arguments: argparse.Namespace) -> dict[str, object]:
+    _, ensemble = random_ensemble(arch, arguments.share, arguments.round_to, arguments.scope, arguments.members)
+    device, classes = torch.device("cuda"), len(ensemble.class_names)
+    images = torch.rand(arguments.batch, *ensemble.spec.input_shape, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(arguments.batch, device=device) % classes
+    with tempfile.TemporaryDirectory() as folder:
+        calls = {
+            name: _step(_teams(copy.deepcopy(ensemble).to(device), loss, wrap, Path(folder) / name), images, labels)
+            for name, wrap in (("launched", lambda model: model), ("captured", lambda model: captured(model, device)))
+        }
+        seconds = {name: float(np.median(each)) for name, each in in_turn(calls, arguments.steps).items()}
+    milliseconds = {f"{name}_ms": each * 1e3 for name, each in seconds.items()}
+    gain = seconds["launched"] / seconds["captured"]
+    return {"arch": arch, "loss": loss, "members": arguments.members, **milliseconds, "launched / captured": gain}
+
+
+def _teams(ensemble: Ensemble, loss: str, wrap: Callable[[nn.Module], nn.Module], folder: Path) -> list[Team]:
+    classes = len(ensemble.class_names)
+    networks = [member.network for member in ensemble.members]
+    trainees = [
+        Trainee(network, _RECIPE, 1000, Checkpoints(folder / str(number))) for number, network in enumerate(networks)
+    ]
+    if loss == "joint":
+        model = JointLogits(networks, ensemble.groups, classes)
+        return [Team(wrap(model), Objective.multiclass(classes), trainees, precision="bf16")]
+    return [
+        Team(wrap(network), Objective.unweighted(member.classes, classes), [trainee], precision="bf16")
+        for network, member, trainee in zip(networks, ensemble.members, trainees, strict=True)
+    ]
+
+
+def _step(teams: list[Team], images: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]:
+    for team in teams:
+        team.begin_epoch()
+
+    def step() -> None:
+        for team in teams:
+            team.step(images, labels, None)
+        torch.cuda.synchronize()
+
+    return step
+
+
+if __name__ == "__main__":
+    main()
