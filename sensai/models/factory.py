@@ -18,6 +18,10 @@ from sensai.models.small import SmallCNN
 from sensai.models.vgg import vgg
 from sensai.plugins import factory_digest, load_factory
 
+# Float32 on a GPU is float32 too: by default its convolutions round their operands to 10 bits (TF32), with which no pruned
+# network could be proved to compute what the masked one does.
+torch.backends.cudnn.allow_tf32 = False
+
 _FACTORIES: dict[str, Callable[..., nn.Module]] = {
     "small_cnn": SmallCNN,
     **{f"vgg{depth}_bn": partial(vgg, depth) for depth in names.VGG_DEPTHS},

@@ -48,6 +48,8 @@ def _capture(model: nn.Module, images: Tensor) -> nn.Module:
     with torch.autocast(
         kind, torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind), cache_enabled=False
     ):
+        # The gradients come from the stream of the capture, of which torch warns since it has to wait for an event.
+        torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
         # Within a module of its own, since its `forward` is replaced.
         passes = nn.Sequential(model)
         torch.cuda.make_graphed_callables(passes, (images.clone(),))

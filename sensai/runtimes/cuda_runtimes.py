@@ -1,8 +1,6 @@
 """A GPU: members side by side on streams of their own."""
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -26,7 +24,7 @@ class CudaStreams(Runtime):
         self._closing.callback(self._networks.clear)
 
     def _outputs(self, images: np.ndarray) -> list[np.ndarray]:
-        with torch.inference_mode(), _exact():
+        with torch.inference_mode():
             outputs = self._run(torch.from_numpy(images))
             return [output.cpu().numpy() for output in outputs]
 
@@ -75,10 +73,3 @@ class CudaGraph(CudaStreams):
         with torch.cuda.graph(graph):
             self._captured = self._side_by_side(self._images)
         return graph
-
-
-@contextmanager
-def _exact() -> Iterator[None]:
-    """Float32 as on the CPU: by default convolutions on newer GPUs round their operands to 10 bits (TF32)."""
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=False):
-        yield
