@@ -29,13 +29,8 @@ class Normalization:
 
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 (N, C, H, W) to float32 of the same shape, channels last in memory (which convolutions run faster on)."""
-        mean, std = _channel_values(self.mean, images.device), _channel_values(self.std, images.device)
+        mean, std = (_moved(torch.tensor(each).view(1, -1, 1, 1), images.device) for each in (self.mean, self.std))
         return images.to(torch.float32, memory_format=torch.channels_last).div_(255).sub_(mean).div_(std)
-
-
-@lru_cache
-def _channel_values(values: tuple[float, ...], device: torch.device) -> Tensor:
-    return torch.tensor(values, device=device).view(1, -1, 1, 1)
 
 
 def default_augmentation(dataset: str) -> Augmentation:

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from sensai.retraining.captured import captured
 from sensai.retraining.layout import lay_out
 
 Precision = Literal["fp32", "bf16"]
@@ -34,12 +35,13 @@ def faster_precision(network: nn.Module, images: Tensor) -> tuple[Precision, flo
         network: left as it is.
         images: float32 (N, C, H, W), a training batch, on the network's device.
     """
-    trained = lay_out(deepcopy(network)).train()
     seconds: dict[Precision, list[float]] = {"fp32": [], "bf16": []}
+    # A capture is of one precision.
+    trained = {each: captured(lay_out(deepcopy(network)), images.device).train() for each in seconds}
     # The first step of each pays for what libraries prepare; taken in turn, both meet the same disturbances.
     for step in range(1 + _STEPS):
         for precision, times in seconds.items():
-            took = _step_seconds(trained, images, precision)
+            took = _step_seconds(trained[precision], images, precision)
             if step:
                 times.append(took)
     gain = statistics.median(seconds["fp32"]) / statistics.median(seconds["bf16"])

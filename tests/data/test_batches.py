@@ -57,6 +57,25 @@ def test_normalisation_is_per_channel() -> None:
 # ------------------------------------------------------------------------------------------------------------- training
 
 
+class _Normalized(torch.nn.Module):
+    def __init__(self, normalization: Normalization) -> None:
+        super().__init__()
+        self.normalization = normalization
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.normalization(images)
+
+
+def test_a_normalization_computes_also_where_an_export_has_traced_it_first() -> None:
+    # What a process registers may be the first that it normalises, and what an exporter traces has no values.
+    normalization = Normalization((0.3125,), (0.4375,))
+    images = torch.arange(2 * 9, dtype=torch.uint8).view(2, 1, 3, 3)
+    program = torch.export.export(_Normalized(normalization), (images,))
+    expected = (images.numpy() / 255 - 0.3125) / 0.4375
+    for got in (normalization(images), program.module()(images)):
+        np.testing.assert_allclose(got.numpy(), expected, atol=1e-6)
+
+
 @pytest.mark.parametrize(("count", "left_out"), [(12, 0), (11, 0), (13, 1), (5, 1)])
 def test_an_epoch_covers_each_image_once_but_a_last_one_alone(count: int, left_out: int) -> None:
     split = numbered(count)
