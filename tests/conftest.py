@@ -1,6 +1,7 @@
 """Shared fixtures: an empty tracking store in a folder of its own, and the command line as a user calls it."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
+
+# A commit of SQLite waits for the disk, for 20 ms and more where others write too, and `main` makes 500 of them: folders of tests
+# are in memory where they fit, those of the processes that tests start included.
+MEMORY, MOST = Path("/dev/shm"), 4 * 2**30
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MOST:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 # Files that one process runs. Two Ray clusters, each a dozen processes that must start within fixed times, starve each other on
 # two cores; `finished_main` takes half a minute in each process that asks for it.
