@@ -1,5 +1,6 @@
 """Shared fixtures: an empty tracking store in a folder of its own, and the command line as a user calls it."""
 
+import gc
 import os
 import shutil
 import signal
@@ -79,6 +80,12 @@ class SharedOnce(LoadFileScheduling):
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
     return SharedOnce(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported is no garbage: looking through its million objects again and again takes a tenth of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
