@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
-# A commit of SQLite waits for the disk, for 20 ms and more where others write too, and `main` makes 500 of them: folders of tests
-# are in memory where they fit, those of the processes that tests start included.
-MEMORY, MOST = Path("/dev/shm"), 4 * 2**30
-if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MOST:
+# A commit of SQLite waits for the disk, 20 ms and more, and `main` makes 500: the folders of tests, and so of what they start,
+# are in memory where it holds several times what a whole run leaves.
+MEMORY, BYTES = Path("/dev/shm"), 4 * 2**30
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > BYTES:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 # Files that one process runs. Two Ray clusters, each a dozen processes that must start within fixed times, starve each other on
