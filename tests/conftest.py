@@ -83,6 +83,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFil
 
 
 def pytest_collection_finish() -> None:
+    _keep_what_is_there()
+
+
+def _keep_what_is_there() -> None:
     """What has been imported is no garbage: looking through its million objects again and again takes a tenth of the time."""
     gc.collect()
     gc.freeze()
@@ -168,7 +172,9 @@ def finished_main(empty_database: Path, tmp_path_factory: pytest.TempPathFactory
     """One `main` on the tiny data, run in process once a session: to be read from only."""
     from tests.helpers.pipeline import Place, run_main
 
-    return run_main(Place.make(tmp_path_factory.mktemp("finished"), empty_database))
+    finished = run_main(Place.make(tmp_path_factory.mktemp("finished"), empty_database))
+    _keep_what_is_there()
+    return finished
 
 
 @pytest.fixture
