@@ -87,6 +87,35 @@ def waited_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
+# Comes first, while no other cluster takes the cores on which this one starts.
+def test_a_server_with_a_ray_of_its_own_keeps_to_loopback_and_leaves_nothing_at_ctrl_c(
+    place: Place, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray.serve", reason="the extra `serve` is not installed", exc_type=ImportError)
+    before = place.runs()
+    with started(place, tmp_path, shards=1) as url:
+        for _ in range(3):
+            predictions(url, images(2))
+        (main,) = [each for each in psutil.Process().children() if f"--port {url.rpartition(':')[2]}" in title(each)]
+        family = main.children(recursive=True)
+        listening = {
+            connection.laddr.ip
+            for each in family
+            for connection in each.net_connections("inet")
+            if connection.status == psutil.CONN_LISTEN
+        }
+        assert any("ServeReplica:sensai:shard-0" in title(each) for each in family)
+        assert listening <= {"127.0.0.1", "::ffff:127.0.0.1"}
+        # As a terminal does it; the others are ended by SIGTERM.
+        os.killpg(main.pid, signal.SIGINT)
+        assert main.wait(_SECONDS) == 0, (tmp_path / "server.log").read_text()
+        assert still_running(family, _SECONDS) == []
+    (run,) = place.new_runs(before)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["requests"] == 3
+    assert run.data.params["model_uri"] == "models:/mine@champion"
+
+
 @pytest.mark.parametrize("key", ["inputs", "instances"])
 def test_the_answers_are_those_of_the_ensemble_in_memory(serving: Serving, key: str) -> None:
     answers = predictions(serving.url, images(5), key)
@@ -183,34 +212,6 @@ def ask_until(ended: threading.Event, url: str, seed: int) -> list[int]:
             given = [list(each.values()) for each in answer.json()["predictions"]]
             np.testing.assert_allclose(given, probabilities(ENSEMBLE, images(count)), atol=1e-5)
     return statuses
-
-
-def test_a_server_with_a_ray_of_its_own_keeps_to_loopback_and_leaves_nothing_at_ctrl_c(
-    place: Place, tmp_path: Path
-) -> None:
-    pytest.importorskip("ray.serve", reason="the extra `serve` is not installed", exc_type=ImportError)
-    before = place.runs()
-    with started(place, tmp_path, shards=1) as url:
-        for _ in range(3):
-            predictions(url, images(2))
-        (main,) = [each for each in psutil.Process().children() if f"--port {url.rpartition(':')[2]}" in title(each)]
-        family = main.children(recursive=True)
-        listening = {
-            connection.laddr.ip
-            for each in family
-            for connection in each.net_connections("inet")
-            if connection.status == psutil.CONN_LISTEN
-        }
-        assert any("ServeReplica:sensai:shard-0" in title(each) for each in family)
-        assert listening <= {"127.0.0.1", "::ffff:127.0.0.1"}
-        # As a terminal does it; the others are ended by SIGTERM.
-        os.killpg(main.pid, signal.SIGINT)
-        assert main.wait(_SECONDS) == 0, (tmp_path / "server.log").read_text()
-        assert still_running(family, _SECONDS) == []
-    (run,) = place.new_runs(before)
-    assert run.info.status == "FINISHED"
-    assert run.data.metrics["requests"] == 3
-    assert run.data.params["model_uri"] == "models:/mine@champion"
 
 
 def test_without_the_package_its_extra_is_named(place: Place, monkeypatch: pytest.MonkeyPatch, launched: Entry) -> None:
