@@ -69,7 +69,6 @@ def met(meeting: Meeting, device: torch.device) -> Iterator[Exchange]:
 
 def _backend(meeting: Meeting, device: torch.device) -> str:
     """NCCL where every process has a GPU of its own: it refuses processes that share one."""
-    # GPUs are counted only where they are used: a Ray worker without one was ended by oneMKL, which took itself for not loaded.
     if device.type != "cuda":
         return "gloo"
     shared = meeting.loopback and meeting.size > torch.cuda.device_count()

@@ -2,12 +2,13 @@
 
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
+from tests.conftest import ROOT
 from tests.helpers.processes import still_running
 
 if TYPE_CHECKING:
@@ -15,9 +16,17 @@ if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
 
-def node(cpus: int) -> dict[str, object]:
-    """What a node is made of."""
+def _node(cpus: int) -> dict[str, object]:
     return {"num_cpus": cpus, "node_ip_address": "127.0.0.1"}
+
+
+def add_node(cluster: "Cluster", cpus: int) -> None:
+    """One node more, which outlives the test that it is added in.
+
+    Its workers start where it was started: were that a folder of the test, gone with it, oneMKL would end them.
+    """
+    with chdir(ROOT):
+        cluster.add_node(**_node(cpus))
 
 
 @contextmanager
@@ -33,10 +42,10 @@ def ray_nodes(count: int, cpus: int) -> Iterator["Cluster"]:
         patch.setenv("RAY_worker_niceness", "0")
         from ray.cluster_utils import Cluster
 
-        made = Cluster(initialize_head=True, head_node_args={**node(cpus), "include_dashboard": False})
+        made = Cluster(initialize_head=True, head_node_args={**_node(cpus), "include_dashboard": False})
         try:
             for _ in range(count - 1):
-                made.add_node(**node(cpus))
+                add_node(made, cpus)
             yield made
         finally:
             # Others that this process has started may stay: what looks after its semaphores, say.

@@ -17,7 +17,7 @@ from sensai.retraining.backends.nodes import Node, share_nodes
 from sensai.retraining.backends.ray_cluster import ray_cluster
 from tests.conftest import ROOT
 from tests.helpers.processes import still_running
-from tests.helpers.ray_nodes import node, ray_nodes, raylet_of, workers
+from tests.helpers.ray_nodes import add_node, ray_nodes, raylet_of, workers
 from tests.helpers.retrain_tiny import EPOCHS, epochs_of, files, retrain, start, wait_for
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def lose(cluster: "Cluster") -> None:
     for process in [raylet, *raylet.children(recursive=True)]:
         process.kill()
     cluster.remove_node(lost, allow_graceful=False)
-    cluster.add_node(**node(1))
+    add_node(cluster, 1)
 
 
 def written_since(folder: Path, nanoseconds: int) -> set[tuple[str, int]]:
@@ -119,7 +119,7 @@ def test_slots_that_learn_jointly_need_room_at_once(tmp_path: Path, cluster: "Cl
         assert "jobs=3: loss=joint needs all slots at once, and the Ray cluster has room for 2" in ended(process)
         assert process.returncode == 1
     finally:
-        cluster.add_node(**node(1))
+        add_node(cluster, 1)
 
 
 def test_sigkill_leaves_nothing_of_a_ray_of_its_own(tmp_path: Path) -> None:
