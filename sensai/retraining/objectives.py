@@ -71,7 +71,7 @@ class Objective:
         """
         # One logit is that of outcome 1 against an outcome 0 of logit zero.
         scores = F.pad(logits, (1, 0)) if logits.shape[1] == 1 else logits
-        weight = _on_device(self.weight, logits.device)
+        weight = on_device(self.weight, logits.device)
         wanted = self._wanted(labels, teacher, len(weight)).to(logits.dtype)
         return -(F.log_softmax(scores, 1) * wanted * weight).sum(1).mean()
 
@@ -92,10 +92,10 @@ class Objective:
         return (1 - self.teacher_share) * told + self.teacher_share * taught
 
 
-# Kept, so that a GPU is not waited for at every step.
 @lru_cache
-def _on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32, device=device)
+def on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Integers as int64, others as float32 (values,); kept, so that a GPU is not waited for at every step."""
+    return torch.tensor(values, device=device)
 
 
 def balanced_rows(targets: Tensor, classes: int, generator: torch.Generator) -> Tensor:

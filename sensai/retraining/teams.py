@@ -3,14 +3,13 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from sensai.retraining.exchange import Exchange
-from sensai.retraining.objectives import Objective, balanced_rows
+from sensai.retraining.objectives import Objective, balanced_rows, on_device
 from sensai.retraining.precision import Precision, autocast
 from sensai.retraining.trainee import Trainee
 
@@ -165,7 +164,7 @@ class JointLogits(nn.Module):
         own = [
             _class_logits(net(images).float(), group) for net, group in zip(self.networks, self._groups, strict=True)
         ]
-        columns = [_columns(group, images.device) for group in self._groups]
+        columns = [on_device(group, images.device) for group in self._groups]
         everyone = images.new_zeros(len(images), self._num_classes, dtype=torch.float32)
         if self._exchange is not None:
             for logits, where in zip(own, columns, strict=True):
@@ -175,11 +174,6 @@ class JointLogits(nn.Module):
         for logits, where in zip(own, columns, strict=True):
             everyone = everyone.index_copy(1, where, logits)
         return everyone
-
-
-@lru_cache
-def _columns(group: "Group", device: torch.device) -> Tensor:
-    return torch.tensor(group, device=device)
 
 
 def _class_logits(output: Tensor, group: "Group") -> Tensor:
