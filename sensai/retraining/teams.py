@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from sensai.ensemble.streams import side_by_side
 from sensai.retraining.exchange import Exchange
 from sensai.retraining.objectives import Objective, balanced_rows, on_device
 from sensai.retraining.precision import Precision, autocast
@@ -161,9 +162,8 @@ class JointLogits(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits float32 (N, K) for normalised images (N, C, H, W)."""
-        own = [
-            _class_logits(net(images).float(), group) for net, group in zip(self.networks, self._groups, strict=True)
-        ]
+        outputs = side_by_side(list(self.networks), images)
+        own = [_class_logits(output.float(), group) for output, group in zip(outputs, self._groups, strict=True)]
         columns = [on_device(group, images.device) for group in self._groups]
         everyone = images.new_zeros(len(images), self._num_classes, dtype=torch.float32)
         if self._exchange is not None:

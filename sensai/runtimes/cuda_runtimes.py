@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sensai.ensemble.streams import side_by_side
 from sensai.runtimes.prepared import Prepared
 from sensai.runtimes.runtime import Runtime
 
@@ -20,7 +21,6 @@ class CudaStreams(Runtime):
         super().__init__(prepared, threads)
         self._device = torch.device("cuda", torch.cuda.current_device())
         self._networks = [copy.deepcopy(member.graph).to(self._device) for member in prepared.members]
-        self._streams = [torch.cuda.Stream(self._device) for _ in self._networks]
         self._closing.callback(self._networks.clear)
 
     def _outputs(self, images: np.ndarray) -> list[np.ndarray]:
@@ -29,18 +29,7 @@ class CudaStreams(Runtime):
             return [output.cpu().numpy() for output in outputs]
 
     def _run(self, images: Tensor) -> list[Tensor]:
-        return self._side_by_side(images.to(self._device))
-
-    def _side_by_side(self, images: Tensor) -> list[Tensor]:
-        current = torch.cuda.current_stream(self._device)
-        outputs = []
-        for network, stream in zip(self._networks, self._streams, strict=True):
-            stream.wait_stream(current)
-            with torch.cuda.stream(stream):
-                outputs.append(network(images))
-        for stream in self._streams:
-            current.wait_stream(stream)
-        return outputs
+        return side_by_side(self._networks, images.to(self._device))
 
 
 class CudaGraph(CudaStreams):
@@ -67,9 +56,9 @@ class CudaGraph(CudaStreams):
         self._forget()
         self._images = images.to(self._device)
         for _ in range(_WARM_UPS):
-            self._side_by_side(self._images)
+            side_by_side(self._networks, self._images)
         torch.cuda.synchronize(self._device)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            self._captured = self._side_by_side(self._images)
+            self._captured = side_by_side(self._networks, self._images)
         return graph
