@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from analysis import plots
 from sensai import evaluation
@@ -18,8 +19,6 @@ from sensai.stages.configs import EvaluateConfig, GroupingStudyConfig, MainConfi
 from sensai.stages.inputs import dataset_of
 from sensai.tracking import Run, Store
 
-# By what measured best on CIFAR-10 and digits, see docs/experiments.md.
-_PREFERRED = ("logistic", "vector", RAW.method)
 _CALIBRATION = "calibration.json"
 _BASE = "base model"
 # That `evaluate` logs anyway.
@@ -69,15 +68,12 @@ def calibrate(
     ensemble: Ensemble, test: Answered, val: Answered | None, config: EvaluateConfig, run: Run
 ) -> Calibration:
     """The calibration that the ensemble answers with; all that can be fitted are logged side by side."""
-    fitted = {RAW.method: RAW}
-    if val is not None:
-        names = methods_for(ensemble.groups)
-        if config.combine is not None and config.combine not in (RAW.method, *names):
-            names.append(config.combine)
-        fitted |= {name: fit(name, val.outputs.members, ensemble.groups, val.outputs.labels) for name in names}
+    fitted = _fitted(ensemble, val, config)
     tested = {name: each(test.outputs.members, ensemble.groups) for name, each in fitted.items()}
-    method: str = config.combine or next(name for name in _PREFERRED if name in fitted)
-    _log_comparison(tested, method, ensemble, test, val, run)
+    table = _compared(tested, ensemble, test, val)
+    method = config.combine or _likeliest(table)
+    _log_comparison(table, method, run)
+    run.log_figure(_reliability(tested, test), "reliability.png")
     chosen = fitted[method]
     if val is not None and config.reject is not None:
         validated = chosen(val.outputs.members, ensemble.groups)
@@ -94,32 +90,47 @@ def load(store: Store, run_id: str) -> Calibration:
         return Calibration.from_json(json.loads(file.read_text()))
 
 
-def _log_comparison(
-    tested: dict[str, np.ndarray],
-    method: str,
-    ensemble: Ensemble,
-    test: Answered,
-    val: Answered | None,
-    run: Run,
-) -> None:
-    """All methods and the base model: the table, the metrics of each, and the reliability diagram."""
-    tables = {"": _judged(tested | {_BASE: test.base}, test.outputs.labels)}
+def _fitted(ensemble: Ensemble, val: Answered | None, config: EvaluateConfig) -> dict[str, Calibration]:
+    """What there is to choose from, by its name; without validation data that is `raw` alone."""
+    if val is None:
+        return {RAW.method: RAW}
+    names = [RAW.method, *methods_for(ensemble.groups)]
+    if config.combine is not None and config.combine not in names:
+        names.append(config.combine)
+    return {name: fit(name, val.outputs.members, ensemble.groups, val.outputs.labels) for name in names}
+
+
+def _compared(tested: dict[str, np.ndarray], ensemble: Ensemble, test: Answered, val: Answered | None) -> pd.DataFrame:
+    """Metrics of all methods and the base model: on the test split, and with the prefix `val_` on validation data."""
+    tables = [_judged(tested | {_BASE: test.base}, test.outputs.labels)]
     if val is not None:
         labels = val.outputs.labels
         validated = {name: cross_fitted(name, val.outputs.members, ensemble.groups, labels) for name in tested}
-        tables["val_"] = _judged(validated | {_BASE: val.base}, labels)
-    table = pd.concat([each.add_prefix(split) for split, each in tables.items()], axis=1)
+        tables.append(_judged(validated | {_BASE: val.base}, labels).add_prefix("val_"))
+    return pd.concat(tables, axis=1)
+
+
+def _likeliest(table: pd.DataFrame) -> str:
+    """Which method to take: which is best depends on how the members were trained, see docs/experiments.md."""
+    return str(table["val_nll"].drop(_BASE).idxmin()) if "val_nll" in table else RAW.method
+
+
+def _log_comparison(table: pd.DataFrame, method: str, run: Run) -> None:
+    """The table, each method's metrics by its name, the chosen one's and the base model's without."""
     run.log_frame(table.rename_axis("combine").reset_index(), "combine.csv")
-    own = {f"{metric}_{name}": table[metric][name] for name in tested for metric in table}
+    own = {f"{metric}_{name}": table[metric][name] for name in table.index.drop(_BASE) for metric in table}
     further = table.columns.drop(_LOGGED)
     chosen = {metric: table[metric][method] for metric in further}
     base = {f"base_{metric}": table[metric][_BASE] for metric in further}
     run.log_metrics(own | chosen | base)
+
+
+def _reliability(tested: dict[str, np.ndarray], test: Answered) -> Figure:
     curves = {
         name: evaluation.reliability_curve(probabilities, test.outputs.labels)
         for name, probabilities in (tested | {_BASE: test.base}).items()
     }
-    run.log_figure(plots.reliability(curves, "Test images: largest probability and accuracy"), "reliability.png")
+    return plots.reliability(curves, "Test images: largest probability and accuracy")
 
 
 def _judged(probabilities: dict[str, np.ndarray], labels: np.ndarray) -> pd.DataFrame:

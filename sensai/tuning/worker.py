@@ -24,6 +24,11 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 _FAILURE = "failure"
 _RETRY = "retry"
 
+
+class _SurplusError(Exception):
+    """A trial that nobody needs; it ends before it has drawn anything, as which it is never counted."""
+
+
 Evaluate = Callable[[Trial, Values], Outcome]
 
 
@@ -47,6 +52,7 @@ class Worker:
     propose: Callable[[list[FrozenTrial]], Mapping[str, Any]]
     interrupted: Callable[[], bool] = lambda: False
     _running: int | None = None
+    _trials: int = 0
 
     def run(self, trials: int) -> None:
         """Work until the study has asked for so many configurations, and all of them are told, by whichever worker.
@@ -54,7 +60,7 @@ class Worker:
         Raises:
             KeyboardInterrupt: the user wants it to end; what was begun will be gone on with.
         """
-        repeats = 0
+        self._trials, repeats = trials, 0
         while trials and repeats < _MOST_REPEATS:
             if self.interrupted():
                 raise KeyboardInterrupt
@@ -96,6 +102,8 @@ class Worker:
 
     def _objective(self, trial: Trial) -> list[float]:
         self._running = trial.number
+        if self._is_surplus(trial.number):
+            raise _SurplusError(f"trial {trial.number}: another worker has asked for the last of {self._trials}")
         values = self.space.suggest(trial)
         if (same := self._same(trial)) is not None:
             for name, value in {**same.user_attrs, studies.REPEATS: same.number}.items():
@@ -118,6 +126,11 @@ class Worker:
         for name, value in self.goal.constraints(outcome).items():
             trial.set_constraint(name, value)
         return self.goal.values(outcome)
+
+    def _is_surplus(self, number: int) -> bool:
+        """Whether others have asked for enough since this worker looked; of workers that ask at once the first goes on."""
+        trials = self.study.get_trials(deepcopy=False)
+        return studies.asked([trials[number]]) > 0 and studies.asked(trials[:number]) >= self._trials
 
     def _same(self, trial: Trial) -> FrozenTrial | None:
         """The first trial with values that has the same parameters."""

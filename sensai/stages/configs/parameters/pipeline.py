@@ -262,7 +262,7 @@ class Evaluate(Retrain):
     combine: OptionalCombineMethod = Field(
         None,
         description="how the members' outputs become class probabilities, fitted on validation data: raw (not fitted), "
-        "temperature, vector or logistic (default: logistic, of many hundred classes vector; without validation data raw)",
+        "temperature, vector or logistic (default: the likeliest on validation images held out; without validation data raw)",
     )
     reject: OptionalInnerShare = Field(
         None,
