@@ -9,7 +9,7 @@ from mlflow.tracking import MlflowClient
 
 from analysis import tags
 from analysis.runs.cache import finished_runs
-from analysis.runs.logged import FINISHED, LoggedRun, Query, answering
+from analysis.runs.logged import FINISHED, LoggedRun, Query, answering, kept_at_once
 from analysis.runs.tables import frame_of, table
 
 # Asked for one by one, more runs than these take longer than all members together.
@@ -50,6 +50,7 @@ _SIZE_COLUMNS = {
 }
 
 
+@kept_at_once()
 def members(
     run_ids: Sequence[str] | None = None, *, fresh: bool = False, tracking_uri: str | None = None
 ) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from mlflow.tracking import MlflowClient
 
 from analysis import tags
 from analysis.runs.cache import finished_runs
-from analysis.runs.logged import UNFINISHED, LoggedRun, Query, answering
+from analysis.runs.logged import UNFINISHED, LoggedRun, Query, answering, kept_at_once
 from analysis.runs.tables import frame_of
 
 _STAGE_COLUMNS = {
@@ -32,6 +32,7 @@ _LINEAGE_COLUMNS = {
 }
 
 
+@kept_at_once()
 def stage_runs(
     stage: str, *, include_reused: bool = False, finished_only: bool = True, fresh: bool = False
 ) -> pd.DataFrame:
