@@ -11,10 +11,10 @@ from sensai.errors import InputError
 from sensai.models import names
 from sensai.models.factory import NetworkSpec, build, input_rule
 from sensai.models.resnet import ParameterFreeShortcut
-from tests.helpers.networks import CONTRACT, contract_id, images_for, make, shared
+from tests.helpers.networks import EVERY, contract_id, images_for, make, shared
 
 
-@pytest.mark.parametrize(("arch", "arch_args"), CONTRACT, ids=contract_id)
+@pytest.mark.parametrize(("arch", "arch_args"), EVERY, ids=contract_id)
 def test_every_architecture_gives_one_finite_logit_a_class(arch: str, arch_args: dict[str, Any]) -> None:
     network, spec = shared(arch, arch_args)
     with torch.no_grad():
@@ -24,7 +24,7 @@ def test_every_architecture_gives_one_finite_logit_a_class(arch: str, arch_args:
     assert (logits[0] != logits[1]).any()
 
 
-@pytest.mark.parametrize(("arch", "arch_args"), CONTRACT, ids=contract_id)
+@pytest.mark.parametrize(("arch", "arch_args"), EVERY, ids=contract_id)
 def test_the_depth_in_the_name_counts_the_layers(arch: str, arch_args: dict[str, Any]) -> None:
     network, _ = shared(arch, arch_args)
     digits = "".join(character for character in arch.removesuffix("_bn") if character.isdigit())
