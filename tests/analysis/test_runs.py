@@ -1,5 +1,6 @@
 """Run tables: fixed columns and types for no run, one and many; typed values; no artifact read per row."""
 
+import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -296,6 +297,19 @@ class TestReused:
     def test_layers_of_a_run_that_stands_on_no_pruning(self, logbook: Logbook) -> None:
         with pytest.raises((ValueError, mlflow.MlflowException), match=r"prune|layers\.csv"):
             runs.layers(logbook.run({"stage": "baseline"}))
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_is_looked_for_afterwards_as_before(logbook: Logbook, enabled: bool) -> None:
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        runs.members()
+        with pytest.raises(mlflow.MlflowException):
+            runs.stage_runs("no 'stage'")
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 def test_the_store_is_the_one_that_mlflow_is_set_to(logbook: Logbook, empty_database: Path, tmp_path: Path) -> None:
