@@ -5,8 +5,6 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 # torch of another version must not come in behind the resolver's back, so both are asked for first.
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\|torchvision==[^"]*\)",/\1/p' pyproject.toml)
-# Of 24,000 modules few are ever imported; Python compiles those then.
-export PIP_NO_COMPILE := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: demo test lint ui mlproject clean
