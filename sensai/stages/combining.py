@@ -71,7 +71,7 @@ def calibrate(
     fitted = _fitted(ensemble, val, config)
     tested = {name: each(test.outputs.members, ensemble.groups) for name, each in fitted.items()}
     table = _compared(tested, ensemble, test, val)
-    method = config.combine or _likeliest(table)
+    method = config.combine or likeliest(table)
     _log_comparison(table, method, run)
     run.log_figure(_reliability(tested, test), "reliability.png")
     chosen = fitted[method]
@@ -110,8 +110,11 @@ def _compared(tested: dict[str, np.ndarray], ensemble: Ensemble, test: Answered,
     return pd.concat(tables, axis=1)
 
 
-def _likeliest(table: pd.DataFrame) -> str:
-    """Which method to take: which is best depends on how the members were trained, see docs/experiments.md."""
+def likeliest(table: pd.DataFrame) -> str:
+    """The method to take: of a row each, that of the least `val_nll`, or `raw` where none was validated.
+
+    Which is best depends on how the members were trained, see docs/experiments.md.
+    """
     return str(table["val_nll"].drop(_BASE).idxmin()) if "val_nll" in table else RAW.method
 
 

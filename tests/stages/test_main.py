@@ -176,6 +176,16 @@ def test_all_combinations_are_judged_and_the_chosen_one_answers(finished: Finish
     assert metrics["val_nll"] == pytest.approx(table["val_nll"][methods].min())
 
 
+@pytest.mark.parametrize("least", ["raw", "temperature", "vector", "logistic"])
+def test_the_likeliest_on_validation_images_is_the_default(least: str) -> None:
+    names = ["raw", "temperature", "vector", "logistic", "base model"]
+    nll = [0.1 if name == "base model" else 0.2 if name == least else 0.3 for name in names]
+    # What the test images say does not matter.
+    table = pd.DataFrame({"nll": nll[::-1], "val_nll": nll}, names)
+    assert combining.likeliest(table) == least
+    assert combining.likeliest(table.drop(columns="val_nll")) == "raw"
+
+
 def test_another_combination_that_rejects_some_images(place: Place) -> None:
     retrained = next(run for run in place.of("retrain"))
     before = place.runs()
