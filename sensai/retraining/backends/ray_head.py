@@ -6,7 +6,9 @@ when the process that holds the other side is gone, shuts Ray down in order, and
 
 import sys
 import tempfile
+from contextlib import suppress
 
+import psutil
 import ray
 
 
@@ -25,7 +27,12 @@ def main(cpus: int) -> None:
         sys.stdout.write(context.address_info["gcs_address"] + "\n")
         sys.stdout.flush()
         sys.stdin.read()
+        started = psutil.Process().children(recursive=True)
         ray.shutdown()
+        # A spare worker that is only starting looks for the others once it has.
+        for process in started:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 if __name__ == "__main__":
