@@ -22,6 +22,9 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 # Of the manifest, as `sensai.registry.bundle` writes it.
 FORMAT_VERSION = 3
 
+# Of the model's configuration, which MLflow keeps beside the bundle: the digest of the manifest.
+PIN = "manifest_sha256"
+
 # Column that says of an image that it is of none of the classes.
 REJECTED = "none_of_them"
 
@@ -36,16 +39,17 @@ _JSON_KINDS = {"uint8": "iu", "float32": "iuf"}
 class Bundle:
     """The files of an ensemble: which images it takes, its members, and how their outputs become an answer."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, digest: str) -> None:
         """Read the manifest.
 
         Args:
             folder: what `sensai.registry.bundle.export_bundle` wrote.
+            digest: what it returned.
 
         Raises:
-            ValueError: it is of another format version.
+            ValueError: the manifest is not the one that was registered, or of another format version.
         """
-        self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+        self.manifest: dict[str, Any] = json.loads(_pinned(folder / "manifest.json", digest))
         if (found := self.manifest["format_version"]) != FORMAT_VERSION:
             raise ValueError(f"a bundle of format version {found}; this is for version {FORMAT_VERSION}")
         self._folder = folder
@@ -91,7 +95,8 @@ class Bundle:
         Raises:
             ValueError: its file is not the one that was registered.
         """
-        content = _pinned(self._folder, self.manifest["members"][number])
+        member = self.manifest["members"][number]
+        content = _pinned(self._folder / member["file"], member["sha256"])
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         # Threads that spin while they wait keep cores from other members.
@@ -133,7 +138,7 @@ class EnsembleModel(PythonModel):
         Raises:
             ValueError: a file is not the one that was registered.
         """
-        self.bundle = Bundle(Path(context.artifacts["ensemble"]))
+        self.bundle = Bundle(Path(context.artifacts["ensemble"]), context.model_config[PIN])
         members = self.bundle.manifest["members"]
         cores = _cores()
         self._runs = [self.bundle.open_member(number, max(cores // len(members), 1)) for number in range(len(members))]
@@ -169,14 +174,11 @@ def _numbers(objects: np.ndarray) -> np.ndarray:
         return objects
 
 
-def _pinned(folder: Path, member: dict[str, Any]) -> bytes:
-    """A member's file, read once, so that what is checked is what runs."""
-    content = (folder / member["file"]).read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != member["sha256"]:
-        raise ValueError(
-            f"{member['file']} is not the file that was registered: SHA-256 {digest}, not {member['sha256']}"
-        )
+def _pinned(path: Path, digest: str) -> bytes:
+    """A file, read once, so that what is checked is what runs."""
+    content = path.read_bytes()
+    if (found := hashlib.sha256(content).hexdigest()) != digest:
+        raise ValueError(f"{path.name} is not the file that was registered: SHA-256 {found}, not {digest}")
     return content
 
 

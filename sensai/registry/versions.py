@@ -69,6 +69,7 @@ def register_ensemble(
             run_id=run_id,
             python_model=pyfunc_model.__file__,
             artifacts={_MODEL: str(folder)},
+            model_config={pyfunc_model.PIN: digest},
             signature=_signature(ensemble, calibration),
             metadata={**asdict(image_format), "image_shape": image_format.shape(*ensemble.spec.input_shape)},
             input_example=image_format.of_pixels(example),
@@ -88,12 +89,12 @@ def open_model(model_uri: str) -> Iterator[Any]:
     """The model that a version registered (an `EnsembleModel` of the version's own script), to be used within the block.
 
     Raises:
-        InputError: there is no such model.
+        InputError: there is no such model, or its files are not those that were registered.
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
             model = mlflow.pyfunc.load_model(model_uri, dst_path=folder)
-        except (MlflowException, OSError) as error:
+        except (MlflowException, OSError, ValueError) as error:
             raise InputError(f"model_uri={model_uri!r}: {str(error).splitlines()[0]}") from error
         # Without the checks of the signature, which take longer than a small ensemble; the model has its own.
         yield model.unwrap_python_model()

@@ -88,7 +88,8 @@ def served(model_uri: str, placement: Placement, host: str, port: int, ray_addre
         ray_address: as `ray_cluster` takes it.
 
     Raises:
-        InputError: Ray Serve is not installed; no such model; no such cluster, no room in it, or it serves already.
+        InputError: Ray Serve is not installed; no such model, or not the one that was registered; no such cluster, no room in
+            it, or it serves already.
     """
     if importlib.util.find_spec("ray") is None:
         raise InputError(_LACKING)
@@ -105,8 +106,11 @@ def served(model_uri: str, placement: Placement, host: str, port: int, ray_addre
         from sensai.serving.replicas import Source
 
         source = Source(pinned, mlflow.get_tracking_uri(), str(Path.cwd()), cluster.loopback)
-        with source.bundle() as bundle:
-            costs = [member["flops"] for member in bundle.manifest["members"]]
+        try:
+            with source.bundle() as bundle:
+                costs = [member["flops"] for member in bundle.manifest["members"]]
+        except ValueError as error:
+            raise InputError(f"model_uri={model_uri!r}: {error}") from error
         dealt = placement.dealt(costs, cluster.nodes)
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         if serve.status().proxies:

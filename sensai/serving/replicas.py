@@ -23,7 +23,7 @@ from ray.serve.exceptions import RayServeException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sensai.registry.pyfunc_model import Bundle
+from sensai.registry.pyfunc_model import PIN, Bundle
 from sensai.serving.protocol import parse_images, render_answer
 
 _SECONDS_TO_ANSWER = 30.0
@@ -50,14 +50,18 @@ class Source:
 
     @contextmanager
     def bundle(self) -> Iterator[Bundle]:
-        """The bundle in a folder that is there while the block runs; what has been opened stays open."""
+        """The bundle in a folder that is there while the block runs; what has been opened stays open.
+
+        Raises:
+            ValueError: its manifest is not the one that was registered.
+        """
         with suppress(FileNotFoundError):
             os.chdir(self.folder)
         mlflow.set_tracking_uri(self.store)
         with tempfile.TemporaryDirectory() as parent:
             folder = Path(mlflow.artifacts.download_artifacts(self.model_uri, dst_path=parent))
-            artifacts = Model.load(str(folder)).flavors[mlflow.pyfunc.FLAVOR_NAME]["artifacts"]
-            yield Bundle(folder / artifacts["ensemble"]["path"])
+            flavor = Model.load(str(folder)).flavors[mlflow.pyfunc.FLAVOR_NAME]
+            yield Bundle(folder / flavor["artifacts"]["ensemble"]["path"], flavor[mlflow.pyfunc.MODEL_CONFIG][PIN])
 
 
 class Shard:

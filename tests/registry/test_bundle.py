@@ -1,5 +1,6 @@
 """An ensemble as ONNX files and the script that serves them: the same answers as the ensemble in memory."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -16,16 +17,18 @@ from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import METHODS, RAW, Calibration, fit
 from sensai.registry.bundle import export_bundle
 from sensai.registry.image_format import Dtype, ImageFormat, Layout
-from sensai.registry.pyfunc_model import EnsembleModel
+from sensai.registry.pyfunc_model import PIN, EnsembleModel
 from tests.helpers.ensembles import NAMES, SHAPE, ensemble_of, images, outputs_of, probabilities
 
 # A pair whose classes are no neighbours and stand in no order, and two classes by themselves.
 GROUPS = [(3, 0), (2,), (1,)]
 
 
-def served(folder: Path) -> EnsembleModel:
+def served(folder: Path, digest: str | None = None) -> EnsembleModel:
+    """The model of a bundle whose manifest has this digest, or any."""
+    pin = digest or hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
     model = EnsembleModel()
-    model.load_context(PythonModelContext(artifacts={"ensemble": str(folder)}, model_config=None))
+    model.load_context(PythonModelContext(artifacts={"ensemble": str(folder)}, model_config={PIN: pin}))
     return model
 
 

@@ -19,7 +19,7 @@ from sensai.stages import predict
 from sensai.stages.configs import PredictConfig
 from sensai.stages.inputs import dataset_of
 from tests.conftest import command
-from tests.helpers.ensembles import ensemble_of, images, probabilities
+from tests.helpers.ensembles import ensemble_of, images, probabilities, register
 from tests.helpers.pipeline import FinishedMain, Place
 
 URI = "models:/sensai-ensemble/1"
@@ -109,6 +109,21 @@ def test_a_frame_of_none_of_the_classes_has_no_label(
     given = answers(capsys.readouterr().out)
     assert [answer["label"] is None for answer in given] == list(largest == largest.min())
     assert [answer["probability"] for answer in given] == pytest.approx(list(largest), abs=1e-5)
+
+
+def test_a_model_whose_manifest_was_changed_is_refused(empty_database: Path, tmp_path: Path) -> None:
+    place = Place.make(tmp_path, empty_database)
+    uri = register(place, "mine", ensemble_of([(3, 0), (2,), (1,)]))
+    (file,) = tmp_path.rglob("manifest.json")
+    # All would run as before, and answer wrongly.
+    manifest = json.loads(file.read_text())
+    file.write_text(json.dumps(manifest | {"class_names": manifest["class_names"][::-1]}))
+    said = "manifest.json is not the file that was registered: SHA-256 "
+    with place.active():
+        with pytest.raises(ValueError, match=said):
+            mlflow.pyfunc.load_model(uri)
+        with pytest.raises(InputError, match=f"^model_uri='{uri}': {said}"):
+            predict.run(PredictConfig(model_uri=uri))
 
 
 @pytest.mark.parametrize(
