@@ -67,10 +67,10 @@ def randomise(network: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def make(
-    arch: str, arch_args: dict[str, Any] | None = None, *, num_classes: int = 10, seed: int = 0
+    arch: str, arch_args: dict[str, Any] | None = None, *, num_classes: int = 10, seed: int = 0, grey: bool = False
 ) -> tuple[nn.Module, NetworkSpec]:
-    """A network with live batch norms and its specification; 8x8 grey input for small_cnn, else 32x32 colour."""
-    shape = (1, (8, 8)) if arch == "small_cnn" else (3, (32, 32))
+    """A network with live batch norms and its specification; input 8x8 grey (small_cnn, or `grey`) or 32x32 colour."""
+    shape = (1, (8, 8)) if grey or arch == "small_cnn" else (3, (32, 32))
     spec = NetworkSpec(arch, num_classes, *shape, arch_args or {})
     torch.manual_seed(seed)
     return randomise(build(spec), seed), spec

@@ -41,10 +41,11 @@ def dataset(tmp_path: Path) -> Dataset:
     return load_dataset(f"{ROOT}/tests/helpers/tiny_data.py:tiny", "", work_dir=tmp_path, rule=rule, val_fraction=0.25)
 
 
-def ensemble_of(groups: list[tuple[int, ...]], dataset: Dataset) -> Ensemble:
-    model, spec = make("small_cnn", num_classes=3)
+def ensemble_of(groups: list[tuple[int, ...]], dataset: Dataset, arch: str = "small_cnn") -> Ensemble:
+    """Members of half the widths; what may be emptied is."""
+    model, spec = make(arch, num_classes=3, grey=True)
     sites = find_sites(model, images_for(spec, 2))
-    plan = {site.name: np.arange(site.channels // 2) for site in sites.sites}
+    plan = {each.name: np.arange(each.channels // (1 if each.name in sites.branches else 2)) for each in sites.sites}
     normalization = Normalization(dataset.mean, dataset.std)
     return build_ensemble(model, spec, sites, [(group, plan) for group in groups], dataset.class_names, normalization)
 
@@ -227,13 +228,18 @@ def test_slots_change_nothing(tmp_path: Path, dataset: Dataset, teacher: nn.Modu
         assert torch.equal(ensembles[2].state_dict()[name], value), name
 
 
-@pytest.mark.parametrize(("lesson", "jobs"), [(BCE, 1), (Lesson("joint"), 2)], ids=str)
+# Every block of a ResNet may be emptied.
+@pytest.mark.parametrize(
+    ("lesson", "jobs", "arch"),
+    [(BCE, 1, "small_cnn"), (Lesson("joint"), 2, "small_cnn"), (Lesson("joint"), 1, "resnet20")],
+    ids=str,
+)
 def test_training_that_is_ended_after_an_epoch_goes_on_to_the_same_members(
-    tmp_path: Path, dataset: Dataset, lesson: Lesson, jobs: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, dataset: Dataset, lesson: Lesson, jobs: int, arch: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(members, "_SECONDS_BETWEEN_LOOKS", 0.01)
     own = {"lesson": lesson, "jobs": jobs, "recipe": replace(RECIPE, epochs=15)}
-    whole, parts = (ensemble_of([(0,), (1, 2)], dataset) for _ in range(2))
+    whole, parts = (ensemble_of([(0,), (1, 2)], dataset, arch) for _ in range(2))
     # In one slot, which changes nothing.
     expected = retrain(whole, dataset, tmp_path / "whole", **own | {"jobs": 1})
     told: list[int] = []

@@ -2,8 +2,11 @@
 
 import pytest
 
-from sensai.ensemble import Ensemble
+from sensai.data.batches import Normalization
+from sensai.ensemble import Ensemble, Member
+from sensai.models.factory import NetworkSpec
 from sensai.runtimes import Prepared, prepare
+from tests.runtimes.test_folding import emptied
 from tests.test_ensemble import GROUPS, built
 
 
@@ -17,3 +20,10 @@ def irregular() -> Ensemble:
 @pytest.fixture(scope="session")
 def prepared(irregular: Ensemble) -> Prepared:
     return prepare(irregular)
+
+
+@pytest.fixture(scope="session")
+def without_blocks() -> Ensemble:
+    """One member with branches of no channels, for images (N, 9, 9, 2)."""
+    spec = NetworkSpec("small_cnn", 5, 2, (9, 9))
+    return Ensemble([Member(tuple(range(5)), emptied())], tuple("abcde"), spec, Normalization((0.5, 0.4), (0.2, 0.3)))

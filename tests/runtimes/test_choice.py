@@ -10,7 +10,7 @@ import pytest
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import RAW
 from sensai.errors import InputError
-from sensai.runtimes import CANDIDATES, Prepared, fastest, measure, quantised
+from sensai.runtimes import CANDIDATES, Prepared, fastest, measure, prepare, quantised
 from sensai.runtimes.onnx_runtimes import OnnxSessions
 from tests.runtimes.test_runtimes import raw
 
@@ -41,9 +41,12 @@ def test_answers_that_differ_are_never_chosen(prepared: Prepared) -> None:
     assert fastest([exact, wrong]) is exact
 
 
-def test_integers_answer_nearly_alike(irregular: Ensemble, prepared: Prepared) -> None:
-    images = raw(64, seed=5)
-    with OnnxSessions(prepared, 1) as exact, OnnxSessions(quantised(prepared, raw(32, seed=6)), 1) as integers:
-        expected, answers = (RAW(runtime(images), irregular.groups) for runtime in (exact, integers))
+@pytest.mark.parametrize(("name", "shape"), [("irregular", (8, 8, 1)), ("without_blocks", (9, 9, 2))])
+def test_integers_answer_nearly_alike(name: str, shape: tuple[int, int, int], request: pytest.FixtureRequest) -> None:
+    ensemble: Ensemble = request.getfixturevalue(name)
+    prepared, images = prepare(ensemble), raw(64, seed=5, shape=shape)
+    integers = quantised(prepared, raw(32, seed=6, shape=shape))
+    with OnnxSessions(prepared, 1) as exact, OnnxSessions(integers, 1) as rounded:
+        expected, answers = (RAW(runtime(images), ensemble.groups) for runtime in (exact, rounded))
     assert 0 < np.abs(answers - expected).max() < 0.1
     assert np.corrcoef(answers.ravel(), expected.ravel())[0, 1] > 0.95

@@ -118,11 +118,11 @@ def test_whole_blocks_may_go_from_plan_to_evaluation(place: Place, file: Path) -
     cut = {"arch": f"{file}:Blocks", "target_flops": 0.05, "criterion": "mean", "cut_steps": 2}
     with pytest.raises(UnreachableTargetError, match="min_channels=1"):
         prune.run(place.config("prune", **{name: cut[name] for name in ("arch", "target_flops", "criterion")}))
-    trained = retrain.run(place.config("retrain", min_channels=0, **cut))
+    trained = retrain.run(place.config("retrain", min_channels=0, loss="joint", **cut))
     (pruned,) = (run for run in place.of("prune") if run.info.status == "FINISHED")
     assert pruned.data.metrics["flops_max"] <= 0.05 * pruned.data.metrics["flops_base"]
     assert pruned.data.metrics["proof_error"] < 1e-5
     layers = pd.read_csv(place.artifact(pruned.info.run_id, "layers.csv"))
     assert layers["kept"].tolist() == [0] * len(layers)
-    evaluated = place.run(evaluate.run(place.config("evaluate", from_run=trained, min_channels=0, **cut)))
+    evaluated = place.run(evaluate.run(place.config("evaluate", from_run=trained)))
     assert evaluated.data.metrics["flops_speedup"] > 20
