@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sensai.retraining.backends.local import side_by_side
-from sensai.retraining.exchange import Meeting, met
+from sensai.retraining.exchange import Meeting, _backend, met
 from sensai.retraining.slots import END, ended
 
 
@@ -31,3 +31,21 @@ def test_a_slot_by_itself_ends_where_the_file_is(tmp_path: Path, there: bool) ->
     if there:
         (tmp_path / END).touch()
     assert ended(tmp_path / END, None) == there
+
+
+@pytest.mark.parametrize(
+    ("kind", "gpus", "loopback", "expected"),
+    [
+        ("cpu", 0, True, "gloo"),
+        ("cpu", 4, True, "gloo"),
+        ("cuda", 2, True, "nccl"),
+        ("cuda", 1, True, "gloo"),
+        # On other machines there are GPUs that this one does not see.
+        ("cuda", 1, False, "nccl"),
+    ],
+)
+def test_nccl_is_taken_where_each_of_two_slots_has_a_gpu_of_its_own(
+    kind: str, gpus: int, loopback: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert _backend(Meeting(Path("meeting"), 0, 2, loopback), torch.device(kind)) == expected
