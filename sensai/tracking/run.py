@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,9 @@ from sensai.errors import EndedEarlyError
 
 _LONGEST_PARAM = 6000
 _LONGEST_REASON = 1000
+# One thread for all runs: of a thousand members that end an epoch at once most would wait in vain for one of a database's few
+# connections. MLflow's own asynchronous queue belongs to the whole store, and ending any run waits a second for it.
+_WRITER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sensai-epochs")
 
 
 @dataclass
@@ -34,8 +37,6 @@ class Run:
     client: MlflowClient
     id: str
     adopted: bool = False
-    # MLflow's own asynchronous queue belongs to the whole store, and ending any run waits a second for it.
-    _writer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(max_workers=1))
     _pending: list[Future[object]] = field(default_factory=list)
     _ended: bool = False
 
@@ -45,7 +46,7 @@ class Run:
 
     def log_epoch(self, metrics: Mapping[str, float], epoch: int) -> None:
         """Queue an epoch's values, in one call off this thread; `closing` waits for them."""
-        self._pending.append(self._writer.submit(self.client.log_batch, self.id, metrics=_metrics(metrics, epoch)))
+        self._pending.append(_WRITER.submit(self.client.log_batch, self.id, metrics=_metrics(metrics, epoch)))
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters, unless MLflow has done so."""
@@ -107,7 +108,8 @@ class Run:
         """End the run with the block only where that fails, as `closing` does."""
         try:
             yield self
-            self._flush()
+            for written in self._pending:
+                written.result()
         except (KeyboardInterrupt, SystemExit):
             self._end(RunStatus.KILLED, "interrupted")
             raise
@@ -118,16 +120,11 @@ class Run:
             self._end(RunStatus.FAILED, f"{type(error).__name__}: {error}")
             raise
 
-    def _flush(self) -> None:
-        self._writer.shutdown(wait=True)
-        for written in self._pending:
-            written.result()
-
     def _end(self, status: int, reason: str = "") -> None:
         if self._ended:
             return
         self._ended = True
-        self._writer.shutdown(wait=True)
+        wait(self._pending)
         if reason:
             self.set_tags({tags.FAILURE: reason[:_LONGEST_REASON]})
         self.client.set_terminated(self.id, RunStatus.to_string(status))

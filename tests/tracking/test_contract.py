@@ -6,9 +6,10 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import mlflow
@@ -149,6 +150,18 @@ class TestRun:
         ]
         accuracies = store.client.get_metric_history(run.id, "curve/accuracy")
         assert sorted(point.step for point in accuracies) == list(range(epochs))
+
+    def test_many_runs_end_an_epoch_at_once_and_one_thread_writes_it(self, store: Store) -> None:
+        """A database has few connections, of which each run would else ask for one."""
+        runs, before = [store.create(f"member {number}", None) for number in range(20)], threading.active_count()
+        with ExitStack() as closing:
+            for run in runs:
+                closing.enter_context(run.closing())
+            for run in runs:
+                run.log_epoch({"curve/loss": 0.5}, 0)
+            assert threading.active_count() <= before + 1
+        for run in runs:
+            assert [point.value for point in store.client.get_metric_history(run.id, "curve/loss")] == [0.5]
 
     def test_an_epoch_that_cannot_be_stored_fails_the_run(self, store: Store) -> None:
         run = store.create("run", None)
