@@ -8,9 +8,9 @@ blocks beside residual connections (a row for each that is given); 32x32 images,
 milliseconds from a raw image to outputs, medians of calls in turn: `base` and `ensemble` in their fastest runtime, `member` the
 slowest member in its fastest, on one thread, as a machine for each member would see it. So `critical` = base / member stands
 beside `flops` = FLOPs of the base model / of the largest member, and `ensemble` = base / ensemble is what this machine gains.
-`overhead` = the ensemble's time with combining / its members' summed time over the threads (or over the members, where they are
-fewer). `critical_cpu` is `critical` in processor time, base and member both on one thread in ONNX Runtime: what others do on
-the same cores hits a call of milliseconds harder than a long one, and does not count there.
+`overhead` = the ensemble's time with combining / that of its members one after another on one thread, over the threads (or over
+the members, where they are fewer). `critical_cpu` is `critical` in processor time, base and member both on one thread in ONNX
+Runtime: what others do on the same cores hits a call of milliseconds harder than a long one, and does not count there.
 """
 
 import argparse

@@ -23,6 +23,8 @@ class Comparison:
         timings: of `base`, `ensemble` and the largest `member`, the runtimes that were tried.
         base_ms: the base model in its fastest runtime.
         member_ms: each member in the fastest runtime of the largest, on one thread, as a machine for each would see it.
+        members_ms: all of them like this one after another, so that each finds in the caches what the others left there; NaN
+            where the ensemble as a whole was left out.
         ensemble_ms: all members in their fastest runtime, and the combination of their outputs; NaN where it was left out.
         threads: how many base model and ensemble might keep busy.
     """
@@ -30,6 +32,7 @@ class Comparison:
     timings: dict[str, list[Timing]]
     base_ms: float
     member_ms: list[float]
+    members_ms: float
     ensemble_ms: float
     threads: int
 
@@ -40,8 +43,8 @@ class Comparison:
 
     @property
     def overhead(self) -> float:
-        """The ensemble's time over what its members' would be, if they were dealt to the threads without a gap."""
-        return self.ensemble_ms * min(self.threads, len(self.member_ms)) / sum(self.member_ms)
+        """The ensemble's time over that of its members one after another, if they were dealt to the threads without a gap."""
+        return self.ensemble_ms * min(self.threads, len(self.member_ms)) / self.members_ms
 
     def rows(self) -> list[dict[str, Any]]:
         """The fields of every timing, with the network that it is of."""
@@ -86,13 +89,14 @@ def compare(
             choice = chosen[network]
             return stack.enter_context(open_runtime(choice.runtime, prepared, choice.threads))
 
+        by_itself = [partial(opened(alone, "member"), images) for alone in members.alone()]
         calls: dict[str, Callable[[], object]] = {"base": partial(opened(base, "base"), images)}
         if combine is not None:
             whole = opened(members, "ensemble")
             calls["ensemble"] = lambda: combine(whole(images))
-        for number, alone in enumerate(members.alone()):
-            calls[f"member {number}"] = partial(opened(alone, "member"), images)
+            calls["members"] = lambda: [call() for call in by_itself]
+        calls |= {f"member {number}": call for number, call in enumerate(by_itself)}
         seconds = in_turn(calls, repeats)
     medians = {name: float(np.median(each) * 1e3) for name, each in seconds.items()}
-    base_ms, ensemble_ms = medians.pop("base"), medians.pop("ensemble", math.nan)
-    return Comparison(timings, base_ms, list(medians.values()), ensemble_ms, threads)
+    base_ms, members_ms, ensemble_ms = (medians.pop(name, math.nan) for name in ("base", "members", "ensemble"))
+    return Comparison(timings, base_ms, list(medians.values()), members_ms, ensemble_ms, threads)

@@ -30,6 +30,7 @@ def test_each_network_runs_in_the_fastest_of_its_runtimes_and_outputs_are_combin
     assert compared.chosen == {network: fastest(rows) for network, rows in compared.timings.items()}
     assert len(compared.member_ms) == len(irregular.members)
     assert min(compared.base_ms, compared.ensemble_ms, *compared.member_ms) > 0
+    assert compared.members_ms > max(compared.member_ms)
     expected = RAW([member.eager(prepared.normalised(raw(2))) for member in prepared.members], irregular.groups)
     # Twice a repeat and a warm-up.
     assert len(answers) == 2 * (3 + 3)
@@ -46,10 +47,12 @@ def test_the_ensemble_as_a_whole_may_be_left_out(irregular: Ensemble, prepared: 
     assert set(compared.timings) == {"base", "member"}
     assert len(compared.member_ms) == len(irregular.members)
     assert min(compared.base_ms, *compared.member_ms) > 0
-    assert np.isnan(compared.ensemble_ms)
+    assert np.isnan([compared.ensemble_ms, compared.members_ms, compared.overhead]).all()
 
 
 @pytest.mark.parametrize(("threads", "expected"), [(1, 12 / 10), (2, 24 / 10), (4, 36 / 10)])
 def test_overhead_is_over_members_dealt_out_without_a_gap(threads: int, expected: float) -> None:
-    compared = Comparison({}, base_ms=50.0, member_ms=[2.0, 3.0, 5.0], ensemble_ms=12.0, threads=threads)
+    compared = Comparison(
+        {}, base_ms=50.0, member_ms=[2.0, 2.5, 4.0], members_ms=10.0, ensemble_ms=12.0, threads=threads
+    )
     assert compared.overhead == pytest.approx(expected)
