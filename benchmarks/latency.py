@@ -8,15 +8,18 @@ blocks beside residual connections (a row for each that is given); 32x32 images,
 milliseconds from a raw image to outputs, medians of calls in turn: `base` and `ensemble` in their fastest runtime, `member` the
 slowest member in its fastest, on one thread, as a machine for each member would see it. So `critical` = base / member stands
 beside `flops` = FLOPs of the base model / of the largest member, and `ensemble` = base / ensemble is what this machine gains.
-`overhead` = the ensemble's time with combining / that of its members one after another on one thread, over the threads (or over
-the members, where they are fewer). `critical_cpu` is `critical` in processor time, base and member both on one thread in ONNX
-Runtime: what others do on the same cores hits a call of milliseconds harder than a long one, and does not count there.
+Three more, of ONNX Runtime on the CPU: `overhead` = all members by `onnx-sessions`, combined / the same sessions called bare,
+dealt to as many threads; `contention` = those / what a thread takes for its own while the others are idle, which is what they
+lose to each other in caches and memory. `critical_cpu` is `critical` in processor time, base and member both on one thread:
+what others do hits a call of milliseconds harder than a long one, and does not count there.
 """
 
 import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from itertools import product
@@ -25,12 +28,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+import onnxruntime
 import pandas as pd
 from joblib import cpu_count
 from plotly import express
 from synthetic import add_member_arguments, combined, random_ensemble
 
+from sensai.ensemble import Ensemble
 from sensai.evaluation import host
+from sensai.retraining.slots import deal
 from sensai.runtimes import CANDIDATES, GPU_CANDIDATES, Prepared, compare, in_turn, open_runtime, prepare, prepare_base
 
 
@@ -89,10 +95,39 @@ def _measured(
         "ensemble_ms": compared.ensemble_ms,
         "critical": compared.base_ms / max(compared.member_ms),
         "ensemble": compared.base_ms / compared.ensemble_ms,
-        "overhead": compared.overhead,
     }
     rows = [{"arch": name, **each} for each in compared.rows()]
+    row |= _overhead(ensemble, prepared, image, arguments.threads, arguments.repeats)
     return rows, row | _processor_time(base, prepared, image, arguments.repeats)
+
+
+def _overhead(
+    ensemble: Ensemble, prepared: Prepared, image: np.ndarray, threads: int, repeats: int
+) -> dict[str, float]:
+    """What running and combining the members takes beyond their sessions, and what the threads of these lose to each other."""
+    hands = deal([member.flops for member in prepared.members], threads)
+    sessions = [_session(member.onnx.SerializeToString()) for member in prepared.members]
+    given = {"images": prepared.normalised(image)}
+    combine = combined(ensemble)
+
+    def play(hand: list[int]) -> None:
+        for number in hand:
+            sessions[number].run(None, given)
+
+    with open_runtime("onnx-sessions", prepared, threads) as runtime, ThreadPoolExecutor(len(hands)) as pool:
+        calls: dict[str, Callable[[], object]] = {
+            "ensemble": lambda: combine(runtime(image)),
+            "bare": lambda: list(pool.map(play, hands)),
+            **{f"hand {number}": partial(play, hand) for number, hand in enumerate(hands)},
+        }
+        whole, bare, *alone = (float(np.median(each)) for each in in_turn(calls, repeats).values())
+    return {"overhead": whole / bare, "contention": bare / max(alone)}
+
+
+def _session(model: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _processor_time(base: Prepared, members: Prepared, image: np.ndarray, repeats: int) -> dict[str, float]:
