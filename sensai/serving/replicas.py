@@ -61,7 +61,9 @@ class Source:
         with tempfile.TemporaryDirectory() as parent:
             folder = Path(mlflow.artifacts.download_artifacts(self.model_uri, dst_path=parent))
             flavor = Model.load(str(folder)).flavors[mlflow.pyfunc.FLAVOR_NAME]
-            yield Bundle(folder / flavor["artifacts"]["ensemble"]["path"], flavor[mlflow.pyfunc.MODEL_CONFIG][PIN])
+            # Versions from before the manifest was pinned are refused with the reason.
+            digest = (flavor.get(mlflow.pyfunc.MODEL_CONFIG) or {}).get(PIN, "(unknown)")
+            yield Bundle(folder / flavor["artifacts"]["ensemble"]["path"], digest)
 
 
 class Shard:
