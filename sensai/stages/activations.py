@@ -27,6 +27,7 @@ from sensai.stages.stage import Context, Stage
 from sensai.tracking import Store
 
 _log = logging.getLogger(__name__)
+_DIGITS = 6
 _STATISTICS = "statistics.safetensors"
 # Batches on which the pass is timed beside a plain one.
 _TIMED_BATCHES = 5
@@ -45,7 +46,9 @@ def _execute(config: ActivationsConfig, context: Context) -> None:
         save_statistics(statistics, path)
         context.run.log_file(path)
     similarity = class_similarity(statistics)
-    context.run.log_frame(pd.DataFrame(similarity, columns=list(data.class_names)), "class_similarity.csv")
+    # For people: with all digits a thousand classes are 20 MB, of which the report's page holds a copy.
+    frame = pd.DataFrame(similarity.round(_DIGITS), columns=list(data.class_names))
+    context.run.log_frame(frame, "class_similarity.csv")
     figure = plots.heatmap(similarity, data.class_names, "Correlation of the classes' APoZ over all channels")
     context.run.log_figure(figure, "class_similarity.png")
 
