@@ -10,7 +10,7 @@ slowest member in its fastest, on one thread, as a machine for each member would
 beside `flops` = FLOPs of the base model / of the largest member, and `ensemble` = base / ensemble is what this machine gains.
 Three more, of ONNX Runtime on the CPU: `overhead` = all members by `onnx-sessions`, combined / the same sessions called bare,
 dealt to as many threads; `contention` = those / what a thread takes for its own while the others are idle, which is what they
-lose to each other in caches and memory. `critical_cpu` is `critical` in processor time, base and member both on one thread:
+lose to each other. `critical_cpu` is `critical` in processor time, base and member both on one thread:
 what others do hits a call of milliseconds harder than a long one, and does not count there.
 """
 

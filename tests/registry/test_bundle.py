@@ -24,9 +24,8 @@ from tests.helpers.ensembles import NAMES, SHAPE, ensemble_of, images, outputs_o
 GROUPS = [(3, 0), (2,), (1,)]
 
 
-def served(folder: Path, digest: str | None = None) -> EnsembleModel:
-    """The model of a bundle whose manifest has this digest, or any."""
-    pin = digest or hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+def served(folder: Path) -> EnsembleModel:
+    pin = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
     model = EnsembleModel()
     model.load_context(PythonModelContext(artifacts={"ensemble": str(folder)}, model_config={PIN: pin}))
     return model

@@ -29,8 +29,7 @@ def test_each_network_runs_in_the_fastest_of_its_runtimes_and_outputs_are_combin
     }
     assert compared.chosen == {network: fastest(rows) for network, rows in compared.timings.items()}
     assert len(compared.member_ms) == len(irregular.members)
-    assert min(compared.base_ms, compared.ensemble_ms, *compared.member_ms) > 0
-    assert compared.members_ms > max(compared.member_ms)
+    assert min(compared.base_ms, compared.members_ms, compared.ensemble_ms, *compared.member_ms) > 0
     expected = RAW([member.eager(prepared.normalised(raw(2))) for member in prepared.members], irregular.groups)
     # Twice a repeat and a warm-up.
     assert len(answers) == 2 * (3 + 3)
