@@ -1,11 +1,14 @@
 """Base model and ensemble side by side: each in its fastest runtime, every member timed, the outputs combined."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import RAW
 from sensai.runtimes import Comparison, Prepared, compare, fastest, prepare_base
+from sensai.runtimes.runtime import Runtime
 from tests.helpers.networks import make
 from tests.runtimes.test_runtimes import raw
 
@@ -38,6 +41,24 @@ def test_each_network_runs_in_the_fastest_of_its_runtimes_and_outputs_are_combin
     assert [(row["network"], row["median_ms"]) for row in compared.rows()] == [
         (network, each.median_ms) for network, rows in compared.timings.items() for each in rows
     ]
+
+
+def test_members_are_timed_by_themselves_and_one_after_another(
+    irregular: Ensemble, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[Runtime] = []
+    call = Runtime.__call__
+
+    def noted(self: Runtime, images: np.ndarray) -> list[np.ndarray]:
+        called.append(self)
+        return call(self, images)
+
+    monkeypatch.setattr(Runtime, "__call__", noted)
+    base = prepare_base(make("small_cnn", seed=3)[0], irregular)
+    compare(base, prepared, raw(1), lambda outputs: None, 1, names=("torch",), repeats=2)
+    # Twice a repeat and a warm-up, in both ways; nothing else is called as often.
+    often = [runtime for runtime, count in Counter(called).items() if count == 2 * 2 * (2 + 3)]
+    assert len(often) == len(prepared.members)
 
 
 def test_the_ensemble_as_a_whole_may_be_left_out(irregular: Ensemble, prepared: Prepared) -> None:
