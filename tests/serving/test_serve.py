@@ -222,6 +222,31 @@ def test_without_the_package_its_extra_is_named(place: Place, monkeypatch: pytes
     assert refused.stderr.splitlines()[-1] == "error: serve: needs the package ray[serve]: pip install -e '.[serve]'"
 
 
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("manifest.json", '"format_version": 3', '"format_version":  3'),
+        # As it was before manifests were pinned.
+        ("MLmodel", "manifest_sha256", "other"),
+    ],
+)
+def test_every_replica_refuses_a_manifest_that_is_not_the_registered_one(
+    empty_database: Path, tmp_path: Path, name: str, before: str, after: str
+) -> None:
+    pytest.importorskip("ray.serve", reason="the extra `serve` is not installed", exc_type=ImportError)
+    from sensai.serving.replicas import Source
+
+    place = Place.make(tmp_path, empty_database)
+    source = Source(register(place, "mine", ENSEMBLE), place.uri, str(tmp_path), loopback=True)
+    with place.active(), source.bundle() as bundle:
+        assert bundle.image_shape == (9, 8, 1)
+    (file,) = tmp_path.rglob(name)
+    file.write_text(file.read_text().replace(before, after))
+    said = r"manifest\.json is not the file that was registered"
+    with place.active(), pytest.raises(ValueError, match=said), source.bundle():
+        pass
+
+
 @pytest.mark.parametrize("uri", ["models:/nothing/1", "models:/mine@nobody", "x"])
 def test_a_model_that_is_not_there_is_named(place: Place, launched: Entry, uri: str) -> None:
     pytest.importorskip("ray.serve", reason="the extra `serve` is not installed", exc_type=ImportError)
