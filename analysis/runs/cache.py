@@ -22,39 +22,40 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy.engine import make_url
 
 from analysis.files import whole_file
-from analysis.runs.logged import FINISHED, LoggedRun, Query
+from analysis.runs.frames import COLUMNS, run_frame, selected, updated
+from analysis.runs.logged import FINISHED, Query
 
 # Raised whenever what is in a file changes its form or meaning.
-_FORMAT = 1
-_COLUMNS = {
-    **dict.fromkeys(("run_id", "experiment_id", "name", "status"), "str"),
-    "start": "int64",
-    "end": "Int64",
-    **dict.fromkeys(("config", "tags", "metrics"), "str"),
-}
+_FORMAT = 2
 # Clocks of machines differ a little, and last values may come a moment after the end.
 _OVERLAP_MS = 60 * 1000
 # Longer than another process needs for some 10,000 runs; it may also be one that was stopped.
 _WAIT_SECONDS = 60
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Snapshot:
     """What a query gave.
 
     Attributes:
-        runs: by their ids.
+        runs: as `run_frame` has them.
         experiments: as they were, id -> when it was made.
         trash: ids of the runs that it would have given if they were not deleted.
     """
 
-    runs: Mapping[str, LoggedRun]
+    runs: pd.DataFrame
     experiments: Mapping[str, int | None]
     trash: frozenset[str]
 
+    def is_like(self, other: "_Snapshot | None") -> bool:
+        """Whether another says the same."""
+        if other is None or (self.experiments, self.trash) != (other.experiments, other.trash):
+            return False
+        return self.runs.equals(other.runs)
 
-def finished_runs(client: MlflowClient, condition: str, *, fresh: bool = False) -> list[LoggedRun]:
-    """The finished runs for which a filter holds, newest first: what has been read before and what has ended since.
+
+def finished_runs(client: MlflowClient, condition: str, *, fresh: bool = False) -> pd.DataFrame:
+    """The finished runs for which a filter holds: what has been read before and what has ended since.
 
     Runs that have ended, were deleted, restored or went on since are noticed, and so is another store in the place of the
     one that was read. Two things are not:
@@ -68,39 +69,43 @@ def finished_runs(client: MlflowClient, condition: str, *, fresh: bool = False) 
         client: of the store.
         condition: a filter on tags that no stage changes after a run has ended.
         fresh: read everything, and keep that.
+
+    Returns:
+        As `run_frame` has them, newest first.
     """
     query = Query.to(client, f"{condition} and {FINISHED}")
     path = _folder() / f"{_digest(_store(client.tracking_uri), condition)}.parquet"
     with _alone(path):
-        kept = None if fresh else _load(path)
-        snapshot = _brought_up_to_date(kept, query) or _read(query)
-        if snapshot != kept:
+        with ThreadPoolExecutor(1) as beside:
+            asked = beside.submit(_trash, query)
+            kept = None if fresh else _load(path)
+            trash = asked.result()
+        snapshot = _brought_up_to_date(kept, query, trash) or _read(query, trash)
+        if not snapshot.is_like(kept):
             _keep(snapshot, path)
-    return sorted(snapshot.runs.values(), key=lambda run: (-run.start, run.run_id))
+    return snapshot.runs
 
 
-def _read(query: Query) -> _Snapshot:
-    # In this order, a run restored between the two is in both, which the next reading notices.
-    trash = _trash(query)
-    return _Snapshot({run.run_id: run for run in query.runs()}, query.experiments, trash)
+def _read(query: Query, trash: frozenset[str]) -> _Snapshot:
+    # A run restored since the trash was read is in both, which the next reading notices.
+    return _Snapshot(run_frame(query.runs()), query.experiments, trash)
 
 
-def _brought_up_to_date(kept: _Snapshot | None, query: Query) -> _Snapshot | None:
+def _brought_up_to_date(kept: _Snapshot | None, query: Query, trash: frozenset[str]) -> _Snapshot | None:
     """What was kept without what is gone and with what is new, or nothing where that does not add up to what the store has."""
     if kept is None:
         return None
-    trash = _trash(query)
     same = {each for each, made in kept.experiments.items() if query.experiments.get(each, -1) == made}
-    runs = {run_id: run for run_id, run in kept.runs.items() if run.experiment_id in same and run_id not in trash}
-    ends = [run.end for run in runs.values() if run.end is not None]
+    runs = selected(kept.runs, kept.runs["experiment_id"].isin(same) & ~kept.runs["run_id"].isin(trash))
+    last_end = runs["end"].max()
     # What has left the trash was purged or restored: an old run that ended before what is asked for as new.
-    if not ends or not kept.trash <= trash:
+    if pd.isna(last_end) or not kept.trash <= trash:
         return None
     with ThreadPoolExecutor(1) as beside:
         # Both make the store go through all runs. Mostly nothing is new, and the first answer is the last.
         complete = beside.submit(_are, query, len(runs))
-        newest = {run.run_id: run for run in query.runs(f"attributes.end_time >= {max(ends) - _OVERLAP_MS}")}
-    found = runs | newest
+        newest = query.runs(f"attributes.end_time >= {last_end - _OVERLAP_MS}")
+    found = updated(runs, run_frame(newest))
     adds_up = complete.result() if len(found) == len(runs) else _are(query, len(found))
     return _Snapshot(found, query.experiments, trash) if adds_up else None
 
@@ -149,11 +154,14 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _keep(snapshot: _Snapshot, path: Path) -> None:
-    rows = list(snapshot.runs.values())
-    columns = {name: [getattr(run, name) for run in rows] for name in _COLUMNS}
-    columns |= {name: [json.dumps(value) for value in columns[name]] for name in ("tags", "metrics")}
-    frame = pd.DataFrame(columns).astype(_COLUMNS)
-    frame.attrs = {"format": _FORMAT, "experiments": dict(snapshot.experiments), "trash": sorted(snapshot.trash)}
+    frame = snapshot.runs.copy(deep=False)
+    frame.attrs = {
+        "format": _FORMAT,
+        # Pages have check sums, the names of columns have none.
+        "columns": list(frame.columns),
+        "experiments": dict(snapshot.experiments),
+        "trash": sorted(snapshot.trash),
+    }
     try:
         with whole_file(path) as temporary:
             frame.to_parquet(temporary, index=False, compression="zstd", write_page_checksum=True)
@@ -165,14 +173,9 @@ def _load(path: Path) -> _Snapshot | None:
     """What was kept, or nothing where there is no file, or none that is whole and of this form."""
     try:
         frame = pd.read_parquet(path, page_checksum_verification=True)
-        if frame.attrs["format"] != _FORMAT:
+        attributes, frame.attrs = frame.attrs, {}
+        if (attributes["format"], attributes["columns"]) != (_FORMAT, list(frame.columns)):
             return None
-        columns = {name: frame[name].tolist() for name in _COLUMNS}
-        columns["end"] = [None if each is pd.NA else each for each in columns["end"]]
-        # All at once takes a fraction of the time.
-        columns |= {name: json.loads(f"[{','.join(columns[name])}]") for name in ("tags", "metrics")}
-        runs = [LoggedRun(*values) for values in zip(*columns.values(), strict=True)]
-        attributes = frame.attrs
-        return _Snapshot({run.run_id: run for run in runs}, attributes["experiments"], frozenset(attributes["trash"]))
+        return _Snapshot(frame.astype(COLUMNS), attributes["experiments"], frozenset(attributes["trash"]))
     except (OSError, ValueError, LookupError, TypeError):  # pyarrow's own errors are such
         return None

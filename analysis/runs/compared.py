@@ -1,5 +1,6 @@
 """Runs side by side."""
 
+import json
 from collections.abc import Sequence
 
 import pandas as pd
@@ -7,8 +8,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from analysis import tags
+from analysis.runs.frames import run_frame
 from analysis.runs.logged import LoggedRun, answering
-from analysis.runs.stages import findings, identity
+from analysis.runs.stages import identity
 
 _ABOUT = ("name", "stage", "status", "start", "seconds")
 # An id that there is none of, and text that can be none.
@@ -59,8 +61,12 @@ def _column(client: MlflowClient, run_id: str) -> dict[str, object] | None:
         if error.error_code in _UNKNOWN:
             return None
         raise
-    about = {name: value for name, value in identity(asked).items() if name in _ABOUT}
-    return {**about, "stage": answered_by.tags.get(tags.STAGE, ""), **findings(answered_by)}
+    return {
+        **identity(run_frame([asked])).iloc[0],
+        "stage": answered_by.tags.get(tags.STAGE, ""),
+        **{f"config.{name}": value for name, value in json.loads(answered_by.config).items()},
+        **{f"metrics.{name}": value for name, value in answered_by.metrics.items()},
+    }
 
 
 def _differ(values: Sequence[object]) -> bool:

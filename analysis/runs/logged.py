@@ -58,11 +58,6 @@ class LoggedRun(NamedTuple):
         )
 
     @property
-    def parent(self) -> str:
-        """Id of the run that it is nested in, or nothing."""
-        return self.tags.get(MLFLOW_PARENT_RUN_ID, "")
-
-    @property
     def upstream(self) -> dict[str, str]:
         """Stage -> id of the run of it that this one stands on."""
         return {

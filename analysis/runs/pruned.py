@@ -9,8 +9,9 @@ from mlflow.tracking import MlflowClient
 
 from analysis import tags
 from analysis.runs.cache import finished_runs
+from analysis.runs.frames import metric, run_frame, tag
 from analysis.runs.logged import FINISHED, LoggedRun, Query, answering, kept_at_once
-from analysis.runs.tables import frame_of, table
+from analysis.runs.tables import table
 
 # Asked for one by one, more runs than these take longer than all members together.
 _FEW = 20
@@ -70,11 +71,12 @@ def members(
     client = MlflowClient(tracking_uri)
     wanted = None if run_ids is None else set(run_ids)
     if wanted is not None and len(wanted) <= _FEW:
-        rows = [_member_row(run) for run_id in sorted(wanted) for run in _members_of(client, run_id)]
+        found = run_frame([run for run_id in sorted(wanted) for run in _members_of(client, run_id)])
     else:
-        rows = [_member_row(run) for run in finished_runs(client, _IS_MEMBER, fresh=fresh)]
-        rows = [row for row in rows if wanted is None or row["stage_run"] in wanted]
-    frame = frame_of(rows, _MEMBER_COLUMNS)
+        found = finished_runs(client, _IS_MEMBER, fresh=fresh)
+    frame = _member_table(found)
+    if wanted is not None:
+        frame = frame[frame["stage_run"].isin(wanted)]
     return frame.sort_values(["stage_run", "split", "member"], kind="stable", ignore_index=True)
 
 
@@ -86,16 +88,18 @@ def _members_of(client: MlflowClient, run_id: str) -> list[LoggedRun]:
     return [*query.runs(validated), *query.runs(tested)]
 
 
-def _member_row(run: LoggedRun) -> dict[str, object]:
-    return {
-        **{name: run.metrics.get(name) for name in _MEMBER_METRICS},
-        "run_id": run.run_id,
-        "stage_run": run.tags.get(f"{tags.UPSTREAM}evaluate") or run.tags[f"{tags.UPSTREAM}retrain"],
-        "split": run.tags[tags.SPLIT],
-        "member": int(run.tags[tags.MEMBER]),
-        "classes": _joined(run.tags[tags.CLASSES]),
-        "stopped_by": run.tags.get(tags.STOPPED_BY, ""),
+def _member_table(runs: pd.DataFrame) -> pd.DataFrame:
+    evaluated, retrained = (tag(runs, tags.UPSTREAM + stage) for stage in ("evaluate", "retrain"))
+    columns = {
+        **{name: metric(runs, name) for name in _MEMBER_METRICS},
+        "run_id": runs["run_id"],
+        "stage_run": evaluated.fillna(retrained),
+        "split": tag(runs, tags.SPLIT),
+        "member": tag(runs, tags.MEMBER),
+        "classes": tag(runs, tags.CLASSES).map(_joined),
+        "stopped_by": tag(runs, tags.STOPPED_BY).fillna(""),
     }
+    return pd.DataFrame(columns)[list(_MEMBER_COLUMNS)].astype(_MEMBER_COLUMNS)
 
 
 @lru_cache

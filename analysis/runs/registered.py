@@ -8,6 +8,7 @@ from mlflow.tracking import MlflowClient
 
 from analysis import tags
 from analysis.runs.cache import finished_runs
+from analysis.runs.frames import metrics, selected
 from analysis.runs.logged import pages
 from analysis.runs.tables import frame_of
 
@@ -35,31 +36,28 @@ def ensembles(model_name: str | None = None, *, fresh: bool = False) -> pd.DataF
     """
     client = MlflowClient()
     wanted = f"name = '{model_name}'" if model_name else None
-    evaluated = {
-        run.run_id: run.metrics for run in finished_runs(client, f"tags.`{tags.STAGE}` = 'evaluate'", fresh=fresh)
-    }
+    evaluated = finished_runs(client, f"tags.`{tags.STAGE}` = 'evaluate'", fresh=fresh)
     aliases = {
         model.name: model.aliases
         for model in pages(lambda token: client.search_registered_models(wanted, page_token=token))
     }
     rows = [
-        _ensemble_row(version, aliases[version.name], evaluated)
+        _ensemble_row(version, aliases[version.name])
         for version in pages(lambda token: client.search_model_versions(wanted, page_token=token))
     ]
-    return frame_of(rows, _ENSEMBLE_COLUMNS).sort_values(["created", "version"], ascending=False, ignore_index=True)
+    frame = frame_of(rows, _ENSEMBLE_COLUMNS)
+    evaluated = selected(evaluated, evaluated["run_id"].isin(frame["evaluate_run"]))
+    frame = frame.join(metrics(evaluated).set_index(evaluated["run_id"]), on="evaluate_run")
+    return frame.sort_values(["created", "version"], ascending=False, ignore_index=True)
 
 
-def _ensemble_row(
-    version: ModelVersion, aliases: Mapping[str, str], evaluated: Mapping[str, Mapping[str, float]]
-) -> dict[str, object]:
-    evaluate_run = version.tags.get(f"{tags.UPSTREAM}evaluate", "")
+def _ensemble_row(version: ModelVersion, aliases: Mapping[str, str]) -> dict[str, object]:
     return {
         "model_name": version.name,
         "version": int(version.version),
         "aliases": ",".join(sorted(name for name, number in aliases.items() if int(number) == int(version.version))),
         "created": pd.Timestamp(version.creation_timestamp, unit="ms", tz="UTC"),
         "run_id": version.run_id or "",
-        "evaluate_run": evaluate_run,
+        "evaluate_run": version.tags.get(f"{tags.UPSTREAM}evaluate", ""),
         **{f"tags.{name}": value for name, value in version.tags.items()},
-        **{f"metrics.{name}": value for name, value in evaluated.get(evaluate_run, {}).items()},
     }

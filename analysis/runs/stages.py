@@ -4,11 +4,12 @@ import json
 
 import pandas as pd
 from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from analysis import tags
 from analysis.runs.cache import finished_runs
+from analysis.runs.frames import TAG, metrics, run_frame, tag, updated
 from analysis.runs.logged import UNFINISHED, LoggedRun, Query, answering, kept_at_once
-from analysis.runs.tables import frame_of
 
 _STAGE_COLUMNS = {
     "run_id": "str",
@@ -55,14 +56,10 @@ def stage_runs(
         names them).
     """
     client = MlflowClient()
-    rows = [_stage_row(run) for run in _runs(client, f"tags.`{tags.STAGE}` = '{stage}'", finished_only, fresh)]
+    frame = _stage_table(_runs(client, f"tags.`{tags.STAGE}` = '{stage}'", finished_only, fresh))
     if include_reused:
-        own = {row["run_id"]: row for row in rows}
-        for run in _runs(client, f"tags.`{tags.REUSED}` LIKE '%'", finished_only, fresh):
-            answered_by = own.get(run.tags[tags.REUSED])
-            if answered_by is not None:
-                rows.append({**answered_by, **identity(run), "stage": stage, "reused": answered_by["run_id"]})
-    frame = frame_of(rows, _STAGE_COLUMNS)
+        reused = _runs(client, f"tags.`{tags.REUSED}` LIKE '%'", finished_only, fresh)
+        frame = pd.concat([frame, _answered(reused, frame)])
     return frame.sort_values("start", ascending=False, kind="stable", ignore_index=True)
 
 
@@ -78,52 +75,51 @@ def lineage(run_id: str) -> pd.DataFrame:
     # A run stands on all that its upstream runs stand on, so fewer upstream runs come first. The run itself is last, also where
     # it is a member's run, which shares the tags of its stage.
     ordered = [*sorted(upstream, key=lambda run: len(run.upstream)), itself]
-    rows = [
-        {
-            **identity(run),
-            "stage": run.tags.get(tags.STAGE, ""),
-            "fingerprint": run.tags.get(tags.FINGERPRINT, ""),
-            "data_digest": run.tags.get(tags.DATA_DIGEST, ""),
-        }
-        for run in ordered
-    ]
-    return frame_of(rows, _LINEAGE_COLUMNS)[list(_LINEAGE_COLUMNS)]
+    found = run_frame(ordered)
+    named = {"stage": tags.STAGE, "fingerprint": tags.FINGERPRINT, "data_digest": tags.DATA_DIGEST}
+    frame = identity(found).assign(**{column: tag(found, name).fillna("") for column, name in named.items()})
+    return frame.set_index("run_id").loc[[run.run_id for run in ordered]].reset_index()[list(_LINEAGE_COLUMNS)]
 
 
-def identity(run: LoggedRun) -> dict[str, object]:
+def identity(runs: pd.DataFrame) -> pd.DataFrame:
     """What every run has: run_id, name, status, start (UTC), seconds, parent."""
-    return {
-        "run_id": run.run_id,
-        "name": run.name,
-        "status": run.status,
-        "start": pd.Timestamp(run.start, unit="ms", tz="UTC"),
-        "seconds": (run.end - run.start) / 1000 if run.end else None,
-        "parent": run.parent,
+    columns = {
+        **{name: runs[name] for name in ("run_id", "name", "status")},
+        "start": runs["start"].astype("datetime64[ms, UTC]"),
+        "seconds": ((runs["end"] - runs["start"]) / 1000).astype("float64"),
+        "parent": tag(runs, MLFLOW_PARENT_RUN_ID).fillna(""),
     }
+    return pd.DataFrame(columns)
 
 
-def findings(run: LoggedRun) -> dict[str, object]:
-    """What a run was asked for and what it found, as columns `config.<parameter>` and `metrics.<name>`."""
-    return {
-        **{f"config.{name}": value for name, value in json.loads(run.config).items()},
-        **{f"metrics.{name}": value for name, value in run.metrics.items()},
-    }
+def configs(runs: pd.DataFrame) -> pd.DataFrame:
+    """What runs were asked for, a typed column for each parameter."""
+    return pd.DataFrame([json.loads(config) for config in runs["config"]], index=runs.index)
 
 
-def _runs(client: MlflowClient, condition: str, finished_only: bool, fresh: bool) -> list[LoggedRun]:
+def _runs(client: MlflowClient, condition: str, finished_only: bool, fresh: bool) -> pd.DataFrame:
+    if finished_only:
+        return finished_runs(client, condition, fresh=fresh)
     # A run that ends between the two readings is in both.
-    unfinished = [] if finished_only else Query.to(client, f"{condition} and {UNFINISHED}").runs()
-    finished = {run.run_id: run for run in finished_runs(client, condition, fresh=fresh)}
-    both = {run.run_id: run for run in unfinished} | finished
-    return sorted(both.values(), key=lambda run: (-run.start, run.run_id))
+    unfinished = Query.to(client, f"{condition} and {UNFINISHED}").runs()
+    return updated(run_frame(unfinished), finished_runs(client, condition, fresh=fresh))
 
 
-def _stage_row(run: LoggedRun) -> dict[str, object]:
-    return {
-        **identity(run),
-        "stage": run.tags[tags.STAGE],
-        "fingerprint": run.tags.get(tags.FINGERPRINT, ""),
-        "reused": "",
-        **{f"upstream.{stage}": run_id for stage, run_id in run.upstream.items()},
-        **findings(run),
-    }
+def _stage_table(runs: pd.DataFrame) -> pd.DataFrame:
+    upstream = runs.filter(like=TAG + tags.UPSTREAM)
+    columns = [
+        identity(runs).assign(
+            stage=tag(runs, tags.STAGE), fingerprint=tag(runs, tags.FINGERPRINT).fillna(""), reused=""
+        )[list(_STAGE_COLUMNS)],
+        upstream.rename(columns=lambda name: name.removeprefix(TAG + tags.UPSTREAM)).add_prefix("upstream."),
+        configs(runs).add_prefix("config."),
+        metrics(runs),
+    ]
+    return pd.concat(columns, axis="columns").astype(_STAGE_COLUMNS)
+
+
+def _answered(reused: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
+    """Rows for runs that were answered by others, where these are in a table: theirs, under an identity of their own."""
+    found = identity(reused).assign(reused=tag(reused, tags.REUSED))
+    kept = answers.drop(columns=[*identity(reused).columns, "reused"]).set_index(answers["run_id"])
+    return found.merge(kept, left_on="reused", right_index=True)[list(answers.columns)]

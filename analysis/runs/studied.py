@@ -1,18 +1,16 @@
 """The studies that `tune` has made."""
 
-import json
-from collections.abc import Mapping
-
 import pandas as pd
 from mlflow.tracking import MlflowClient
 
 from analysis import tags
 from analysis.runs.cache import finished_runs
-from analysis.runs.logged import LoggedRun, pages
-from analysis.runs.stages import identity
-from analysis.runs.tables import frame_of
+from analysis.runs.frames import metric, tag
+from analysis.runs.logged import pages
+from analysis.runs.stages import configs, identity
 
 _FOUND = ("hypervolume", "base_val_accuracy", "best_val_accuracy", "best_flops_speedup")
+_TAGGED = {"study": tags.STUDY, "dataset": tags.DATASET, "arch": tags.ARCH}
 _STUDY_COLUMNS = {
     **dict.fromkeys(("run_id", "name", "experiment", "study", "dataset", "arch", "objective", "mode"), "str"),
     "trials": "Int64",
@@ -41,18 +39,10 @@ def studies(*, fresh: bool = False) -> pd.DataFrame:
     client = MlflowClient()
     found = finished_runs(client, f"tags.`{tags.STAGE}` = 'tune'", fresh=fresh)
     names = {each.experiment_id: each.name for each in pages(lambda token: client.search_experiments(page_token=token))}
-    rows = [_study_row(run, names) for run in found]
-    return frame_of(rows, _STUDY_COLUMNS)
-
-
-def _study_row(run: LoggedRun, experiments: Mapping[str, str]) -> dict[str, object]:
-    config = json.loads(run.config)
-    return {
-        **{name: value for name, value in identity(run).items() if name in _STUDY_COLUMNS},
-        **{name: run.metrics.get(name) for name in ("trials", *_FOUND)},
-        **{name: config[name] for name in ("objective", "mode")},
-        "experiment": experiments.get(run.experiment_id, ""),
-        "study": run.tags[tags.STUDY],
-        "dataset": run.tags[tags.DATASET],
-        "arch": run.tags[tags.ARCH],
+    asked = configs(found).reindex(columns=["objective", "mode"])
+    columns = {
+        "experiment": found["experiment_id"].map(names).fillna(""),
+        **{name: tag(found, key) for name, key in _TAGGED.items()},
+        **{name: metric(found, name) for name in ("trials", *_FOUND)},
     }
+    return identity(found).join(asked).assign(**columns)[list(_STUDY_COLUMNS)].astype(_STUDY_COLUMNS)

@@ -267,7 +267,7 @@ class TestFiles:
             path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x41]) + whole[position + 1 :])
             assert_frame_equal(frame, runs.stage_runs("prune"))
 
-    @pytest.mark.parametrize("change", ["format", "attributes", "columns"])
+    @pytest.mark.parametrize("change", ["format", "attributes", "config", "metrics.val_accuracy"])
     def test_one_of_another_form(self, spread: list[str], change: str) -> None:
         (path,) = kept_files()
         frame = pd.read_parquet(path)
@@ -278,7 +278,7 @@ class TestFiles:
         elif change == "attributes":
             frame.attrs = {}
         else:
-            frame = frame.drop(columns="metrics")
+            frame = frame.drop(columns=change)
         frame.to_parquet(path)
         assert ids() == spread[::-1]
 
