@@ -6,7 +6,7 @@ python benchmarks/latency.py [--arch vgg19_bn resnet110] [--share 0.0556] [--rou
 Random weights; binary members by random plans of at most `share` of the base model's FLOPs, without a share `dropped` of the
 blocks beside residual connections (a row for each that is given); 32x32 images, 224x224 for networks of torchvision. Times are
 milliseconds from a raw image to outputs, medians of calls in turn: `base` and `ensemble` in their fastest runtime, `member` the
-slowest member in its fastest, on one thread, as a machine for each member would see it. So `critical` = base / member stands
+slowest member in its fastest, as a machine like this one for each member would see it. So `critical` = base / member stands
 beside `flops` = FLOPs of the base model / of the largest member, and `ensemble` = base / ensemble is what this machine gains.
 Three more, of ONNX Runtime on the CPU: `overhead` = all members by `onnx-sessions`, combined / the same sessions called bare,
 dealt to as many threads; `contention` = those / what a thread takes for its own while the others are idle, which is what they

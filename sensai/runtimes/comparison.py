@@ -22,11 +22,11 @@ class Comparison:
     Attributes:
         timings: of `base`, `ensemble` and the largest `member`, the runtimes that were tried.
         base_ms: the base model in its fastest runtime.
-        member_ms: each member in the fastest runtime of the largest, on one thread, as a machine for each would see it.
-        members_ms: all of them like this one after another, so that each finds in the caches what the others left there; NaN
-            where the ensemble as a whole was left out.
+        member_ms: each member in the fastest runtime of the largest, as a machine like this one for each would see it.
+        members_ms: all of them one after another in the fastest runtime that the largest has on one thread, so that each finds
+            in the caches what the others left there; NaN where the ensemble as a whole was left out.
         ensemble_ms: all members in their fastest runtime, and the combination of their outputs; NaN where it was left out.
-        threads: how many base model and ensemble might keep busy.
+        threads: how many each might keep busy.
     """
 
     timings: dict[str, list[Timing]]
@@ -81,21 +81,21 @@ def compare(
     timings = {"base": timed(base, *counts)}
     if combine is not None:
         timings["ensemble"] = timed(members, *counts)
-    timings["member"] = timed(largest, 1)
+    timings["member"] = timed(largest, *counts)
     chosen = {network: fastest(each) for network, each in timings.items()}
     with ExitStack() as stack:
 
-        def opened(prepared: Prepared, network: str) -> Callable[[np.ndarray], list[np.ndarray]]:
-            choice = chosen[network]
-            return stack.enter_context(open_runtime(choice.runtime, prepared, choice.threads))
+        def opened(prepared: Prepared, choice: Timing) -> Callable[[], list[np.ndarray]]:
+            return partial(stack.enter_context(open_runtime(choice.runtime, prepared, choice.threads)), images)
 
-        by_itself = [partial(opened(alone, "member"), images) for alone in members.alone()]
-        calls: dict[str, Callable[[], object]] = {"base": partial(opened(base, "base"), images)}
+        calls: dict[str, Callable[[], object]] = {"base": opened(base, chosen["base"])}
         if combine is not None:
-            whole = opened(members, "ensemble")
-            calls["ensemble"] = lambda: combine(whole(images))
-            calls["members"] = lambda: [call() for call in by_itself]
-        calls |= {f"member {number}": call for number, call in enumerate(by_itself)}
+            whole = opened(members, chosen["ensemble"])
+            single = fastest([each for each in timings["member"] if each.threads == 1])
+            in_a_row = [opened(alone, single) for alone in members.alone()]
+            calls["ensemble"] = lambda: combine(whole())
+            calls["members"] = lambda: [call() for call in in_a_row]
+        calls |= {f"member {number}": opened(alone, chosen["member"]) for number, alone in enumerate(members.alone())}
         seconds = in_turn(calls, repeats)
     medians = {name: float(np.median(each) * 1e3) for name, each in seconds.items()}
     base_ms, members_ms, ensemble_ms = (medians.pop(name, math.nan) for name in ("base", "members", "ensemble"))

@@ -204,7 +204,7 @@ def _log_member_runs(ensemble: Ensemble, members: pd.DataFrame, config: Evaluate
 
 
 stage = Stage(
-    version=5,
+    version=6,
     config=EvaluateConfig,
     previous=retrain.stage,
     execute=_execute,

@@ -17,6 +17,8 @@ from sensai.runtimes import CANDIDATES, GPU_CANDIDATES, Combine, Comparison, Pre
 from sensai.stages.configs import EvaluateConfig
 from sensai.tracking import Run
 
+# Raised whenever the same members take another time because they are measured otherwise.
+VERSION = 2
 _AUTO = "auto"
 
 
