@@ -12,6 +12,9 @@ import numpy as np
 from sensai.runtimes.choice import CANDIDATES, Timing, fastest, in_turn, measure, open_runtime
 from sensai.runtimes.prepared import Prepared
 
+# Each member's runtime has threads of its own, which are there, asleep, while others are timed.
+_MOST_THREADS = 1000
+
 Combine = Callable[[list[np.ndarray]], object]
 
 
@@ -24,7 +27,8 @@ class Comparison:
         chosen: the fastest of each network's runtimes; of those of the members on one thread and on all, the one in which the
             slowest member is faster.
         base_ms: the base model in its fastest runtime.
-        member_ms: each member in the runtime of `member`, as a machine like this one for each would see it.
+        member_ms: each member in the runtime of `member`, as a machine like this one for each would see it; on one thread where
+            on all they would have more than a thousand together.
         members_ms: all of them one after another in the fastest runtime that the largest has on one thread, so that each finds
             in the caches what the others left there; NaN where the ensemble as a whole was left out.
         ensemble_ms: all members in their fastest runtime, and the combination of their outputs; NaN where it was left out.
@@ -80,6 +84,7 @@ def compare(
     if combine is not None:
         timings["ensemble"] = timed(members, *counts)
     chosen = {network: fastest(each) for network, each in timings.items()}
+    counts = counts if threads * len(members.members) <= _MOST_THREADS else [1]
     timings["member"] = timed(largest, *counts)
     # Close to each other, on one thread and on all, so that only side by side one can tell.
     of_members = [fastest([each for each in timings["member"] if each.threads == count]) for count in counts]

@@ -7,7 +7,7 @@ import pytest
 
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import RAW
-from sensai.runtimes import Comparison, Prepared, compare, fastest, prepare_base
+from sensai.runtimes import Comparison, Prepared, compare, comparison, fastest, prepare_base
 from sensai.runtimes.runtime import Runtime
 from tests.helpers.networks import make
 from tests.runtimes.test_runtimes import raw
@@ -74,6 +74,16 @@ def test_members_are_timed_by_themselves_and_one_after_another(
     assert by_itself == [*range(count)] * (2 + 3)
     assert in_a_row == [*range(count)] * (len(in_a_row) // count)
     assert len(in_a_row) >= 2 * (2 + 3) * count
+
+
+def test_many_members_are_timed_on_one_thread(
+    irregular: Ensemble, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison, "_MOST_THREADS", 2 * len(prepared.members) - 1)
+    base = prepare_base(make("small_cnn", seed=3)[0], irregular)
+    compared = compare(base, prepared, raw(1), None, 2, names=("torch",), repeats=1)
+    assert [each.threads for each in compared.timings["base"]] == [1, 2]
+    assert [each.threads for each in compared.timings["member"]] == [1]
 
 
 def test_the_ensemble_as_a_whole_may_be_left_out(irregular: Ensemble, prepared: Prepared) -> None:
