@@ -22,7 +22,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy.engine import make_url
 
 from analysis.files import whole_file
-from analysis.runs.frames import COLUMNS, run_frame, selected, updated
+from analysis.runs.frames import COLUMNS, metrics, run_frame, selected, updated
 from analysis.runs.logged import FINISHED, Query
 
 # Raised whenever what is in a file changes its form or meaning.
@@ -98,8 +98,9 @@ def _brought_up_to_date(kept: _Snapshot | None, query: Query, trash: frozenset[s
     same = {each for each, made in kept.experiments.items() if query.experiments.get(each, -1) == made}
     runs = selected(kept.runs, kept.runs["experiment_id"].isin(same) & ~kept.runs["run_id"].isin(trash))
     last_end = runs["end"].max()
-    # What has left the trash was purged or restored: an old run that ended before what is asked for as new.
-    if pd.isna(last_end) or not kept.trash <= trash:
+    # What has left the trash was purged or restored: an old run that ended before what is asked for as new. And whether a
+    # metric without a number was logged as NaN by those that are left, the store knows.
+    if pd.isna(last_end) or not kept.trash <= trash or len(metrics(runs).columns) < len(metrics(kept.runs).columns):
         return None
     with ThreadPoolExecutor(1) as beside:
         # Both make the store go through all runs. Mostly nothing is new, and the first answer is the last.

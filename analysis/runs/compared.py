@@ -28,9 +28,9 @@ def compare(run_ids: Sequence[str], *, tracking_uri: str | None = None) -> pd.Da
     Returns:
         Columns are the run ids, of dtype object, since a value is as it was configured: int, float, bool, str, or None where
         that was the value; NA where the run has no such parameter or metric. The index (`field`) names the rows as `stage_runs`
-        names its columns: name, stage, status, start (UTC), seconds; `config.<parameter>` of all those that are not the same in
-        all runs, in the order of the configuration; `metrics.<name>` of all (fractions, counts, ms as DESIGN names them), by
-        name.
+        names its columns: name, stage, status, start (UTC), seconds (NaN while it runs); `config.<parameter>` of all those
+        that are not the same in all runs, in the order of the configuration; `metrics.<name>` of all (fractions, counts, ms as
+        DESIGN names them), by name.
 
     Raises:
         ValueError: there is no run with one of the ids; it names all these.

@@ -16,12 +16,13 @@ TAG, METRIC = "tags.", "metrics."
 
 
 def run_frame(runs: Sequence[LoggedRun]) -> pd.DataFrame:
-    """Runs, newest first.
+    """Runs, newest first; of several with one id, as pages give that shift while they are read, the last.
 
     Returns:
         Columns run_id, experiment_id, name, status, start, end (ms since 1970), config (JSON), as `LoggedRun` has them; then by
         name `metrics.<name>` (float64) and `tags.<name>` (text), NaN where a run has none.
     """
+    runs = list({run.run_id: run for run in runs}.values())
     alike = pd.DataFrame([run[: len(COLUMNS)] for run in runs], columns=list(COLUMNS)).astype(COLUMNS)
     texts = pd.DataFrame([run.tags for run in runs], index=alike.index, dtype="str")
     numbers = pd.DataFrame([run.metrics for run in runs], index=alike.index, dtype="float64")
@@ -34,7 +35,7 @@ def updated(runs: pd.DataFrame, newer: pd.DataFrame) -> pd.DataFrame:
 
 
 def selected(runs: pd.DataFrame, which: pd.Series) -> pd.DataFrame:
-    """Some of the runs, without the tags and metrics that none of them has."""
+    """Some of the runs, without the tags that none of them has and the metrics that are a number in none."""
     if which.all():
         return runs
     some = runs[which].reset_index(drop=True)

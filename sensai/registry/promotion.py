@@ -145,8 +145,8 @@ def check(candidate: Standing, champion: Standing | None, max_accuracy_drop: flo
         )
     if cost == "latency" and candidate.host != champion.host:
         raise InputError(
-            f"cost='latency': versions {candidate.version} and {champion.version} were timed on different machines; "
-            "evaluate and register one of them here, or use cost=flops"
+            f"cost='latency': versions {candidate.version} and {champion.version} were timed on different machines, or "
+            "otherwise; evaluate and register one of them here, or use cost=flops"
         )
     own, best = getattr(candidate, cost), getattr(champion, cost)
     if own > best:

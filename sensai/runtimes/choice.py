@@ -3,10 +3,11 @@
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from sensai.runtimes.onnx_runtimes import OnnxBranches, OnnxGraph, OnnxSessions
 from sensai.runtimes.prepared import Prepared
 from sensai.runtimes.runtime import Runtime
 from sensai.runtimes.torch_runtimes import Torch, TorchCompiled
+
+Name = TypeVar("Name", bound=Hashable)
 
 RUNTIMES: dict[str, type[Runtime]] = {
     "torch": Torch,
@@ -73,34 +76,37 @@ def open_runtime(name: str, prepared: Prepared, threads: int) -> Runtime:
 def measure(
     prepared: Prepared,
     images: np.ndarray,
-    threads: int,
+    counts: Sequence[int],
     *,
     names: Sequence[str] = CANDIDATES,
     repeats: int = 30,
 ) -> list[Timing]:
-    """Time runtimes side by side, a call of each in turn.
+    """Time runtimes side by side, each on several numbers of threads.
 
     Args:
         prepared: what they run.
         images: the batch, uint8 (N, H, W, C).
-        threads: how many each may keep busy.
+        counts: how many threads each may keep busy.
         names: which.
-        repeats: calls of each, after some that warm up.
+        repeats: timed calls of each, after some that warm up.
 
     Returns:
-        One row a runtime, in the order of `names`.
+        One row a number of threads and runtime, in the order of `counts` and `names`.
     """
     expected = [member.eager(prepared.normalised(images)) for member in prepared.members]
     missing = {name: why for name in names if (why := _why_missing(name))}
     with ExitStack() as stack:
         running = {
-            name: stack.enter_context(open_runtime(name, prepared, threads)) for name in names if name not in missing
+            (name, count): stack.enter_context(open_runtime(name, prepared, count))
+            for count in counts
+            for name in names
+            if name not in missing
         }
-        errors = {name: _error(runtime(images), expected) for name, runtime in running.items()}
-        seconds = in_turn({name: partial(runtime, images) for name, runtime in running.items()}, repeats)
-    rows = {name: _timing(name, threads, seconds[name], errors[name]) for name in running}
-    rows |= {name: Timing(name, threads, why_not=why) for name, why in missing.items()}
-    return [rows[name] for name in names]
+        errors = {key: _error(runtime(images), expected) for key, runtime in running.items()}
+        seconds = in_turn({key: partial(runtime, images) for key, runtime in running.items()}, repeats)
+    rows = {key: _timing(*key, seconds[key], errors[key]) for key in running}
+    rows |= {(name, count): Timing(name, count, why_not=why) for name, why in missing.items() for count in counts}
+    return [rows[name, count] for count in counts for name in names]
 
 
 def fastest(timings: Sequence[Timing]) -> Timing:
@@ -116,14 +122,14 @@ def fastest(timings: Sequence[Timing]) -> Timing:
 
 
 def in_turn(
-    calls: Mapping[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.perf_counter
-) -> dict[str, np.ndarray]:
+    calls: Mapping[Name, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[Name, np.ndarray]:
     """Seconds (repeats,) of each call by a clock. What else the machine does meanwhile hits all alike.
 
     Each is settled before it is timed, so that a call finds what those before it left, as in a stream of images that come one
     at a time (the single-stream scenario of Reddi et al. 2020, MLPerf inference benchmark), not what the others did.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    seconds: dict[Name, list[float]] = {name: [] for name in calls}
     for _ in range(_WARM_UPS + repeats):
         for name, call in calls.items():
             _settle(call)
@@ -134,7 +140,7 @@ def in_turn(
 
 
 def _settle(call: Callable[[], object]) -> None:
-    """Some calls, or one that takes as long: caches and threads are then as where nothing else runs."""
+    """Up to four calls, none more once 5 ms have passed: caches and threads are then as where nothing else runs."""
     until = time.perf_counter() + _SETTLED_SECONDS
     for _ in range(_SETTLED_CALLS):
         call()

@@ -24,24 +24,26 @@ class Comparison:
 
     Attributes:
         timings: of `base`, `ensemble` and the largest `member`, the runtimes that were tried.
-        chosen: the fastest of each network's runtimes; of those of the members on one thread and on all, the one in which the
-            slowest member is faster.
         base_ms: the base model in its fastest runtime.
         member_ms: each member in the runtime of `member`, as a machine like this one for each would see it; on one thread where
             on all they would have more than a thousand together.
         members_ms: all of them one after another in the fastest runtime that the largest has on one thread, so that each finds
             in the caches what the others left there; NaN where the ensemble as a whole was left out.
         ensemble_ms: all members in their fastest runtime, and the combination of their outputs; NaN where it was left out.
-        threads: how many each might keep busy.
+        threads: how many base model and ensemble might keep busy.
     """
 
     timings: dict[str, list[Timing]]
-    chosen: dict[str, Timing]
     base_ms: float
     member_ms: list[float]
     members_ms: float
     ensemble_ms: float
     threads: int
+
+    @property
+    def chosen(self) -> dict[str, Timing]:
+        """The fastest of each network's runtimes."""
+        return {network: fastest(timings) for network, timings in self.timings.items()}
 
     @property
     def overhead(self) -> float:
@@ -76,37 +78,31 @@ def compare(
     """
 
     def timed(prepared: Prepared, *counts: int) -> list[Timing]:
-        return [each for count in counts for each in measure(prepared, images, count, names=names, repeats=repeats)]
+        return measure(prepared, images, counts, names=names, repeats=repeats)
 
     largest = max(members.alone(), key=lambda alone: alone.members[0].flops)
     counts = sorted({1, threads})
-    timings = {"base": timed(base, *counts)}
+    # One number of threads after the other, as large networks are not to be in memory twice as often.
+    timings = {"base": [each for count in counts for each in timed(base, count)]}
     if combine is not None:
-        timings["ensemble"] = timed(members, *counts)
+        timings["ensemble"] = [each for count in counts for each in timed(members, count)]
+    # So close to each other, on one thread and on all, that only side by side one can tell.
+    timings["member"] = timed(largest, *(counts if threads * len(members.members) <= _MOST_THREADS else [1]))
     chosen = {network: fastest(each) for network, each in timings.items()}
-    counts = counts if threads * len(members.members) <= _MOST_THREADS else [1]
-    timings["member"] = timed(largest, *counts)
-    # Close to each other, on one thread and on all, so that only side by side one can tell.
-    of_members = [fastest([each for each in timings["member"] if each.threads == count]) for count in counts]
     with ExitStack() as stack:
 
         def opened(prepared: Prepared, choice: Timing) -> Callable[[], list[np.ndarray]]:
             return partial(stack.enter_context(open_runtime(choice.runtime, prepared, choice.threads)), images)
 
-        by_itself = {choice: [opened(alone, choice) for alone in members.alone()] for choice in of_members}
         calls: dict[str, Callable[[], object]] = {"base": opened(base, chosen["base"])}
         if combine is not None:
-            whole, single = opened(members, chosen["ensemble"]), by_itself[of_members[0]]
+            whole = opened(members, chosen["ensemble"])
+            single = fastest([each for each in timings["member"] if each.threads == 1])
+            in_a_row = [opened(alone, single) for alone in members.alone()]
             calls["ensemble"] = lambda: combine(whole())
-            calls["members"] = lambda: [call() for call in single]
-        for choice, each in by_itself.items():
-            calls |= {f"member {number} x{choice.threads}": call for number, call in enumerate(each)}
+            calls["members"] = lambda: [call() for call in in_a_row]
+        calls |= {f"member {number}": opened(alone, chosen["member"]) for number, alone in enumerate(members.alone())}
         seconds = in_turn(calls, repeats)
     medians = {name: float(np.median(each) * 1e3) for name, each in seconds.items()}
-    member_ms = {
-        choice: [medians[f"member {number} x{choice.threads}"] for number in range(len(each))]
-        for choice, each in by_itself.items()
-    }
-    chosen["member"] = min(of_members, key=lambda choice: max(member_ms[choice]))
-    base_ms, members_ms, ensemble_ms = (medians.get(name, math.nan) for name in ("base", "members", "ensemble"))
-    return Comparison(timings, chosen, base_ms, member_ms[chosen["member"]], members_ms, ensemble_ms, threads)
+    base_ms, members_ms, ensemble_ms = (medians.pop(name, math.nan) for name in ("base", "members", "ensemble"))
+    return Comparison(timings, base_ms, list(medians.values()), members_ms, ensemble_ms, threads)

@@ -25,7 +25,7 @@ def _options(threads: int, *, spin: bool) -> onnxruntime.SessionOptions:
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     # Small convolutions are dealt to threads in small parts, so that none waits long for one that started late.
     options.add_session_config_entry("session.dynamic_block_base", "4")
-    # Longer than lies between two images that wait; then the cores are others', which by default they are a second later.
+    # Longer than lies between two images that wait; then the cores are others', which by default they are much later.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "200")
     return options
 

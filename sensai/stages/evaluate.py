@@ -32,7 +32,7 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
     device = device_of(config)
     base, spec = base_model(context, config)
     ensemble = retrain.load(context.store, context.upstream["retrain"]).to(device)
-    context.run.set_tags({tags.HOST: json.dumps(evaluation.host())})
+    context.run.set_tags({tags.HOST: json.dumps(latencies.timing_host())})
 
     val = None if val_images is None else _answered(val_images, ensemble, base, config)
     test = _answered(test_images, ensemble, base, config)

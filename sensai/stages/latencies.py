@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from analysis import plots, tags
+from sensai import evaluation
 from sensai.data.dataset import Split
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
@@ -17,7 +18,7 @@ from sensai.runtimes import CANDIDATES, GPU_CANDIDATES, Combine, Comparison, Pre
 from sensai.stages.configs import EvaluateConfig
 from sensai.tracking import Run
 
-# Raised whenever the same members take another time because they are measured otherwise.
+# Raised, and the version of `evaluate` with it, whenever the same members take another time since they are timed otherwise.
 VERSION = 2
 _AUTO = "auto"
 
@@ -46,6 +47,11 @@ class Latencies:
             "speedup_critical_path": self.base / slowest,
             "speedup_ensemble": self.base / self.ensemble,
         }
+
+
+def timing_host() -> dict[str, str]:
+    """The machine, and how it is timed: what latencies must share to be compared."""
+    return {**evaluation.host(), "timing": str(VERSION)}
 
 
 def critical_path(

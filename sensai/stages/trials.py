@@ -13,14 +13,12 @@ from optuna import Trial, TrialPruned
 from pydantic import ValidationError
 
 from analysis import tags
-from sensai import evaluation
 from sensai.errors import EndedEarlyError
 from sensai.stages import activations, group, prune, retrain
 from sensai.stages.baseline import base_model
 from sensai.stages.configs import PruneConfig, RetrainConfig, TuneConfig
 from sensai.stages.inputs import dataset_of, device_of
-from sensai.stages.latencies import VERSION as LATENCY_VERSION
-from sensai.stages.latencies import critical_path
+from sensai.stages.latencies import critical_path, timing_host
 from sensai.stages.stage import Context, Stage, data_tags, upstream_of
 from sensai.stages.watching import Watcher, watched
 from sensai.tracking import Run, Store
@@ -147,8 +145,7 @@ class Trials:
     @cached_property
     def _host(self) -> str:
         """What latencies depend on beside the members."""
-        asked = {"runtime": self.config.runtime, "device": self.config.device, "version": LATENCY_VERSION}
-        return json.dumps({**evaluation.host(), **asked})
+        return json.dumps({**timing_host(), "runtime": self.config.runtime, "device": self.config.device})
 
     def logged(self, space: Space) -> Iterator[LoggedRun]:
         """Finished runs, whoever logged them, that the study would be answered by if it asked for their parameters.

@@ -20,7 +20,7 @@ from analysis import tags
 from sensai.errors import InputError
 from sensai.files import make_folder
 from sensai.processes import first_interrupt_asks
-from sensai.stages import activations, evaluate, group, prune, register, retrain
+from sensai.stages import activations, evaluate, group, latencies, prune, register, retrain
 from sensai.stages.configs import ActivationsConfig, TuneConfig
 from sensai.stages.findings import log_best, log_findings
 from sensai.stages.inputs import dataset_of
@@ -127,6 +127,8 @@ def _digest(config: TuneConfig, content: Mapping[str, Any]) -> str:
     versions = [[stage.name, stage.version] for stage in (group.stage, prune.stage, retrain.stage)]
     fixed = {name: value for name, value in config.shared_parameters().items() if name not in content}
     judged = [config.objective, config.limit, config.min_val_accuracy]
+    if config.objective == "latency":
+        judged.append(latencies.VERSION)
     described = [activations.stage.fingerprint(_activations(config)), versions, fixed, content, judged]
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 

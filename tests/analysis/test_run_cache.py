@@ -201,6 +201,16 @@ class TestWhatHappensToRuns:
         logbook.client.delete_run(spread[2])
         assert ids() == [spread[each] for each in (4, 3, 1, 0)]
 
+    def test_what_is_left_logged_a_metric_that_is_no_number(self, logbook: Logbook) -> None:
+        kept = logbook.run({"stage": "prune"}, {"a": float("nan")})
+        gone = logbook.run({"stage": "prune", "fingerprint": "f"}, {"a": 1.0, "b": 2.0})
+        assert ids() == [gone, kept]
+        logbook.client.delete_run(gone)
+        frame = cached()
+        assert list(frame["run_id"]) == [kept]
+        assert "metrics.a" in frame
+        assert "metrics.b" not in frame
+
     def test_all_are_deleted(self, logbook: Logbook, spread: list[str]) -> None:
         for run_id in spread:
             logbook.client.delete_run(run_id)

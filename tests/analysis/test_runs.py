@@ -397,6 +397,12 @@ class TestCompare:
         assert frame.loc["metrics.y"].tolist() == [pd.NA, 2.0]
         assert frame.loc["stage"].tolist() == ["prune", "retrain"]
 
+    def test_one_that_still_runs_has_no_seconds_yet(self, logbook: Logbook) -> None:
+        running = logbook.run({"stage": "prune"}, status="RUNNING")
+        frame = runs.compare([running])
+        assert frame.loc["status", running] == "RUNNING"
+        assert frame.loc["seconds"].isna().all()
+
     @pytest.mark.parametrize("count", [0, 1, 3])
     def test_of_any_number(self, logbook: Logbook, count: int) -> None:
         ids = [prune_run(logbook, 1) for _ in range(count)]
