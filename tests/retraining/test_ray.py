@@ -79,7 +79,8 @@ def test_a_node_that_is_lost_costs_only_the_epochs_since_the_last_checkpoints(
     loss, whole = uninterrupted
     process = start(tmp_path, loss, 2, cluster.address)
     try:
-        wait_for(lambda: min(epochs_of(tmp_path)) >= 3, process)
+        # One slot may be half done before the cluster has started the other.
+        wait_for(lambda: max(epochs_of(tmp_path)) >= 3 and slots(cluster.worker_nodes) != [], process)
         done = epochs_of(tmp_path)
         assert min(done) < EPOCHS - 5
         lost, written = time.time_ns(), set()
@@ -93,8 +94,8 @@ def test_a_node_that_is_lost_costs_only_the_epochs_since_the_last_checkpoints(
     finally:
         errors = ended(process)
     assert process.returncode == 0, errors
+    assert {name for name, _ in written} == {f"member_{number:03d}" for number in range(3) if done[number] < EPOCHS}
     # Members that learn jointly go back to the last epoch that all have written, which may be one behind.
-    assert {name for name, _ in written} == {f"member_{number:03d}" for number in range(3)}
     assert all(epochs >= done[int(name[-3:])] for name, epochs in written)
     assert files(tmp_path) == files(whole)
 
