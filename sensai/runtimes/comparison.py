@@ -94,14 +94,15 @@ def compare(
         def opened(prepared: Prepared, choice: Timing) -> Callable[[], list[np.ndarray]]:
             return partial(stack.enter_context(open_runtime(choice.runtime, prepared, choice.threads)), images)
 
+        by_itself = [opened(alone, chosen["member"]) for alone in members.alone()]
         calls: dict[str, Callable[[], object]] = {"base": opened(base, chosen["base"])}
         if combine is not None:
             whole = opened(members, chosen["ensemble"])
             single = fastest([each for each in timings["member"] if each.threads == 1])
-            in_a_row = [opened(alone, single) for alone in members.alone()]
+            in_a_row = by_itself if single is chosen["member"] else [opened(alone, single) for alone in members.alone()]
             calls["ensemble"] = lambda: combine(whole())
             calls["members"] = lambda: [call() for call in in_a_row]
-        calls |= {f"member {number}": opened(alone, chosen["member"]) for number, alone in enumerate(members.alone())}
+        calls |= {f"member {number}": call for number, call in enumerate(by_itself)}
         seconds = in_turn(calls, repeats)
     medians = {name: float(np.median(each) * 1e3) for name, each in seconds.items()}
     base_ms, members_ms, ensemble_ms = (medians.pop(name, math.nan) for name in ("base", "members", "ensemble"))

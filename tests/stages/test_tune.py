@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from sensai.errors import InputError
 from sensai.retraining.checkpoints import Checkpoints
 from sensai.retraining.slots import member_checkpoints
-from sensai.stages import prune, retrain, tune
+from sensai.stages import latencies, prune, retrain, tune
 from sensai.stages.configs import CONFIGS
 from tests.conftest import ROOT, Entry, command, tiny
 from tests.helpers.pipeline import Place, parent_of, stage_of
@@ -277,7 +277,7 @@ def test_the_pruner_ends_a_training_after_an_epoch(pruned: Pruned, monkeypatch: 
     assert not [run for run in place.runs().values() if run.info.status == "RUNNING"]
 
 
-def test_latency_is_measured_once(pruned: Pruned) -> None:
+def test_latency_is_measured_once(pruned: Pruned, monkeypatch: pytest.MonkeyPatch) -> None:
     place, file = pruned.place, space(pruned.place, TWO)
     run_id = tuned(place, space=file, objective="latency", fidelities="0,1", eta=2, trials=3)
     rows = table(place, run_id, "trials")
@@ -291,6 +291,9 @@ def test_latency_is_measured_once(pruned: Pruned) -> None:
     other = table(place, tuned(place, space=file, objective="latency", trials=0, study="other"), "trials")
     assert set(other["source"]) == {"logged"}
     assert set(other["cost"]) == set(rows["cost"])
+    # Timed otherwise they are no costs of the same kind: neither the study nor what was logged is gone on with.
+    monkeypatch.setattr(latencies, "VERSION", latencies.VERSION + 1)
+    assert table(place, tuned(place, space=file, objective="latency", trials=0), "trials").empty
 
 
 LONG = 30
