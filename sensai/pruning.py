@@ -89,17 +89,15 @@ def _narrowed_tensors(module: nn.Module, kept: dict[Side, np.ndarray]) -> dict[i
     """Some outputs and inputs of one layer's tensors, by the identity of the tensor that they replace."""
     out, into = (torch.from_numpy(kept[side]) if side in kept else None for side in ("out", "in"))
     tensors: dict[int, Tensor] = {}
-    for parameter in module.parameters(recurse=False):
-        values = parameter.detach()
-        if out is not None:
+    for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+        values = tensor.detach()
+        if out is not None and values.ndim:
             values = values.index_select(0, out.to(values.device))
         if into is not None and values.ndim > 1:
             values = values.index_select(1, into.to(values.device))
-        if values.shape != parameter.shape:
-            tensors[id(parameter)] = nn.Parameter(values, requires_grad=parameter.requires_grad)
-    for buffer in module.buffers(recurse=False):
-        if out is not None and buffer.ndim:
-            tensors[id(buffer)] = buffer.index_select(0, out.to(buffer.device))
+        if values.shape != tensor.shape:
+            trained = isinstance(tensor, nn.Parameter)
+            tensors[id(tensor)] = nn.Parameter(values, requires_grad=tensor.requires_grad) if trained else values
     return tensors
 
 

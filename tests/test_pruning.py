@@ -47,9 +47,7 @@ CASES = [
     (arch, arch_args, scope)
     for arch, arch_args in CONTRACT
     for scope in ("inner", "all")
-    if scope == "inner"
-    or arch == "mobilenetv2"
-    or (arch.startswith("resnet") and arch_args.get("shortcut") != "parameter_free")
+    if scope == "inner" or arch == "mobilenetv2" or arch.startswith("resnet")
 ]
 
 

@@ -36,10 +36,11 @@ def expected_adders(network: nn.Module, arch: str, arch_args: dict[str, Any]) ->
         return {name: [name] for name, each in network.named_modules() if isinstance(each, nn.Conv2d)}, []
     bottleneck = arch_args.get("block", "bottleneck" if arch in ("resnet110", "resnet164") else "basic") == "bottleneck"
     inside, last = (["conv1", "conv2"], "conv3") if bottleneck else (["conv1"], "conv2")
+    shortcut = "shortcut" if arch_args.get("shortcut") == "parameter_free" else "shortcut.0"
     sites: dict[str, list[str]] = {}
     streams: list[list[str]] = [["conv1"]]
     for stage in (1, 2, 3):
-        # The stream goes on where the shortcut is the identity; a projection starts another one.
+        # The stream goes on where the shortcut is the identity; else another one starts.
         if stage > 1 or bottleneck:
             streams.append([])
         for block in range(blocks_per_stage(network)):
@@ -47,9 +48,7 @@ def expected_adders(network: nn.Module, arch: str, arch_args: dict[str, Any]) ->
             sites |= {f"{path}.{name}": [f"{path}.{name}"] for name in inside}
             streams[-1].append(f"{path}.{last}")
             if block == 0 and (stage > 1 or bottleneck):
-                streams[-1].append(f"{path}.shortcut.0")
-    if arch_args.get("shortcut") == "parameter_free":
-        return sites, [name for stream in streams for name in stream if "shortcut" not in name]
+                streams[-1].append(f"{path}.{shortcut}")
     return sites | {stream[0]: stream for stream in streams}, []
 
 

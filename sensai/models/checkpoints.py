@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sensai.errors import InputError
+from sensai.models.resnet import ParameterFreeShortcut
 from sensai.models.widths import load_tensors
 
 TORCH_SUFFIXES = (".pth", ".tar", ".th", ".pt")
@@ -100,7 +101,8 @@ def _replaced(key: str, parts: re.Pattern[str], new: str) -> str:
 def adopt(model: nn.Module, tensors: dict[str, Tensor], source: Path, auxiliary: Sequence[str] = ()) -> None:
     """Load a state dict into the network, strictly.
 
-    Counters of batch norms (`num_batches_tracked`) may be absent; they do not enter the result.
+    Counters of batch norms (`num_batches_tracked`) may be absent, which do not enter the result, and the constants of
+    parameter-free shortcuts.
 
     Args:
         model: filled in place.
@@ -113,8 +115,9 @@ def adopt(model: nn.Module, tensors: dict[str, Tensor], source: Path, auxiliary:
     """
     own = model.state_dict()
     tensors = {key: value for key, value in tensors.items() if key.partition(".")[0] not in auxiliary}
-    counters = {key: value for key, value in own.items() if key.endswith("num_batches_tracked")}
-    tensors = {**counters, **tensors}
+    constants = {f"{name}.weight" for name, each in model.named_modules() if isinstance(each, ParameterFreeShortcut)}
+    untrained = {key: value for key, value in own.items() if key in constants or key.endswith("num_batches_tracked")}
+    tensors = {**untrained, **tensors}
     problems = [
         *(f"missing {key!r}" for key in sorted(own.keys() - tensors.keys())[:1]),
         *(f"unexpected {key!r}" for key in sorted(tensors.keys() - own.keys())[:1]),

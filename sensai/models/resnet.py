@@ -1,7 +1,8 @@
 """Residual networks for 32x32 input (He et al. 2016, section 4.2): three stages of 16, 32 and 64 channels."""
 
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -11,17 +12,26 @@ Block = Literal["basic", "bottleneck"]
 Shortcut = Literal["projection", "parameter_free"]
 
 
-class ParameterFreeShortcut(nn.Module):
-    """Every second pixel, and zero channels added evenly on both sides (option A of the paper)."""
+class ParameterFreeShortcut(nn.Conv2d):
+    """Every second pixel, and zero channels added evenly on both sides (option A of the paper).
+
+    It is written as the 1x1 convolution of ones and zeros that it equals, whose channels can be removed on either side. The
+    weight (out, in, 1, 1) is a buffer: nothing in it is trained, and checkpoints need not have it.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
-        self.before = (out_channels - in_channels) // 2
-        self.after = out_channels - in_channels - self.before
+        super().__init__(in_channels, out_channels, 1, stride=stride, bias=False)
+        del self.weight
+        before = (out_channels - in_channels) // 2
+        after = out_channels - in_channels - before
+        self.register_buffer("weight", F.pad(torch.eye(in_channels), (0, 0, before, after))[:, :, None, None])
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
+    def reset_parameters(self) -> None:
+        """There are none."""
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        state_dict.setdefault(f"{prefix}weight", self.weight)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def _shortcut(kind: Shortcut, in_channels: int, out_channels: int, stride: int) -> nn.Module:
@@ -114,7 +124,7 @@ class ResNet(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d):
+    if isinstance(module, nn.Conv2d) and not isinstance(module, ParameterFreeShortcut):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 

@@ -5,9 +5,10 @@ and a channel that nothing is known of is at infinity. The keys of all sites are
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from sensai.activations import Statistics
 from sensai.sites import Site
@@ -88,5 +89,5 @@ def _scaled(values: np.ndarray) -> np.ndarray:
 
 def _filter_sums(model: nn.Module, layer: str) -> np.ndarray:
     """float64 (outputs,): sum of |weights| by output."""
-    weight = model.get_parameter(f"{layer}.weight").detach().double()
-    return weight.abs().flatten(1).sum(1).cpu().numpy()
+    weight = cast(Tensor, model.get_submodule(layer).weight)
+    return weight.detach().double().abs().flatten(1).sum(1).cpu().numpy()

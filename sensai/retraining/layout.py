@@ -32,7 +32,8 @@ def lay_out(network: nn.Module) -> nn.Module:
 def _must_be_contiguous(convolution: nn.Conv2d) -> bool:
     strided_pointwise = convolution.kernel_size == (1, 1) and convolution.stride != (1, 1)
     few = convolution.in_channels // convolution.groups < _BLOCK
-    return convolution.weight.device.type == "cpu" and strided_pointwise and few
+    trained = convolution.weight.requires_grad
+    return convolution.weight.device.type == "cpu" and strided_pointwise and few and trained
 
 
 def _contiguous_inputs(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from sensai.models.widths import layer_widths
 from sensai.sites.labels import (
     NEUTRAL,
     along,
@@ -210,7 +211,8 @@ class _Tracer:
         return own
 
     def _weighted(self, path: str, module: nn.Module, channels: Tensor) -> Tensor:
-        own = self._trace.positions(path, "out", len(module.get_parameter("weight")))
+        outputs, *_ = layer_widths(module) or ()
+        own = self._trace.positions(path, "out", outputs)
         self._trace.head = path
         group_count = module.groups if isinstance(module, nn.Conv2d) else 1
         if group_count == 1:

@@ -140,5 +140,5 @@ def _title(config: ActivationsConfig) -> str:
     return "with a backward pass" if config.criterion == "taylor" else ""
 
 
-stage = Stage(version=2, config=ActivationsConfig, previous=baseline_stage, execute=_execute, title=_title)
+stage = Stage(version=3, config=ActivationsConfig, previous=baseline_stage, execute=_execute, title=_title)
 run = stage.run

@@ -194,7 +194,8 @@ def test_each_image_is_judged_by_what_was_fitted_without_it(method: str) -> None
 
 def test_raw_probabilities_are_the_same_in_every_fold() -> None:
     outputs, labels = said(MIXED, 40)
-    np.testing.assert_array_equal(cross_fitted("raw", outputs, MIXED, labels), RAW(outputs, MIXED))
+    # How many images are computed at once may move the last digit, by the processor.
+    np.testing.assert_allclose(cross_fitted("raw", outputs, MIXED, labels), RAW(outputs, MIXED), rtol=1e-14)
 
 
 @pytest.mark.parametrize("count", [2, 3, 7])

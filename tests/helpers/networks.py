@@ -136,8 +136,12 @@ def assert_same(network: nn.Module, before: dict[str, Any]) -> None:
 
 
 def norm_behind(convolution: str) -> str:
-    """Module path of the batch norm behind a convolution, by the names that the architectures of `sensai.models` use."""
+    """Module path of the batch norm behind a convolution, by the names that the architectures of `sensai.models` use; of a
+    parameter-free shortcut, which has none, its own.
+    """
     parent, _, last = convolution.rpartition(".")
+    if last == "shortcut":
+        return convolution
     norm = last.replace("conv", "bn") if last.startswith("conv") else str(int(last) + 1)
     return f"{parent}.{norm}" if parent else norm
 

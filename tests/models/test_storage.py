@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from sensai.models.factory import NetworkSpec, build, source_digest
-from sensai.models.storage import load_network, save_network
+from sensai.models.storage import SPEC_FILE, WEIGHTS_FILE, load_network, save_network
 from sensai.models.widths import load_narrow, set_layer_widths, widths
 from sensai.pruning import member_network, prune
 from tests.conftest import ROOT
@@ -21,7 +21,13 @@ from tests.helpers.networks import images_for, make, randomise, sites_of
 
 @pytest.mark.parametrize(
     ("arch", "arch_args"),
-    [("small_cnn", {}), ("vgg11_bn", {}), ("resnet20", {"block": "bottleneck"}), ("mobilenetv2", {})],
+    [
+        ("small_cnn", {}),
+        ("vgg11_bn", {}),
+        ("resnet20", {"block": "bottleneck"}),
+        ("resnet20", {"shortcut": "parameter_free"}),
+        ("mobilenetv2", {}),
+    ],
 )
 def test_an_irregular_network_comes_back_bit_for_bit(tmp_path: Path, arch: str, arch_args: dict[str, str]) -> None:
     network, spec = make(arch, arch_args)
@@ -42,6 +48,21 @@ def test_an_irregular_network_comes_back_bit_for_bit(tmp_path: Path, arch: str, 
     assert not any(module.training for module in loaded.modules())
     with torch.no_grad():
         assert torch.equal(loaded(images), narrow(images))
+
+
+def test_weights_without_the_constants_of_shortcuts_are_read_too(tmp_path: Path) -> None:
+    network, spec = make("resnet20", {"shortcut": "parameter_free"})
+    save_network(network, spec, tmp_path)
+    tensors, path = load_file(tmp_path / WEIGHTS_FILE), tmp_path / SPEC_FILE
+    description = json.loads(path.read_text())
+    for shortcut in ("layer2.0.shortcut", "layer3.0.shortcut"):
+        del tensors[f"{shortcut}.weight"], description["widths"][shortcut]
+    save_file(tensors, tmp_path / WEIGHTS_FILE)
+    path.write_text(json.dumps(description))
+    loaded, _ = load_network(tmp_path)
+    images = images_for(spec, 3)
+    with torch.no_grad():
+        assert torch.equal(loaded(images), network(images))
 
 
 _NETS = """

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sensai.models.resnet import ParameterFreeShortcut
 from sensai.retraining.layout import lay_out
 
 
@@ -34,6 +35,20 @@ def test_gradients_are_those_of_double_precision(channels: int, stride: int) -> 
     images = torch.randn(16, 3, 16, 16)
     wanted = gradients(deepcopy(network).double(), images.double())
     trained = gradients(lay_out(network), images.contiguous(memory_format=torch.channels_last))
+    for ours, exact in zip(trained, wanted, strict=True):
+        assert torch.allclose(ours, exact, rtol=1e-3, atol=1e-4 * float(exact.abs().max()))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 8, 15, 20])
+def test_gradients_through_a_shortcut_without_parameters_are_those_of_double_precision(channels: int) -> None:
+    torch.manual_seed(0)
+    first, last = nn.Conv2d(3, channels, 3, padding=1), nn.Conv2d(2 * channels, 4, 3)
+    network = nn.Sequential(first, nn.ReLU(), ParameterFreeShortcut(channels, 2 * channels, 2), last)
+    images = torch.randn(16, 3, 16, 16)
+    wanted = gradients(deepcopy(network).double(), images.double())
+    trained = gradients(lay_out(network), images.contiguous(memory_format=torch.channels_last))
+    # Of one channel there is but one layout.
+    assert channels == 1 or network[:3](images).is_contiguous(memory_format=torch.channels_last)
     for ours, exact in zip(trained, wanted, strict=True):
         assert torch.allclose(ours, exact, rtol=1e-3, atol=1e-4 * float(exact.abs().max()))
 

@@ -17,7 +17,7 @@ from sensai.runtimes import Prepared
 from sensai.runtimes.export import export_onnx
 from sensai.runtimes.folding import folded
 from sensai.runtimes.onnx_runtimes import merged
-from tests.helpers.networks import images_for, make, randomise, sites_of
+from tests.helpers.networks import images_for, make, random_plan, randomise, sites_of
 
 
 class Norms(nn.Module):
@@ -152,6 +152,21 @@ def test_a_block_without_channels_is_not_in_the_exported_network(block: str) -> 
     # Of a block with a projection the ReLU stays; a 3x3 convolution or pooling reads what is left of the shifts.
     assert whole["Relu"] - operators["Relu"] == 3 * (2 if block == "basic" else 3) - 1
     assert whole["Add"] - operators["Add"] == (1 if block == "basic" else 2)
+
+
+@pytest.mark.parametrize("emptied", [0, 0.5])
+def test_shortcuts_without_parameters_between_narrower_streams_are_exported(emptied: float) -> None:
+    network, spec = make("resnet20", {"shortcut": "parameter_free"})
+    sites = sites_of("resnet20", {"shortcut": "parameter_free"})
+    member = prune(network, sites, random_plan(sites, 0.6, 1, emptied))
+    example = images_for(spec, 2)
+    (model,) = export_onnx([member], example)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        torch.testing.assert_close(
+            torch.from_numpy(session.run(None, {"images": example.numpy()})[0]), member(example), atol=1e-5, rtol=1e-5
+        )
+        torch.testing.assert_close(folded(member, example)(example), member(example), atol=1e-5, rtol=1e-5)
 
 
 def test_onnx_runtime_is_left_with_fused_convolutions(prepared: Prepared, tmp_path: Path) -> None:
