@@ -65,6 +65,14 @@ def test_the_parameter_free_shortcut_subsamples_and_pads_both_sides() -> None:
     assert not out[:, 5:].any()
 
 
+def test_a_new_network_has_its_parameter_free_shortcuts_as_they_are() -> None:
+    network, x = (
+        build(NetworkSpec("resnet20", 10, 3, (32, 32), {"shortcut": "parameter_free"})),
+        torch.randn(2, 16, 4, 4),
+    )
+    assert torch.equal(network.get_submodule("layer2.0.shortcut")(x)[:, 8:24], x[:, :, ::2, ::2])
+
+
 def test_a_specification_survives_json() -> None:
     spec = NetworkSpec("resnet20", 7, 3, (32, 24), {"block": "bottleneck"})
     assert NetworkSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
