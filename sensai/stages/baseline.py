@@ -162,7 +162,7 @@ def _inputs(config: BaselineConfig) -> dict[str, str]:
 
 
 stage = Stage(
-    version=2,
+    version=3,
     config=BaselineConfig,
     previous=None,
     execute=_execute,
