@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+# pip compiles one file after the other, also the tests of all packages: `compileall` below takes all cores and leaves those out.
+PIP := $(BIN)/pip install --quiet --no-compile
 # torch of another version must not come in behind the resolver's back, so both are asked for first.
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\|torchvision==[^"]*\)",/\1/p' pyproject.toml)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -33,8 +35,9 @@ mlproject: $(STAMP)
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet $(TORCH)
-	@$(BIN)/pip install --quiet $(TORCH) --editable ".[dev,ray,serve]"
+	@$(PIP) $(TORCH)
+	@$(PIP) $(TORCH) --editable ".[dev,ray,serve]"
+	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/|/torch/testing/' $(VENV)/lib || true
 	@touch $@
 
 clean:
