@@ -34,9 +34,9 @@ from joblib import cpu_count
 from plotly import express
 from synthetic import add_member_arguments, combined, random_ensemble
 
+from sensai.cores import deal
 from sensai.ensemble import Ensemble
 from sensai.evaluation import host
-from sensai.retraining.slots import deal
 from sensai.runtimes import CANDIDATES, GPU_CANDIDATES, Prepared, compare, in_turn, open_runtime, prepare, prepare_base
 
 

@@ -10,12 +10,13 @@ import torch
 from sensai.activations import ActivationReader
 from sensai.contention.job import Job, load_base, load_members, load_split
 from sensai.contention.work import Spent, Work, timed
+from sensai.cores import deal, pinned, share_cores
 from sensai.data.batches import batches, steps_per_epoch, training_batches
 from sensai.data.dataset import Dataset, Split
 from sensai.ensemble import Ensemble
 from sensai.evaluation import size
 from sensai.retraining.members import Slots, retrain_members
-from sensai.retraining.slots import Lesson, Stream, deal, pinned, share_cores
+from sensai.retraining.slots import Lesson, Stream
 from sensai.retraining.trainee import Recipe
 from sensai.sites import find_sites
 

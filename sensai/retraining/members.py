@@ -34,7 +34,7 @@ class Slots:
     """Who trains which members.
 
     Attributes:
-        members: of each slot, the numbers of its members (see `slots.deal`).
+        members: of each slot, the numbers of its members (see `cores.deal`).
         devices: of each slot, where it computes.
         threads: of every library in a slot.
         run: what runs the slots' jobs.

@@ -1,16 +1,13 @@
 """A slot: one process with a few cores or a GPU, which trains some of the members on one stream of batches."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
-from joblib import cpu_count
-from threadpoolctl import threadpool_limits
 
+from sensai.cores import pinned
 from sensai.data.batches import Augmentation, batches, resident, steps_per_epoch, training_batches
 from sensai.data.dataset import Dataset
 from sensai.ensemble import Ensemble, load_ensemble
@@ -110,28 +107,6 @@ class SlotJob:
     meeting: Meeting | None = None
 
 
-def share_cores(members: int, jobs: int | None = None, threads: int | None = None) -> tuple[int, int]:
-    """How many slots, no more than there are members, and the threads of each; None: one a core, and the cores dealt out."""
-    jobs = min(jobs or cpu_count(), members)
-    return jobs, threads or max(cpu_count() // jobs, 1)
-
-
-def deal(costs: Sequence[float], jobs: int) -> list[list[int]]:
-    """Members to slots so that slots end together: the dearest first, each to the slot with least (Graham 1969).
-
-    Args:
-        costs: what each member takes, in any unit.
-        jobs: number of slots.
-
-    Returns:
-        The numbers of each slot's members, sorted; at most `jobs` lists, none of them empty.
-    """
-    slots: list[list[int]] = [[] for _ in range(min(jobs, len(costs)))]
-    for member in sorted(range(len(costs)), key=lambda number: -costs[number]):
-        min(slots, key=lambda slot: (sum(costs[number] for number in slot), len(slot))).append(member)
-    return [sorted(slot) for slot in slots]
-
-
 def member_checkpoints(folder: Path, number: int) -> Checkpoints:
     """Where a member's checkpoints lie."""
     return Checkpoints(folder / f"member_{number:03d}")
@@ -229,15 +204,3 @@ def _joint_team(ensemble: Ensemble, job: SlotJob, exchange: Exchange | None) -> 
 def _trainee(ensemble: Ensemble, job: SlotJob, number: int) -> Trainee:
     steps = steps_per_epoch(job.dataset.train, job.stream.batch_size)
     return Trainee(ensemble.members[number].network, job.recipe, steps, member_checkpoints(job.folder, number))
-
-
-@contextmanager
-def pinned(threads: int) -> Iterator[None]:
-    """Every library computes with so many threads, as before when the block ends."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with threadpool_limits(threads):
-            yield
-    finally:
-        torch.set_num_threads(before)

@@ -14,10 +14,10 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.models import get_model_info
 
+from sensai.cores import deal
 from sensai.errors import InputError
 from sensai.retraining.backends.nodes import Node, room
 from sensai.retraining.backends.ray_cluster import ray_cluster
-from sensai.retraining.slots import deal
 
 NAME = "sensai"
 _LACKING = "needs the package ray[serve]: pip install -e '.[serve]'"

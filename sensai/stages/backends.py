@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 import torch
 
+from sensai.cores import deal
 from sensai.retraining.backends.nodes import share_nodes
 from sensai.retraining.backends.ray_cluster import ray_cluster
 from sensai.retraining.members import Slots
-from sensai.retraining.slots import deal
 from sensai.stages.configs import RetrainConfig
 from sensai.stages.inputs import slot_devices
 

@@ -13,9 +13,10 @@ from mlflow.entities import Run as StoredRun
 from tqdm import tqdm
 
 from analysis import tags
+from sensai.cores import deal, pinned
 from sensai.errors import InputError, UnreachableTargetError
 from sensai.retraining.backends.local import side_by_side
-from sensai.retraining.slots import SlotLostError, deal, pinned
+from sensai.retraining.slots import SlotLostError
 from sensai.stages import evaluate, prune, retrain
 from sensai.stages.configs import EvaluateConfig, GroupingStudyConfig
 from sensai.stages.inputs import dataset_of, slot_devices

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
+from sensai.cores import share_cores
 from sensai.data.batches import Augmentation, Normalization, default_augmentation
 from sensai.data.dataset import Dataset, load_dataset
 from sensai.errors import InputError
 from sensai.models.factory import NetworkSpec, input_rule, source_digest
-from sensai.retraining.slots import share_cores
 from sensai.stages.configs import RetrainConfig, StageConfig
 from sensai.stages.values import parse_channel_values
 

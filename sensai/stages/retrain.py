@@ -15,6 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from analysis import plots, tags
+from sensai.cores import pinned
 from sensai.data.batches import batches
 from sensai.ensemble import Ensemble, load_ensemble, save_ensemble
 from sensai.evaluation import Size, size
@@ -24,7 +25,7 @@ from sensai.retraining.fitting import Budget
 from sensai.retraining.members import Slots, retrain_members
 from sensai.retraining.objectives import Objective, judge
 from sensai.retraining.precision import Precision, faster_precision
-from sensai.retraining.slots import Lesson, Stream, pinned
+from sensai.retraining.slots import Lesson, Stream
 from sensai.retraining.trainee import Recipe
 from sensai.stages import prune, watching
 from sensai.stages.backends import open_slots

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from sensai.cores import deal
 from sensai.data.batches import Normalization
 from sensai.data.dataset import load_dataset
 from sensai.ensemble import Ensemble, save_ensemble
@@ -21,7 +22,7 @@ from sensai.ensemble.members import build_ensemble
 from sensai.models.names import InputRule
 from sensai.retraining.backends.ray_cluster import ray_cluster
 from sensai.retraining.members import Slots, retrain_members
-from sensai.retraining.slots import Lesson, Stream, deal
+from sensai.retraining.slots import Lesson, Stream
 from sensai.retraining.trainee import Recipe
 from sensai.sites import find_sites
 from tests.helpers.networks import images_for, make

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from sensai.cores import deal
 from sensai.data.batches import Normalization, batches
 from sensai.data.dataset import Dataset, load_dataset
 from sensai.ensemble import Ensemble
@@ -22,7 +23,7 @@ from sensai.retraining.checkpoints import Progress
 from sensai.retraining.fitting import Budget
 from sensai.retraining.members import OnEpoch, Slots, retrain_members
 from sensai.retraining.objectives import Objective, balanced_rows, judge
-from sensai.retraining.slots import Lesson, Loss, Stream, deal, member_checkpoints
+from sensai.retraining.slots import Lesson, Loss, Stream, member_checkpoints
 from sensai.retraining.teams import JointLogits
 from sensai.retraining.trainee import Recipe
 from sensai.sites import find_sites
@@ -178,28 +179,6 @@ def test_members_learn_jointly_from_each_other(tmp_path: Path, dataset: Dataset)
 
 
 # ---------------------------------------------------------------------------------------------------------------- slots
-
-
-@given(
-    st.lists(st.floats(0.1, 100), min_size=1, max_size=30),
-    st.integers(1, 8),
-)
-def test_members_are_dealt_so_that_slots_end_together(costs: list[float], jobs: int) -> None:
-    slots = deal(costs, jobs)
-    assert sorted(number for slot in slots for number in slot) == list(range(len(costs)))
-    assert len(slots) == min(jobs, len(costs))
-    assert all(slots)
-    loads = [sum(costs[number] for number in slot) for slot in slots]
-    # Graham's bound for the longest first: at most 4/3 of the best, which is no less than these two.
-    best = max(sum(costs) / jobs, max(costs))
-    assert max(loads) <= best + max(costs) * (1 - 1 / jobs) + 1e-9
-    assert max(loads) - min(loads) <= max(costs) + 1e-9
-
-
-def test_the_dearest_members_are_dealt_first() -> None:
-    """In any other order the slot that gets the dearest last ends late."""
-    assert deal([1.0, 1.0, 2.0], 2) == [[2], [0, 1]]
-    assert deal([3.0, 3.0, 2.0, 2.0, 2.0], 2) == [[0, 2, 4], [1, 3]]
 
 
 # With plain bce slots are compared where one of them is killed: test_killed_slots.py.

@@ -1,0 +1,42 @@
+"""Cores: how they are shared out, what each works on, and how many a library takes."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from joblib import cpu_count
+from threadpoolctl import threadpool_limits
+
+
+def share_cores(members: int, jobs: int | None = None, threads: int | None = None) -> tuple[int, int]:
+    """How many slots, no more than there are members, and the threads of each; None: one a core, and the cores dealt out."""
+    jobs = min(jobs or cpu_count(), members)
+    return jobs, threads or max(cpu_count() // jobs, 1)
+
+
+def deal(costs: Sequence[float], jobs: int) -> list[list[int]]:
+    """Members to slots so that slots end together: the dearest first, each to the slot with least (Graham 1969).
+
+    Args:
+        costs: what each member takes, in any unit.
+        jobs: number of slots.
+
+    Returns:
+        The numbers of each slot's members, sorted; at most `jobs` lists, none of them empty.
+    """
+    slots: list[list[int]] = [[] for _ in range(min(jobs, len(costs)))]
+    for member in sorted(range(len(costs)), key=lambda number: -costs[number]):
+        min(slots, key=lambda slot: (sum(costs[number] for number in slot), len(slot))).append(member)
+    return [sorted(slot) for slot in slots]
+
+
+@contextmanager
+def pinned(threads: int) -> Iterator[None]:
+    """Every library computes with so many threads, as before when the block ends."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with threadpool_limits(threads):
+            yield
+    finally:
+        torch.set_num_threads(before)
