@@ -40,7 +40,7 @@ from scipy.stats import bootstrap
 
 from entrypoints.cli import parse
 from sensai.evaluation import host
-from sensai.retraining.backends.local import side_by_side
+from sensai.retraining.backends.local import in_processes
 from sensai.stages import prune, retrain
 from sensai.stages.configs import PruneConfig, RetrainConfig, TuneConfig
 from sensai.stages.inputs import dataset_of
@@ -82,7 +82,7 @@ def main() -> None:
     _, space = space_of(config, len(dataset_of(config).class_names))
     replay = partial(_replayed, table, space, grid, config.epochs, arguments.budget, arguments.warm)
     seeds = [range(number, arguments.seeds, arguments.workers) for number in range(arguments.workers)]
-    rows = pd.concat(side_by_side(replay, seeds, threads=1), ignore_index=True)
+    rows = pd.concat(in_processes(replay, seeds, threads=1), ignore_index=True)
     summary, correlations = _summary(rows, config.epochs), _correlations(table, space)
     print(f"{len(table)} configurations of {config.arch}, {config.epochs} epochs, {arguments.seeds} seeds")
     print(summary.round(4).to_string())
@@ -99,7 +99,7 @@ def _table(config: TuneConfig, grid: Mapping[str, Sequence[Any]], workers: int) 
     # What all stand on is computed once, before any two could wait for each other.
     _outcomes(config, configurations[:1])
     shares = [configurations[number::workers] for number in range(workers)]
-    parts = side_by_side(partial(_outcomes, config), shares, threads=max(cpu_count() // workers, 1))
+    parts = in_processes(partial(_outcomes, config), shares, threads=max(cpu_count() // workers, 1))
     found = {configuration: outcomes for part in parts for configuration, outcomes in part.items()}
     # Whoever computed it, draws by a seed are the same.
     return {(own := frozenset(each.items())): found[own] for each in configurations}

@@ -32,6 +32,15 @@ def end_with(parent: int, by: signal.Signals) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def begin_worker(parent: int) -> None:
+    """What a process does first that works for another: it ends with that one, by which alone it is interrupted.
+
+    Ctrl-C goes to all processes of a terminal.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with(parent, signal.SIGKILL)
+
+
 @contextmanager
 def first_interrupt_asks() -> Iterator[threading.Event]:
     """Within the block the first Ctrl-C only sets the event, for work that ends where it can go on later; a second one ends it.

@@ -1,13 +1,13 @@
 """Members side by side on one GPU: small networks leave most of it idle, so that it can compute several at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
-def side_by_side(networks: Sequence[nn.Module], images: Tensor) -> list[Tensor]:
+def side_by_side(networks: Sequence[Callable[[Tensor], Tensor]], images: Tensor) -> list[Tensor]:
     """What each network answers to images (N, C, H, W); where these lie on a GPU, each computes on a stream of its own.
 
     Backward passes take the streams of the forward passes, and a capture as a CUDA graph keeps them as branches.

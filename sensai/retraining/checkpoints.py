@@ -61,9 +61,11 @@ class Checkpoints:
             state = dict(file.metadata())
         return tensors, Progress(**json.loads(state.pop("progress"))), state
 
-    def progress(self) -> Progress | None:
-        """The progress as last written, by another process perhaps; None where there is no checkpoint."""
+    def progress(self, more_than: int = -1) -> Progress | None:
+        """The progress as last written, by another process perhaps; None where no checkpoint tells of more epochs than that."""
         for path in reversed(self._files()):
+            if int(path.stem) <= more_than:
+                break
             # The writer may remove it in the meantime.
             with suppress(FileNotFoundError), safe_open(path, framework="pt") as file:
                 return Progress(**json.loads(file.metadata()["progress"]))

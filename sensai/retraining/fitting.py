@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -69,8 +70,8 @@ def fit(
         validation: the validation batches; None: the last epoch is the best.
         on_epoch: called with each team's epochs and their metrics, those of a checkpoint that is gone on from included.
         teacher: for objectives that use one.
-        budget: when it is used up, all stop; until then the team whose validation metric has grown most a second gets the
-            next epoch. None: all go on until they stop by themselves.
+        budget: when it is used up, all stop; until then the team whose validation metric has grown most gets the next epoch,
+            a second where seconds are what there is, else an epoch. None: all go on until they stop by themselves.
         ended: asked before each epoch whether training ends here, as it is, to go on from its checkpoints another time.
 
     Returns:
@@ -128,13 +129,22 @@ def _next(running: Sequence[Team], teams: Sequence[Team], budget: Budget | None)
         for team in unfinished:
             team.stop("budget")
         return []
-    gains = {team: team.lead.gain_per_second(_RECENT) for team in affordable}
+    gains = {team: _recent_gain(team, budget) for team in affordable}
     # Ties go to the one that has had least; those that nothing is known of yet begin together.
     first = max(affordable, key=lambda team: (gains[team], -team.lead.epoch))
     if math.isfinite(gains[first]):
         return [first]
     begin = [team for team in affordable if not math.isfinite(gains[team]) and team.lead.epoch == first.lead.epoch]
-    return begin[: max(int(min(epochs_left, len(running) * len(first.trainees)) // len(first.trainees)), 1)]
+    epochs = list(accumulate(len(team.trainees) for team in begin))
+    seconds = list(accumulate(team.seconds_an_epoch for team in begin))
+    within = sum(e <= epochs_left and s < seconds_left for e, s in zip(epochs, seconds, strict=True))
+    return begin[:within]
+
+
+def _recent_gain(team: Team, budget: Budget) -> float:
+    """A second where seconds are what there is, else an epoch, in which no clock has a say; infinite before it is known."""
+    gain = team.lead.recent_gain(_RECENT)
+    return gain / team.seconds_an_epoch if budget.seconds is not None and math.isfinite(gain) else gain
 
 
 def _furthest_behind(teams: Sequence[Team]) -> list[Team]:

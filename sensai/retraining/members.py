@@ -64,7 +64,8 @@ def retrain_members(
 ) -> list[Progress]:
     """Train all members; each ends with the weights of its best epoch. Returns the progress of each.
 
-    The result does not depend on the slots, but for the order in which threads and processes add numbers up.
+    The result does not depend on the slots, but for the order in which threads and processes add numbers up, and for a budget,
+    of which each slot gets its part.
 
     Args:
         ensemble: its members, as they were cut, get the weights.
@@ -92,7 +93,7 @@ def retrain_members(
     # One that was killed may have left it.
     (folder / END).unlink(missing_ok=True)
     with _told(folder, len(ensemble.members), on_epoch, why_end):
-        failures = _run_twice(jobs, slots)
+        failures = _run_twice(jobs, slots, ensemble)
     if (folder / END).exists() and (reason := why_end()) is not None:
         raise reason
     if failures:
@@ -124,7 +125,7 @@ def _parts(budget: Budget | None, members: Sequence[Sequence[int]], joint: bool)
     return [replace(budget, epochs=each) for each in epochs]
 
 
-def _run_twice(jobs: Sequence[SlotJob], slots: Slots) -> dict[int, str]:
+def _run_twice(jobs: Sequence[SlotJob], slots: Slots, ensemble: Ensemble) -> dict[int, str]:
     """Run all slots; where one is lost, all go on once more from their last checkpoints."""
     try:
         return slots.run(_met(jobs, slots))
@@ -133,9 +134,9 @@ def _run_twice(jobs: Sequence[SlotJob], slots: Slots) -> dict[int, str]:
     try:
         return slots.run(_met(jobs, slots))
     except SlotLostError as error:
-        members = ", ".join(str(list(job.members)) for job in jobs)
+        members = "; ".join(", ".join(_names(ensemble, number) for number in job.members) for job in jobs)
         raise InputError(
-            f"jobs={len(jobs)}: a slot of members {members} was lost twice ({error}); fewer jobs need less memory"
+            f"jobs={len(jobs)}: a slot, of those with the members {members}, was lost twice ({error}); fewer need less memory"
         ) from error
 
 
@@ -167,10 +168,10 @@ def _told(folder: Path, members: int, on_epoch: OnEpoch, why_end: Callable[[], B
 
     def look() -> None:
         for number in range(members):
-            if (progress := member_checkpoints(folder, number).progress()) is not None:
+            if (progress := member_checkpoints(folder, number).progress(more_than=epochs[number])) is not None:
                 for epoch in range(epochs[number], len(progress.history)):
                     on_epoch(number, epoch, progress.history[epoch])
-                epochs[number] = max(epochs[number], len(progress.history))
+                epochs[number] = len(progress.history)
         if why_end() is not None:
             (folder / END).touch()
 
@@ -181,6 +182,8 @@ def _told(folder: Path, members: int, on_epoch: OnEpoch, why_end: Callable[[], B
             look()
         except Exception as error:
             errors.append(error)
+            # Nobody would be told of what is trained from here on.
+            (folder / END).touch()
 
     thread = threading.Thread(target=keep_looking)
     thread.start()

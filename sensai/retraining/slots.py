@@ -121,7 +121,9 @@ def run_slot(job: SlotJob) -> dict[int, str]:
     Raises:
         SlotLostError: a slot of the same team has ended.
     """
-    with pinned(job.threads):
+    # Training seeds the generators of this process, which may be the user's own.
+    devices = [job.device] if job.device.type == "cuda" else []
+    with pinned(job.threads), torch.random.fork_rng(devices):
         if job.meeting is None:
             return _train(job, None)
         try:
@@ -180,7 +182,8 @@ def _team(ensemble: Ensemble, job: SlotJob, number: int) -> Team:
         objective,
         [_trainee(ensemble, job, number)],
         precision=lesson.precision,
-        sampling_seed=job.stream.seed * len(ensemble.members) + number if sampled else None,
+        seed=job.stream.seed * len(ensemble.members) + number,
+        sampled=sampled,
     )
 
 
@@ -197,6 +200,7 @@ def _joint_team(ensemble: Ensemble, job: SlotJob, exchange: Exchange | None) -> 
         Objective.balanced(tuple(range(num_classes)), num_classes, job.dataset.train.labels, share),
         [_trainee(ensemble, job, number) for number in job.members],
         precision=lesson.precision,
+        seed=job.stream.seed,
         exchange=exchange,
     )
 

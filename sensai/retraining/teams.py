@@ -1,7 +1,7 @@
 """Networks that learn by one loss: a team of one, or members that learn jointly. N images, K classes."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,8 @@ class Team:
         trainees: Sequence[Trainee],
         *,
         precision: Precision = "fp32",
-        sampling_seed: int | None = None,
+        seed: int = 0,
+        sampled: bool = False,
         exchange: Exchange | None = None,
     ) -> None:
         """Put a team together.
@@ -43,14 +44,15 @@ class Team:
             objective: loss and metrics.
             trainees: at least one; all in the same epoch.
             precision: what forward passes are computed in.
-            sampling_seed: of the rows that balance each batch (see `balanced_rows`); None: every image is learnt from.
+            seed: of what is drawn at random: the rows of a sample, and the noise of networks that have some (dropout).
+            sampled: each batch is balanced by the rows that are learnt from (see `balanced_rows`), not by weights.
             exchange: with the processes that train the rest of the team; these wait for this one, so that a lack of memory
                 is raised. None: the team is here, and it alone is ended.
         """
         self.model, self.objective, self.trainees = model, objective, list(trainees)
         self.failure = ""
-        self._precision, self._sampling_seed, self._exchange = precision, sampling_seed, exchange
-        self._generator = torch.Generator()
+        self._precision, self._seed, self._sampled, self._exchange = precision, seed, sampled, exchange
+        self._rows, self._noise = torch.Generator(), torch.Generator()
         self._loss_sum, self._images = torch.zeros((), dtype=torch.float64), 0
 
     @property
@@ -72,17 +74,19 @@ class Team:
         """Make ready for the steps of one epoch."""
         self.model.train()
         self._loss_sum, self._images = torch.zeros((), dtype=torch.float64), 0
-        if self._sampling_seed is not None:
-            self._generator.manual_seed(self._sampling_seed * 1_000_003 + self.lead.epoch)
+        for generator in (self._rows, self._noise):
+            generator.manual_seed(self._seed * 1_000_003 + self.lead.epoch)
 
     def step(self, images: Tensor, labels: Tensor, teacher: Tensor | None) -> None:
         """Learn one batch: images (N, C, H, W), labels int64 (N,), and the teacher's logits (N, K) where there is one."""
         with self._isolation():
-            if self._sampling_seed is not None:
-                rows = balanced_rows(self.objective.targets(labels), len(self.objective.classes), self._generator)
+            if self._sampled:
+                rows = balanced_rows(self.objective.targets(labels), len(self.objective.classes), self._rows)
                 images, labels, teacher = images[rows], labels[rows], None if teacher is None else teacher[rows]
             for trainee in self.trainees:
                 trainee.optimizer.zero_grad(set_to_none=True)
+            # Neither what other teams draw nor where a killed training goes on from makes a difference.
+            torch.manual_seed(int(torch.randint(2**62, (), generator=self._noise)))
             with autocast(self._precision, images.device):
                 logits = self.model(images)
             loss = self.objective.loss(logits.float(), labels, teacher)
@@ -152,7 +156,7 @@ class JointLogits(nn.Module):
 
         Args:
             networks: those of this process.
-            groups: the classes of each.
+            groups: the classes of each; no two have a class in common.
             num_classes: K.
             exchange: with the processes of the other members; None: all members are here.
         """
@@ -162,7 +166,7 @@ class JointLogits(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits float32 (N, K) for normalised images (N, C, H, W)."""
-        outputs = side_by_side(list(self.networks), images)
+        outputs = side_by_side(self._runs(images), images)
         own = [_class_logits(output.float(), group) for output, group in zip(outputs, self._groups, strict=True)]
         columns = [on_device(group, images.device) for group in self._groups]
         everyone = images.new_zeros(len(images), self._num_classes, dtype=torch.float32)
@@ -174,6 +178,21 @@ class JointLogits(nn.Module):
         for logits, where in zip(own, columns, strict=True):
             everyone = everyone.index_copy(1, where, logits)
         return everyone
+
+    def _runs(self, images: Tensor) -> list[Callable[[Tensor], Tensor]]:
+        """The networks, on a CPU each with noise of its own, whoever else is in this process (a GPU captures no seeds)."""
+        if images.is_cuda or not self.training:
+            return list(self.networks)
+        seed = torch.initial_seed()
+
+        def with_noise(network: nn.Module, group: "Group") -> Callable[[Tensor], Tensor]:
+            def run(images: Tensor) -> Tensor:
+                torch.manual_seed(seed ^ group[0])
+                return network(images)
+
+            return run
+
+        return [with_noise(network, group) for network, group in zip(self.networks, self._groups, strict=True)]
 
 
 def _class_logits(output: Tensor, group: "Group") -> Tensor:

@@ -108,13 +108,10 @@ class Trainee:
         self.progress.failure = failure
         self._save(best=False)
 
-    def gain_per_second(self, epochs: int) -> float:
-        """How much the best validation metric grew a second in the last epochs; infinite before there are so many."""
+    def recent_gain(self, epochs: int) -> float:
+        """How much the best validation metric grew an epoch in the last ones; infinite before there are so many."""
         values = self._watched()
-        if len(values) <= epochs:
-            return math.inf
-        seconds = self.progress.seconds * epochs / self.epoch
-        return (max(values) - max(values[:-epochs])) / seconds
+        return math.inf if len(values) <= epochs else (max(values) - max(values[:-epochs])) / epochs
 
     def load_best(self) -> None:
         """Give the network the weights of its best epoch, in eval mode."""

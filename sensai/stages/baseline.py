@@ -104,7 +104,9 @@ def _train(model: nn.Module, config: BaselineConfig, context: Context) -> Progre
             seed=config.base_seed,
         )
         validation = partial(batches, data.val, evaluation_batch(config), normalization, device) if data.val else None
-        team = Team(captured(model, device), Objective.multiclass(len(data.class_names)), [trainee])
+        team = Team(
+            captured(model, device), Objective.multiclass(len(data.class_names)), [trainee], seed=config.base_seed
+        )
         if failures := fit([team], training, validation, on_epoch=on_epoch):
             raise InputError(f"base_lr={config.base_lr}: {failures[0]}")
         return trainee.progress
@@ -162,7 +164,7 @@ def _inputs(config: BaselineConfig) -> dict[str, str]:
 
 
 stage = Stage(
-    version=3,
+    version=4,
     config=BaselineConfig,
     previous=None,
     execute=_execute,

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from analysis import tags
 from sensai.cores import deal, pinned
 from sensai.errors import InputError, UnreachableTargetError
-from sensai.retraining.backends.local import side_by_side
+from sensai.retraining.backends.local import in_processes
 from sensai.retraining.slots import SlotLostError
 from sensai.stages import evaluate, prune, retrain
 from sensai.stages.configs import EvaluateConfig, GroupingStudyConfig
@@ -151,7 +151,7 @@ def _train(
         distinct.setdefault(cell.training, cell)
     slots = _slots(list(distinct.values()), config, context.parent)
     try:
-        results = side_by_side(_train_slot, slots, slots[0].threads)
+        results = in_processes(_train_slot, slots, slots[0].threads)
     except SlotLostError as error:
         raise InputError(f"jobs={len(slots)}: a slot was lost ({error}); started again, the study goes on") from error
     opened = {cell: run_id for runs, _ in results for cell, run_id in runs.items()}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sensai.retraining.backends.local import side_by_side
+from sensai.retraining.backends.local import in_processes
 from sensai.retraining.exchange import Meeting, _backend, met
 from sensai.retraining.slots import END, ended
 
@@ -23,7 +23,7 @@ def one_looks_earlier(folder: Path, rank: int) -> list[bool]:
 
 
 def test_slots_that_learn_jointly_end_in_the_same_epoch(tmp_path: Path) -> None:
-    assert side_by_side(partial(one_looks_earlier, tmp_path), [0, 1], threads=1) == [[False, True], [False, True]]
+    assert in_processes(partial(one_looks_earlier, tmp_path), [0, 1], threads=1) == [[False, True], [False, True]]
 
 
 @pytest.mark.parametrize("there", [False, True])

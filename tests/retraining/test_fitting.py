@@ -385,13 +385,13 @@ def test_other_errors_are_not_hidden(tmp_path: Path) -> None:
 BINARY = [Objective.balanced((label,), 3, TRAIN.labels) for label in range(3)]
 
 
-def teams_of(folder: Path, recipes: list[Recipe], numbers: tuple[int, ...] = (0, 1, 2)) -> list[Team]:
+def teams_of(folder: Path, recipes: list[Recipe], numbers: tuple[int, ...] = (0, 1, 2), seed: int = 0) -> list[Team]:
     made = []
     for number in numbers:
         torch.manual_seed(number)
         model = build(NetworkSpec("small_cnn", 1, 1, (8, 8)))
         trainee = Trainee(model, recipes[number], steps_per_epoch(TRAIN, BATCH), Checkpoints(folder / f"{number}"))
-        made.append(Team(model, BINARY[number], [trainee]))
+        made.append(Team(model, BINARY[number], [trainee], seed=seed + number))
     return made
 
 
@@ -517,8 +517,55 @@ def test_a_budget_of_epochs_goes_on_after_a_kill(tmp_path: Path) -> None:
         if (number, epoch) == (1, 1):
             raise _Killed
 
+    budget = Budget(epochs=11)
+    fit(whole := teams_of(tmp_path / "whole", recipes), training, validation, budget=budget)
     with pytest.raises(_Killed):
-        fit(teams_of(tmp_path, recipes), training, validation, on_epoch=kill, budget=Budget(epochs=8))
-    resumed = teams_of(tmp_path, recipes)
-    fit(resumed, training, validation, budget=Budget(epochs=8))
-    assert sum(team.lead.epoch for team in resumed) == 8
+        fit(teams_of(tmp_path / "c", recipes), training, validation, on_epoch=kill, budget=budget)
+    fit(resumed := teams_of(tmp_path / "c", recipes), training, validation, budget=budget)
+    assert sum(team.lead.epoch for team in resumed) == 11
+    # No clock decided who got the epochs.
+    for own, other in zip(resumed, whole, strict=True):
+        assert own.lead.progress.history == other.lead.progress.history
+        assert_same_weights(own.model, other.model)
+
+
+def test_epochs_that_begin_together_are_within_the_budget_together(tmp_path: Path) -> None:
+    teams = teams_of(tmp_path, [replace(recipe, patience=0, epochs=9) for recipe in RECIPES])
+    fit(teams, training, validation, budget=Budget(epochs=3))
+    again = teams_of(tmp_path, [replace(recipe, patience=0, epochs=9) for recipe in RECIPES])
+    for team in again:
+        team.lead.progress.done, team.lead.progress.seconds = False, 1000.0
+    made: list[int] = []
+
+    def noted(epoch: int) -> Batches:
+        made.append(epoch)
+        return training(epoch)
+
+    # 3000 seconds are gone and 1500 left: each could go on for an epoch of a thousand, no two of them together.
+    fit(again, noted, validation, budget=Budget(seconds=4500))
+    assert made[:3] == [1, 1, 1]
+
+
+def test_the_noise_of_a_network_is_its_own(tmp_path: Path) -> None:
+    """With dropout too, neither other teams nor a kill change what a network becomes."""
+
+    def noisy(folder: Path, numbers: tuple[int, ...], seed: int = 0) -> list[Team]:
+        made = teams_of(folder, [replace(RECIPE, epochs=3)] * 3, numbers, seed)
+        for team in made:
+            team.model.pool = nn.Sequential(team.model.pool, nn.Dropout(0.5))
+        return made
+
+    together, (alone,) = noisy(tmp_path / "together", (0, 1, 2)), noisy(tmp_path / "alone", (2,))
+    fit(together, training, validation)
+    torch.manual_seed(99)
+    fit([alone], training, validation)
+    assert_same_weights(together[2].model, alone.model)
+    kill = killed_after(1)
+    with pytest.raises(_Killed):
+        fit(noisy(tmp_path / "c", (2,)), training, validation, on_epoch=lambda _, *epoch: kill(*epoch))
+    torch.manual_seed(7)
+    fit(resumed := noisy(tmp_path / "c", (2,)), training, validation)
+    assert_same_weights(resumed[0].model, alone.model)
+    # It is noise: another seed gives another network.
+    fit(others := noisy(tmp_path / "other", (2,), seed=1), training, validation)
+    assert not torch.equal(others[0].model.classifier.weight, alone.model.classifier.weight)

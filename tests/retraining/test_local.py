@@ -6,10 +6,10 @@ import sys
 from tests.conftest import ROOT
 
 SCRIPT = """
-from sensai.retraining.backends.local import side_by_side
+from sensai.retraining.backends.local import in_processes
 from tests.helpers.bars import counted
-print(side_by_side(counted, [2, 3], 1))
-print(side_by_side(counted, [3, 2], 1))
+print(in_processes(counted, [2, 3], 1))
+print(in_processes(counted, [3, 2], 1))
 """
 
 

@@ -184,11 +184,12 @@ def test_members_learn_jointly_from_each_other(tmp_path: Path, dataset: Dataset)
 # With plain bce slots are compared where one of them is killed: test_killed_slots.py.
 @pytest.mark.parametrize("lesson", [Lesson("bce", balance="sample"), Lesson("joint_kd", 0.5)], ids=str)
 def test_slots_change_nothing(tmp_path: Path, dataset: Dataset, teacher: nn.Module, lesson: Lesson) -> None:
+    """Not even for networks that draw at random as they learn."""
     groups = [(0,), (1, 2)]
     recipe = replace(RECIPE, epochs=2)
     results, ensembles = {}, {}
     for jobs in (1, 2):
-        ensembles[jobs] = ensemble_of(groups, dataset)
+        ensembles[jobs] = ensemble_of(groups, dataset, f"{ROOT}/tests/helpers/noisy_cnn.py:make")
         told: list[tuple[int, int]] = []
         progress = retrain(
             ensembles[jobs],
@@ -283,12 +284,25 @@ def test_a_member_that_fails_is_named_and_the_others_are_trained(tmp_path: Path,
     assert [end.stopped_by for end in ends if end] == ["epochs", "", "epochs"]
 
 
-def test_an_error_of_the_listener_is_raised(tmp_path: Path, dataset: Dataset) -> None:
+def test_an_error_of_the_listener_ends_the_training(
+    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: object) -> None:
         raise OSError("no space left")
 
+    monkeypatch.setattr(members, "_SECONDS_BETWEEN_LOOKS", 0.01)
     with pytest.raises(OSError, match="no space left"):
-        retrain(ensemble_of([(0,), (1, 2)], dataset), dataset, tmp_path, on_epoch=broken)
+        retrain(
+            ensemble_of([(0,), (1, 2)], dataset),
+            dataset,
+            tmp_path,
+            recipe=replace(RECIPE, epochs=30),
+            on_epoch=broken,
+        )
+    # Nothing more is trained that nobody would hear of.
+    had = member_checkpoints(tmp_path, 0).progress()
+    assert had is not None
+    assert len(had.history) < 30
 
 
 # --------------------------------------------------------------------------------------------------------------- sample

@@ -1,7 +1,6 @@
 """Slots as processes of this machine."""
 
 import os
-import signal
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -9,7 +8,7 @@ from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
-from sensai.processes import end_with
+from sensai.processes import begin_worker
 from sensai.retraining.slots import SlotJob, SlotLostError, run_slot
 
 JobT = TypeVar("JobT")
@@ -25,17 +24,11 @@ def run_locally(jobs: Sequence[SlotJob]) -> dict[int, str]:
     Raises:
         SlotLostError: a process was killed, for want of memory perhaps; the others have been ended too.
     """
-    results = side_by_side(run_slot, jobs, jobs[0].threads)
+    results = in_processes(run_slot, jobs, jobs[0].threads)
     return {number: reason for failures in results for number, reason in failures.items()}
 
 
-def _begin(parent: int) -> None:
-    """Ctrl-C goes to all processes of a terminal; what it ends is the affair of the one that started them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with(parent, signal.SIGKILL)
-
-
-def side_by_side(run: Callable[[JobT], ResultT], jobs: Sequence[JobT], threads: int) -> list[ResultT]:
+def in_processes(run: Callable[[JobT], ResultT], jobs: Sequence[JobT], threads: int) -> list[ResultT]:
     """What every job gives, each in a process of its own that ends with this one; one alone in this process.
 
     Args:
@@ -51,12 +44,12 @@ def side_by_side(run: Callable[[JobT], ResultT], jobs: Sequence[JobT], threads: 
     done = False
     try:
         # Libraries count their threads when they are imported, which the processes do once. A process may lose its parent
-        # before it has a job, so it is told of it at once.
+        # before it has a job, or even torch, so it is told of it at once.
         with parallel_config(
             "loky",
             n_jobs=len(jobs),
             inner_max_num_threads=threads,
-            initializer=_begin,
+            initializer=begin_worker,
             initargs=(os.getpid(),),
         ):
             results = list(Parallel(batch_size=1, pre_dispatch="all")(delayed(run)(job) for job in jobs))
