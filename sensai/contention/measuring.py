@@ -36,7 +36,7 @@ def measure(folder: Path, task: str, counts: Sequence[int]) -> pd.DataFrame:
         `cores` that this process may use.
 
     Raises:
-        RuntimeError: processes failed; says which.
+        InputError: processes failed; says which.
     """
     images, rows = len(load_labels(folder)), []
     with tqdm(total=max(counts) + 3 * len(counts) - (1 in counts), desc=f"contention: {task}") as bar:

@@ -10,16 +10,21 @@ import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sensai.contention.job import load_job, load_labels
-from sensai.contention.work import Work
 from sensai.processes import end_with
+
+if TYPE_CHECKING:
+    from sensai.contention.work import Work
 
 
 def main(parent: int, folder: Path, script: str, task: str, numbers: list[int]) -> None:
     """Do the work of a script (`naive` or `engine`) and task (`training` or `scoring`) with these members."""
     # The workers of its loader look for it in the same way.
     end_with(parent, signal.SIGKILL)
+    # Only now, since torch takes seconds, in which the parent may be gone.
+    from sensai.contention.job import load_job, load_labels
+
     # Whatever libraries and users' networks print must not be taken for an answer.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

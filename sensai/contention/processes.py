@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from sensai.errors import InputError
 from sensai.processes import given_environment
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +35,7 @@ class Measured:
         start_s: seconds from their start until all have worked on their first batch.
         seconds: that the slowest then takes for all images.
         step_ms: mean milliseconds from one step of a process to its next.
-        data_share: mean share of the time in which a process waited for a batch.
+        data_share: mean share of the time in which a process waited for a batch (see `work.Spent`).
         peak_mib: the most memory of all together, loaders' workers included; what they share counts once.
         threads: how many threads and workers they ask for in sum.
     """
@@ -60,7 +61,7 @@ def at_once(
         threads: what the environment gives each process's libraries; None: nothing, as where nobody thinks of it.
 
     Raises:
-        RuntimeError: processes failed; says which, and their last words.
+        InputError: processes failed; says which, and their last words.
     """
     start = time.perf_counter()
     with _started(folder, script, task, groups, threads) as processes, _Memory(processes) as memory:
@@ -138,7 +139,7 @@ def _answers(processes: Sequence[subprocess.Popen[str]], folder: Path, what: str
     failed = [position for position, line in enumerate(lines) if not line]
     if failed:
         reasons = "; ".join(f"{position}: {_reason(processes[position], folder, position)}" for position in failed)
-        raise RuntimeError(f"{what}, of {len(processes)} processes failed {reasons}")
+        raise InputError(f"{what}, of {len(processes)} processes failed {reasons}")
     return [json.loads(line) for line in lines]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from torch import get_num_threads
 
 from sensai.data.fitting import fit
 from sensai.errors import InputError
@@ -56,7 +57,8 @@ class ImageFiles:
         Raises:
             InputError: a file that cannot be read or is broken.
         """
-        pool = ThreadPoolExecutor()
+        # No more threads than the libraries of this process may take, which slots pin.
+        pool = ThreadPoolExecutor(get_num_threads())
         decoding: deque[tuple[np.ndarray, Iterator[None]]] = deque()
         try:
             for rows in batches_of_rows:

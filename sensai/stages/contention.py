@@ -90,6 +90,6 @@ stage = Stage(
     previous=prune.stage,
     execute=_execute,
     title=prune.run_title,
-    inputs=lambda _: {"host": host()},
+    inputs=lambda config: {"host": host(), "device": device_of(config).type},
 )
 run = stage.run

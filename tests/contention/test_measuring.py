@@ -12,6 +12,7 @@ from PIL import Image
 
 from sensai.contention.measuring import WAYS, measure
 from sensai.contention.processes import at_once
+from sensai.errors import InputError
 from tests.conftest import ROOT
 from tests.helpers import contention
 from tests.helpers.processes import still_running
@@ -67,7 +68,7 @@ def test_processes_do_not_take_the_threads_of_whoever_runs_the_experiment(
 
 def test_a_process_that_cannot_begin_is_named(tmp_path: Path) -> None:
     folder = contention.save(tmp_path / "job", contention.split(32), members=1)
-    with pytest.raises(RuntimeError, match=r"^naive training, of 2 processes failed 1: .*'.*/7/ensemble.json'$"):
+    with pytest.raises(InputError, match=r"^naive training, of 2 processes failed 1: .*'.*/7/ensemble.json'$"):
         at_once(folder, "naive", "training", [[0], [7]])
 
 
@@ -78,7 +79,7 @@ def test_processes_that_fail_later_are_named(tmp_path: Path) -> None:
     # Beyond the first batch, with which all begin; the loader's worker dies of it.
     Path(pictures[20]).write_text("no image")
     folder = contention.save(tmp_path / "job", contention.split(32), files=pictures)
-    with pytest.raises(RuntimeError, match=r"^naive scoring, of 2 processes failed 0: .*; 1: .*"):
+    with pytest.raises(InputError, match=r"^naive scoring, of 2 processes failed 0: .*; 1: .*"):
         at_once(folder, "naive", "scoring", [[0], [1]])
 
 
@@ -101,7 +102,7 @@ def test_a_kill_of_the_run_ends_every_process(tmp_path: Path) -> None:
     finally:
         run.send_signal(signal.SIGKILL)
         run.wait()
-    left = still_running(started, 20)
+    left = still_running(started, 5)
     for each in left:
         each.kill()
     assert not left
