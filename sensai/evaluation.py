@@ -1,9 +1,10 @@
-"""What a classifier is worth: accuracies, confusion, sizes, latencies. N images, K classes, M members, G groups."""
+"""What a classifier is worth: accuracies, confusion, sizes. N images, K classes, M members, G groups."""
 
 import os
 import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import numpy as np
 import torch
@@ -216,11 +217,12 @@ def size(network: nn.Module, input_shape: tuple[int, int, int]) -> Size:
 
 
 def host() -> dict[str, str]:
-    """What timings depend on: processor, cores, accelerator, and the library that computes."""
+    """What timings depend on: processor, cores, accelerator, and the libraries that compute."""
     return {
         "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "cores": str(os.cpu_count()),
         "threads": str(torch.get_num_threads()),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "torch": torch.__version__,
+        "onnxruntime": version("onnxruntime"),
     }

@@ -89,6 +89,13 @@ class Dataset:
         channels, height, width = self.train.images.shape[1:]
         return (channels, height, width)
 
+    @property
+    def val_digest(self) -> str:
+        """SHA-256 of data and validation rows, which names the very images; empty where there are none."""
+        if self.val is None:
+            return ""
+        return hashlib.sha256(self.digest.encode() + self.val.rows.astype("<i8").tobytes()).hexdigest()
+
 
 def load_dataset(
     name: str,

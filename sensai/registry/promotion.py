@@ -35,9 +35,9 @@ class Standing:
         val_accuracy: of the ensemble on the validation split, a fraction.
         base_val_accuracy: likewise of the base model.
         flops: of the largest member.
-        latency: milliseconds of the whole ensemble on one image.
-        data_digest: of the data that all this was measured on.
-        host: what it was timed on.
+        latency: milliseconds of the whole ensemble.
+        val_digest: of the images that the accuracies are of.
+        host: what it was timed on, and how.
     """
 
     version: int
@@ -45,7 +45,7 @@ class Standing:
     base_val_accuracy: float
     flops: float
     latency: float
-    data_digest: str
+    val_digest: str
     host: str
 
     @property
@@ -65,6 +65,11 @@ def find(client: MlflowClient, model_name: str, version: int | None) -> ModelVer
         raise InputError(f"model_name={model_name!r}: no version has the alias {CANDIDATE}")
     with _named(f"model_name={model_name!r}: version={number}"):
         return client.get_model_version(model_name, str(number))
+
+
+def nominate(client: MlflowClient, model_name: str, version: int) -> None:
+    """Make a version the candidate, which is promoted where no other is named."""
+    client.set_registered_model_alias(model_name, CANDIDATE, str(version))
 
 
 def champion_of(client: MlflowClient, model_name: str) -> ModelVersion | None:
@@ -110,7 +115,7 @@ def standing(client: MlflowClient, version: ModelVersion) -> Standing:
             base_val_accuracy=metrics["base_val_accuracy"],
             flops=metrics["flops_max"],
             latency=metrics["latency_ensemble_ms"],
-            data_digest=run_tags[tags.DATA_DIGEST],
+            val_digest=run_tags[tags.VAL_DIGEST],
             host=run_tags[tags.HOST],
         )
     except KeyError as error:
@@ -123,7 +128,7 @@ def compared(candidate: Standing, champion: Standing | None) -> pd.DataFrame:
     """A row for each, with columns role, version, val_accuracy, base_val_accuracy, accuracy_drop, flops, latency."""
     standings = {CANDIDATE: candidate} | ({CHAMPION: champion} if champion else {})
     rows = [{"role": role, **asdict(each), "accuracy_drop": each.accuracy_drop} for role, each in standings.items()]
-    return pd.DataFrame(rows).drop(columns=["data_digest", "host"])
+    return pd.DataFrame(rows).drop(columns=["val_digest", "host"])
 
 
 def check(candidate: Standing, champion: Standing | None, max_accuracy_drop: float, cost: Cost) -> None:
@@ -139,9 +144,9 @@ def check(candidate: Standing, champion: Standing | None, max_accuracy_drop: flo
         )
     if champion is None:
         return
-    if candidate.data_digest != champion.data_digest:
+    if candidate.val_digest != champion.val_digest:
         raise InputError(
-            f"version={candidate.version}: was evaluated on other data than the champion, version {champion.version}"
+            f"version={candidate.version}: was judged on other validation data than the champion, version {champion.version}"
         )
     if cost == "latency" and candidate.host != champion.host:
         raise InputError(
@@ -157,7 +162,22 @@ def check(candidate: Standing, champion: Standing | None, max_accuracy_drop: flo
 
 
 def promote(client: MlflowClient, version: ModelVersion, champion: ModelVersion | None) -> None:
-    """Make a version the champion; it remembers whom it replaced."""
+    """Make a version the champion; it remembers whom it replaced.
+
+    Args:
+        client: of the registry.
+        version: that is to serve.
+        champion: that it was compared with.
+
+    Raises:
+        InputError: another has become champion meanwhile, with which it was not compared.
+    """
+    now = champion_of(client, version.name)
+    if (now and now.version) != (champion and champion.version):
+        raise InputError(
+            f"version={version.version}: the champion of {version.name!r} is no longer the one that it was compared with; "
+            "promote it again"
+        )
     client.set_model_version_tag(
         version.name, version.version, tags.REPLACED, str(champion.version) if champion else ""
     )

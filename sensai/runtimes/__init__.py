@@ -5,7 +5,17 @@ fastest here, `comparison` sets base model and ensemble side by side, `quantised
 as the ensemble of one member that it is.
 """
 
-from sensai.runtimes.choice import CANDIDATES, GPU_CANDIDATES, RUNTIMES, Timing, fastest, in_turn, measure, open_runtime
+from sensai.runtimes.choice import (
+    CANDIDATES,
+    GPU_CANDIDATES,
+    RUNTIMES,
+    TOLERANCE,
+    Timing,
+    fastest,
+    in_turn,
+    measure,
+    open_runtime,
+)
 from sensai.runtimes.comparison import Combine, Comparison, compare
 from sensai.runtimes.prepared import Prepared, prepare, prepare_base
 from sensai.runtimes.quantised import quantised
@@ -15,6 +25,7 @@ __all__ = [
     "CANDIDATES",
     "GPU_CANDIDATES",
     "RUNTIMES",
+    "TOLERANCE",
     "Combine",
     "Comparison",
     "Prepared",

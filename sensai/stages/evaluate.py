@@ -32,7 +32,7 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
     device = device_of(config)
     base, spec = base_model(context, config)
     ensemble = retrain.load(context.store, context.upstream["retrain"]).to(device)
-    context.run.set_tags({tags.HOST: json.dumps(latencies.timing_host())})
+    context.run.set_tags({tags.HOST: json.dumps(_timing_host(config)), tags.VAL_DIGEST: dataset_of(config).val_digest})
 
     val = None if val_images is None else _answered(val_images, ensemble, base, config)
     test = _answered(test_images, ensemble, base, config)
@@ -82,6 +82,10 @@ def check(config: EvaluateConfig | MainConfig | GroupingStudyConfig | TuneConfig
     """
     test_split(config)
     combining.validation_split(config)
+
+
+def _timing_host(config: EvaluateConfig) -> dict[str, str]:
+    return latencies.timing_host(config.runtime, device_of(config), config.latency_batch_size)
 
 
 def test_split(config: StageConfig) -> Split:
@@ -209,7 +213,7 @@ stage = Stage(
     previous=retrain.stage,
     execute=_execute,
     title=retrain.title,
-    inputs=lambda _: {"host": evaluation.host()},
+    inputs=lambda config: {"host": _timing_host(config)},
     check=check,
 )
 run = stage.run

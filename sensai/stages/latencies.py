@@ -18,7 +18,7 @@ from sensai.runtimes import CANDIDATES, GPU_CANDIDATES, Combine, Comparison, Pre
 from sensai.stages.configs import EvaluateConfig
 from sensai.tracking import Run
 
-# Raised, and the version of `evaluate` with it, whenever the same members take another time since they are timed otherwise.
+# Raised whenever the same members take another time since they are timed otherwise.
 VERSION = 2
 _AUTO = "auto"
 
@@ -49,9 +49,21 @@ class Latencies:
         }
 
 
-def timing_host() -> dict[str, str]:
-    """The machine, and how it is timed: what latencies must share to be compared."""
-    return {**evaluation.host(), "timing": str(VERSION)}
+def timing_host(runtime: str, device: torch.device, images: int = 1) -> dict[str, str]:
+    """The machine, and how it is timed: what latencies must share to be compared.
+
+    Args:
+        runtime: that is asked for, or `auto`.
+        device: whose runtimes are tried.
+        images: that are answered at once.
+    """
+    return {
+        **evaluation.host(),
+        "timing": str(VERSION),
+        "runtime": runtime,
+        "device": device.type,
+        "images": str(images),
+    }
 
 
 def critical_path(
@@ -99,13 +111,13 @@ def _compared(
 ) -> Comparison:
     """Of images (N, C, H, W), in a runtime or, for `auto`, in the fastest of the device."""
     on_gpu = device.type == "cuda"
-    candidates = GPU_CANDIDATES if on_gpu else CANDIDATES
+    names = (runtime,) if runtime != _AUTO else GPU_CANDIDATES if on_gpu else CANDIDATES
     with torch.cuda.device(device) if on_gpu else nullcontext():
         return compare(
             prepare_base(base, ensemble),
             prepared,
             np.ascontiguousarray(images.transpose(0, 2, 3, 1)),
             combine,
-            1 if on_gpu else torch.get_num_threads(),
-            names=candidates if runtime == _AUTO else (runtime,),
+            1 if set(names) <= set(GPU_CANDIDATES) else torch.get_num_threads(),
+            names=names,
         )

@@ -23,7 +23,7 @@ def run(config: PromoteConfig) -> str:
     Raises:
         InputError: the candidate is not promoted, with the reason; the champion stays.
     """
-    # Two promotions of this machine come one after the other, so that each is compared with the champion that it replaces.
+    # Two promotions from one `work_dir` wait for each other; one from elsewhere is noticed before the alias moves.
     with opened(config, f"{config.stage} {config.model_name}", __doc__) as (store, run), _lock(config):
         if config.rollback:
             _roll_back(config, store, run)

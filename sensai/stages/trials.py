@@ -145,7 +145,7 @@ class Trials:
     @cached_property
     def _host(self) -> str:
         """What latencies depend on beside the members."""
-        return json.dumps({**timing_host(), "runtime": self.config.runtime, "device": self.config.device})
+        return json.dumps(timing_host(self.config.runtime, device_of(self.config)))
 
     def logged(self, space: Space) -> Iterator[LoggedRun]:
         """Finished runs, whoever logged them, that the study would be answered by if it asked for their parameters.

@@ -6,15 +6,18 @@ from dataclasses import replace
 from functools import partial
 from itertools import groupby, product
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import RAW
 from sensai.errors import InputError
-from sensai.runtimes import CANDIDATES, Prepared, fastest, in_turn, measure, prepare, quantised
+from sensai.runtimes import CANDIDATES, RUNTIMES, Prepared, fastest, in_turn, measure, prepare, quantised
 from sensai.runtimes.onnx_runtimes import OnnxSessions
+from sensai.stages.values import RuntimeName
 from tests.runtimes.test_runtimes import raw
 
 
@@ -55,10 +58,19 @@ def test_the_table_names_what_is_missing(prepared: Prepared, monkeypatch: pytest
         fastest([compiled])
 
 
-def test_answers_that_differ_are_never_chosen(prepared: Prepared) -> None:
+def test_answers_that_differ_are_never_chosen(irregular: Ensemble) -> None:
+    prepared = prepare(irregular)
+    weights = prepared.members[0].onnx.graph.initializer[0]
+    weights.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weights) + 1, weights.name))
     exact, wrong = measure(prepared, raw(1), [1], names=("torch", "onnx-sessions"), repeats=1)
-    wrong = replace(wrong, median_ms=exact.median_ms / 2, error=0.1, why_not="its answers differ by 0.1")
-    assert fastest([exact, wrong]) is exact
+    assert wrong.why_not.startswith("its answers differ by ")
+    assert fastest([replace(exact, median_ms=wrong.median_ms * 2), wrong]).runtime == "torch"
+    with pytest.raises(InputError, match="onnx-sessions: its answers differ by "):
+        fastest([wrong])
+
+
+def test_every_runtime_may_be_named() -> None:
+    assert set(get_args(RuntimeName)) == {"auto", *RUNTIMES}
 
 
 @pytest.mark.parametrize(("name", "shape"), [("irregular", (8, 8, 1)), ("without_blocks", (9, 9, 2))])

@@ -37,13 +37,13 @@ class Shelf:
         *,
         flops: float = 100.0,
         latency: float = 1.0,
-        digest: str = "data",
+        val_digest: str = "images",
         host: str = "here",
     ) -> int:
         """A version; the base model has 0.9 on validation data."""
         accuracies = {"val_accuracy": val_accuracy, "base_val_accuracy": 0.9, "accuracy": 0.5}
         costs = {"flops_max": flops, "latency_ensemble_ms": latency}
-        evaluated = self._run("evaluate", accuracies | costs, {"sensai.data_digest": digest, "sensai.host": host})
+        evaluated = self._run("evaluate", accuracies | costs, {"sensai.val_digest": val_digest, "sensai.host": host})
         client, run_id = self.place.client, self._run("register", {})
         if not self.versions:
             client.create_registered_model(MODEL)
@@ -132,7 +132,7 @@ def test_it_must_cost_no_more_than_the_champion(
 @pytest.mark.parametrize(
     ("other", "cost", "reason"),
     [
-        ({"digest": "other"}, "flops", "other data than the champion"),
+        ({"val_digest": "others"}, "flops", "other validation data than the champion"),
         ({"host": "there"}, "latency", "different machines"),
     ],
 )
@@ -213,6 +213,21 @@ def test_promotions_at_once_replace_each_other_in_turn(shelf: Shelf) -> None:
     while replaced := shelf.place.client.get_model_version(MODEL, str(chain[-1])).tags["sensai.replaced"]:
         chain.append(int(replaced))
     assert sorted(chain) == [1, 2, 3, 4]
+
+
+def test_a_champion_that_came_meanwhile_stays(shelf: Shelf) -> None:
+    """Promotions from two working folders do not wait for each other."""
+    for _ in range(3):
+        shelf.add(0.9)
+    client = shelf.place.client
+    versions = [client.get_model_version(MODEL, version) for version in shelf.versions]
+    promotion.promote(client, versions[0], None)
+    promotion.promote(client, versions[1], versions[0])
+    for compared_with in (versions[0], None):
+        with pytest.raises(InputError, match="version=3: the champion of 'mine' is no longer the one"):
+            promotion.promote(client, versions[2], compared_with)
+    assert shelf.champion == 2
+    assert "sensai.replaced" not in client.get_model_version(MODEL, "3").tags
 
 
 _KILLED = """
