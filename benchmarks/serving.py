@@ -24,7 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -120,7 +120,8 @@ def _server(arguments: list[str], log: Path) -> Iterator[str]:
         _wait_for(url, process, log)
         yield url
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait()
 
 
@@ -181,8 +182,14 @@ def _latencies(make: Client, clients: int, count: int) -> tuple[list[float], flo
     ready = threading.Barrier(clients + 1)
 
     def ask_all(_: int) -> list[float]:
-        ask, milliseconds = make(), []
-        ask()
+        milliseconds = []
+        try:
+            ask = make()
+            ask()
+        except BaseException:
+            # Nobody waits for a client that has failed.
+            ready.abort()
+            raise
         ready.wait()
         for _ in range(count // clients):
             start = time.perf_counter()
@@ -192,7 +199,8 @@ def _latencies(make: Client, clients: int, count: int) -> tuple[list[float], flo
 
     with ThreadPoolExecutor(clients) as pool:
         asking = [pool.submit(ask_all, number) for number in range(clients)]
-        ready.wait()
+        with suppress(threading.BrokenBarrierError):
+            ready.wait()
         start = time.perf_counter()
         milliseconds = [each for client in asking for each in client.result()]
     return milliseconds, time.perf_counter() - start

@@ -45,6 +45,7 @@ TOGETHER = {
     "tests/stages/test_control.py": "main",
     "tests/stages/test_main.py": "main",
     "tests/stages/test_predict.py": "main",
+    "tests/stages/test_register.py": "main",
 }
 
 # Enough for every stage to do its work on tests/helpers/tiny_data.py within a second or two. Two threads that share a core with

@@ -89,7 +89,7 @@ def _from_line(line: bytes, number: int, shape: tuple[int, int, int]) -> Frame:
         return Frame(name, _fitted(_pixels(content["pixels"]), shape))
     except InputError as error:
         raise InputError(f"line {number + 1}: {error}") from error
-    except (KeyError, AttributeError, TypeError, ValueError) as error:
+    except (KeyError, AttributeError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"line {number + 1}: must be like {_LINE} ({type(error).__name__}: {error})") from error
 
 

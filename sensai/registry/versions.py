@@ -22,7 +22,9 @@ from sensai.errors import InputError
 from sensai.registry import pyfunc_model
 from sensai.registry.bundle import export_bundle
 from sensai.registry.image_format import ImageFormat
-from sensai.registry.promotion import CANDIDATE
+from sensai.registry.promotion import CANDIDATE, nominate
+from sensai.registry.pyfunc_model import Bundle
+from sensai.runtimes import TOLERANCE, prepare
 
 _MODEL = "ensemble"
 _ABOUT = (
@@ -56,12 +58,16 @@ def register_ensemble(
         description: of the version, Markdown.
 
     Returns:
-        The number of the version, to which the alias `candidate` moves.
+        The number of the version, to which the alias `candidate` moves, unless a newer one has it.
+
+    Raises:
+        RuntimeError: the exported members do not answer as the ensemble does on the example.
     """
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / _MODEL
         folder.mkdir()
         digest = export_bundle(ensemble, calibration, image_format, folder)
+        _prove(Bundle(folder, digest), ensemble, calibration, image_format, example)
         model = Model.log(
             artifact_path=None,
             name=_MODEL,
@@ -79,8 +85,10 @@ def register_ensemble(
     client.update_model_version(model_name, registered.version, description)
     if not client.get_registered_model(model_name).description:
         client.update_registered_model(model_name, _ABOUT)
-    # Last: who finds the candidate finds all of it.
-    client.set_registered_model_alias(model_name, CANDIDATE, registered.version)
+    # Last: who finds the candidate finds all of it. One that was registered at the same time may be newer.
+    candidate = client.get_registered_model(model_name).aliases.get(CANDIDATE, 0)
+    if int(registered.version) > int(candidate):
+        nominate(client, model_name, int(registered.version))
     return int(registered.version)
 
 
@@ -89,15 +97,30 @@ def open_model(model_uri: str) -> Iterator[Any]:
     """The model that a version registered (an `EnsembleModel` of the version's own script), to be used within the block.
 
     Raises:
-        InputError: there is no such model, or its files are not those that were registered.
+        InputError: there is no such model, it is no ensemble, or its files are not those that were registered.
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
-            model = mlflow.pyfunc.load_model(model_uri, dst_path=folder)
+            # Without the checks of the signature, which take longer than a small ensemble; the model has its own.
+            model = mlflow.pyfunc.load_model(model_uri, dst_path=folder).unwrap_python_model()
         except (MlflowException, OSError, ValueError) as error:
             raise InputError(f"model_uri={model_uri!r}: {str(error).splitlines()[0]}") from error
-        # Without the checks of the signature, which take longer than a small ensemble; the model has its own.
-        yield model.unwrap_python_model()
+        if not hasattr(model, "bundle"):
+            raise InputError(f"model_uri={model_uri!r}: is no ensemble that sensAI registered")
+        yield model
+
+
+def _prove(
+    bundle: Bundle, ensemble: Ensemble, calibration: Calibration, image_format: ImageFormat, example: np.ndarray
+) -> None:
+    """Ensure that what is registered answers as the ensemble in memory does."""
+    images, prepared = image_format.of_pixels(example), prepare(ensemble)
+    answer = bundle.answer([bundle.open_member(number)(images) for number in range(len(ensemble.members))])
+    outputs = [member.eager(prepared.normalised(example)) for member in prepared.members]
+    probabilities = answer[list(ensemble.class_names)].to_numpy()
+    difference = np.abs(probabilities - calibration(outputs, ensemble.groups)).max()
+    if difference > TOLERANCE:
+        raise RuntimeError(f"the exported members answer otherwise than the ensemble in memory, by {difference:.2g}")
 
 
 def _signature(ensemble: Ensemble, calibration: Calibration) -> ModelSignature:

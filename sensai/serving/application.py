@@ -48,19 +48,40 @@ class Placement:
         Raises:
             InputError: the cluster has no room for as many replicas.
         """
-        available = room(nodes, self.threads, gpu=False) // self.replicas
-        dealt = deal(costs, self.shards or max(available, 1))
-        if len(dealt) > available:
+        available = room(nodes, self.threads, gpu=False)
+        dealt = deal(costs, self.shards or max(available // self.replicas, 1))
+        if len(dealt) * self.replicas > available:
             raise InputError(
                 f"shards={len(dealt)}, replicas={self.replicas}, threads={self.threads}: must fit into the cluster, which "
-                f"has room for {room(nodes, self.threads, gpu=False)} replicas"
+                f"has room for {available} replicas"
             )
-        if self.replicas_per_node and self.replicas > self.replicas_per_node * len(nodes):
+        if self.replicas_per_node and self.replicas > (apart := self._replicas_apart(len(dealt), nodes)):
             raise InputError(
-                f"replicas={self.replicas}: the cluster has {len(nodes)} machines, for "
-                f"replicas_per_node={self.replicas_per_node} each"
+                f"replicas={self.replicas}: with replicas_per_node={self.replicas_per_node} and threads={self.threads} the "
+                f"{len(nodes)} machines of the cluster have room for {apart} of each of {len(dealt)} shards"
             )
         return dealt
+
+    def _replicas_apart(self, shards: int, nodes: list[Node]) -> int:
+        """How many of every shard there is room for, where no machine takes more than so many of one."""
+        most = shards * (self.replicas_per_node or self.replicas)
+        return sum(min(node.cpus // self.threads, most) for node in nodes) // shards
+
+    def check_resources(self, replicas: int, there: Mapping[str, float]) -> None:
+        """Refuse custom resources that the cluster does not have: Ray would wait for machines that do.
+
+        Args:
+            replicas: of all shards.
+            there: the resources of all its machines by name.
+
+        Raises:
+            InputError: one that is missing.
+        """
+        for name, amount in (self.resources or {}).items():
+            if there.get(name, 0) < amount * replicas:
+                raise InputError(
+                    f"resources={name}={amount:g}: the cluster has {there.get(name, 0):g} of it, for {replicas} replicas"
+                )
 
 
 class Served:
@@ -89,7 +110,7 @@ def served(model_uri: str, placement: Placement, host: str, port: int, ray_addre
 
     Raises:
         InputError: Ray Serve is not installed; no such model, or not the one that was registered; no such cluster, no room in
-            it, or it serves already.
+            it, it serves already, or a replica cannot be started.
     """
     if importlib.util.find_spec("ray") is None:
         raise InputError(_LACKING)
@@ -100,6 +121,7 @@ def served(model_uri: str, placement: Placement, host: str, port: int, ray_addre
         os.environ.setdefault("RAY_worker_niceness", "0")
     with ray_cluster(ray_address) as cluster:
         try:
+            import ray
             from ray import serve
         except ImportError as error:
             raise InputError(_LACKING) from error
@@ -112,15 +134,27 @@ def served(model_uri: str, placement: Placement, host: str, port: int, ray_addre
         except ValueError as error:
             raise InputError(f"model_uri={model_uri!r}: {error}") from error
         dealt = placement.dealt(costs, cluster.nodes)
+        placement.check_resources(len(dealt) * placement.replicas, ray.cluster_resources())
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         if serve.status().proxies:
             raise InputError(f"ray_address={ray_address!r}: Ray Serve runs there already; `serve shutdown` ends it")
         quiet = {"log_level": "WARNING", "enable_access_log": False}
         try:
             serve.start("HeadOnly", {"host": host, "port": port}, logging_config=quiet)
-            yield Served(serve.run(_application(source, placement, dealt), name=NAME), len(dealt))
+            yield Served(_deployed(_application(source, placement, dealt), model_uri), len(dealt))
         finally:
             serve.shutdown()
+
+
+def _deployed(application: Any, model_uri: str) -> Any:
+    """The ingress, once all replicas are there."""
+    from ray import serve
+
+    try:
+        return serve.run(application, name=NAME)
+    except RuntimeError as error:
+        # On a machine that cannot reach the store, say.
+        raise InputError(f"model_uri={model_uri!r}: cannot be deployed: {' '.join(str(error).split())}") from error
 
 
 def _application(source: Any, placement: Placement, dealt: list[list[int]]) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.protos.databricks_pb2 import NOT_FOUND, TEMPORARILY_UNAVAILABLE
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve._private import replica
 from ray.serve.exceptions import RayServeException
 from starlette.requests import Request
@@ -53,7 +53,7 @@ class Source:
         """The bundle in a folder that is there while the block runs; what has been opened stays open.
 
         Raises:
-            ValueError: its manifest is not the one that was registered.
+            ValueError: it is no ensemble, or its manifest is not the one that was registered.
         """
         with suppress(FileNotFoundError):
             os.chdir(self.folder)
@@ -63,7 +63,10 @@ class Source:
             flavor = Model.load(str(folder)).flavors[mlflow.pyfunc.FLAVOR_NAME]
             # Versions from before the manifest was pinned are refused with the reason.
             digest = (flavor.get(mlflow.pyfunc.MODEL_CONFIG) or {}).get(PIN, "(unknown)")
-            yield Bundle(folder / flavor["artifacts"]["ensemble"]["path"], digest)
+            artifacts = flavor.get("artifacts") or {}
+            if "ensemble" not in artifacts:
+                raise ValueError("is no ensemble that sensAI registered")
+            yield Bundle(folder / artifacts["ensemble"]["path"], digest)
 
 
 class Shard:
@@ -144,7 +147,7 @@ class Ingress:
     async def _of_all(self, asked: list[Any], seconds: float) -> list[Any]:
         try:
             return await asyncio.wait_for(asyncio.gather(*asked), seconds)
-        except (TimeoutError, RayServeException) as error:
+        except (TimeoutError, RayServeException, RayActorError) as error:
             reason = f"not all of the {len(self._shards)} shards of members answer ({type(error).__name__})"
             raise MlflowException(reason, error_code=TEMPORARILY_UNAVAILABLE) from error
 

@@ -5,6 +5,7 @@ their quantiles.
 
 import json
 import logging
+import os
 import sys
 import time
 from array import array
@@ -52,6 +53,9 @@ def _answer_all(config: PredictConfig, model: Any, run: Run) -> None:
             answer = _answer(model, frame, image_format)
             milliseconds.append(answer["ms"])
             print(json.dumps(answer), flush=True)  # noqa: T201  (what the user asked for)
+    except BrokenPipeError:
+        # Whoever reads the answers has enough, and Python must not try to write at its end what is left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         if milliseconds:
             found = np.percentile(milliseconds, _QUANTILES)

@@ -1,13 +1,18 @@
 """register: the ensemble as a version in the model registry. Logs the model (pyfunc, signature, input example) and version."""
 
+from mlflow.entities import Run as StoredRun
+
 from analysis import tags
+from sensai.errors import InputError
 from sensai.registry.image_format import ImageFormat
+from sensai.registry.promotion import find
 from sensai.registry.versions import register_ensemble
 from sensai.stages import combining, evaluate, retrain
 from sensai.stages.configs import RegisterConfig
 from sensai.stages.inputs import dataset_of
 from sensai.stages.prune import title as prune_title
 from sensai.stages.stage import Context, Stage
+from sensai.tracking import Store
 
 # Metrics of the evaluation that a version is looked up by.
 _TAGGED_METRICS = ("accuracy", "accuracy_drop", "flops_base", "flops_max", "flops_speedup", "latency_member_max_ms")
@@ -43,6 +48,15 @@ def _execute(config: RegisterConfig, context: Context) -> None:
     context.run.log_metrics({"version": version})
 
 
+def _is_there(config: RegisterConfig, store: Store, run: StoredRun) -> bool:
+    """Whether the version has not been deleted from the registry."""
+    try:
+        find(store.client, config.model_name, int(run.data.metrics["version"]))
+    except InputError:
+        return False
+    return True
+
+
 def _description(title: str, metrics: dict[str, float]) -> str:
     """Markdown: what the version is, and a table of what it was measured at."""
     rows = [f"| {name} | {metrics[name]:.6g} |" for name in _TAGGED_METRICS if name in metrics]
@@ -50,6 +64,11 @@ def _description(title: str, metrics: dict[str, float]) -> str:
 
 
 stage = Stage(
-    version=5, config=RegisterConfig, previous=evaluate.stage, execute=_execute, title=lambda config: config.model_name
+    version=5,
+    config=RegisterConfig,
+    previous=evaluate.stage,
+    execute=_execute,
+    title=lambda config: config.model_name,
+    stands=_is_there,
 )
 run = stage.run

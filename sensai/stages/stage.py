@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from filelock import FileLock
+from mlflow.entities import Run as StoredRun
 
 from analysis import tags
 from sensai.data.names import FOLDER
@@ -58,6 +59,7 @@ class Stage(Generic[ConfigT]):
         title: the part of the run's name that tells it from others of the stage.
         inputs: what enters the fingerprint beside the parameters, by content.
         check: refuses, before the stages before it are run, what it could not work with.
+        stands: whether what a finished run made beside its artifacts is still there.
     """
 
     version: int
@@ -67,6 +69,7 @@ class Stage(Generic[ConfigT]):
     title: Callable[[ConfigT], str] = lambda _: ""
     inputs: Callable[[ConfigT], dict[str, Any]] = field(default=lambda _: {})
     check: Callable[[ConfigT], None] = lambda _: None
+    stands: Callable[[ConfigT, Store, StoredRun], bool] = lambda *_: True
 
     @property
     def name(self) -> str:
@@ -100,17 +103,22 @@ class Stage(Generic[ConfigT]):
         if before is not None:
             config = _inherited(self, config, before.config)
         fingerprint = self.fingerprint(config, before.fingerprint if before else None)
-        if not config.force and (found := store.find(self.name, fingerprint)):
-            return reuse(store, root, found.info.run_id)
+        if found := self._found(config, store, fingerprint):
+            return reuse(store, root, found)
         # Locks are taken from the later stage to the earlier one, so two processes cannot wait for each other.
         with _lock(Path(config.work_dir), fingerprint):
             # Another process may have finished the same while this one waited.
-            if not config.force and (found := store.find(self.name, fingerprint)):
-                return reuse(store, root, found.info.run_id)
+            if found := self._found(config, store, fingerprint):
+                return reuse(store, root, found)
             run = root or store.create(self._run_name(config), parent)
             with run.closing():
                 self._execute(config, store, run, parent or run.id, before, fingerprint)
         return run.id
+
+    def _found(self, config: ConfigT, store: Store, fingerprint: str) -> str | None:
+        """The id of a finished run that gives what this one would."""
+        found = None if config.force else store.find(self.name, fingerprint)
+        return found.info.run_id if found and self.stands(config, store, found) else None
 
     def fingerprint(self, config: ConfigT, upstream: str | None = None) -> str:
         """Digest of all that the result depends on; `upstream` is known where a run was named."""

@@ -20,6 +20,7 @@ from analysis import tags
 from sensai.errors import InputError
 from sensai.files import make_folder
 from sensai.processes import first_interrupt_asks
+from sensai.registry.promotion import nominate
 from sensai.stages import activations, evaluate, group, latencies, prune, register, retrain
 from sensai.stages.configs import ActivationsConfig, TuneConfig
 from sensai.stages.findings import log_best, log_findings
@@ -74,8 +75,11 @@ def _tune(config: TuneConfig, store: Store, parent: Run) -> None:
     chosen = log_best(choice, config, base_accuracy, store, parent)
     if config.register_best and chosen is not None:
         run_id = register.stage.ensure(config.chosen(chosen), store, parent.id)
+        version = store.metrics_of(run_id)["version"]
+        # One that was registered before is not the newest, but it is what the study has chosen.
+        nominate(store.client, config.model_name, int(version))
         parent.set_tags({tags.UPSTREAM + "register": run_id})
-        parent.log_metrics({"version": store.metrics_of(run_id)["version"]})
+        parent.log_metrics({"version": version})
 
 
 def _study(trials: Trials, about: str, space: Space) -> Study:

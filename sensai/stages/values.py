@@ -180,11 +180,13 @@ def parse_budget(value: str) -> tuple[int | None, float | None]:
 
 def _resources(value: str) -> str:
     try:
-        amounts = list(parse_resources(value).values())
+        amounts = parse_resources(value)
     except ValueError:
-        amounts = [math.nan]
-    if not all(math.isfinite(amount) and amount > 0 for amount in amounts):
+        amounts = {"": math.nan}
+    if "" in amounts or not all(math.isfinite(amount) and amount > 0 for amount in amounts.values()):
         raise ValueError("must be pairs name=amount, separated by commas, e.g. near_camera=1")
+    if taken := amounts.keys() & {"CPU", "GPU", "memory"}:
+        raise ValueError(f"must be resources that machines announce themselves, not {min(taken)} (see `threads`)")
     return value
 
 

@@ -97,7 +97,9 @@ def test_frames_are_given_before_the_stream_ends(tmp_path: Path) -> None:
         '{"pixels": [[[1, 2]]]}',
         '{"pixels": "abc"}',
         '{"path": "nowhere.png"}',
+        "[" * 100_000,
     ],
+    ids=lambda line: line[:20],
 )
 def test_a_wrong_line_is_named_after_those_before_it(wrong: str) -> None:
     stream = io.BytesIO(b'{"pixels": [[1]]}\n\n' + wrong.encode())

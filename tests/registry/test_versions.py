@@ -14,8 +14,12 @@ import pandas as pd
 import pytest
 from mlflow.artifacts import download_artifacts
 from mlflow.models import ModelSignature, get_model_info
+from mlflow.tracking import MlflowClient
 
+from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import RAW
+from sensai.registry import versions
+from sensai.registry.bundle import export_bundle
 from sensai.registry.image_format import ImageFormat
 from sensai.registry.versions import register_ensemble
 from sensai.stages import combining, retrain
@@ -156,9 +160,9 @@ def test_the_candidate_moves_to_the_newest_version(empty_database: Path, tmp_pat
         run_id = place.client.create_run(place.experiment).info.run_id
         # At a threshold of zero none is rejected.
         calibrations = [RAW, replace(RAW, threshold=0.0)]
-        versions = []
+        numbers = []
         for number, (ensemble, calibration) in enumerate(zip(ensembles, calibrations, strict=True), start=1):
-            versions.append(
+            numbers.append(
                 register_ensemble(
                     place.client,
                     run_id,
@@ -171,7 +175,7 @@ def test_the_candidate_moves_to_the_newest_version(empty_database: Path, tmp_pat
                 )
             )
             assert int(place.client.get_model_version_by_alias("mine", "candidate").version) == number
-        assert versions == [1, 2]
+        assert numbers == [1, 2]
         # Each keeps its own tags, its own weights and its own columns.
         for number, ensemble in enumerate(ensembles, start=1):
             version_tags = place.client.get_model_version("mine", str(number)).tags
@@ -187,3 +191,39 @@ def test_the_candidate_moves_to_the_newest_version(empty_database: Path, tmp_pat
         newest = mlflow.pyfunc.load_model("models:/mine@candidate").predict(images(4))
         np.testing.assert_allclose(newest[list(NAMES)], probabilities(ensembles[1], images(4)), atol=1e-5)
         assert newest["none_of_them"].tolist() == [False] * 4
+
+
+def test_of_two_that_are_registered_at_once_the_newer_is_the_candidate(
+    empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Place.make(tmp_path, empty_database).active() as place:
+
+        def add(ensemble: Ensemble) -> int:
+            run_id = place.client.create_run(place.experiment).info.run_id
+            return register_ensemble(place.client, run_id, ensemble, RAW, ImageFormat(), images(1), "mine", {})
+
+        describe, newer = MlflowClient.update_model_version, []
+
+        def overtaken(*arguments: object) -> object:
+            """Between the first one's version and its alias the second one is registered as a whole."""
+            monkeypatch.setattr(MlflowClient, "update_model_version", describe)
+            newer.append(add(ensemble_of([(3, 2, 1, 0)])))
+            return describe(*arguments)
+
+        monkeypatch.setattr(MlflowClient, "update_model_version", overtaken)
+        assert (add(ensemble_of([(0, 1, 2, 3)])), newer) == (1, [2])
+        assert int(place.client.get_model_version_by_alias("mine", "candidate").version) == 2
+
+
+def test_members_that_answer_otherwise_than_in_memory_are_not_registered(
+    empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = ensemble_of([(3, 2, 1, 0)])
+    monkeypatch.setattr(versions, "export_bundle", lambda _, *rest: export_bundle(other, *rest))
+    with Place.make(tmp_path, empty_database).active() as place:
+        run_id = place.client.create_run(place.experiment).info.run_id
+        with pytest.raises(RuntimeError, match="answer otherwise than the ensemble in memory"):
+            register_ensemble(
+                place.client, run_id, ensemble_of([(0, 1, 2, 3)]), RAW, ImageFormat(), images(1), "mine", {}
+            )
+        assert place.client.search_registered_models() == []

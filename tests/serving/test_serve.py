@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -257,6 +257,17 @@ def test_a_model_that_is_not_there_is_named(place: Place, launched: Entry, uri: 
 
 
 @pytest.mark.parametrize(
+    ("resources", "said"),
+    [("CPU=2", "machines announce themselves, not CPU"), ("=1", "name=amount"), ("near=0", "name=amount")],
+)
+def test_resources_are_named_amounts(launched: Entry, resources: str, said: str) -> None:
+    refused = launched("serve", resources=resources)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"error: serve: resources='{resources}': must be ")
+    assert said in refused.stderr
+
+
+@pytest.mark.parametrize(
     ("placement", "expected"),
     [
         (Placement(), [[0], [1], [2]]),
@@ -275,9 +286,29 @@ def test_members_are_dealt_by_what_they_cost(placement: Placement, expected: lis
     [
         (Placement(shards=3, replicas=2), r"shards=3, replicas=2, threads=1: .* has room for 5 replicas"),
         (Placement(threads=4), r"threads=4: .* has room for 0 replicas"),
-        (Placement(shards=1, replicas=3, replicas_per_node=1), r"replicas=3: the cluster has 2 machines"),
+        (
+            Placement(shards=1, replicas=3, replicas_per_node=1),
+            r"replicas=3: .* 2 machines .* room for 2 of each of 1 sh",
+        ),
     ],
 )
 def test_a_cluster_without_room_is_refused(placement: Placement, said: str) -> None:
     with pytest.raises(InputError, match=said):
         placement.dealt([3.0, 2.0, 1.0], [Node("", 2, 0), Node("", 3, 0)])
+
+
+def test_replicas_that_must_stand_apart_need_room_on_each_machine() -> None:
+    apart, nodes = Placement(shards=2, replicas=2, replicas_per_node=1), [Node("", 3, 0), Node("", 1, 0)]
+    with pytest.raises(InputError, match=r"replicas=2: .* room for 1 of each of 2 shards"):
+        apart.dealt([2.0, 1.0], nodes)
+    assert replace(apart, replicas_per_node=2).dealt([2.0, 1.0], nodes) == [[0], [1]]
+    assert apart.dealt([2.0, 1.0], [Node("", 2, 0), Node("", 2, 0)]) == [[0], [1]]
+
+
+def test_resources_that_the_cluster_lacks_are_refused() -> None:
+    placement = Placement(resources={"near_camera": 0.5})
+    placement.check_resources(2, {"near_camera": 1.0, "CPU": 4.0})
+    with pytest.raises(InputError, match=r"resources=near_camera=0.5: the cluster has 1 of it, for 3 replicas"):
+        placement.check_resources(3, {"near_camera": 1.0})
+    with pytest.raises(InputError, match="the cluster has 0 of it"):
+        placement.check_resources(1, {"CPU": 4.0})

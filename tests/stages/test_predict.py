@@ -10,6 +10,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+from mlflow.pyfunc import PythonModel
 
 from sensai.ensemble.calibration import Calibration
 from sensai.errors import InputError
@@ -124,6 +125,45 @@ def test_a_model_whose_manifest_was_changed_is_refused(empty_database: Path, tmp
             mlflow.pyfunc.load_model(uri)
         with pytest.raises(InputError, match=f"^model_uri='{uri}': {said}"):
             predict.run(PredictConfig(model_uri=uri))
+
+
+def test_whoever_reads_the_answers_may_leave(place: Place, tested: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(tested.tobytes())))
+    with place.active(), os.fdopen(writing, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        predict.run(PredictConfig(model_uri=URI, frames="raw"))
+    (run,) = place.of("predict")
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["frames"] == 1
+
+
+class Foreign(PythonModel):
+    """A registered model that has nothing to do with sensAI."""
+
+    def predict(self, context: object, model_input: object, params: object = None) -> object:
+        """What came."""
+        return model_input
+
+
+def test_a_model_of_others_is_refused(empty_database: Path, tmp_path: Path) -> None:
+    script = tmp_path / "foreign.py"
+    script.write_text(
+        "from mlflow.models import set_model\nfrom tests.stages.test_predict import Foreign\nset_model(Foreign())\n"
+    )
+    with Place.make(tmp_path, empty_database).active() as place:
+        with mlflow.start_run():
+            uri = mlflow.pyfunc.log_model(name="foreign", python_model=str(script), pip_requirements=[]).model_uri
+        with pytest.raises(InputError, match=f"^model_uri='{uri}': is no ensemble that sensAI registered"):
+            predict.run(PredictConfig(model_uri=uri))
+    # Asked for here, as Ray is an extra.
+    pytest.importorskip("ray.serve", reason="the extra `serve` is not installed", exc_type=ImportError)
+    from sensai.serving.replicas import Source
+
+    source = Source(uri, place.uri, str(tmp_path), loopback=True)
+    with place.active(), pytest.raises(ValueError, match="is no ensemble that sensAI registered"), source.bundle():
+        pass
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,11 @@ def test_without_trials_it_recommends_what_a_person_logged(pruned: Pruned) -> No
     assert metrics["best_val_accuracy"] == row.val_accuracy
     assert metrics["best_flops_speedup"] == pytest.approx(1 / row.cost)
     assert metrics["hypervolume"] == pytest.approx(row.val_accuracy * (1 - row.cost))
+    # Another version has come: what is chosen is registered already, and becomes the candidate again.
+    newer = place.client.create_model_version("sensai-ensemble", version.source, version.run_id)
+    place.client.set_registered_model_alias("sensai-ensemble", "candidate", newer.version)
+    tuned(place, trials=0, register_best=True, max_accuracy_drop=1)
+    assert place.client.get_model_version_by_alias("sensai-ensemble", "candidate").version == version.version
 
 
 def test_trials_are_nested_runs_with_what_people_filter_by(pruned: Pruned) -> None:
