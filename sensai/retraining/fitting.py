@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sensai.retraining.objectives import judge
 from sensai.retraining.precision import Precision, autocast
-from sensai.retraining.teams import Team
+from sensai.retraining.teams import Team, is_out_of_memory
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 # Position of the team, epoch, metrics.
@@ -111,7 +111,8 @@ def _run(
         judged = _judged(together, validation)
         seconds = (time.perf_counter() - start) / max(len(together), 1)
         for team, metrics in zip(together, judged, strict=True):
-            team.end_epoch(metrics, seconds)
+            if not team.failure:
+                team.end_epoch(metrics, seconds)
             if not team.failure:
                 on_epoch(teams.index(team), epoch, team.lead.progress.history[-1])
 
@@ -172,4 +173,18 @@ def _train_epoch(teams: Sequence[Team], batches: Batches, teacher: Teacher | Non
 def _judged(teams: Sequence[Team], validation: Callable[[], Batches] | None) -> list[dict[str, float]]:
     if validation is None:
         return [{} for _ in teams]
-    return judge([(team.model, team.objective) for team in teams], validation())
+    try:
+        return judge([(team.model, team.objective) for team in teams], validation())
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+    # One after the other, so that it is known who lacks memory.
+    return [_judged_alone(team, validation) for team in teams]
+
+
+def _judged_alone(team: Team, validation: Callable[[], Batches]) -> dict[str, float]:
+    """Empty where memory does not suffice, which the team then says."""
+    found: dict[str, float] = {}
+    with team.isolation():
+        (found,) = judge([(team.model, team.objective)], validation())
+    return found

@@ -79,7 +79,7 @@ class Team:
 
     def step(self, images: Tensor, labels: Tensor, teacher: Tensor | None) -> None:
         """Learn one batch: images (N, C, H, W), labels int64 (N,), and the teacher's logits (N, K) where there is one."""
-        with self._isolation():
+        with self.isolation():
             if self._sampled:
                 rows = balanced_rows(self.objective.targets(labels), len(self.objective.classes), self._rows)
                 images, labels, teacher = images[rows], labels[rows], None if teacher is None else teacher[rows]
@@ -119,7 +119,8 @@ class Team:
         for trainee in self.trainees:
             trainee.stop(reason)
 
-    def _isolation(self) -> AbstractContextManager[None]:
+    def isolation(self) -> AbstractContextManager[None]:
+        """A lack of memory in the block is this team's failure, and no error, unless other processes wait for it."""
         return self._noting_lack_of_memory() if self._exchange is None else nullcontext()
 
     @contextmanager

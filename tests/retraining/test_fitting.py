@@ -339,22 +339,25 @@ def test_killed_while_it_is_tried_again_a_training_is_not_tried_a_third_time(tmp
 
 
 class TooLarge(nn.Module):
-    """Asks for memory that no machine has, so many times."""
+    """Asks for memory that no machine has, so many times: as it learns, or as it is judged."""
 
-    def __init__(self, times: int) -> None:
+    def __init__(self, times: int, learning: bool) -> None:
         super().__init__()
-        self.network, self.left = network(), times
+        self.network, self.left, self.learning = network(), times, learning
 
     def forward(self, images: Tensor) -> Tensor:
-        if self.training and self.left:
+        if self.training == self.learning and self.left:
             self.left -= 1
             torch.empty(2**60)
         return self.network(images)
 
 
-@pytest.mark.parametrize(("times", "failed"), [(1, False), (99, True)])
-def test_a_lack_of_memory_leaves_the_others_alone(tmp_path: Path, times: int, failed: bool) -> None:
-    teams = [team_of(tmp_path / "a", RECIPE), team_of(tmp_path / "b", RECIPE, model=TooLarge(times))]
+# Judged together with others it lacks memory once, and once more by itself.
+@pytest.mark.parametrize(
+    ("times", "learning", "failed"), [(1, True, False), (99, True, True), (2, False, False), (99, False, True)]
+)
+def test_a_lack_of_memory_leaves_the_others_alone(tmp_path: Path, times: int, learning: bool, failed: bool) -> None:
+    teams = [team_of(tmp_path / "a", RECIPE), team_of(tmp_path / "b", RECIPE, model=TooLarge(times, learning))]
     failures = fit(teams, training, validation)
     assert list(failures) == ([1] if failed else [])
     alone, progress = run(tmp_path / "whole")
