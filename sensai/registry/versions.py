@@ -24,7 +24,7 @@ from sensai.registry.bundle import export_bundle
 from sensai.registry.image_format import ImageFormat
 from sensai.registry.promotion import CANDIDATE, nominate
 from sensai.registry.pyfunc_model import Bundle
-from sensai.runtimes import TOLERANCE, prepare
+from sensai.runtimes import TOLERANCE, largest_error, prepare
 
 _MODEL = "ensemble"
 _ABOUT = (
@@ -67,7 +67,7 @@ def register_ensemble(
         folder = Path(parent) / _MODEL
         folder.mkdir()
         digest = export_bundle(ensemble, calibration, image_format, folder)
-        _prove(Bundle(folder, digest), ensemble, calibration, image_format, example)
+        _prove(Bundle(folder, digest), ensemble, image_format, example)
         model = Model.log(
             artifact_path=None,
             name=_MODEL,
@@ -110,17 +110,13 @@ def open_model(model_uri: str) -> Iterator[Any]:
         yield model
 
 
-def _prove(
-    bundle: Bundle, ensemble: Ensemble, calibration: Calibration, image_format: ImageFormat, example: np.ndarray
-) -> None:
-    """Ensure that what is registered answers as the ensemble in memory does."""
+def _prove(bundle: Bundle, ensemble: Ensemble, image_format: ImageFormat, example: np.ndarray) -> None:
+    """Ensure that the members that are registered answer as those in memory do."""
     images, prepared = image_format.of_pixels(example), prepare(ensemble)
-    answer = bundle.answer([bundle.open_member(number)(images) for number in range(len(ensemble.members))])
-    outputs = [member.eager(prepared.normalised(example)) for member in prepared.members]
-    probabilities = answer[list(ensemble.class_names)].to_numpy()
-    difference = np.abs(probabilities - calibration(outputs, ensemble.groups)).max()
-    if difference > TOLERANCE:
-        raise RuntimeError(f"the exported members answer otherwise than the ensemble in memory, by {difference:.2g}")
+    outputs = [bundle.open_member(number)(images) for number in range(len(ensemble.members))]
+    error = largest_error(outputs, [member.eager(prepared.normalised(example)) for member in prepared.members])
+    if error > TOLERANCE:
+        raise RuntimeError(f"the exported members answer otherwise than the ensemble in memory, by {error:.2g}")
 
 
 def _signature(ensemble: Ensemble, calibration: Calibration) -> ModelSignature:

@@ -13,6 +13,7 @@ from sensai.runtimes.choice import (
     Timing,
     fastest,
     in_turn,
+    largest_error,
     measure,
     open_runtime,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "compare",
     "fastest",
     "in_turn",
+    "largest_error",
     "measure",
     "open_runtime",
     "prepare",

@@ -102,7 +102,7 @@ def measure(
             for name in names
             if name not in missing
         }
-        errors = {key: _error(runtime(images), expected) for key, runtime in running.items()}
+        errors = {key: largest_error(runtime(images), expected) for key, runtime in running.items()}
         seconds = in_turn({key: partial(runtime, images) for key, runtime in running.items()}, repeats)
     rows = {key: _timing(*key, seconds[key], errors[key]) for key in running}
     rows |= {(name, count): Timing(name, count, why_not=why) for name, why in missing.items() for count in counts}
@@ -162,7 +162,8 @@ def _timing(name: str, threads: int, seconds: np.ndarray, error: float) -> Timin
     return Timing(name, threads, float(median), float(p95), error, why)
 
 
-def _error(outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
+def largest_error(outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
+    """By how much the outputs of members (N, outputs) differ from those expected, relative to max(1, largest output)."""
     return max(
         float(np.abs(own - other).max() / max(1.0, np.abs(other).max()))
         for own, other in zip(outputs, expected, strict=True)

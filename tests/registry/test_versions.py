@@ -12,6 +12,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from mlflow.artifacts import download_artifacts
 from mlflow.models import ModelSignature, get_model_info
 from mlflow.tracking import MlflowClient
@@ -218,7 +219,9 @@ def test_of_two_that_are_registered_at_once_the_newer_is_the_candidate(
 def test_members_that_answer_otherwise_than_in_memory_are_not_registered(
     empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = ensemble_of([(3, 2, 1, 0)])
+    other = ensemble_of([(0, 1, 2, 3)])
+    with torch.no_grad():
+        other.members[0].network.classifier.bias += 1e-3
     monkeypatch.setattr(versions, "export_bundle", lambda _, *rest: export_bundle(other, *rest))
     with Place.make(tmp_path, empty_database).active() as place:
         run_id = place.client.create_run(place.experiment).info.run_id
