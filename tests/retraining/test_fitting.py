@@ -493,6 +493,21 @@ def test_what_a_budget_leaves_over_goes_to_those_that_gain(tmp_path: Path) -> No
     assert (learning.lead.epoch, stuck.lead.epoch) == (4, 3)
 
 
+@pytest.mark.parametrize(("budget", "next_is"), [(Budget(epochs=7), 0), (Budget(seconds=500), 1)])
+def test_the_next_epoch_is_for_the_gain_of_an_epoch_or_of_a_second(
+    tmp_path: Path, budget: Budget, next_is: int
+) -> None:
+    teams = teams_of(tmp_path, [replace(RECIPE, metric="loss_gain", epochs=20)] * 3, (0, 1))
+    # The first gains twice as much an epoch, and takes a hundred times as long.
+    for team, gain, seconds in zip(teams, (2.0, 1.0), (300.0, 3.0), strict=True):
+        team.lead.progress.history[:] = [{"loss_gain": gain * epoch, "loss": 1.0} for epoch in range(3)]
+        team.lead.progress.seconds = seconds
+    told: list[int] = []
+    fit(teams, training, validation, budget=budget, on_epoch=lambda number, epoch, _: told.append(number))
+    # After what is told of the three epochs that each has had.
+    assert told[6] == next_is
+
+
 def test_a_budget_of_seconds_ends_a_training_that_has_had_them(tmp_path: Path) -> None:
     teams = teams_of(tmp_path / "a", RECIPES)
     fit(teams, training, validation, budget=Budget(seconds=1e-9))
