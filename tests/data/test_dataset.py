@@ -76,6 +76,9 @@ def test_the_split_follows_from_its_seed(digits: tuple[Dataset, Path]) -> None:
     # The test split and what the data are do not hang on it.
     assert np.array_equal(other.test.images, data.test.images)
     assert other.digest == data.digest
+    # What accuracies are compared on does, and nothing else.
+    assert other.val_digest != data.val_digest
+    assert load("digits", work_dir).val_digest == data.val_digest
 
 
 def test_the_share_of_validation_can_be_chosen(digits: tuple[Dataset, Path]) -> None:

@@ -1,5 +1,6 @@
 """What enters the fingerprint of a stage, held against every parameter that there is."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from sensai.errors import InputError
 from sensai.stages import contention, register, report
+from sensai.stages.latencies import timing_host
 from sensai.stages.main import MEASURED
 from tests.conftest import tiny
 
@@ -289,6 +291,19 @@ def test_data_enter_by_content(folder: Path, tmp_path: Path) -> None:
     here, there, one_bit = stages("here"), stages("there"), stages("changed")
     assert here == there
     assert not set(here.values()) & set(one_bit.values())
+
+
+def test_latencies_are_of_one_runtime_device_and_batch() -> None:
+    """What `promote` and `tune` take for comparable differs in each of them, and `evaluate` is not answered by another's."""
+    cpu = torch.device("cpu")
+    hosts = [
+        timing_host("auto", cpu),
+        timing_host("torch", cpu),
+        timing_host("auto", torch.device("cuda", 0)),
+        timing_host("auto", cpu, images=64),
+    ]
+    assert len({json.dumps(host) for host in hosts}) == len(hosts)
+    assert timing_host("auto", cpu) == timing_host("auto", cpu, images=1)
 
 
 def test_the_host_enters_what_times(folder: Path) -> None:

@@ -16,6 +16,7 @@ from sensai.errors import InputError
 from sensai.runtimes import CANDIDATES
 from sensai.stages import combining, evaluate, main, retrain
 from sensai.stages.inputs import dataset_of, normalization_of
+from sensai.stages.latencies import timing_host
 from sensai.tracking import Store
 from tests.conftest import ROOT
 from tests.helpers.pipeline import FinishedMain, Place, parent_of, stage_of
@@ -200,6 +201,15 @@ def test_another_combination_that_rejects_some_images(place: Place) -> None:
     assert 0 < stored.threshold < 1
     assert 0 <= metrics["rejected"] < 1
     assert "accuracy_answered" in metrics
+
+
+def test_the_evaluation_says_what_makes_it_comparable(finished: FinishedMain) -> None:
+    run_tags = finished.place.run(finished.upstream("evaluate")).data.tags
+    config = finished.config
+    assert json.loads(run_tags["sensai.host"]) == timing_host(
+        config.runtime, torch.device("cpu"), config.latency_batch_size
+    )
+    assert run_tags["sensai.val_digest"] == dataset_of(config).val_digest
 
 
 def test_without_validation_data_only_raw_probabilities_are_there(place: Place) -> None:
