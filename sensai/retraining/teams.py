@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -185,15 +186,13 @@ class JointLogits(nn.Module):
         if images.is_cuda or not self.training:
             return list(self.networks)
         seed = torch.initial_seed()
+        seeds = [seed ^ group[0] for group in self._groups]
+        return [partial(_with_noise, network, own) for network, own in zip(self.networks, seeds, strict=True)]
 
-        def with_noise(network: nn.Module, group: "Group") -> Callable[[Tensor], Tensor]:
-            def run(images: Tensor) -> Tensor:
-                torch.manual_seed(seed ^ group[0])
-                return network(images)
 
-            return run
-
-        return [with_noise(network, group) for network, group in zip(self.networks, self._groups, strict=True)]
+def _with_noise(network: nn.Module, seed: int, images: Tensor) -> Tensor:
+    torch.manual_seed(seed)
+    return network(images)
 
 
 def _class_logits(output: Tensor, group: "Group") -> Tensor:
