@@ -1,0 +1,121 @@
+"""What it costs that curves appear in the MLflow UI while members train.
+
+python benchmarks/live.py [--arch resnet20] [--members 10] [--images 1024] [--epochs 4] [--repeats 3] [--share 0.125]
+    [--round_to 1] [--scope all]
+
+Binary members of random weights, by random plans of at most `share` of the base model's FLOPs, trained in two slots of one
+thread on random 32x32 images: with every epoch of every member logged to a new SQLite store, and untold, in turn. `extra` is
+the processor time that this process takes more when it logs, as a share of what the slots take to train; medians.
+"""
+
+import argparse
+import copy
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import mlflow
+import numpy as np
+import pandas as pd
+import torch
+from synthetic import add_member_arguments, random_ensemble
+
+from sensai.cores import deal
+from sensai.data.dataset import Dataset, Split
+from sensai.ensemble import Ensemble
+from sensai.evaluation import host
+from sensai.retraining.members import Slots, retrain_members
+from sensai.retraining.slots import Lesson, Stream
+from sensai.retraining.trainee import Recipe
+from sensai.tracking import Run, Store
+
+_SLOTS = 2
+
+
+def main() -> None:
+    """Print a table for people and one JSON line last."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", default="resnet20")
+    add_member_arguments(parser, share=0.125, round_to=1)
+    parser.add_argument("--members", type=int, default=10)
+    parser.add_argument("--images", type=int, default=1024)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    _, ensemble = random_ensemble(
+        arguments.arch, arguments.share, arguments.round_to, arguments.scope, arguments.members
+    )
+    dataset = _random_dataset(arguments.images, ensemble)
+    with tempfile.TemporaryDirectory() as folder:
+        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+        store = Store.connect()
+        rows = []
+        for _ in range(arguments.repeats):
+            rows.append({"way": "untold"} | _train(ensemble, dataset, arguments.epochs, []))
+            runs = [store.create(f"member {number}", None) for number in range(arguments.members)]
+            rows.append({"way": "logged"} | _train(ensemble, dataset, arguments.epochs, runs))
+    medians = pd.DataFrame(rows).groupby("way").median()
+    own, slots = medians["own_cpu_s"], medians["slots_cpu_s"]
+    extra = (own["logged"] - own["untold"]) / slots["untold"]
+    print(medians.round(2).to_string())
+    print(f"extra: {extra:.4f}, seconds logged / untold: {medians['s']['logged'] / medians['s']['untold']:.3f}")
+    print(", ".join(f"{key}: {value}" for key, value in host().items()))
+    print(json.dumps({"benchmark": "live", "arch": arguments.arch, "host": host(), "extra": extra, "rows": rows}))
+
+
+def _random_dataset(images: int, ensemble: Ensemble) -> Dataset:
+    generator, classes = np.random.default_rng(0), len(ensemble.class_names)
+
+    def split(count: int) -> Split:
+        pixels = generator.integers(0, 256, (count, *ensemble.spec.input_shape), np.uint8)
+        return Split(pixels, np.arange(count) % classes, np.arange(count))
+
+    mean, std = ensemble.normalization.mean, ensemble.normalization.std
+    return Dataset("random", ensemble.class_names, split(images), split(images // 9), None, "random", mean, std)
+
+
+def _train(ensemble: Ensemble, dataset: Dataset, epochs: int, runs: Sequence[Run]) -> dict[str, float]:
+    """Seconds of the clock, and of processors: of this process and of the slots' processes. Without runs nothing is logged."""
+    members = deal([1.0] * len(ensemble.members), _SLOTS)
+    slots = Slots(members, [torch.device("cpu")] * _SLOTS, threads=1)
+    recipe = Recipe(epochs, lr=0.01, weight_decay=5e-4, patience=0, min_gain=0.0, metric="balanced_accuracy")
+
+    def log_epoch(number: int, epoch: int, metrics: dict[str, float]) -> None:
+        runs[number].log_epoch({f"curve/{name}": value for name, value in metrics.items()}, epoch)
+
+    with tempfile.TemporaryDirectory() as folder:
+        before, start = _cpu_seconds(), time.perf_counter()
+        with ExitStack() as open_runs:
+            for run in runs:
+                open_runs.enter_context(run.closing())
+            retrain_members(
+                copy.deepcopy(ensemble),
+                dataset,
+                recipe,
+                Stream(128, "crop_flip", 0),
+                Lesson("bce"),
+                slots,
+                teacher=None,
+                folder=Path(folder),
+                on_epoch=log_epoch if runs else lambda *_: None,
+            )
+        own, children = (after - earlier for after, earlier in zip(_cpu_seconds(), before, strict=True))
+    return {"s": time.perf_counter() - start, "own_cpu_s": own, "slots_cpu_s": children}
+
+
+def _cpu_seconds() -> tuple[float, float]:
+    """Of this process, and of those that it has started and that have ended."""
+    each = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    own, children = (usage.ru_utime + usage.ru_stime for usage in each)
+    return own, children
+
+
+if __name__ == "__main__":
+    main()
