@@ -1,13 +1,15 @@
 """From how many cores, or machines, on an ensemble answers sooner than the base model, and than its control.
 
 python benchmarks/scaling.py [--arch vgg19_bn resnet110] [--share 0.0556] [--round_to 16] [--scope all] [--members 10]
-    [--threads 2] [--hops 0.1 1 5] [--repeats 30] [--figure scaling.png]
+    [--threads 2] [--hops 0.1 1 5] [--http 12 33] [--repeats 30] [--figure scaling.png]
 
 One image, random weights, binary members of at most `share` of the base model's FLOPs; the control is one K-way network of that
 share. Measured: each in its fastest runtime with 1 to `threads` threads (rows `measured`). Beyond that `fitted` rows are
 models, no measurements: base model and control by Amdahl's law, the ensemble as its members' single-thread times dealt to the
-workers, plus the overhead that was measured here; on machines, plus the milliseconds of `hops` for the way to them and back.
-`break-even` lists the fewest cores (up to the members) from which on the ensemble is faster by these models.
+workers, plus the overhead that was measured here; on machines, plus the milliseconds of `hops` for the way to them and back;
+over HTTP, plus those of `http`, which a server adds (`python benchmarks/serving.py`). Below stand the fewest cores (up to the
+members) from which on the ensemble is faster by these models than the others in process. Where those answer over HTTP too, all
+have the same milliseconds more, so that it is as in process.
 """
 
 import argparse
@@ -37,6 +39,7 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=10)
     parser.add_argument("--threads", type=int, default=cpu_count(), help="the most that are measured with")
     parser.add_argument("--hops", type=float, nargs="+", default=[0.1, 1.0, 5.0], help="ms to other machines and back")
+    parser.add_argument("--http", type=float, nargs="*", default=[12.0, 33.0], help="ms that a server adds")
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--figure", help="file (.png) for latency over workers")
     arguments = parser.parse_args()
@@ -45,7 +48,7 @@ def main() -> None:
     even = pd.DataFrame([row for _, row in measured])
     shown = latencies.pivot_table(index=["arch", "network", "kind"], columns="workers", values="ms")
     print(shown.round(2).to_string(na_rep=""))
-    print(even.to_string(index=False))
+    print(even.set_index("arch").T.fillna("never").to_string())
     print(", ".join(f"{key}: {value}" for key, value in host().items()))
     if arguments.figure:
         _drawn(latencies).savefig(arguments.figure, dpi=150)
@@ -85,9 +88,11 @@ def _measured(arch: str, arguments: argparse.Namespace) -> tuple[pd.DataFrame, d
     for network, (seen, model) in networks.items():
         rows += [(network, workers, "measured", ms) for workers, ms in seen.items()]
         rows += [(network, workers, "fitted", model(workers)) for workers in range(1, arguments.members + 1)]
-    for hop in arguments.hops:
+    delays = {f"machines {hop:g} ms away": hop for hop in arguments.hops}
+    delays |= {f"over HTTP, {more:g} ms more": more for more in arguments.http}
+    for name, delay in delays.items():
         rows += [
-            (f"ensemble, machines {hop:g} ms away", workers, "fitted", ensemble_model(workers, hop))
+            (f"ensemble, {name}", workers, "fitted", ensemble_model(workers, delay))
             for workers in range(1, arguments.members + 1)
         ]
     even = {
@@ -97,10 +102,10 @@ def _measured(arch: str, arguments: argparse.Namespace) -> tuple[pd.DataFrame, d
         "cores, against the base model": break_even(ensemble_model, base_model, arguments.members),
         "cores, against the control": break_even(ensemble_model, control_model, arguments.members),
         **{
-            f"machines {hop:g} ms away, against the base model": break_even(
-                lambda workers, hop=hop: ensemble_model(workers, hop), base_model, arguments.members
+            f"{name}, against the base model": break_even(
+                lambda workers, delay=delay: ensemble_model(workers, delay), base_model, arguments.members
             )
-            for hop in arguments.hops
+            for name, delay in delays.items()
         },
     }
     table = pd.DataFrame(rows, columns=["network", "workers", "kind", "ms"])
