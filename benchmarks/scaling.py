@@ -48,7 +48,7 @@ def main() -> None:
     even = pd.DataFrame([row for _, row in measured])
     shown = latencies.pivot_table(index=["arch", "network", "kind"], columns="workers", values="ms")
     print(shown.round(2).to_string(na_rep=""))
-    print(even.set_index("arch").T.fillna("never").to_string())
+    print(even.astype(object).set_index("arch").T.fillna("never").to_string())
     print(", ".join(f"{key}: {value}" for key, value in host().items()))
     if arguments.figure:
         _drawn(latencies).savefig(arguments.figure, dpi=150)
