@@ -26,6 +26,7 @@ HOST = "sensai.host"
 RUNTIME = "sensai.runtime"
 MANIFEST = "sensai.manifest"
 REPLACED = "sensai.replaced"
+CHAMPIONS = "sensai.champions"
 FAILURE = "sensai.failure"
 # MLflow's own: what its UI shows as the description, Markdown.
 NOTE = "mlflow.note.content"

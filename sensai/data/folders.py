@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from sensai.data.fitting import target_channels, target_size
 from sensai.data.names import InputRule
 from sensai.data.sources import SPLITS, Arrays
-from sensai.data.streaming import ImageFiles, opened
+from sensai.data.streaming import ImageFiles, image_suffixes, opened
 from sensai.errors import InputError
 
 
@@ -114,7 +113,7 @@ def _listed(folder: Path, split: str, class_names: tuple[str, ...]) -> tuple[lis
 
 def _images_below(folder: Path) -> list[str]:
     """Names relative to the folder, in the order of their parts."""
-    readable = Image.registered_extensions()
+    readable = image_suffixes()
     found = []
     for path, _, names in os.walk(folder):
         below = os.path.relpath(path, folder)

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image
 
 from sensai.data.fitting import fit
-from sensai.data.streaming import decode
+from sensai.data.streaming import decode, image_suffixes
 from sensai.errors import InputError
 
 _PARAMETER = "images"
@@ -86,7 +85,7 @@ def _from_line(line: bytes, number: int, shape: tuple[int, int, int]) -> Frame:
         name = str(content.get("id", content.get("path", number)))
         if "path" in content:
             return Frame(name, _read(Path(content["path"]), shape))
-        return Frame(name, _fitted(_pixels(content["pixels"]), shape))
+        return Frame(name, _fitted(_pixels(content["pixels"]), shape, "the image"))
     except InputError as error:
         raise InputError(f"line {number + 1}: {error}") from error
     except (KeyError, AttributeError, TypeError, ValueError, RecursionError) as error:
@@ -106,18 +105,18 @@ def _pixels(values: Any) -> np.ndarray:
 
 
 def _read(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    return _fitted(decode(path, _PARAMETER), shape)
+    return _fitted(decode(path, _PARAMETER), shape, repr(str(path)))
 
 
-def _fitted(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """uint8 (H, W, C) from (c, h, w), by the rule of the module `fitting`."""
+def _fitted(pixels: np.ndarray, shape: tuple[int, int, int], name: str) -> np.ndarray:
+    """uint8 (H, W, C) from (c, h, w), by the rule of the module `fitting`; `name` is who does not fit."""
     height, width, channels = shape
     if channels < len(pixels):
         if (pixels != pixels[:1]).any():
-            raise InputError(f"{_PARAMETER}: a coloured image, and the network takes {channels} channel")
+            raise InputError(f"{_PARAMETER}: {name} is coloured, and the network takes {channels} channel")
         pixels = pixels[:1]
     return fit(pixels[None], (height, width), channels)[0].transpose(1, 2, 0)
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in Image.registered_extensions() and path.is_file()
+    return path.suffix.lower() in image_suffixes() and path.is_file()

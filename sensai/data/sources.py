@@ -6,6 +6,7 @@ in the images' own size; image folders (see `folders`) are fitted as they are de
 
 import hashlib
 import urllib.error
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,6 +189,8 @@ def _checked_user_arrays(reference: str, result: object) -> Arrays:
     highest = max(int(labels.max()) for _, labels in splits.values())
     lowest = min(int(labels.min()) for _, labels in splits.values())
     class_names = tuple(str(name) for name in result.get("classes", range(highest + 1)))
+    if twice := sorted(name for name, count in Counter(class_names).items() if count > 1):
+        raise InputError(f"dataset={reference!r}: two classes are called {twice[0]!r}")
     if lowest < 0 or highest >= len(class_names):
         raise InputError(
             f"dataset={reference!r}: labels run from {lowest} to {highest}, but there are {len(class_names)} classes"

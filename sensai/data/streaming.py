@@ -21,6 +21,8 @@ from sensai.errors import InputError
 # Batches in decoding while one is computed with: all that is ever in memory beside it.
 _AHEAD = 2
 _CHUNK_BYTES = 2**24
+# What Pillow knows by name, but decodes with the help of others only.
+_NOT_DECODED = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,12 @@ def in_chunks(rows: np.ndarray, image_shape: tuple[int, ...]) -> list[np.ndarray
     return [rows[start : start + count] for start in range(0, len(rows), count)]
 
 
+def image_suffixes() -> set[str]:
+    """Endings of the names of files that are images, in lower case: ".png", ..."""
+    known = Image.registered_extensions()
+    return {suffix for suffix, name in known.items() if name in Image.OPEN and name not in _NOT_DECODED}
+
+
 def opened(path: Path, parameter: str = "data_dir") -> Image.Image:
     """An image whose header is read; `parameter` is named where that fails.
 
@@ -125,12 +133,21 @@ def decode(path: Path, parameter: str = "data_dir") -> np.ndarray:
     """An image as RGB: uint8 (3, h, w) of its own size; `parameter` is named where that fails.
 
     Raises:
-        InputError: no image, or a broken one.
+        InputError: no image, a broken one, or one of 32 bits a value.
     """
     try:
         with opened(path, parameter) as image:
-            return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+            if image.mode in ("I", "F"):
+                raise InputError(
+                    f"{parameter}: {str(path)!r} has 32 bits a value, of no known range; save it with 8 or 16"
+                )
+            return np.asarray(_of_8_bits(image).convert("RGB")).transpose(2, 0, 1)
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{parameter}: {str(path)!r} is broken ({error})") from error
+
+
+def _of_8_bits(image: Image.Image) -> Image.Image:
+    """Grey values of 16 bits scaled, which Pillow would clip at 255."""
+    return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)) if image.mode.startswith("I;16") else image

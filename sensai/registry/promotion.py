@@ -1,7 +1,8 @@
 """Which version of an ensemble serves: the alias `champion`, moved by comparison on validation data, and back.
 
-An alias is moved by one write, and who was replaced stands on the version before it moves: whatever is killed in between,
-`champion` names a version that was there, and the one before it can be found.
+An alias is moved by one write, so that whatever is killed in between, `champion` names a version that was there. Who served
+before is a tag of the registered model, every champion in turn; what stands there behind the one that serves was never
+moved to, or has been gone back from.
 """
 
 from collections.abc import Iterator
@@ -51,7 +52,8 @@ class Standing:
     @property
     def accuracy_drop(self) -> float:
         """What the ensemble loses against the base model."""
-        return self.base_val_accuracy - self.val_accuracy
+        # Fractions of the same images may differ by what rounding leaves.
+        return round(self.base_val_accuracy - self.val_accuracy, 12)
 
 
 def find(client: MlflowClient, model_name: str, version: int | None) -> ModelVersion:
@@ -70,6 +72,17 @@ def find(client: MlflowClient, model_name: str, version: int | None) -> ModelVer
 def nominate(client: MlflowClient, model_name: str, version: int) -> None:
     """Make a version the candidate, which is promoted where no other is named."""
     client.set_registered_model_alias(model_name, CANDIDATE, str(version))
+
+
+def nominate_newest(client: MlflowClient, model_name: str) -> None:
+    """Make the newest version the candidate; of several that do so at once, whoever moves the alias last looks again."""
+    while (newest := _newest(client, model_name)) != int(_aliases(client, model_name).get(CANDIDATE, 0)):
+        nominate(client, model_name, newest)
+
+
+def _newest(client: MlflowClient, model_name: str) -> int:
+    (version,) = client.search_model_versions(f"name = '{model_name}'", max_results=1, order_by=["version_number DESC"])
+    return int(version.version)
 
 
 def champion_of(client: MlflowClient, model_name: str) -> ModelVersion | None:
@@ -178,14 +191,15 @@ def promote(client: MlflowClient, version: ModelVersion, champion: ModelVersion 
             f"version={version.version}: the champion of {version.name!r} is no longer the one that it was compared with; "
             "promote it again"
         )
-    client.set_model_version_tag(
-        version.name, version.version, tags.REPLACED, str(champion.version) if champion else ""
-    )
+    before = _served(client, champion) if champion else []
+    replaced = str(champion.version) if champion else ""
+    client.set_model_version_tag(version.name, version.version, tags.REPLACED, replaced)
+    client.set_registered_model_tag(version.name, tags.CHAMPIONS, ",".join([*before, str(version.version)]))
     client.set_registered_model_alias(version.name, CHAMPION, version.version)
 
 
 def roll_back(client: MlflowClient, model_name: str) -> ModelVersion:
-    """Make the version that the champion replaced the champion again; returns it.
+    """Make the version that served before the champion the champion again; returns it.
 
     Raises:
         InputError: there is no champion, it replaced none, or that one is gone.
@@ -193,9 +207,20 @@ def roll_back(client: MlflowClient, model_name: str) -> ModelVersion:
     champion = champion_of(client, model_name)
     if champion is None:
         raise InputError(f"model_name={model_name!r}: no version has the alias {CHAMPION}")
-    replaced = champion.tags.get(tags.REPLACED)
-    if not replaced:
+    *before, _ = _served(client, champion)
+    if not before:
         raise InputError(f"rollback=True: version {champion.version} of {model_name!r} replaced no other")
-    version = find(client, model_name, int(replaced))
+    version = find(client, model_name, int(before[-1]))
+    # The alias first: what then is still noted is behind the champion.
     client.set_registered_model_alias(model_name, CHAMPION, version.version)
+    client.set_registered_model_tag(model_name, tags.CHAMPIONS, ",".join(before))
     return version
+
+
+def _served(client: MlflowClient, champion: ModelVersion) -> list[str]:
+    """The numbers of all that have served, in turn, up to the champion; of one that was made so by hand none before it."""
+    noted = client.get_registered_model(champion.name).tags.get(tags.CHAMPIONS, "").split(",")
+    number = str(champion.version)
+    while noted and noted[-1] != number:
+        noted.pop()
+    return noted or [number]

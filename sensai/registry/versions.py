@@ -22,7 +22,7 @@ from sensai.errors import InputError
 from sensai.registry import pyfunc_model
 from sensai.registry.bundle import export_bundle
 from sensai.registry.image_format import ImageFormat
-from sensai.registry.promotion import CANDIDATE, nominate
+from sensai.registry.promotion import nominate_newest
 from sensai.registry.pyfunc_model import Bundle
 from sensai.runtimes import TOLERANCE, largest_error, prepare
 
@@ -58,7 +58,7 @@ def register_ensemble(
         description: of the version, Markdown.
 
     Returns:
-        The number of the version, to which the alias `candidate` moves, unless a newer one has it.
+        The number of the version, to which the alias `candidate` moves, unless a newer one is registered meanwhile.
 
     Raises:
         RuntimeError: the exported members do not answer as the ensemble does on the example.
@@ -85,10 +85,7 @@ def register_ensemble(
     client.update_model_version(model_name, registered.version, description)
     if not client.get_registered_model(model_name).description:
         client.update_registered_model(model_name, _ABOUT)
-    # Last: who finds the candidate finds all of it. One that was registered at the same time may be newer.
-    candidate = client.get_registered_model(model_name).aliases.get(CANDIDATE, 0)
-    if int(registered.version) > int(candidate):
-        nominate(client, model_name, int(registered.version))
+    nominate_newest(client, model_name)
     return int(registered.version)
 
 
@@ -103,7 +100,7 @@ def open_model(model_uri: str) -> Iterator[Any]:
         try:
             # Without the checks of the signature, which take longer than a small ensemble; the model has its own.
             model = mlflow.pyfunc.load_model(model_uri, dst_path=folder).unwrap_python_model()
-        except (MlflowException, OSError, ValueError) as error:
+        except (MlflowException, OSError, ValueError, ImportError) as error:
             raise InputError(f"model_uri={model_uri!r}: {str(error).splitlines()[0]}") from error
         if not hasattr(model, "bundle"):
             raise InputError(f"model_uri={model_uri!r}: is no ensemble that sensAI registered")

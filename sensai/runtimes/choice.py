@@ -66,11 +66,20 @@ def open_runtime(name: str, prepared: Prepared, threads: int) -> Runtime:
     Raises:
         InputError: there is none of that name, or it cannot run here.
     """
+    check_runtime(name)
+    return RUNTIMES[name](prepared, threads)
+
+
+def check_runtime(name: str) -> None:
+    """Refuse a runtime that this machine does not have.
+
+    Raises:
+        InputError: there is none of that name, or it cannot run here.
+    """
     if name not in RUNTIMES:
         raise InputError(f"runtime={name!r}: is none of {', '.join(RUNTIMES)}")
     if why := _why_missing(name):
         raise InputError(f"runtime={name!r}: {why}")
-    return RUNTIMES[name](prepared, threads)
 
 
 def measure(

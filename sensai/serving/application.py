@@ -138,12 +138,23 @@ def served(model_uri: str, placement: Placement, host: str, port: int, ray_addre
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         if serve.status().proxies:
             raise InputError(f"ray_address={ray_address!r}: Ray Serve runs there already; `serve shutdown` ends it")
-        quiet = {"log_level": "WARNING", "enable_access_log": False}
         try:
-            serve.start("HeadOnly", {"host": host, "port": port}, logging_config=quiet)
+            _start(host, port)
             yield Served(_deployed(_application(source, placement, dealt), model_uri), len(dealt))
         finally:
             serve.shutdown()
+
+
+def _start(host: str, port: int) -> None:
+    """The proxy, which listens on the head of the cluster, maybe not on this machine."""
+    from ray import serve
+
+    quiet = {"log_level": "WARNING", "enable_access_log": False}
+    try:
+        serve.start("HeadOnly", {"host": host, "port": port}, logging_config=quiet)
+    except RuntimeError as error:
+        *_, why = str(error).strip().splitlines()
+        raise InputError(f"host={host!r}, port={port}: cannot be listened on ({why.strip()})") from error
 
 
 def _deployed(application: Any, model_uri: str) -> Any:
@@ -179,9 +190,12 @@ def _application(source: Any, placement: Placement, dealt: list[list[int]]) -> A
 def _pinned(model_uri: str) -> str:
     """The same model by its id, which no alias moves."""
     try:
-        return f"models:/{get_model_info(model_uri).model_id}"
-    except (MlflowException, OSError) as error:
+        model_id = get_model_info(model_uri).model_id
+    except (MlflowException, OSError, ImportError) as error:
         raise InputError(f"model_uri={model_uri!r}: {str(error).splitlines()[0]}") from error
+    if model_id is None:
+        raise InputError(f"model_uri={model_uri!r}: is no ensemble that sensAI registered")
+    return f"models:/{model_id}"
 
 
 def _check_free(host: str, port: int) -> None:

@@ -18,7 +18,7 @@ from sensai.data.dataset import Split
 from sensai.ensemble import Ensemble
 from sensai.errors import InputError
 from sensai.grouping import Group
-from sensai.runtimes import prepare
+from sensai.runtimes import check_runtime, prepare
 from sensai.stages import combining, integers, latencies, retrain
 from sensai.stages.baseline import base_model
 from sensai.stages.configs import EvaluateConfig, GroupingStudyConfig, MainConfig, StageConfig, TuneConfig
@@ -75,11 +75,13 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
 
 
 def check(config: EvaluateConfig | MainConfig | GroupingStudyConfig | TuneConfig) -> None:
-    """Refuse data without the splits that are needed: better now than after all the training.
+    """Refuse data without the splits that are needed, and a runtime that is not here: better now than after all the training.
 
     Raises:
-        InputError: there is no test split, or no validation split that the parameters need.
+        InputError: there is no test split, no validation split that the parameters need, or no such runtime on this machine.
     """
+    if config.runtime != "auto":
+        check_runtime(config.runtime)
     test_split(config)
     combining.validation_split(config)
 

@@ -42,6 +42,7 @@ def run(config: MainConfig) -> str:
 def _run_stages(config: MainConfig, store: Store, parent: Run) -> None:
     parent.set_tags(data_tags(config))
     evaluate.check(config)
+    register.check(config)
     run_ids = {stage.name: _ensure(stage, config, store, parent) for stage in MEASURED}
     control = _control(config, run_ids, store, parent) if config.control else ""
     run_ids["register"] = _ensure(register.stage, config, store, parent)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from sensai.data.frames import STREAMS, Frame, from_files
+from sensai.errors import InputError
 from sensai.registry.image_format import ImageFormat
 from sensai.registry.pyfunc_model import REJECTED
 from sensai.registry.versions import open_model
@@ -65,6 +66,8 @@ def _answer_all(config: PredictConfig, model: Any, run: Run) -> None:
 
 def _frames(config: PredictConfig, shape: tuple[int, int, int]) -> Iterator[Frame]:
     if config.images == _STANDARD_INPUT:
+        if sys.stdin is None:
+            raise InputError(f"images={config.images!r}: there is no standard input")
         return STREAMS[config.frames](sys.stdin.buffer, shape)
     return from_files(Path(config.images), shape)
 

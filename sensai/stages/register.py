@@ -6,9 +6,10 @@ from analysis import tags
 from sensai.errors import InputError
 from sensai.registry.image_format import ImageFormat
 from sensai.registry.promotion import find
+from sensai.registry.pyfunc_model import REJECTED
 from sensai.registry.versions import register_ensemble
 from sensai.stages import combining, evaluate, retrain
-from sensai.stages.configs import RegisterConfig
+from sensai.stages.configs import MainConfig, RegisterConfig, TuneConfig
 from sensai.stages.inputs import dataset_of
 from sensai.stages.prune import title as prune_title
 from sensai.stages.stage import Context, Stage
@@ -49,12 +50,22 @@ def _execute(config: RegisterConfig, context: Context) -> None:
 
 
 def _is_there(config: RegisterConfig, store: Store, run: StoredRun) -> bool:
-    """Whether the version has not been deleted from the registry."""
+    """Whether the registry still has the version, and of this run: where a model is made anew, its numbers begin anew."""
     try:
-        find(store.client, config.model_name, int(run.data.metrics["version"]))
+        version = find(store.client, config.model_name, int(run.data.metrics["version"]))
     except InputError:
         return False
-    return True
+    return version.run_id == run.info.run_id
+
+
+def check(config: RegisterConfig | MainConfig | TuneConfig) -> None:
+    """Refuse a class that would be taken for the answer "none of them": better now than after all the training.
+
+    Raises:
+        InputError: there is such a class.
+    """
+    if REJECTED in dataset_of(config).class_names:
+        raise InputError(f"dataset={config.dataset!r}: a class is called {REJECTED!r}, as is what an ensemble rejects")
 
 
 def _description(title: str, metrics: dict[str, float]) -> str:
@@ -70,5 +81,6 @@ stage = Stage(
     execute=_execute,
     title=lambda config: config.model_name,
     stands=_is_there,
+    check=check,
 )
 run = stage.run

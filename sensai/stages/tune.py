@@ -113,6 +113,7 @@ def _check(config: TuneConfig) -> None:
         raise InputError(f"dataset={config.dataset!r}: has no validation split, by which trials are judged")
     if config.register_best:
         evaluate.check(config)
+        register.check(config)
 
 
 def _describe(config: TuneConfig, name: str, content: Mapping[str, Any], parent: Run) -> None:

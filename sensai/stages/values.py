@@ -210,7 +210,7 @@ Ratios = Annotated[str, AfterValidator(_ratios)]
 Methods = Annotated[str, AfterValidator(_methods)]
 RunIds = Annotated[str, AfterValidator(_run_ids)]
 Resources = Annotated[str, AfterValidator(_resources)]
-ModelName = Annotated[str, Field(min_length=1, pattern=r"^[^/:.]+$")]
+ModelName = Annotated[str, Field(min_length=1, pattern=r"""^[^/:.'"]+$""")]
 Augment = Literal["auto", "none", "crop", "crop_flip"]
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]

@@ -239,6 +239,10 @@ def test_a_class_without_training_images_does_not_stand_in_the_way(tmp_path: Pat
             "return {'train': (images, labels), 'classes': ['a', 'b']}",
             "labels run from 0 to 3, but there are 2 classes",
         ),
+        (
+            "return {'train': (images, labels), 'classes': ['a', 'b', 'c', 'b']}",
+            "two classes are called 'b'",
+        ),
         ("return {'train': (images, labels - 1)}", "labels run from -1 to 2"),
         ("return {'train': (images, labels, None)}", "train must be"),
         ("return {'train': images}", "train must be"),

@@ -79,7 +79,8 @@ def test_every_format_is_read_as_colour(tmp_path: Path) -> None:
         picture(root / "train" / "one" / name, 200, mode=mode)
     Image.new("RGBA", (10, 8), (200, 100, 0, 50)).save(root / "train" / "one" / "f.png")
     Image.new("P", (10, 8), 1).save(root / "train" / "one" / "g.gif")
-    (root / "train" / "one" / "notes.txt").write_text("no image")
+    for name in ("notes.txt", "film.mpeg", "paper.PDF"):
+        (root / "train" / "one" / name).write_text("no image")
     picture(root / "train" / "two" / "deeper" / "h.png", 60)
     data = load(root)
     assert data.image_shape == (3, 8, 10)

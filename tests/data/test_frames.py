@@ -33,7 +33,8 @@ def picture(path: Path, seed: int, mode: str = "RGB", size: tuple[int, int] = (5
 
 def test_a_folder_gives_all_of_its_images_in_order_and_nothing_else(tmp_path: Path) -> None:
     wanted = {name: picture(tmp_path / name, seed) for seed, name in enumerate(["b.png", "a/z.png", "a/c.bmp"])}
-    (tmp_path / "notes.txt").write_text("no image")
+    for name in ("notes.txt", "film.mpg", "paper.pdf", "numbers.h5"):
+        (tmp_path / name).write_text("no image")
     frames = list(from_files(tmp_path, SHAPE))
     assert [frame.name for frame in frames] == [str(tmp_path / name) for name in ("a/c.bmp", "a/z.png", "b.png")]
     for frame in frames:
@@ -49,12 +50,31 @@ def test_other_sizes_are_fitted_as_data_sets_are(tmp_path: Path) -> None:
 
 def test_grey_and_coloured_images_for_networks_of_one_and_of_three_channels(tmp_path: Path) -> None:
     grey = picture(tmp_path / "grey.png", 0, "L")
-    picture(tmp_path / "coloured.png", 1)
     (one,), (three,) = (from_files(tmp_path / "grey.png", (4, 5, channels)) for channels in (1, 3))
     np.testing.assert_array_equal(one.pixels[..., 0], grey)
     np.testing.assert_array_equal(three.pixels, np.repeat(grey[..., None], 3, axis=2))
-    with pytest.raises(InputError, match="images: a coloured image, and the network takes 1 channel"):
+    coloured = picture(tmp_path / "coloured.png", 1)
+    with pytest.raises(InputError, match=r"images: '.*coloured\.png' is coloured, and the network takes 1 channel"):
         list(from_files(tmp_path / "coloured.png", (4, 5, 1)))
+    with pytest.raises(InputError, match="line 1: images: the image is coloured"):
+        list(from_json_lines(lines({"pixels": coloured.tolist()}), (4, 5, 1)))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_16_bits_are_scaled_to_8(tmp_path: Path, name: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 2**16, SHAPE[:2], dtype=np.uint16)
+    pixels[0, :2] = 0, 2**16 - 1
+    Image.fromarray(pixels).save(tmp_path / name)
+    (frame,) = from_files(tmp_path / name, (4, 5, 1))
+    np.testing.assert_array_equal(frame.pixels[..., 0], pixels // 257)
+    assert frame.pixels[0, :2, 0].tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_32_bits_are_of_no_known_range(tmp_path: Path, dtype: type) -> None:
+    Image.fromarray(np.zeros(SHAPE[:2], dtype)).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=r"^images: '.*a\.tif' has 32 bits a value, of no known range"):
+        list(from_files(tmp_path / "a.tif", SHAPE))
 
 
 @given(arrays(np.uint8, st.tuples(st.just(4), st.just(5), st.sampled_from([1, 3]))))

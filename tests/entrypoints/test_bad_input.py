@@ -217,6 +217,19 @@ def test_no_test_split(launched: Entry, store_uri: str, stage: str) -> None:
     assert {run.info.status for run in runs_of(store_uri)} == {"FAILED"}
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the runtime")
+@pytest.mark.parametrize("stage", ["evaluate", "main"])
+def test_a_runtime_that_is_not_here(launched: Entry, store_uri: str, stage: str) -> None:
+    refused = launched(stage, **tiny(stage, runtime="cuda-graph", epochs=0, base_epochs=1))
+    assert_refused(refused, "runtime='cuda-graph'", "no GPU")
+    assert {run.info.status for run in runs_of(store_uri)} == {"FAILED"}
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "it's", 'a"b'])
+def test_a_model_name_that_no_registry_can_look_for(launched: Entry, name: str) -> None:
+    assert_refused(launched("register", model_name=name), f"model_name={name!r}")
+
+
 def test_a_combination_that_is_none(launched: Entry) -> None:
     assert_refused(
         launched("evaluate", combine="mean"), "combine='mean'", "'raw', 'temperature', 'vector' or 'logistic'"

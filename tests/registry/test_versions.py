@@ -194,8 +194,9 @@ def test_the_candidate_moves_to_the_newest_version(empty_database: Path, tmp_pat
         assert newest["none_of_them"].tolist() == [False] * 4
 
 
+@pytest.mark.parametrize("before", ["update_model_version", "set_registered_model_alias"])
 def test_of_two_that_are_registered_at_once_the_newer_is_the_candidate(
-    empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
 ) -> None:
     with Place.make(tmp_path, empty_database).active() as place:
 
@@ -203,15 +204,15 @@ def test_of_two_that_are_registered_at_once_the_newer_is_the_candidate(
             run_id = place.client.create_run(place.experiment).info.run_id
             return register_ensemble(place.client, run_id, ensemble, RAW, ImageFormat(), images(1), "mine", {})
 
-        describe, newer = MlflowClient.update_model_version, []
+        write, newer = getattr(MlflowClient, before), []
 
         def overtaken(*arguments: object) -> object:
-            """Between the first one's version and its alias the second one is registered as a whole."""
-            monkeypatch.setattr(MlflowClient, "update_model_version", describe)
+            """Before the first one's write the second one is registered as a whole."""
+            monkeypatch.setattr(MlflowClient, before, write)
             newer.append(add(ensemble_of([(3, 2, 1, 0)])))
-            return describe(*arguments)
+            return write(*arguments)
 
-        monkeypatch.setattr(MlflowClient, "update_model_version", overtaken)
+        monkeypatch.setattr(MlflowClient, before, overtaken)
         assert (add(ensemble_of([(0, 1, 2, 3)])), newer) == (1, [2])
         assert int(place.client.get_model_version_by_alias("mine", "candidate").version) == 2
 

@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import socket
+import subprocess
 import sys
 import threading
 import time
@@ -17,9 +19,11 @@ import numpy as np
 import psutil
 import pytest
 import requests
+from mlflow.artifacts import download_artifacts
 
 from sensai.errors import InputError
 from sensai.retraining.backends.nodes import Node
+from sensai.serving import application
 from sensai.serving.application import Placement
 from tests.conftest import Entry, command
 from tests.helpers.asking import BAD_VALUES, ask, predictions, reason, with_value
@@ -38,11 +42,12 @@ _SECONDS = 120
 
 @dataclass(frozen=True)
 class Serving:
-    """A server on the nodes of a cluster."""
+    """A server on the nodes of a cluster, and one before it whose port was taken."""
 
     url: str
     place: Place
     cluster: "Cluster"
+    refused: subprocess.CompletedProcess[str]
 
     def replicas(self, deployment: str = "") -> dict[int, psutil.Process]:
         """The processes that hold members, or the ingress, by their ids."""
@@ -72,12 +77,29 @@ def serving(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     folder = tmp_path_factory.mktemp("server")
     placement = {"shards": 2, "replicas": 2, "replicas_per_node": 1}
     with ray_nodes(2, cpus=2) as cluster:
+        refused = on_a_taken_port(place, folder, cluster.address)
         with started(place, folder, ray_address=cluster.address, **placement) as url:
-            yield Serving(url, place, cluster)
+            yield Serving(url, place, cluster, refused)
         # The cluster lives on, without what was deployed to it.
         waited_for(lambda: not workers(cluster.list_all_nodes(), "Serve"))
     (run,) = [run for run in place.of("serve") if run.data.params["port"] == url.rpartition(":")[2]]
     assert run.info.status == "FINISHED", (folder / "server.log").read_text()
+
+
+def on_a_taken_port(place: Place, folder: Path, ray_address: str) -> subprocess.CompletedProcess[str]:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        parameters = {"ray_address": ray_address, "port": taken.getsockname()[1]}
+        with place.active():
+            return subprocess.run(
+                command("serve", model_uri="models:/mine@champion", **parameters),
+                cwd=folder,
+                env=dict(os.environ),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
 
 
 def waited_for(condition: Callable[[], bool]) -> None:
@@ -172,6 +194,21 @@ def test_a_second_server_on_the_same_cluster_is_refused(
     refused = entry("serve", model_uri="models:/mine/1", ray_address=address, port=free_port())
     assert refused.returncode == 2
     assert refused.stderr.splitlines()[-1].startswith(f"error: serve: ray_address={address!r}: Ray Serve runs there")
+
+
+def test_a_port_that_is_taken_is_named(serving: Serving) -> None:
+    assert serving.refused.returncode == 2
+    said = r"error: serve: host='127\.0\.0\.1', port=\d+: cannot be listened on \(.*bind.*"
+    assert re.fullmatch(said, serving.refused.stderr.splitlines()[-1]), serving.refused.stderr
+
+
+def test_a_model_that_is_no_logged_one_is_refused(place: Place, tmp_path: Path) -> None:
+    with place.active():
+        folder = download_artifacts("models:/mine/1", dst_path=str(tmp_path / "model"))
+        file = Path(folder) / "MLmodel"
+        file.write_text(re.sub(r"(?m)^model_id: .*\n", "", file.read_text()))
+        with pytest.raises(InputError, match="is no ensemble that sensAI registered"):
+            application._pinned(folder)
 
 
 @pytest.mark.parametrize(

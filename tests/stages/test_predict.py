@@ -166,6 +166,13 @@ def test_a_model_of_others_is_refused(empty_database: Path, tmp_path: Path) -> N
         pass
 
 
+def test_without_standard_input_there_are_no_frames(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As Python has it where a shell closes it: `<&-`.
+    monkeypatch.setattr(sys, "stdin", None)
+    with place.active(), pytest.raises(InputError, match=r"^images='-': there is no standard input"):
+        predict.run(PredictConfig(model_uri=URI))
+
+
 @pytest.mark.parametrize(
     "uri", ["models:/nothing/1", "models:/sensai-ensemble@nobody", "models:/sensai-ensemble/9", "x"]
 )

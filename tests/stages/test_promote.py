@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -159,6 +161,39 @@ def test_rollback_goes_back_step_by_step(shelf: Shelf) -> None:
     assert shelf.champion == 1
 
 
+def test_rollback_goes_back_through_all_that_served_also_where_one_did_twice(shelf: Shelf) -> None:
+    for _ in range(2):
+        shelf.add(0.9)
+    for version in (1, 2, 1):
+        shelf.promote(version=version)
+    for expected in (2, 1):
+        shelf.promote(rollback=True)
+        assert shelf.champion == expected
+    with pytest.raises(InputError, match="version 1 of 'mine' replaced no other"):
+        shelf.promote(rollback=True)
+
+
+def test_one_that_was_made_champion_by_hand_has_none_to_go_back_to(shelf: Shelf) -> None:
+    for _ in range(3):
+        shelf.add(0.9)
+    shelf.promote(version=1)
+    shelf.place.client.set_registered_model_alias(MODEL, "champion", "2")
+    with pytest.raises(InputError, match="version 2 of 'mine' replaced no other"):
+        shelf.promote(rollback=True)
+    shelf.promote(version=3)
+    shelf.promote(rollback=True)
+    assert shelf.champion == 2
+
+
+@given(lost=st.integers(0, 100), right=st.integers(100, 1000))
+def test_exactly_the_bound_is_within_whatever_rounding_leaves(lost: int, right: int) -> None:
+    candidate = promotion.Standing(1, (right - lost) / 1000, right / 1000, 1.0, 1.0, "images", "here")
+    promotion.check(candidate, None, lost / 1000, "flops")
+    if lost:
+        with pytest.raises(InputError, match="version 1 loses"):
+            promotion.check(candidate, None, (lost - 0.5) / 1000, "flops")
+
+
 def test_a_version_that_is_gone_is_not_gone_back_to(shelf: Shelf) -> None:
     for _ in range(2):
         shelf.add(0.9)
@@ -244,7 +279,7 @@ promote.run(PromoteConfig(model_name="mine", work_dir=sys.argv[2]))
 """
 
 
-@pytest.mark.parametrize("before", ["set_model_version_tag", "set_registered_model_alias"])
+@pytest.mark.parametrize("before", ["set_registered_model_tag", "set_registered_model_alias"])
 def test_killed_in_between_it_leaves_the_champion_and_can_be_repeated(shelf: Shelf, before: str) -> None:
     shelf.add(0.9)
     shelf.promote()
@@ -254,12 +289,18 @@ def test_killed_in_between_it_leaves_the_champion_and_can_be_repeated(shelf: She
     )
     assert killed.returncode == -signal.SIGKILL
     assert shelf.champion == 1
+    with pytest.raises(InputError, match="version 1 of 'mine' replaced no other"):
+        shelf.promote(rollback=True)
     shelf.promote()
     assert shelf.champion == 2
     shelf.promote(rollback=True)
     assert shelf.champion == 1
+    with pytest.raises(InputError, match="version 1 of 'mine' replaced no other"):
+        shelf.promote(rollback=True)
     # The killed run is closed by the next one.
-    assert sorted(run.info.status for run in shelf.place.of("promote")) == ["FINISHED"] * 3 + ["KILLED"]
+    assert sorted(run.info.status for run in shelf.place.of("promote")) == ["FAILED"] * 2 + ["FINISHED"] * 3 + [
+        "KILLED"
+    ]
 
 
 def test_the_table_of_ensembles_has_versions_tags_and_metrics(shelf: Shelf) -> None:

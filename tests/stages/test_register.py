@@ -5,11 +5,20 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException
 
+from sensai.errors import InputError
 from sensai.stages import register
 from sensai.stages.configs import RegisterConfig
-from tests.helpers.pipeline import FinishedMain
+from tests.helpers.ensembles import ensemble_of
+from tests.helpers.ensembles import register as register_other
+from tests.helpers.pipeline import FinishedMain, Place
 
 NAME = "sensai-ensemble"
+OWN_DATA = """
+from tests.helpers.tiny_data import tiny
+
+def make(data_dir):
+    return {**tiny(data_dir), "classes": ["a", "none_of_them", "b"]}
+"""
 
 
 def test_a_version_that_was_deleted_is_registered_again(finished: FinishedMain, tmp_path: Path) -> None:
@@ -27,3 +36,29 @@ def test_a_version_that_was_deleted_is_registered_again(finished: FinishedMain, 
         candidate = place.client.get_model_version_by_alias(NAME, "candidate")
         assert (candidate.run_id, int(candidate.version)) == (again.info.run_id, again.data.metrics["version"])
         assert register.run(config) == again.info.run_id
+
+
+def test_a_number_that_another_model_has_now_is_no_version_of_this_run(finished: FinishedMain, tmp_path: Path) -> None:
+    config = finished.config.upstream(RegisterConfig)
+    place = finished.place.copy(tmp_path)
+    with place.active():
+        place.client.delete_registered_model(NAME)
+    register_other(place, NAME, ensemble_of([(0, 1, 2, 3)]))
+    with place.active():
+        again = place.run(register.run(config))
+        assert again.info.run_id != finished.upstream("register")
+        candidate = place.client.get_model_version_by_alias(NAME, "candidate")
+        assert (candidate.run_id, int(candidate.version)) == (again.info.run_id, again.data.metrics["version"])
+
+
+def test_a_class_of_the_name_of_what_is_rejected_is_refused_before_anything_is_trained(
+    place: Place, tmp_path: Path
+) -> None:
+    (tmp_path / "data.py").write_text(OWN_DATA)
+    config = RegisterConfig(
+        dataset=f"{tmp_path / 'data.py'}:make", arch="small_cnn", work_dir=str(place.folder / "work")
+    )
+    with pytest.raises(InputError, match="a class is called 'none_of_them'"):
+        register.run(config)
+    (run,) = place.runs().values()
+    assert run.info.status == "FAILED"
