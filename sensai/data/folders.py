@@ -1,4 +1,4 @@
-"""Image folders: `<split>/<class>/`, files of any format that Pillow reads."""
+"""Image folders: `<split>/<class>/`, files of any format that Pillow decodes."""
 
 import hashlib
 import os
