@@ -176,7 +176,7 @@ def _judged(teams: Sequence[Team], validation: Callable[[], Batches] | None) -> 
     try:
         return judge([(team.model, team.objective) for team in teams], validation())
     except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+        if not is_out_of_memory(error) or any(team.awaited for team in teams):
             raise
     # One after the other, so that it is known who lacks memory.
     return [_judged_alone(team, validation) for team in teams]

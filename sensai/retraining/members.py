@@ -81,7 +81,8 @@ def retrain_members(
         why_end: asked in that thread what to raise after the current epoch, if anything.
 
     Raises:
-        InputError: members failed twice; they are named, and all others are trained to their end.
+        InputError: members failed twice; they are named, and all others are trained to their end (those that learn jointly
+            fail together). Or the budget is too small.
     """
     _write_start(ensemble, teacher, folder)
     jobs = [
@@ -113,10 +114,16 @@ def _write_start(ensemble: Ensemble, teacher: nn.Module | None, folder: Path) ->
 
 
 def _parts(budget: Budget | None, members: Sequence[Sequence[int]], joint: bool) -> list[Budget | None]:
-    """The budget of each slot: the clock runs for all of them at once, epochs are dealt like members."""
+    """The budget of each slot: the clock runs for all of them at once, epochs are dealt like members.
+
+    Raises:
+        InputError: some would not be trained at all.
+    """
     if budget is None or budget.epochs is None:
         return [budget] * len(members)
     count = sum(len(slot) for slot in members)
+    if budget.epochs < count:
+        raise InputError(f"budget='{budget.epochs}epochs': must be at least an epoch for each of {count} members")
     if joint:
         epochs = [budget.epochs // count * len(slot) for slot in members]
     else:

@@ -71,6 +71,11 @@ class Team:
         """What an epoch has taken so far, on average; 0 before the first."""
         return sum(trainee.progress.seconds for trainee in self.trainees) / max(self.lead.epoch, 1)
 
+    @property
+    def awaited(self) -> bool:
+        """Other processes wait for what this one computes."""
+        return self._exchange is not None
+
     def begin_epoch(self) -> None:
         """Make ready for the steps of one epoch."""
         self.model.train()
@@ -122,7 +127,7 @@ class Team:
 
     def isolation(self) -> AbstractContextManager[None]:
         """A lack of memory in the block is this team's failure, and no error, unless other processes wait for it."""
-        return self._noting_lack_of_memory() if self._exchange is None else nullcontext()
+        return nullcontext() if self.awaited else self._noting_lack_of_memory()
 
     @contextmanager
     def _noting_lack_of_memory(self) -> Iterator[None]:

@@ -90,7 +90,10 @@ def _nested(plans: Sequence[MemberPlan], config: RetrainConfig, context: Context
         keys = candidates.criterion(candidates.statistics, member.classes)
         nested = nested_plans(member.plan, keys, config.cut_steps, ranking=ranking)
         of_members.append([MemberPlan(member.classes, plan) for plan in nested])
-    return [list(step) for step in zip(*of_members, strict=True)]
+    steps = [list(step) for step in zip(*of_members, strict=True)]
+    # Where there are more steps than channels to remove, some remove none.
+    removed = [0, *(sum(len(channels) for each in step for channels in each.plan.values()) for step in steps)]
+    return [step for step, (before, now) in zip(steps, pairwise(removed), strict=True) if now > before] or steps[-1:]
 
 
 def train_in_steps(

@@ -174,7 +174,10 @@ def _given_up(validated: dict[str, float], config: RetrainConfig, context: Conte
     upstream = context.store.tags_of(context.upstream["prune"])[tags.FINGERPRINT]
     found = context.store.find(stage.name, stage.fingerprint(to_the_end, upstream))
     if found is None:
-        _log.info("accuracy_given_up: not known before the same is run with patience=0 and neither target nor budget")
+        _log.info(
+            "accuracy_given_up: not known before the same is run with patience=0 and neither target nor budget, "
+            "and then this again with force=true"
+        )
         return {}
     return {
         "accuracy_given_up": context.store.metrics_of(found.info.run_id)["val_accuracy"] - validated["val_accuracy"]
@@ -243,5 +246,10 @@ def title(config: Retrain) -> str:
     return f"{prune.run_title(config)} epochs={config.epochs}{loss}{gradually}"
 
 
-stage = Stage(version=5, config=RetrainConfig, previous=prune.stage, execute=_execute, title=title)
+def _inputs(config: RetrainConfig) -> dict[str, int | None]:
+    # Each slot gets its part of a budget.
+    return {"jobs": config.jobs} if config.epochs and config.budget else {}
+
+
+stage = Stage(version=5, config=RetrainConfig, previous=prune.stage, execute=_execute, title=title, inputs=_inputs)
 run = stage.run

@@ -111,8 +111,11 @@ class Stage(Generic[ConfigT]):
             if found := self._found(config, store, fingerprint):
                 return reuse(store, root, found)
             run = root or store.create(self._run_name(config), parent)
+            checkpoints = Path(config.work_dir) / "checkpoints" / fingerprint
             with run.closing():
-                self._execute(config, store, run, parent or run.id, before, fingerprint)
+                self._execute(config, store, run, parent or run.id, before, fingerprint, checkpoints)
+            # Not before the run is finished: one that is killed until then goes on from them.
+            shutil.rmtree(checkpoints, ignore_errors=True)
         return run.id
 
     def _found(self, config: ConfigT, store: Store, fingerprint: str) -> str | None:
@@ -130,17 +133,22 @@ class Stage(Generic[ConfigT]):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def _execute(
-        self, config: ConfigT, store: Store, run: Run, parent: str, before: "_Before | None", fingerprint: str
+        self,
+        config: ConfigT,
+        store: Store,
+        run: Run,
+        parent: str,
+        before: "_Before | None",
+        fingerprint: str,
+        checkpoints: Path,
     ) -> None:
         self.check(config)
         upstream = self._upstream(config, store, parent, before)
         self._describe(config, run, upstream, fingerprint)
         _log.info("%s: running", self.name)
-        checkpoints = Path(config.work_dir) / "checkpoints" / fingerprint
         if config.force:
             shutil.rmtree(checkpoints, ignore_errors=True)
         self.execute(config, Context(store, run, upstream, parent, checkpoints))
-        shutil.rmtree(checkpoints, ignore_errors=True)
 
     def _upstream(self, config: ConfigT, store: Store, parent: str, before: "_Before | None") -> dict[str, str]:
         if self.previous is None:

@@ -274,6 +274,26 @@ def test_a_joint_budget_ends_all_slots_in_one_epoch(tmp_path: Path, dataset: Dat
     assert [len(result.history) for result in results] == [2, 2, 2]
 
 
+@pytest.mark.parametrize("loss", ["bce", "joint"])
+def test_a_budget_that_leaves_members_untrained_is_refused(tmp_path: Path, dataset: Dataset, loss: Loss) -> None:
+    with pytest.raises(InputError, match=r"^budget='2epochs': must be at least an epoch for each of 3 members"):
+        retrain(
+            ensemble_of([(0,), (1,), (2,)], dataset), dataset, tmp_path, lesson=Lesson(loss), budget=Budget(epochs=2)
+        )
+    results = retrain(
+        ensemble_of([(0,), (1,), (2,)], dataset), dataset, tmp_path, lesson=Lesson(loss), budget=Budget(epochs=3)
+    )
+    assert [len(result.history) for result in results] == [1, 1, 1]
+
+
+def test_those_that_learn_jointly_fail_together(tmp_path: Path, dataset: Dataset) -> None:
+    ensemble = ensemble_of([(0,), (1,), (2,)], dataset)
+    with torch.no_grad():
+        ensemble.members[1].network.classifier.weight.fill_(float("nan"))
+    with pytest.raises(InputError, match=r"member top: the loss is .*; member middle: .*; member bottom: "):
+        retrain(ensemble, dataset, tmp_path, lesson=Lesson("joint"))
+
+
 def test_a_member_that_fails_is_named_and_the_others_are_trained(tmp_path: Path, dataset: Dataset) -> None:
     ensemble = ensemble_of([(0,), (1,), (2,)], dataset)
     with torch.no_grad():

@@ -95,6 +95,7 @@ OTHER = {
 
 # The choices under which a parameter matters, and those under which it does not.
 MATTERS_WITH = {
+    "ray_address": {"backend": "ray"},
     "groups_file": {"method": "file"},
     "similarity": {"method": "most_similar"},
     "apoz_threshold": {"policy": "threshold"},

@@ -64,6 +64,19 @@ def test_steps_lead_evenly_to_the_plans_of_prune(pruned: Pruned, parameters: dic
             assert all(set(channels) <= set(after.plan[site]) for site, channels in before.plan.items())
 
 
+def test_every_step_cuts_however_many_are_asked_for(pruned: Pruned) -> None:
+    made = steps(pruned.place, **{**GRADUAL, "cut_steps": 500})
+    totals = [0, *(sum(removed(step)) for step in made)]
+    assert all(before < now for before, now in pairwise(totals))
+    assert len(made) == max(removed(made[-1])) < 500
+    assert [step.epochs for step in made] == [2] * (len(made) - 1) + [4]
+
+
+def test_where_nothing_is_cut_there_is_one_step(pruned: Pruned) -> None:
+    (only,) = steps(pruned.place, **GRADUAL, ratio=0.0)
+    assert (removed(only), only.epochs) == ([0, 0, 0], 4)
+
+
 def test_a_step_is_what_prune_would_have_cut_at_its_ratio(pruned: Pruned) -> None:
     for ranking in ("global", "layer"):
         first, _ = steps(pruned.place, cut_steps=2, ratio=0.5, ranking=ranking)

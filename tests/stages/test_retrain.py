@@ -79,6 +79,20 @@ def test_members_that_fail_fail_the_run_which_says_why(place: Place) -> None:
     assert {run.info.status for run in place.runs().values() if stage_of(run) == "member"} == {"FAILED"}
 
 
+def test_an_address_of_a_cluster_goes_with_the_backend() -> None:
+    with pytest.raises(ValueError, match="ray_address='head:6379': goes with backend=ray"):
+        retrain.RetrainConfig(ray_address="head:6379")
+    assert retrain.RetrainConfig(ray_address="head:6379", backend="ray").ray_address == "head:6379"
+
+
+def test_the_slots_count_only_where_a_budget_is_dealt_to_them() -> None:
+    def fingerprint(**parameters: object) -> str:
+        return retrain.stage.fingerprint(retrain.RetrainConfig(**parameters), "upstream")
+
+    assert fingerprint(jobs=1) == fingerprint(jobs=2)
+    assert fingerprint(jobs=1, budget="9epochs") != fingerprint(jobs=2, budget="9epochs")
+
+
 @pytest.mark.parametrize("budget", ["0s", "0epochs", "5", "5 s", "-1s", "epochs"])
 def test_a_budget_that_is_none_is_refused(budget: str) -> None:
     with pytest.raises(ValueError, match="must be a number of epochs or seconds above 0"):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
 
 from sensai.errors import InputError
 from sensai.stages import activations, baseline, group, prune, retrain
@@ -282,6 +283,27 @@ class TestFailure:
         assert [path.name for path in folder.iterdir()] == [
             stage.fingerprint(config.model_copy(update={"base_lr": 0.2}))
         ]
+
+    def test_they_are_there_until_the_run_is_finished(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        found: list[bool] = []
+
+        def execute(config: BaselineConfig, context: Context) -> None:
+            found.append((context.checkpoints / "mark").exists())
+            context.checkpoints.mkdir(parents=True, exist_ok=True)
+            (context.checkpoints / "mark").touch()
+
+        stage, config = recording(execute), place.config("baseline")
+
+        def interrupted(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(MlflowClient, "set_terminated", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                stage.run(config)
+        stage.run(config)
+        assert found == [False, True]
+        assert list((Path(config.work_dir) / "checkpoints").iterdir()) == []
 
     def test_a_raised_version_makes_old_results_stale(self, place: Place) -> None:
         stage, config = recording(lambda config, context: None), place.config("baseline")

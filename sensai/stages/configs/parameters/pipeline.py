@@ -234,7 +234,8 @@ class Retrain(Prune):
     target: OptionalShare = Field(None, description="stop a member once its validation metric has reached this")
     budget: Budgeted = Field(
         "",
-        description="of all members together after each cut, e.g. 90epochs or 600s; spent where validation gains most a second",
+        description="of all members together after each cut, e.g. 90epochs or 600s; spent where validation gains most a "
+        "second; learning rates still follow a schedule of `epochs` each",
     )
     jobs: OptionalCount = Field(None, description="slots that train side by side (default: one a core, or one a GPU)")
     threads: OptionalCount = Field(None, description="threads of each slot (default: the cores dealt out)")
@@ -246,6 +247,12 @@ class Retrain(Prune):
         "",
         description="host:port of a running Ray cluster, or auto (default: a Ray of this machine, for this run alone)",
     )
+
+    @model_validator(mode="after")
+    def _address_goes_with_ray(self) -> Self:
+        if self.ray_address and self.backend != "ray":
+            raise ValueError(f"ray_address={self.ray_address!r}: goes with backend=ray")
+        return self
 
     def ignored(self) -> set[str]:
         if self.epochs == 0:
