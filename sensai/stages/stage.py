@@ -111,11 +111,10 @@ class Stage(Generic[ConfigT]):
             if found := self._found(config, store, fingerprint):
                 return reuse(store, root, found)
             run = root or store.create(self._run_name(config), parent)
-            checkpoints = Path(config.work_dir) / "checkpoints" / fingerprint
             with run.closing():
-                self._execute(config, store, run, parent or run.id, before, fingerprint, checkpoints)
+                self._execute(config, store, run, parent or run.id, before, fingerprint)
             # Not before the run is finished: one that is killed until then goes on from them.
-            shutil.rmtree(checkpoints, ignore_errors=True)
+            shutil.rmtree(_checkpoints(config, fingerprint), ignore_errors=True)
         return run.id
 
     def _found(self, config: ConfigT, store: Store, fingerprint: str) -> str | None:
@@ -133,19 +132,13 @@ class Stage(Generic[ConfigT]):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def _execute(
-        self,
-        config: ConfigT,
-        store: Store,
-        run: Run,
-        parent: str,
-        before: "_Before | None",
-        fingerprint: str,
-        checkpoints: Path,
+        self, config: ConfigT, store: Store, run: Run, parent: str, before: "_Before | None", fingerprint: str
     ) -> None:
         self.check(config)
         upstream = self._upstream(config, store, parent, before)
         self._describe(config, run, upstream, fingerprint)
         _log.info("%s: running", self.name)
+        checkpoints = _checkpoints(config, fingerprint)
         if config.force:
             shutil.rmtree(checkpoints, ignore_errors=True)
         self.execute(config, Context(store, run, upstream, parent, checkpoints))
@@ -231,6 +224,10 @@ def reuse(store: Store, run: Run | None, found: str) -> str:
         run.set_tags({tags.REUSED: found})
         run.log_metrics(store.metrics_of(found))
     return found
+
+
+def _checkpoints(config: StageConfig, fingerprint: str) -> Path:
+    return Path(config.work_dir) / "checkpoints" / fingerprint
 
 
 def _lock(work_dir: Path, fingerprint: str) -> FileLock:

@@ -1,13 +1,14 @@
 """register: what the store knows is not registered again, what the registry has lost is."""
 
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from mlflow.exceptions import MlflowException
 
 from sensai.errors import InputError
-from sensai.stages import register
-from sensai.stages.configs import RegisterConfig
+from sensai.stages import main, register
+from sensai.stages.configs import MainConfig, RegisterConfig
 from tests.helpers.ensembles import ensemble_of
 from tests.helpers.ensembles import register as register_other
 from tests.helpers.pipeline import FinishedMain, Place
@@ -51,14 +52,13 @@ def test_a_number_that_another_model_has_now_is_no_version_of_this_run(finished:
         assert (candidate.run_id, int(candidate.version)) == (again.info.run_id, again.data.metrics["version"])
 
 
+@pytest.mark.parametrize(("stage", "config"), [(register, RegisterConfig), (main, MainConfig)])
 def test_a_class_of_the_name_of_what_is_rejected_is_refused_before_anything_is_trained(
-    place: Place, tmp_path: Path
+    place: Place, tmp_path: Path, stage: ModuleType, config: type[RegisterConfig | MainConfig]
 ) -> None:
     (tmp_path / "data.py").write_text(OWN_DATA)
-    config = RegisterConfig(
-        dataset=f"{tmp_path / 'data.py'}:make", arch="small_cnn", work_dir=str(place.folder / "work")
-    )
+    given = config(dataset=f"{tmp_path / 'data.py'}:make", arch="small_cnn", work_dir=str(place.folder / "work"))
     with pytest.raises(InputError, match="a class is called 'none_of_them'"):
-        register.run(config)
+        stage.run(given)
     (run,) = place.runs().values()
     assert run.info.status == "FAILED"
