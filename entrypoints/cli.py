@@ -18,7 +18,7 @@ from pydantic import ValidationError  # noqa: E402
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict, SettingsError  # noqa: E402
 
 from sensai.errors import InputError  # noqa: E402
-from sensai.processes import end_with, let_threads_sleep  # noqa: E402
+from sensai.processes import end_with, keep_memory, let_threads_sleep  # noqa: E402
 from sensai.stages.configs import CONFIGS, EntryPoint, describe_errors, unknown_parameter  # noqa: E402
 
 # `mlflow run` waits for the process that it started; where it is killed, that would go on unseen.
@@ -70,6 +70,7 @@ def launch(stage: str) -> None:
         config = parse(stage, sys.argv[1:])
         _quieten()
         let_threads_sleep()
+        keep_memory()
         run_id = importlib.import_module(f"sensai.stages.{stage}").run(config)
     except InputError as error:
         sys.exit(_fail(f"{stage}: {error}"))

@@ -1,6 +1,10 @@
-"""What holds for every process: none outlives the one that started it, and threads that wait leave the cores to others."""
+"""What holds for every process: none outlives the one that started it, threads that wait leave the cores to others, and
+memory that is freed is kept for what comes next.
+"""
 
+import ctypes
 import os
+import platform
 import signal
 import threading
 import time
@@ -9,6 +13,10 @@ from contextlib import contextmanager
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _WAIT_POLICY = "OMP_WAIT_POLICY"
+_KEPT_BYTES = 1 << 30
+# What glibc's allocator is told: as environment of new processes, and as number (malloc.h) and value in this one. Of freed
+# memory so much stays; and large blocks too are of what was kept, not of the system.
+_ALLOCATION = {"MALLOC_TRIM_THRESHOLD_": (-1, _KEPT_BYTES), "MALLOC_MMAP_MAX_": (-4, 0)}
 _watched: set[int] = set()
 _set_here: set[str] = set()
 
@@ -71,8 +79,28 @@ def let_threads_sleep() -> None:
     OpenMP reads the variable once, when it is loaded: to be called before torch is imported.
     """
     if _WAIT_POLICY not in os.environ:
-        os.environ[_WAIT_POLICY] = "passive"
-        _set_here.add(_WAIT_POLICY)
+        _set(_WAIT_POLICY, "passive")
+
+
+def keep_memory() -> None:
+    """Keep up to 1 GiB of freed memory for what is allocated next, here and in whatever this process starts.
+
+    By default glibc gives large blocks, such as what a layer puts out, back to the system at once, and gets memory for the next
+    layer page by page: half of the time of a pass through ResNet-110. Where the user has told the allocator something, and on
+    systems without glibc, nothing is changed.
+    """
+    told = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")) for name in os.environ)
+    if told or platform.libc_ver()[0] != "glibc":
+        return
+    library = ctypes.CDLL(None)
+    for name, (number, value) in _ALLOCATION.items():
+        library.mallopt(number, value)
+        _set(name, str(value))
+
+
+def _set(name: str, value: str) -> None:
+    os.environ[name] = value
+    _set_here.add(name)
 
 
 def given_environment() -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import platform
+import resource
 import signal
 import subprocess
 import sys
@@ -26,6 +28,49 @@ def test_threads_sleep_unless_the_user_says_otherwise(of_the_user: str | None, o
     environment |= {"OMP_WAIT_POLICY": of_the_user} if of_the_user else {}
     printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=True)
     assert json.loads(printed.stdout) == [own, given]
+
+
+# How many pages of memory are new to the process when 64 MiB are allocated a second time; without Python's own preparations.
+_PAGES_ANEW = """
+import resource
+
+def pages():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+b"x" * (64 << 20)
+before = pages()
+b"x" * (64 << 20)
+print(pages() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told")
+@pytest.mark.parametrize(
+    ("of_the_user", "kept"),
+    [({}, True), ({"MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_MMAP_THRESHOLD_": "131072"}, False)],
+)
+def test_freed_memory_is_kept_unless_the_user_says_otherwise(of_the_user: dict[str, str], kept: bool) -> None:
+    code = (
+        "import os, subprocess, sys\n"
+        "from sensai.processes import given_environment, keep_memory\n"
+        "keep_memory()\n"
+        f"code = {_PAGES_ANEW!r}\n"
+        "exec(code)\n"
+        "for environment in (os.environ, given_environment()):\n"
+        "    subprocess.run([sys.executable, '-c', code], env=environment, check=True)\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    printed = subprocess.run(
+        [sys.executable, "-uc", code],
+        cwd=ROOT,
+        env=environment | of_the_user,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    own, started, without_sensai = (int(line) for line in printed.stdout.split())
+    large = (64 << 20) // resource.getpagesize() // 2
+    assert [own < large, started < large, without_sensai < large] == [kept, kept, False]
 
 
 @pytest.fixture
