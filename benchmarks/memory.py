@@ -8,7 +8,6 @@ forward and backward. One of the two processes works at a time. MiB are the most
 
 import argparse
 import json
-import os
 import resource
 import sys
 import time
@@ -27,7 +26,7 @@ from joblib import cpu_count
 from sensai.activations import ActivationReader
 from sensai.evaluation import host
 from sensai.models.factory import NetworkSpec, build
-from sensai.processes import keep_memory
+from sensai.processes import allocator_settings, keep_memory
 from sensai.retraining.layout import lay_out
 from sensai.retraining.precision import autocast
 from sensai.sites import find_sites
@@ -44,8 +43,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=cpu_count())
     arguments = parser.parse_args()
-    if told := [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD"))]:
-        parser.error(f"{told[0]} is set: nothing of what is compared would be the default")
+    if settings := allocator_settings():
+        parser.error(f"{settings[0]} is set: nothing of what is compared would be the default")
     rows = [_measured(arch, work, arguments) for arch in arguments.networks for work in _WORK]
     print(pd.DataFrame(rows).round(2).to_string(index=False))
     print(json.dumps({"benchmark": "memory", "host": host(), "rows": rows}))

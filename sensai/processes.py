@@ -89,13 +89,17 @@ def keep_memory() -> None:
     layer page by page: half of the time of a pass through ResNet-110. Where the user has told the allocator something, and on
     systems without glibc, nothing is changed.
     """
-    told = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")) for name in os.environ)
-    if told or platform.libc_ver()[0] != "glibc":
+    if allocator_settings() or platform.libc_ver()[0] != "glibc":
         return
     library = ctypes.CDLL(None)
     for name, (number, value) in _ALLOCATION.items():
         library.mallopt(number, value)
         _set(name, str(value))
+
+
+def allocator_settings() -> list[str]:
+    """The variables of the environment that tell the allocator something, or may put another in its place."""
+    return [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD"))]
 
 
 def _set(name: str, value: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sensai.processes import first_interrupt_asks
+from sensai.processes import allocator_settings, first_interrupt_asks
 from tests.conftest import ROOT
 
 
@@ -47,7 +47,11 @@ print(pages() - before)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told")
 @pytest.mark.parametrize(
     ("of_the_user", "kept"),
-    [({}, True), ({"MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_MMAP_THRESHOLD_": "131072"}, False)],
+    [
+        ({}, True),
+        ({"GLIBC_TUNABLES": "glibc.malloc.check=0"}, False),
+        ({"MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_MMAP_THRESHOLD_": "131072"}, False),
+    ],
 )
 def test_freed_memory_is_kept_unless_the_user_says_otherwise(of_the_user: dict[str, str], kept: bool) -> None:
     code = (
@@ -59,7 +63,7 @@ def test_freed_memory_is_kept_unless_the_user_says_otherwise(of_the_user: dict[s
         "for environment in (os.environ, given_environment()):\n"
         "    subprocess.run([sys.executable, '-c', code], env=environment, check=True)\n"
     )
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    environment = {name: value for name, value in os.environ.items() if name not in allocator_settings()}
     printed = subprocess.run(
         [sys.executable, "-uc", code],
         cwd=ROOT,
