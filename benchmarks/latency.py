@@ -27,6 +27,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from sensai.processes import let_threads_sleep
+
+# As in the entry points: threads of torch that spin after a call would keep the cores from the runtime that is timed next.
+let_threads_sleep()
+
 import numpy as np
 import onnxruntime
 import pandas as pd
