@@ -3,12 +3,14 @@
 Parsing comes before the heavy imports, so that a wrong parameter is refused at once.
 """
 
+import gc
 import importlib
 import logging
 import os
 import signal
 import sys
 from pathlib import Path
+from types import ModuleType
 
 # As a script this folder is the first place for imports, where its names would hide other modules; the checkout's root is
 # what must be there, since MLflow never installs the project.
@@ -71,7 +73,7 @@ def launch(stage: str) -> None:
         _quieten()
         let_threads_sleep()
         keep_memory()
-        run_id = importlib.import_module(f"sensai.stages.{stage}").run(config)
+        run_id = _imported(f"sensai.stages.{stage}").run(config)
     except InputError as error:
         sys.exit(_fail(f"{stage}: {error}"))
     except KeyboardInterrupt:
@@ -79,6 +81,15 @@ def launch(stage: str) -> None:
     # What answers on standard output names its run elsewhere.
     if run_id:
         print(f"{stage} run: {run_id}")
+
+
+def _imported(name: str) -> ModuleType:
+    """A module, imported without looking for garbage meanwhile: there is none, and to look takes a sixth of these seconds."""
+    gc.disable()
+    try:
+        return importlib.import_module(name)
+    finally:
+        gc.enable()
 
 
 def _quieten() -> None:

@@ -40,9 +40,12 @@ def ray_nodes(count: int, cpus: int) -> Iterator["Cluster"]:
         patch.setenv("RAY_health_check_period_ms", "500")
         # By default tasks give way to whatever else runs, other tests too, and these tests would wait for them in vain.
         patch.setenv("RAY_worker_niceness", "0")
+        # Nothing here works in an environment that is not given with the task, as what is started in advance would.
+        patch.setenv("RAY_prestart_worker_first_driver", "0")
         from ray.cluster_utils import Cluster
 
-        made = Cluster(initialize_head=True, head_node_args={**_node(cpus), "include_dashboard": False})
+        idle = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+        made = Cluster(initialize_head=True, head_node_args=_node(cpus) | idle)
         try:
             for _ in range(count - 1):
                 add_node(made, cpus)

@@ -83,8 +83,12 @@ def _own_handler(number: signal.Signals) -> Iterator[None]:
 def _started() -> Iterator[str]:
     """The address of a Ray of this machine."""
     # Without "clusters" Ray takes the loopback address for its own, on every system. The token keeps other users of this
-    # machine out.
-    os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    # machine out. Workers started in advance lack the environment that slots are given, and would never be of use.
+    os.environ |= {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_prestart_worker_first_driver": "0",
+    }
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     # -P: the script's folder is not where modules are looked for.
