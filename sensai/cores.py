@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import torch
 from joblib import cpu_count
 from threadpoolctl import threadpool_limits
 
@@ -33,6 +32,9 @@ def deal(costs: Sequence[float], jobs: int) -> list[list[int]]:
 @contextmanager
 def pinned(threads: int) -> Iterator[None]:
     """Every library computes with so many threads, as before when the block ends."""
+    # Servers deal members out too, and load no torch for it: it takes two seconds.
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -6,16 +6,18 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 from mlflow.entities import Metric, Param, RunStatus, RunTag
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from analysis import tags
 from sensai.errors import EndedEarlyError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _LONGEST_PARAM = 6000
 _LONGEST_REASON = 1000
@@ -81,7 +83,7 @@ class Run:
         """Log a text artifact."""
         self.client.log_text(self.id, text, path)
 
-    def log_figure(self, figure: Figure, path: str) -> None:
+    def log_figure(self, figure: "Figure", path: str) -> None:
         """Log a figure."""
         self.client.log_figure(self.id, figure, path)
 

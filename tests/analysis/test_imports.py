@@ -1,4 +1,6 @@
-"""Who reads runs needs neither torch nor sensAI, and a command line is parsed without either of the heavy ones."""
+"""Who reads runs needs neither torch nor sensAI, a command line is parsed without either of the heavy ones, and a server starts
+without those that train.
+"""
 
 import subprocess
 import sys
@@ -28,3 +30,10 @@ def test_a_command_line_is_parsed_before_torch_and_mlflow_are_imported(tmp_path:
     modules = modules_after(f"{code}assert cli.parse('main', ['--ratio', '0.25']).ratio == 0.25", tmp_path)
     assert {"cli", "sensai", "pydantic"} <= modules
     assert not {"torch", "torchvision", "mlflow", "pandas", "matplotlib"} & modules
+
+
+def test_a_server_starts_without_what_trains_and_draws(tmp_path: Path) -> None:
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nimport sensai.stages.serve, sensai.serving.replicas"
+    modules = modules_after(code, tmp_path)
+    assert {"sensai", "mlflow", "onnxruntime"} <= modules
+    assert not {"torch", "sklearn", "matplotlib"} & modules
