@@ -42,13 +42,15 @@ _ABOUT = f"""Runs of sensAI: every stage is a run, those that it needed are nest
 class Store:
     """One tracking store, and the experiment that new runs go to.
 
+    Connections to an experiment are alike, so that what is kept by a run's id, which no store has twice, is found by all.
+
     Attributes:
         client: of the store.
         experiment_id: of the experiment.
         labels: tags that every new run gets.
     """
 
-    client: MlflowClient
+    client: MlflowClient = field(compare=False)
     experiment_id: str
     labels: Mapping[str, str] = field(default_factory=dict, compare=False)
 
