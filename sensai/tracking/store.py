@@ -42,7 +42,7 @@ _ABOUT = f"""Runs of sensAI: every stage is a run, those that it needed are nest
 class Store:
     """One tracking store, and the experiment that new runs go to.
 
-    Connections to an experiment are alike, so that what is kept by a run's id, which no store has twice, is found by all.
+    Whatever connects them they are alike: what a process keeps by a run's id, which is never given twice, is found again.
 
     Attributes:
         client: of the store.

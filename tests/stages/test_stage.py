@@ -18,6 +18,7 @@ from sensai.errors import InputError
 from sensai.stages import activations, baseline, group, prune, retrain
 from sensai.stages.configs import BaselineConfig, RetrainConfig
 from sensai.stages.stage import Context, Stage, run_name
+from sensai.tracking import Store
 from tests.conftest import command, tiny
 from tests.helpers.pipeline import Place, parent_of, stage_of
 from tests.stages.conftest import Pruned
@@ -145,6 +146,10 @@ class TestCache:
         assert new.data.tags["sensai.fingerprint"] == before[pruned.run_id].data.tags["sensai.fingerprint"]
         # From now on the newest answers.
         assert prune.run(pruned.place.config("prune")) == again
+
+    def test_a_process_reads_a_base_model_once(self, pruned: Pruned) -> None:
+        first, second = (baseline.load(Store.connect(), pruned.upstream("baseline")) for _ in range(2))
+        assert first is second
 
     def test_a_deleted_run_is_done_again(self, pruned: Pruned) -> None:
         pruned.place.client.delete_run(pruned.upstream("group"))
