@@ -25,7 +25,7 @@ test: lint
 lint: $(STAMP)
 	@ruff check .
 	@ruff format --check .
-	@mypy
+	@mypy --num-workers auto
 
 # The MLflow UI on loopback.
 ui: $(STAMP)
