@@ -156,6 +156,7 @@ def launched(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             launch(stage)
+        assert gc.isenabled()
         return subprocess.CompletedProcess(arguments, ended.value.code, *capsys.readouterr())
 
     yield call

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 
@@ -25,9 +26,12 @@ def open_slots(costs: Sequence[float], config: RetrainConfig) -> Iterator[Slots]
         yield Slots(deal(costs, len(devices)), devices, threads)
         return
     with ray_cluster(config.ray_address) as cluster:
+        # It imports Ray, which is optional and must not be imported before.
+        from sensai.retraining.backends.ray_tasks import run_on_ray
+
         nodes = cluster.nodes
         gpu = any(node.gpus for node in nodes) if config.device == "auto" else config.device != "cpu"
         jobs, threads = share_nodes(nodes, len(costs), gpu, config.jobs, config.threads)
         # Ray shows each task only the GPU that is its own.
         devices = [torch.device("cuda" if gpu else "cpu")] * jobs
-        yield Slots(deal(costs, jobs), devices, threads, cluster.run, cluster.loopback)
+        yield Slots(deal(costs, jobs), devices, threads, partial(run_on_ray, cluster), cluster.loopback)

@@ -44,8 +44,8 @@ def ray_nodes(count: int, cpus: int) -> Iterator["Cluster"]:
         patch.setenv("RAY_prestart_worker_first_driver", "0")
         from ray.cluster_utils import Cluster
 
-        idle = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
-        made = Cluster(initialize_head=True, head_node_args=_node(cpus) | idle)
+        unwatched = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+        made = Cluster(initialize_head=True, head_node_args=_node(cpus) | unwatched)
         try:
             for _ in range(count - 1):
                 add_node(made, cpus)

@@ -8,8 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,15 +20,12 @@ from sensai.data.dataset import load_dataset
 from sensai.ensemble import Ensemble, save_ensemble
 from sensai.ensemble.members import build_ensemble
 from sensai.models.names import InputRule
-from sensai.retraining.backends.ray_cluster import ray_cluster
+from sensai.retraining.backends.ray_cluster import RayCluster, ray_cluster
 from sensai.retraining.members import Slots, retrain_members
 from sensai.retraining.slots import Lesson, Stream
 from sensai.retraining.trainee import Recipe
 from sensai.sites import find_sites
 from tests.helpers.networks import images_for, make
-
-if TYPE_CHECKING:
-    from sensai.retraining.backends.ray_tasks import RayCluster
 
 # Not from tests.conftest, with which every slot would import MLflow.
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +33,7 @@ EPOCHS = 20
 GROUPS = [(0,), (1,), (2,)]
 
 
-def retrain(folder: Path, loss: str, jobs: int, cluster: "RayCluster | None" = None) -> Ensemble:
+def retrain(folder: Path, loss: str, jobs: int, cluster: RayCluster | None = None) -> Ensemble:
     """The ensemble after all epochs; checkpoints lie in `folder`/checkpoints, the result in `folder`/result."""
     rule = InputRule(None, None)
     dataset = load_dataset(f"{ROOT}/tests/helpers/tiny_data.py:tiny", "", work_dir=folder, rule=rule, val_fraction=0.25)
@@ -47,7 +44,7 @@ def retrain(folder: Path, loss: str, jobs: int, cluster: "RayCluster | None" = N
     ensemble = build_ensemble(model, spec, sites, [(g, plan) for g in GROUPS], dataset.class_names, normalization)
     members = deal([1.0] * len(GROUPS), jobs)
     devices = [torch.device("cpu")] * len(members)
-    slots = Slots(members, devices, 1, cluster.run, cluster.loopback) if cluster else Slots(members, devices, 1)
+    slots = _on_ray(members, devices, cluster) if cluster else Slots(members, devices, 1)
     retrain_members(
         ensemble,
         dataset,
@@ -61,6 +58,12 @@ def retrain(folder: Path, loss: str, jobs: int, cluster: "RayCluster | None" = N
     )
     save_ensemble(ensemble, folder / "result")
     return ensemble
+
+
+def _on_ray(members: list[list[int]], devices: list[torch.device], cluster: RayCluster) -> Slots:
+    from sensai.retraining.backends.ray_tasks import run_on_ray
+
+    return Slots(members, devices, 1, partial(run_on_ray, cluster), cluster.loopback)
 
 
 def start(folder: Path, loss: str, jobs: int, *address: str) -> subprocess.Popen[str]:

@@ -128,6 +128,8 @@ def test_a_server_with_a_ray_of_its_own_keeps_to_loopback_and_leaves_nothing_at_
         }
         assert any("ServeReplica:sensai:shard-0" in title(each) for each in family)
         assert listening <= {"127.0.0.1", "::ffff:127.0.0.1"}
+        # What trains is not loaded, neither where requests come in nor where members answer.
+        assert not [each for each in (main, *family) if any("libtorch" in part.path for part in each.memory_maps())]
         # As a terminal does it; the others are ended by SIGTERM.
         os.killpg(main.pid, signal.SIGINT)
         assert main.wait(_SECONDS) == 0, (tmp_path / "server.log").read_text()

@@ -1,4 +1,4 @@
 """Where slots run: in this process or processes of this machine (`local`), or as tasks of a Ray cluster (`ray_cluster`).
 
-Ray is optional: only `ray_tasks`, imported where a cluster is joined, imports it.
+Ray is optional: only `ray_tasks` imports it at once, and is imported where slots run on a cluster that has been joined.
 """

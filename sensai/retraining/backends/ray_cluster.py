@@ -11,14 +11,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from joblib import cpu_count
 
 from sensai.errors import InputError
-
-if TYPE_CHECKING:
-    from sensai.retraining.backends.ray_tasks import RayCluster
+from sensai.retraining.backends.nodes import Node
 
 _HEAD = Path(__file__).with_name("ray_head.py")
 _CHECKOUT = Path(__file__).resolve().parents[3]
@@ -26,8 +23,28 @@ _SECONDS_TO_ANSWER = 5.0
 _SECONDS_TO_END = 30.0
 
 
+class RayCluster:
+    """The cluster that this process is connected to."""
+
+    @property
+    def nodes(self) -> list[Node]:
+        """Those that live, as far as is known."""
+        import ray
+
+        return [
+            Node(node["NodeManagerAddress"], *(int(node["Resources"].get(name, 0)) for name in ("CPU", "GPU")))
+            for node in ray.nodes()
+            if node["Alive"]
+        ]
+
+    @property
+    def loopback(self) -> bool:
+        """All nodes are on this machine, and nothing beyond it is listened to."""
+        return all(node.host.startswith("127.") for node in self.nodes)
+
+
 @contextmanager
-def ray_cluster(address: str) -> Iterator["RayCluster"]:
+def ray_cluster(address: str) -> Iterator[RayCluster]:
     """Be connected to a Ray cluster while the block runs.
 
     Args:
@@ -50,11 +67,9 @@ def ray_cluster(address: str) -> Iterator["RayCluster"]:
 
 
 @contextmanager
-def _joined(address: str) -> Iterator["RayCluster"]:
+def _joined(address: str) -> Iterator[RayCluster]:
     # Ray reads the environment when it is imported, so that is done no earlier.
     import ray
-
-    from sensai.retraining.backends.ray_tasks import RayCluster
 
     try:
         # The checkout is not installed, and lies at the same path on every machine.

@@ -13,7 +13,8 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from sensai.errors import InputError
-from sensai.retraining.backends.nodes import Node, room
+from sensai.retraining.backends.nodes import room
+from sensai.retraining.backends.ray_cluster import RayCluster
 from sensai.retraining.slots import SlotJob, SlotLostError, run_slot
 
 _RETRIES = 3
@@ -22,64 +23,49 @@ _SECONDS_TO_FAIL = 10.0
 _SECONDS_TO_END = 30.0
 
 
-class RayCluster:
-    """The cluster that this process is connected to."""
+def run_on_ray(cluster: RayCluster, jobs: Sequence[SlotJob]) -> dict[int, str]:
+    """Run slots side by side as far as there is room; those that learn jointly all at once.
 
-    @property
-    def nodes(self) -> list[Node]:
-        """Those that live, as far as is known."""
-        return [
-            Node(node["NodeManagerAddress"], *(int(node["Resources"].get(name, 0)) for name in ("CPU", "GPU")))
-            for node in ray.nodes()
-            if node["Alive"]
-        ]
+    Returns:
+        Member -> why it failed twice.
 
-    @property
-    def loopback(self) -> bool:
-        """All nodes are on this machine, and nothing beyond it is listened to."""
-        return all(node.host.startswith("127.") for node in self.nodes)
+    Raises:
+        SlotLostError: a slot was lost, one of several that learn jointly or one that Ray has tried several times; the
+            others have been ended too.
+        InputError: there is no room for slots that learn jointly.
+    """
+    _store_mapped_arrays()
+    # All jobs have the same data set: it is stored once with them.
+    stored = ray.put(list(jobs))
+    start = partial(_start, stored, len(jobs), num_cpus=jobs[0].threads, num_gpus=int(_on_gpu(jobs[0])))
+    if not jobs[0].lesson.joint:
+        return _results(start(max_retries=_RETRIES))
+    # Those that learn jointly first go back to a common epoch, so none is tried again by itself.
+    with _reserved(cluster, jobs) as strategy:
+        return _results(start(max_retries=0, scheduling_strategy=strategy))
 
-    def run(self, jobs: Sequence[SlotJob]) -> dict[int, str]:
-        """Run slots side by side as far as there is room; those that learn jointly all at once.
 
-        Returns:
-            Member -> why it failed twice.
+@contextmanager
+def _reserved(cluster: RayCluster, jobs: Sequence[SlotJob]) -> Iterator[PlacementGroupSchedulingStrategy]:
+    """Places for all jobs at once: with some of them started, these would wait for the others in vain."""
+    place = {"CPU": jobs[0].threads} | ({"GPU": 1} if _on_gpu(jobs[0]) else {})
+    group = placement_group([place] * len(jobs))
+    try:
+        while not group.wait(_SECONDS_BETWEEN_LOOKS):
+            _check_room(cluster, jobs)
+        yield PlacementGroupSchedulingStrategy(group)
+    finally:
+        remove_placement_group(group)
 
-        Raises:
-            SlotLostError: a slot was lost, one of several that learn jointly or one that Ray has tried several times; the
-                others have been ended too.
-            InputError: there is no room for slots that learn jointly.
-        """
-        _store_mapped_arrays()
-        # All jobs have the same data set: it is stored once with them.
-        stored = ray.put(list(jobs))
-        start = partial(_start, stored, len(jobs), num_cpus=jobs[0].threads, num_gpus=int(_on_gpu(jobs[0])))
-        if not jobs[0].lesson.joint:
-            return _results(start(max_retries=_RETRIES))
-        # Those that learn jointly first go back to a common epoch, so none is tried again by itself.
-        with self._reserved(jobs) as strategy:
-            return _results(start(max_retries=0, scheduling_strategy=strategy))
 
-    @contextmanager
-    def _reserved(self, jobs: Sequence[SlotJob]) -> Iterator[PlacementGroupSchedulingStrategy]:
-        """Places for all jobs at once: with some of them started, these would wait for the others in vain."""
-        place = {"CPU": jobs[0].threads} | ({"GPU": 1} if _on_gpu(jobs[0]) else {})
-        group = placement_group([place] * len(jobs))
-        try:
-            while not group.wait(_SECONDS_BETWEEN_LOOKS):
-                self._check_room(jobs)
-            yield PlacementGroupSchedulingStrategy(group)
-        finally:
-            remove_placement_group(group)
-
-    def _check_room(self, jobs: Sequence[SlotJob]) -> None:
-        """There may be room later where other work is in the way, but not where nodes are missing."""
-        available = room(self.nodes, jobs[0].threads, _on_gpu(jobs[0]))
-        if available < len(jobs):
-            raise InputError(
-                f"jobs={len(jobs)}: loss={jobs[0].lesson.loss} needs all slots at once, and the Ray cluster has room for "
-                f"{available} of {jobs[0].threads} threads"
-            )
+def _check_room(cluster: RayCluster, jobs: Sequence[SlotJob]) -> None:
+    """There may be room later where other work is in the way, but not where nodes are missing."""
+    available = room(cluster.nodes, jobs[0].threads, _on_gpu(jobs[0]))
+    if available < len(jobs):
+        raise InputError(
+            f"jobs={len(jobs)}: loss={jobs[0].lesson.loss} needs all slots at once, and the Ray cluster has room for "
+            f"{available} of {jobs[0].threads} threads"
+        )
 
 
 def _run_numbered(jobs: Sequence[SlotJob], number: int, folder: str) -> dict[int, str]:
