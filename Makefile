@@ -11,16 +11,25 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\|torchvision==[^"]*\)",/\1/p' pyproject.toml)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint ui mlproject clean
+.PHONY: demo check test test-long lint ui mlproject clean
 
 # The main job on the built-in digits, as an MLflow Project.
 demo: $(STAMP)
 	@mlflow run . --env-manager local
 	@echo "open the MLflow UI with: make ui"
 
-# Lint, types, tests: in so many processes that each has a core to itself, and threads that wait leave theirs to others.
+# Each test process has a core to itself; threads that wait leave theirs to others.
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+# Three levels of tests. The short one starts no other process; the long one is for what takes CI too long.
+check: lint
+	@$(PYTEST) -m "not long and not processes"
+
 test: lint
-	@OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	@$(PYTEST)
+
+test-long: $(STAMP)
+	@$(PYTEST) -m long -rs
 
 lint: $(STAMP)
 	@ruff check .

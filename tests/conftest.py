@@ -6,17 +6,20 @@ import shutil
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlflow
 import pytest
+import sqlalchemy
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 from entrypoints.cli import launch
 from sensai.stages.configs import CONFIGS
+from tests.helpers.postgres import postgres_server
 
 if TYPE_CHECKING:
     from tests.helpers.pipeline import FinishedMain
@@ -126,6 +129,25 @@ def store_uri(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     experiment = client.create_experiment("test", artifact_location=(tmp_path / "artifacts").as_uri())
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment)
     return uri
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URI of an empty database on a PostgreSQL server of this session."""
+    with postgres_server() as uri:
+        yield uri
+
+
+@pytest.fixture
+def postgres_database(postgres: str) -> Iterator[str]:
+    """The URI of an empty database of one test's own."""
+    name = f"test_{uuid.uuid4().hex}"
+    server = sqlalchemy.create_engine(postgres, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+        yield f"{postgres.rpartition('/')[0]}/{name}"
+        connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    server.dispose()
 
 
 Entry = Callable[..., subprocess.CompletedProcess[str]]

@@ -1,0 +1,46 @@
+"""A PostgreSQL server of the tests' own, on loopback."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.helpers.server import free_port
+
+_PROGRAMS = ("initdb", "pg_ctl")
+
+
+@contextmanager
+def postgres_server() -> Iterator[str]:
+    """The URI of its database, within the block; the test is skipped where PostgreSQL is not installed."""
+    missing = [name for name in _PROGRAMS if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"PostgreSQL is not installed here ({', '.join(missing)} not found)")
+    # It refuses to run as root, and root's temporary folders are closed to all others.
+    owner = "nobody" if os.geteuid() == 0 else None
+    with tempfile.TemporaryDirectory(prefix="postgres") as folder:
+        if owner:
+            shutil.chown(folder, owner)
+        made = _as(owner, ["initdb", "-D", f"{folder}/data", "-U", "tests", "-A", "trust", "--no-sync"])
+        if made.returncode:
+            pytest.skip(f"PostgreSQL cannot be set up here: {made.stderr.strip()}")
+        port = free_port()
+        control = ["pg_ctl", "-D", f"{folder}/data", "-w"]
+        options = f"-p {port} -h 127.0.0.1 -k {folder} -F"
+        assert _as(owner, [*control, "-l", f"{folder}/log", "-o", options, "start"]).returncode == 0
+        try:
+            yield f"postgresql+psycopg://tests@127.0.0.1:{port}/postgres"
+        finally:
+            _as(owner, [*control, "-m", "immediate", "stop"])
+
+
+def _as(owner: str | None, program: list[str]) -> subprocess.CompletedProcess[str]:
+    # What it leaves running must not hold a pipe open.
+    with tempfile.TemporaryFile("w+") as said:
+        done = subprocess.run(program, user=owner, cwd="/", stdout=subprocess.DEVNULL, stderr=said)
+        said.seek(0)
+        return subprocess.CompletedProcess(program, done.returncode, stderr=said.read())
