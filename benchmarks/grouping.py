@@ -21,13 +21,10 @@ import torch
 
 from sensai.activations import SiteStatistics, Statistics
 from sensai.evaluation import host
-from sensai.grouping import (
-    METHODS,
-    Evidence,
-    MemberCosts,
-    form_groups,
-    random_groups,
-)
+from sensai.grouping.costs import MemberCosts
+from sensai.grouping.grouping_inputs import GroupingInputs, form_groups
+from sensai.grouping.methods import METHODS
+from sensai.grouping.samples import sample_groups
 from sensai.models.factory import NetworkSpec, build
 from sensai.sites import SiteMap, SizePrediction, find_sites
 
@@ -41,7 +38,7 @@ def main() -> None:
     parser.add_argument("--arch", default="torchvision:resnet50")
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--groups", type=int, default=10)
-    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--methods", default=",".join(name for name in METHODS if "n_groups" in METHODS[name].uses))
     given = parser.parse_args()
     rows = []
     print(f"{'method':16} {'seconds':>8} {'MiB before':>11} {'MiB peak':>9} {'GFLOPs max':>11} {'against random':>15}")
@@ -66,9 +63,10 @@ def _measured(method: str, arch: str, classes: int, n_groups: int) -> dict[str, 
     Path("/proc/self/clear_refs").write_text("5")
     before, start = _mib("VmRSS"), time.perf_counter()
     costs = MemberCosts(statistics, prediction, _RATIO)
-    groups = form_groups(method, Evidence(classes, statistics, costs, costs.counts.coupling), n_groups, seed=0)
+    names = tuple(map(str, range(classes)))
+    groups = form_groups(method, GroupingInputs(names, statistics, costs, costs.counts.coupling, n_groups))
     seconds, peak = time.perf_counter() - start, _mib("VmHWM")
-    drawn = random_groups(classes, n_groups, seed=0)
+    drawn = sample_groups(classes, n_groups, seed=0)
     (largest, _), (baseline, _) = costs.of(groups), costs.of(drawn)
     sizes = {"flops_max": largest, "flops_random": baseline, "channels": sites.channels}
     return {"method": method, "seconds": seconds, "mib_before": before, "mib_peak": peak, **sizes}

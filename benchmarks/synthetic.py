@@ -13,7 +13,7 @@ from sensai.data.batches import Normalization
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration, class_contrasts
 from sensai.ensemble.members import build_ensemble
-from sensai.grouping import Group
+from sensai.grouping.partitions import Group
 from sensai.models.factory import NetworkSpec, build
 from sensai.policy import WidthRule, flops_plans, random_order
 from sensai.sites import Plan, SiteMap, SizePrediction, find_sites

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sensai.data.batches import member_targets
 from sensai.ensemble import Ensemble
-from sensai.grouping import Group, labels_of
+from sensai.grouping.partitions import Group, labels_of
 from sensai.retraining.objectives import outcome_metrics
 from sensai.sites import count_flops, count_params
 

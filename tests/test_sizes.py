@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sensai.activations import SiteStatistics, Statistics
-from sensai.grouping import Group
+from sensai.grouping.partitions import Group
 from sensai.policy import WidthRule, apoz, flops_plans, ratio_plan
 from sensai.pruning import head_rows, member_network
 from sensai.sites import SiteMap, SizePrediction, count_flops, count_params, find_sites

@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from sensai.ensemble import combine
-from sensai.grouping import Group
+from sensai.grouping.partitions import Group
 
 _log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sensai.data.batches import Normalization, member_targets
 from sensai.ensemble import Ensemble, Member
-from sensai.grouping import Group
+from sensai.grouping.partitions import Group
 from sensai.models.factory import NetworkSpec
 from sensai.pruning import member_network, prune_further
 from sensai.sites import Plan, SiteMap

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from sensai.grouping.evidence import Evidence
 from sensai.grouping.partitions import Group, groups_of
 from sensai.grouping.similarities import leaf_order
 
@@ -10,18 +9,8 @@ from sensai.grouping.similarities import leaf_order
 _LEAST_GAIN = 1e-9
 
 
-def most_similar(evidence: Evidence, n_groups: int, seed: int) -> list[Group]:
-    """Similar classes together: the leaves of a dendrogram are cut into equal runs, then swapped; nothing is drawn."""
-    return most_similar_groups(evidence.similarity(), n_groups)
-
-
-def least_similar(evidence: Evidence, n_groups: int, seed: int) -> list[Group]:
-    """Similar classes apart: the leaves of a dendrogram are dealt out, then swapped; nothing is drawn."""
-    return least_similar_groups(evidence.similarity(), n_groups)
-
-
 def most_similar_groups(similarity: np.ndarray, n_groups: int) -> list[Group]:
-    """Groups of the largest sum of similarities of two classes in one group that swaps reach.
+    """Return the groups with the largest sum of similarities within groups that swaps reach.
 
     Args:
         similarity: (K, K), symmetric.
@@ -34,7 +23,7 @@ def most_similar_groups(similarity: np.ndarray, n_groups: int) -> list[Group]:
 
 
 def least_similar_groups(similarity: np.ndarray, n_groups: int) -> list[Group]:
-    """Groups of the smallest such sum."""
+    """Return the groups with the smallest such sum."""
     labels = np.empty(len(similarity), np.int64)
     labels[leaf_order(similarity)] = np.arange(len(similarity)) % n_groups
     return groups_of(_swapped(-similarity, labels, n_groups))

@@ -17,7 +17,7 @@ from sensai.retraining.trainee import Trainee
 
 if TYPE_CHECKING:
     # Members and slots form no groups, so their processes need not wait for what that takes.
-    from sensai.grouping import Group
+    from sensai.grouping.partitions import Group
 
 
 class Team:

@@ -17,7 +17,7 @@ from sensai.activations import ActivationReader, Statistics, TaylorReader, load_
 from sensai.data.batches import batches
 from sensai.data.dataset import Split
 from sensai.files import make_folder
-from sensai.grouping import class_similarity
+from sensai.grouping.similarities import class_similarity
 from sensai.sites import SiteMap
 from sensai.stages.baseline import base_model, site_map
 from sensai.stages.baseline import stage as baseline_stage

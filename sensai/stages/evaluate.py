@@ -17,7 +17,7 @@ from sensai.data.batches import batches
 from sensai.data.dataset import Split
 from sensai.ensemble import Ensemble
 from sensai.errors import InputError
-from sensai.grouping import Group
+from sensai.grouping.partitions import Group
 from sensai.runtimes import check_runtime, prepare
 from sensai.stages import combining, integers, latencies, retrain
 from sensai.stages.baseline import base_model

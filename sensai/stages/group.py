@@ -4,6 +4,7 @@ groups.json the order in which that stands).
 """
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -15,18 +16,10 @@ from sensai.activations import Statistics
 from sensai.data.batches import batches
 from sensai.errors import InputError
 from sensai.evaluation import confusion, run_networks
-from sensai.grouping import (
-    Evidence,
-    Group,
-    MemberCosts,
-    class_similarity,
-    confusion_similarity,
-    coupling_means,
-    form_groups,
-    leaf_order,
-    read_groups,
-    singletons,
-)
+from sensai.grouping.costs import MemberCosts
+from sensai.grouping.grouping_inputs import GroupingInputs, form_groups
+from sensai.grouping.partitions import Group
+from sensai.grouping.similarities import class_similarity, confusion_similarity, coupling_means, leaf_order
 from sensai.sites import SiteMap, SizePrediction
 from sensai.stages import activations
 from sensai.stages.baseline import base_model, check_removable, site_map
@@ -47,7 +40,7 @@ def _execute(config: GroupConfig, context: Context) -> None:
     costs = MemberCosts(statistics, prediction, config.ratio)
     matrix = costs.counts.coupling()
     similarity = partial(_similarity, config, context, statistics, matrix)
-    groups = _groups(config, Evidence(len(class_names), statistics, costs, similarity), class_names)
+    groups = form_groups(config.method, _inputs(config, class_names, statistics, costs, similarity))
     order = leaf_order(matrix)
     content = {
         "groups": [list(group) for group in groups],
@@ -75,12 +68,16 @@ def within_scope(config: GroupConfig | PruneConfig | RetrainConfig, context: Con
     return sites, {site.name: statistics[site.name] for site in sites.sites}
 
 
-def _groups(config: GroupConfig, evidence: Evidence, class_names: tuple[str, ...]) -> list[Group]:
-    if config.method == "file":
-        return read_groups(Path(config.groups_file), class_names)
-    if config.n_groups is None or not config.counted:
-        return singletons(len(class_names))
-    return form_groups(config.method, evidence, config.n_groups, config.seed)
+def _inputs(
+    config: GroupConfig,
+    class_names: tuple[str, ...],
+    statistics: Statistics,
+    costs: MemberCosts,
+    similarity: Callable[[], np.ndarray],
+) -> GroupingInputs:
+    return GroupingInputs(
+        class_names, statistics, costs, similarity, config.n_groups or 1, config.seed, Path(config.groups_file)
+    )
 
 
 def _similarity(config: GroupConfig, context: Context, statistics: Statistics, coupled: np.ndarray) -> np.ndarray:
@@ -143,6 +140,6 @@ stage = Stage(
     previous=activations.stage,
     execute=_execute,
     title=title,
-    inputs=lambda config: {"groups": file_digest(config.groups_file, "groups_file") if config.method == "file" else ""},
+    inputs=lambda config: {"groups": file_digest(config.groups_file, "groups_file") if config.by_file else ""},
 )
 run = stage.run

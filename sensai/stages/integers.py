@@ -6,7 +6,7 @@ from sklearn.metrics import accuracy_score
 
 from sensai.data.dataset import Split
 from sensai.ensemble.calibration import Calibration
-from sensai.grouping import Group
+from sensai.grouping.partitions import Group
 from sensai.runtimes import Prepared, Runtime, in_turn, open_runtime, quantised
 
 _RUNTIME = "onnx-sessions"

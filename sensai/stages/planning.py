@@ -8,7 +8,7 @@ from torch import nn
 
 from sensai.activations import Statistics
 from sensai.errors import InputError, UnreachableTargetError
-from sensai.grouping import Group
+from sensai.grouping.partitions import Group
 from sensai.policy import (
     Criterion,
     WidthRule,

@@ -4,28 +4,16 @@ import json
 import math
 import re
 from collections.abc import Collection
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from sensai.data.names import DATASETS
 from sensai.errors import suggestion
+from sensai.grouping.methods import METHODS
 from sensai.models.names import ARCHITECTURES, TORCHVISION
+from sensai.parts import Family
 from sensai.plugins import REFERENCE
-
-GroupMethod = Literal[
-    "singletons",
-    "random",
-    "best_of_random",
-    "kmeans",
-    "spectral",
-    "most_similar",
-    "least_similar",
-    "min_flops",
-    "file",
-]
-# Those that make as many groups as they are asked for.
-COUNTED_METHODS = tuple(method for method in get_args(GroupMethod) if method not in ("singletons", "file"))
 
 CombineMethod = Literal["raw", "temperature", "vector", "logistic"]
 
@@ -42,6 +30,17 @@ def _known_or_own(allowed: Collection[str], what: str, value: str) -> str:
     if value in allowed or REFERENCE.fullmatch(value):
         return value
     raise ValueError(f"is no {what}; {suggestion(value, allowed)}")
+
+
+def _in(family: Family) -> AfterValidator:
+    """Return the validator of a part's name."""
+
+    def check(name: str) -> str:
+        if name not in family:
+            raise ValueError(f"is no {family.kind}; {suggestion(name, family.names)}")
+        return name
+
+    return AfterValidator(check)
 
 
 def _dataset(value: str) -> str:
@@ -125,11 +124,10 @@ def parse_ratios(value: str) -> list[float]:
 
 
 def _methods(value: str) -> str:
+    counted = [name for name in METHODS if "n_groups" in METHODS[name].uses]
     for method in parse_methods(value):
-        if method not in COUNTED_METHODS:
-            raise ValueError(
-                f"{method!r} is no method that makes a number of groups; {suggestion(method, COUNTED_METHODS)}"
-            )
+        if method not in counted:
+            raise ValueError(f"{method!r} is no method that makes a number of groups; {suggestion(method, counted)}")
     return value
 
 
@@ -196,6 +194,7 @@ def parse_resources(value: str) -> dict[str, float]:
     return {name.strip(): float(amount) for name, _, amount in pairs}
 
 
+GroupMethod = Annotated[str, _in(METHODS)]
 DatasetName = Annotated[str, AfterValidator(_dataset)]
 ArchName = Annotated[str, AfterValidator(_arch)]
 Renames = Annotated[str, AfterValidator(_renames)]

@@ -48,7 +48,7 @@ def test_ratio(entry: Entry, ratio: str) -> None:
         ({"force": "maybe"}, ["force='maybe'"]),
         ({"method": "random"}, ["n_groups=''", "method=random"]),
         ({"method": "min_flops"}, ["n_groups=''", "method=min_flops"]),
-        ({"method": "kmean"}, ["method='kmean'", "'kmeans'"]),
+        ({"method": "kmean"}, ["method='kmean'", "did you mean kmeans?"]),
         ({"method": "spectral", "n_groups": 0}, ["n_groups='0'", "greater than or equal to 1"]),
         ({"similarity": "looks"}, ["similarity='looks'", "'coupling', 'statistics' or 'confusion'"]),
         ({"method": "file"}, ["groups_file=''", "method=file"]),

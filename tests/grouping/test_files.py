@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sensai.errors import InputError
-from sensai.grouping import read_groups
+from sensai.grouping.methods.groups_file import read_groups
 
 NAMES = ("cat", "dog", "ship", "truck")
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensai.grouping import random_groups, singletons
-from sensai.grouping.partitions import balanced, groups_of, labels_of
+from sensai.grouping.partitions import balanced, groups_of, labels_of, singletons
+from sensai.grouping.samples import sample_groups
 
 
 def test_singletons_are_every_class_once() -> None:
@@ -19,26 +19,26 @@ def test_singletons_are_every_class_once() -> None:
 @given(num_classes=st.integers(1, 30), share=st.floats(0, 1), seed=st.integers(0, 2**31 - 1))
 def test_random_groups_partition_the_classes_evenly(num_classes: int, share: float, seed: int) -> None:
     n_groups = 1 + int(share * (num_classes - 1))
-    groups = random_groups(num_classes, n_groups, seed)
+    groups = sample_groups(num_classes, n_groups, seed)
     assert len(groups) == n_groups
     assert sorted(label for group in groups for label in group) == list(range(num_classes))
     sizes = [len(group) for group in groups]
     assert min(sizes) >= 1
     assert max(sizes) - min(sizes) <= 1
-    assert groups == random_groups(num_classes, n_groups, seed)
+    assert groups == sample_groups(num_classes, n_groups, seed)
 
 
 def test_random_groups_depend_on_the_seed() -> None:
-    assert len({str(random_groups(10, 3, seed)) for seed in range(5)}) == 5
+    assert len({str(sample_groups(10, 3, seed)) for seed in range(5)}) == 5
 
 
 def test_random_groups_are_the_same_on_every_platform() -> None:
-    assert random_groups(10, 3, seed=0) == [(2, 4, 6, 7), (3, 5, 9), (0, 1, 8)]
-    assert random_groups(7, 2, seed=2**31 - 1) == [(0, 4, 5, 6), (1, 2, 3)]
+    assert sample_groups(10, 3, seed=0) == [(2, 4, 6, 7), (3, 5, 9), (0, 1, 8)]
+    assert sample_groups(7, 2, seed=2**31 - 1) == [(0, 4, 5, 6), (1, 2, 3)]
 
 
 def test_one_group_holds_all_classes() -> None:
-    assert random_groups(5, 1, seed=3) == [(0, 1, 2, 3, 4)]
+    assert sample_groups(5, 1, seed=3) == [(0, 1, 2, 3, 4)]
 
 
 def test_equal_partitions_are_equal_lists() -> None:

@@ -6,14 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensai.activations import SiteStatistics
-from sensai.grouping import class_similarity, confusion_similarity, coupling_means, leaf_order, random_groups
+from sensai.grouping.samples import sample_groups
+from sensai.grouping.similarities import class_similarity, confusion_similarity, coupling_means, leaf_order
 from tests.helpers.statistics import planted_groups, planted_statistics, random_statistics
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(num_classes=st.integers(2, 8), n_groups=st.integers(1, 8), seed=st.integers(0, 1000))
 def test_coupling_means_equal_a_loop_over_pairs(num_classes: int, n_groups: int, seed: int) -> None:
-    groups = random_groups(num_classes, min(n_groups, num_classes), seed)
+    groups = sample_groups(num_classes, min(n_groups, num_classes), seed)
     generator = np.random.default_rng(seed)
     coupling = generator.integers(0, 50, (num_classes, num_classes))
     coupling = coupling + coupling.T

@@ -5,7 +5,9 @@ from functools import lru_cache
 import numpy as np
 
 from sensai.activations import SiteStatistics, Statistics
-from sensai.grouping import Evidence, Group, MemberCosts
+from sensai.grouping.costs import MemberCosts
+from sensai.grouping.grouping_inputs import GroupingInputs
+from sensai.grouping.partitions import Group
 from sensai.sites import SizePrediction, find_sites
 from tests.helpers.networks import images_for, make
 
@@ -60,8 +62,16 @@ def small_widths() -> dict[str, int]:
     return {site.name: site.channels for site in find_sites(model, images_for(spec, 1)).sites}
 
 
-def evidence_of(statistics: Statistics, ratio: float = 0.5, similarity: np.ndarray | None = None) -> Evidence:
+def inputs_of(
+    statistics: Statistics,
+    n_groups: int = 1,
+    seed: int = 0,
+    ratio: float = 0.5,
+    similarity: np.ndarray | None = None,
+) -> GroupingInputs:
     """What the `group` stage knows of a small default network with these statistics; by default, coupling is similarity."""
     num_classes = len(next(iter(statistics.values())).elements)
     costs = MemberCosts(statistics, prediction(num_classes), ratio)
-    return Evidence(num_classes, statistics, costs, costs.counts.coupling if similarity is None else lambda: similarity)
+    measure = costs.counts.coupling if similarity is None else lambda: similarity
+    names = tuple(f"class{label}" for label in range(num_classes))
+    return GroupingInputs(names, statistics, costs, measure, n_groups, seed)

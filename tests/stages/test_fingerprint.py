@@ -1,6 +1,7 @@
 """What enters the fingerprint of a stage, held against every parameter that there is."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from sensai.errors import InputError
+from sensai.grouping.methods import METHODS
 from sensai.stages import contention, register, report
 from sensai.stages.latencies import timing_host
 from sensai.stages.main import MEASURED
@@ -217,6 +219,33 @@ def test_the_seed_enters_the_groups_that_are_drawn(folder: Path, method: str) ->
 @pytest.mark.parametrize("method", ["most_similar", "least_similar", "file"])
 def test_the_seed_does_not_enter_other_groups(folder: Path, method: str) -> None:
     assert "group" not in changed(folder, "seed", {"method": method})
+
+
+# What a method may take -> the parameters of the entry point that its groups then depend on.
+DEPENDS_ON = {
+    "num_classes": set(),
+    "class_names": set(),
+    "statistics": set(),
+    "costs": {"ratio"},
+    "similarity": {"similarity", "ratio"},
+    "n_groups": {"n_groups"},
+    "seed": {"seed"},
+    "groups_file": {"groups_file"},
+}
+
+
+@pytest.mark.parametrize("taken", METHODS.inputs)
+def test_a_method_depends_on_what_it_takes_and_on_nothing_else(
+    folder: Path, taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(METHODS, "_parts", dict(METHODS._parts))
+    namespace: dict[str, Callable[..., object]] = {}
+    exec(f"def method({taken}): ...", namespace)
+    METHODS.register("own", "of this test")(namespace["method"])
+    given = {"method": "own", "policy": "threshold", "epochs": 0}
+    # Without `ratio` as policy, only groups can depend on it; `group` by itself logs sizes at the ratio.
+    names = {"similarity", "n_groups", "seed", "groups_file", "ratio"}
+    assert {name for name in names if "prune" in changed(folder, name, given)} == DEPENDS_ON[taken]
 
 
 def test_where_members_are_not_cut_by_ratio_it_enters_the_groups_that_depend_on_plans(folder: Path) -> None:

@@ -88,7 +88,7 @@ class GroupConfig(Group, FromRun, StageConfig):
     adds = Group
 
     def fingerprint_parameters(self) -> dict[str, Any]:
-        return super().fingerprint_parameters() | ({"seed": self.seed} if self.draws else {})
+        return super().fingerprint_parameters() | ({"seed": self.seed} if self.sampled else {})
 
 
 class PruneConfig(Prune, FromRun, StageConfig):

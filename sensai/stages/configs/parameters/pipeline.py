@@ -9,9 +9,9 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sensai.data.names import DATASETS
+from sensai.grouping.methods import METHODS
 from sensai.models.names import ARCHITECTURES
 from sensai.stages.values import (
-    COUNTED_METHODS,
     ArchName,
     Augment,
     BatchSize,
@@ -112,11 +112,7 @@ class Activations(Baseline):
 class Group(Activations):
     """Which classes share a member."""
 
-    method: GroupMethod = Field(
-        "singletons",
-        description="one class a member; drawn, or the cheapest of a hundred draws; clusters of the statistics or of the "
-        "similarity; similar classes together or apart; the fewest FLOPs of the largest member; as in groups_file",
-    )
+    method: GroupMethod = Field("singletons", description=METHODS.help)
     n_groups: OptionalCount = Field(
         None, description="number of groups, for every method but singletons and file; 1 is the control"
     )
@@ -132,24 +128,30 @@ class Group(Activations):
     @property
     def counted(self) -> bool:
         """Whether the method makes `n_groups` groups."""
-        return self.method in COUNTED_METHODS
+        return self._uses("n_groups")
 
     @property
     def by_similarity(self) -> bool:
-        """Whether the method goes by how alike classes are."""
-        return self.method in ("spectral", "most_similar", "least_similar")
+        """Whether the groups depend on how alike classes are."""
+        return self._uses("similarity")
 
     @property
     def by_plans(self) -> bool:
         """Whether the groups depend on plans, and so on `ratio`."""
-        if self.by_similarity:
-            return self.similarity == "coupling"
-        return self.method in ("best_of_random", "min_flops")
+        return self._uses("costs") or (self.by_similarity and self.similarity == "coupling")
 
     @property
-    def draws(self) -> bool:
+    def by_file(self) -> bool:
+        """Whether the groups are those of `groups_file`."""
+        return self._uses("groups_file")
+
+    @property
+    def sampled(self) -> bool:
         """Whether the groups depend on `seed`."""
-        return self.counted and self.method not in ("most_similar", "least_similar")
+        return self._uses("seed")
+
+    def _uses(self, name: str) -> bool:
+        return name in METHODS[self.method].uses
 
     def ignored(self) -> set[str]:
         uncounted = set() if self.counted else {"n_groups"}
@@ -159,8 +161,8 @@ class Group(Activations):
     def _method_has_what_it_needs(self) -> Self:
         if self.counted and self.n_groups is None:
             raise ValueError(f"n_groups='': method={self.method} needs the number of groups")
-        if self.method == "file" and not self.groups_file:
-            raise ValueError("groups_file='': method=file needs the file of the groups")
+        if self.by_file and not self.groups_file:
+            raise ValueError(f"groups_file='': method={self.method} needs the file of the groups")
         return self
 
 
