@@ -29,7 +29,7 @@ from sensai.evaluation import host
 from sensai.models import names, torchvision_networks
 from sensai.models.factory import NetworkSpec, build, input_rule
 from sensai.models.storage import load_network, save_network
-from sensai.policy import ratio_plan
+from sensai.policy.plans import ratio_plan
 from sensai.pruning import head_rows, member_network, provable, pruning_error
 from sensai.sites import Plan, SiteMap, SizePrediction, count_flops, count_params, find_sites
 

@@ -25,7 +25,7 @@ from sensai.activations import Statistics
 from sensai.evaluation import host
 from sensai.models.factory import NetworkSpec, build
 from sensai.models.storage import save_network
-from sensai.policy import ratio_plan
+from sensai.policy.plans import ratio_plan
 from sensai.pruning import member_network, provable, pruning_error
 from sensai.sites import SiteMap, find_sites
 from sensai.stages.prune import PROOF_IMAGES

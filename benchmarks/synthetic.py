@@ -15,7 +15,8 @@ from sensai.ensemble.calibration import Calibration, class_contrasts
 from sensai.ensemble.members import build_ensemble
 from sensai.grouping.partitions import Group
 from sensai.models.factory import NetworkSpec, build
-from sensai.policy import WidthRule, flops_plans, random_order
+from sensai.policy.criterion_inputs import criterion_of
+from sensai.policy.plans import WidthRule, flops_plans
 from sensai.sites import Plan, SiteMap, SizePrediction, find_sites
 
 
@@ -70,7 +71,7 @@ def random_ensemble(
         """At one ratio in all sites but those of the dropped blocks."""
         whole = _dropped(sites, group, dropped)
         gone = np.array([len(whole.get(name, ())) for name in size.sites])
-        keys = {site: own for site, own in random_order(0)(statistics, group).items() if site not in whole}
+        keys = {site: own for site, own in criterion_of("random")(statistics, group).items() if site not in whole}
 
         def flops(removed: np.ndarray) -> np.ndarray:
             counts = gone[None].copy()

@@ -13,22 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensai.activations import SiteStatistics, Statistics
-from sensai.policy import (
-    Criterion,
-    Ranking,
-    RatioCounts,
-    WidthRule,
-    apoz,
-    filter_norms,
-    flops_plans,
-    mean,
-    nested_plans,
-    norms_of_filters,
-    random_order,
-    ratio_plan,
-    taylor,
-    threshold_plan,
-)
+from sensai.policy.counts import RatioCounts
+from sensai.policy.criteria import CRITERIA
+from sensai.policy.criterion_inputs import Criterion, criterion_of, norms_of_filters
+from sensai.policy.plans import BY_APOZ, Ranking, WidthRule, flops_plans, nested_plans, ratio_plan, threshold_plan
 from sensai.sites import Plan, find_sites
 from tests.helpers.networks import images_for, shared
 
@@ -284,25 +272,21 @@ def test_counts_of_classes_without_images() -> None:
 
 # ------------------------------------------------------------------------------------------------------------ criteria
 
+BY_MEAN = criterion_of("mean")
+BY_TAYLOR = criterion_of("taylor")
 NORMS = {f"site{number}": np.array([5.0, 0.1, 3.0, 3.0, 0.2, 9.0, 1.0, 2.0, 0.0]) for number in range(4)}
 
 
 def every_criterion(statistics: Statistics) -> dict[str, Criterion]:
     norms = {site: NORMS[site][: values.zeros.shape[1]] for site, values in statistics.items()}
-    return {
-        "apoz": apoz,
-        "mean": mean,
-        "taylor": taylor,
-        "l1": filter_norms(norms),
-        "random": random_order(3),
-    }
+    return {name: criterion_of(name, 3, lambda: norms) for name in CRITERIA}
 
 
 def with_sensitivities(statistics: Statistics) -> Statistics:
     return {site: replace(values, sensitivity=np.sqrt(values.magnitude)) for site, values in statistics.items()}
 
 
-@pytest.mark.parametrize("name", ["apoz", "mean", "taylor", "l1", "random"])
+@pytest.mark.parametrize("name", CRITERIA)
 @checked
 @given(
     statistics=statistics_of_sites(),
@@ -337,10 +321,10 @@ def test_the_mean_ranks_by_the_mean_of_the_members_classes() -> None:
         magnitude=np.array([[10.0, 30.0, 60.0], [900.0, 100.0, 400.0]]),
         elements=np.array([100, 100]),
     )
-    chosen = {classes: ratio_plan({"a": values}, classes, ratio=0.34, criterion=mean) for classes in ((0,), (1,))}
+    chosen = {classes: ratio_plan({"a": values}, classes, ratio=0.34, criterion=BY_MEAN) for classes in ((0,), (1,))}
     assert chosen[(0,)]["a"].tolist() == [0]
     assert chosen[(1,)]["a"].tolist() == [1]
-    np.testing.assert_allclose(mean({"a": values}, (0, 1))["a"], [[4.55, 0.65, 2.3]])
+    np.testing.assert_allclose(BY_MEAN({"a": values}, (0, 1))["a"], [[4.55, 0.65, 2.3]])
 
 
 def sensitive(**sites: list[float]) -> Statistics:
@@ -355,7 +339,8 @@ def test_taylor_and_filter_norms_compare_sites_at_one_scale() -> None:
     # By their values the channels of `small` would all go first; (3, 4) and (0.03, 0.04) are alike at length 1.
     values = {"large": [3.0, 4.0], "small": [0.03, 0.04]}
     statistics = sensitive(**values)
-    for criterion in (taylor, filter_norms({site: np.array(own) for site, own in values.items()})):
+    norms = {site: np.array(own) for site, own in values.items()}
+    for criterion in (BY_TAYLOR, criterion_of("l1", measure_norms=lambda: norms)):
         for keys in criterion(statistics, (0,)).values():
             np.testing.assert_allclose(keys, [[0.6, 0.8]])
         plan = ratio_plan(statistics, (0,), ratio=0.5, criterion=criterion)
@@ -364,14 +349,14 @@ def test_taylor_and_filter_norms_compare_sites_at_one_scale() -> None:
 
 def test_a_site_without_any_sensitivity_goes_first_and_one_without_images_last() -> None:
     statistics = sensitive(dead=[0.0, 0.0], alive=[1.0, 2.0])
-    assert len(ratio_plan(statistics, (0,), ratio=0.25, criterion=taylor)["dead"]) == 1
+    assert len(ratio_plan(statistics, (0,), ratio=0.25, criterion=BY_TAYLOR)["dead"]) == 1
     statistics["dead"] = replace(statistics["dead"], elements=np.array([0]))
-    assert len(ratio_plan(statistics, (0,), ratio=0.25, criterion=taylor)["alive"]) == 1
+    assert len(ratio_plan(statistics, (0,), ratio=0.25, criterion=BY_TAYLOR)["alive"]) == 1
 
 
 def test_taylor_needs_a_backward_pass() -> None:
     with pytest.raises(ValueError, match="without a backward pass"):
-        ratio_plan(one_class(a=[(1, 1.0)]), (0,), ratio=0.5, criterion=taylor)
+        ratio_plan(one_class(a=[(1, 1.0)]), (0,), ratio=0.5, criterion=BY_TAYLOR)
 
 
 @pytest.mark.parametrize(("arch", "arch_args"), [("vgg11_bn", {}), ("resnet20", {}), ("small_cnn", {})])
@@ -392,7 +377,7 @@ def test_a_random_order_is_the_seeds_and_the_classes_and_takes_all_channels_alik
     statistics = sensitive(a=[0.0] * 40, b=[0.0] * 60)
 
     def removed(seed: int, classes: tuple[int, ...]) -> Plan:
-        return ratio_plan(statistics, classes, ratio=0.5, criterion=random_order(seed))
+        return ratio_plan(statistics, classes, ratio=0.5, criterion=criterion_of("random", seed))
 
     assert_plans_equal(removed(1, (0,)), removed(1, (0,)))
     others = [removed(2, (0,)), removed(1, (1,))]
@@ -401,7 +386,7 @@ def test_a_random_order_is_the_seeds_and_the_classes_and_takes_all_channels_alik
     assert np.mean([len(removed(seed, (0,))["a"]) for seed in range(100)]) == pytest.approx(20, abs=1)
 
 
-@pytest.mark.parametrize("criterion", [mean, random_order(0)])
+@pytest.mark.parametrize("criterion", [BY_MEAN, criterion_of("random")])
 def test_a_flops_target_goes_by_the_criterion_too(criterion: Criterion) -> None:
     generator = np.random.default_rng(0)
     statistics = {"a": SiteStatistics(generator.integers(0, 99, (1, 30)), generator.random((1, 30)), np.array([100]))}
@@ -474,12 +459,12 @@ def test_every_policy_empties_branches_as_a_whole(
     flops = flops_with(statistics, [1])
     ranked = [ratio_plan(statistics, classes, ratio, ranking=each, rule=rule) for each in get_args(Ranking)]
     (by_flops,) = flops_plans(
-        [apoz(statistics, classes)], flops=flops, target=target_of(1 - ratio, flops, 1, len(statistics)), rule=rule
+        [BY_APOZ(statistics, classes)], flops=flops, target=target_of(1 - ratio, flops, 1, len(statistics)), rule=rule
     )
     by_threshold = threshold_plan(statistics, classes, apoz_threshold=ratio, mean_threshold=0.2, rule=rule)
     for plan in (*ranked, by_flops, by_threshold):
         assert_emptied_together(plan, statistics, rule)
-        assert_nested(nested_plans(plan, apoz(statistics, classes), steps), plan)
+        assert_nested(nested_plans(plan, BY_APOZ(statistics, classes), steps), plan)
 
 
 @checked
@@ -499,7 +484,7 @@ def test_what_is_saved_by_an_emptied_site_is_left_to_the_others() -> None:
     dead, alive = [(90, 0.1)] * 3, [(50, 1.0), (51, 1.0), (52, 1.0), (53, 1.0)]
     statistics = one_class(beside=dead, chain=alive)
     rule = WidthRule(0, branches={"beside": ("beside",)})
-    keys = [apoz(statistics, (0,))]
+    keys = [BY_APOZ(statistics, (0,))]
 
     def flops(removed: np.ndarray) -> np.ndarray:
         return ((np.array([3, 4]) - removed) * 10).sum(axis=1)
@@ -572,7 +557,7 @@ def test_plans_of_an_ensemble_equal_a_loop(
     heads = data.draw(st.lists(st.integers(1, 4), min_size=len(members), max_size=len(members)))
     flops = flops_with(statistics, heads)
     target = target_of(share, flops, len(members), len(statistics))
-    plans = flops_plans([apoz(statistics, each) for each in members], flops=flops, target=target, rule=rule)
+    plans = flops_plans([BY_APOZ(statistics, each) for each in members], flops=flops, target=target, rule=rule)
     expected = ensemble_by_loop(statistics, members, flops, target, rule)
     for plan, by_loop in zip(plans, expected, strict=True):
         assert_plans_equal(plan, by_loop)
@@ -594,7 +579,7 @@ def test_members_that_are_alike_get_the_plan_of_the_smallest_ratio(
         expected = ratio_plan(statistics, classes, removed / channels, ranking=ranking, rule=rule)
         if flops(counts([expected] * members)).max() <= target:
             break
-    alike = [apoz(statistics, classes)] * members
+    alike = [BY_APOZ(statistics, classes)] * members
     plans = flops_plans(alike, flops=flops, target=target, ranking=ranking, rule=rule)
     assert len(plans) == members
     for plan in plans:
@@ -606,7 +591,7 @@ def test_members_that_are_alike_get_the_plan_of_the_smallest_ratio(
 def test_one_member_is_as_large_as_it_may_be_and_the_others_go_without_more(
     statistics: Statistics, members: list[tuple[int, ...]], share: float, rule: WidthRule
 ) -> None:
-    all_keys = [apoz(statistics, classes) for classes in members]
+    all_keys = [BY_APOZ(statistics, classes) for classes in members]
     one, every = flops_with(statistics, [1]), flops_with(statistics, [1] * len(members))
     target = target_of(share, one, 1, len(statistics))
     alone = [flops_plans([own], flops=one, target=target, rule=rule)[0] for own in all_keys]
@@ -623,7 +608,7 @@ def test_layer_ranking_takes_the_same_share_of_the_ensemble_from_each_site(
 ) -> None:
     flops = flops_with(statistics, [1] * len(members))
     target = target_of(share, flops, len(members), len(statistics))
-    all_keys = [apoz(statistics, classes) for classes in members]
+    all_keys = [BY_APOZ(statistics, classes) for classes in members]
     plans = flops_plans(all_keys, flops=flops, target=target, ranking="layer")
     most, least = [1.0], [0.0]
     for site, values in statistics.items():
@@ -684,7 +669,7 @@ def assert_nested(nested: list[Plan], plan: Plan) -> None:
             assert set(removed.tolist()) <= set(larger[site].tolist())
 
 
-@pytest.mark.parametrize("name", ["apoz", "mean", "taylor", "l1", "random"])
+@pytest.mark.parametrize("name", CRITERIA)
 @checked
 @given(statistics=statistics_of_sites(), classes=_classes, ratio=_ratios, rule=_rules, steps=_steps)
 def test_steps_grow_evenly_to_the_plan_and_the_most_dispensable_go_first(
@@ -711,7 +696,7 @@ def test_a_step_is_the_plan_of_its_smaller_ratio(
 ) -> None:
     by_ratio = partial(ratio_plan, statistics, classes, rule=WidthRule(min_channels))
     total = sum(values.zeros.shape[1] for values in statistics.values())
-    for each in nested_plans(by_ratio(ratio), apoz(statistics, classes), steps):
+    for each in nested_plans(by_ratio(ratio), BY_APOZ(statistics, classes), steps):
         assert_plans_equal(each, by_ratio(count_of(each) / total))
 
 
@@ -721,7 +706,7 @@ def test_with_layer_ranking_every_site_grows_evenly(
     statistics: Statistics, classes: tuple[int, ...], ratio: float, rule: WidthRule, steps: int
 ) -> None:
     plan = ratio_plan(statistics, classes, ratio=ratio, ranking="layer", rule=rule)
-    nested = nested_plans(plan, apoz(statistics, classes), steps, ranking="layer")
+    nested = nested_plans(plan, BY_APOZ(statistics, classes), steps, ranking="layer")
     assert_nested(nested, plan)
     for step, each in enumerate(nested, 1):
         for site, removed in each.items():
@@ -747,7 +732,7 @@ def test_plans_by_thresholds_are_made_in_steps_too(
     steps: int,
 ) -> None:
     plan = threshold_plan(statistics, classes, apoz_threshold=apoz_threshold, mean_threshold=mean_threshold, rule=rule)
-    nested = nested_plans(plan, apoz(statistics, classes), steps)
+    nested = nested_plans(plan, BY_APOZ(statistics, classes), steps)
     assert_nested(nested, plan)
     assert [count_of(each) for each in nested] == [round(step * count_of(plan) / steps) for step in range(1, steps + 1)]
 

@@ -7,7 +7,7 @@ import pytest
 
 from sensai.activations import SiteStatistics, Statistics
 from sensai.grouping.partitions import Group
-from sensai.policy import WidthRule, apoz, flops_plans, ratio_plan
+from sensai.policy.plans import BY_APOZ, WidthRule, flops_plans, ratio_plan
 from sensai.pruning import head_rows, member_network
 from sensai.sites import SiteMap, SizePrediction, count_flops, count_params, find_sites
 from tests.helpers.networks import CONTRACT, contract_id, images_for, random_plan, shared, sites_of, three_layers
@@ -67,7 +67,7 @@ def test_the_smallest_ratio_that_meets_the_target(share: float, ranking: Any, ro
     plans = (ratio_plan(statistics, [2], ratio=ratio, ranking=ranking, rule=rule) for ratio in ratios)
     expected = next(plan for plan in plans if prediction(plan, 1)[1] <= target)
     (found,) = flops_plans(
-        [apoz(statistics, [2])],
+        [BY_APOZ(statistics, [2])],
         flops=lambda removed: prediction.at(removed, 1)[1],
         target=target,
         ranking=ranking,
@@ -82,7 +82,7 @@ def test_a_target_out_of_reach_gives_the_smallest_member() -> None:
     network, spec = shared("vgg11_bn", {})
     sites = sites_of("vgg11_bn")
     prediction = SizePrediction(network, sites, spec.input_shape)
-    keys = [apoz(random_statistics(sites), [label]) for label in (2, 3)]
+    keys = [BY_APOZ(random_statistics(sites), [label]) for label in (2, 3)]
     rule = WidthRule(min_channels=8)
     for plan in flops_plans(keys, flops=lambda removed: prediction.at(removed, 1)[1], target=1, rule=rule):
         assert {site.channels - len(plan[site.name]) for site in sites.sites} == {8}

@@ -6,7 +6,7 @@ import numpy as np
 
 from sensai.activations import Statistics
 from sensai.grouping.partitions import Group
-from sensai.policy import RatioCounts
+from sensai.policy.counts import RatioCounts
 from sensai.pruning import head_rows
 from sensai.sites import SizePrediction
 

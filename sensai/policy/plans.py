@@ -13,11 +13,12 @@ from typing import Literal
 import numpy as np
 
 from sensai.activations import Statistics
-from sensai.policy.criteria import Criterion, apoz
+from sensai.policy.criterion_inputs import Criterion, criterion_of
 from sensai.sites import Plan
 
 Ranking = Literal["global", "layer"]
 
+BY_APOZ = criterion_of("apoz")
 _APOZ_STEP = 0.05
 
 
@@ -58,7 +59,7 @@ def ratio_plan(
     *,
     ranking: Ranking = "global",
     rule: WidthRule = WidthRule(),
-    criterion: Criterion = apoz,
+    criterion: Criterion = BY_APOZ,
 ) -> Plan:
     """Remove the share `ratio` of all channels, the most dispensable first.
 
@@ -125,7 +126,7 @@ def threshold_plan(
     Where that would leave a site fewer than `rule` demands, its APoZ threshold rises in steps of 0.05 until it does not;
     where even APoZ = 1 is not enough, the most dispensable channels go until the minimum is left.
     """
-    by_rule, kept, keys = {}, [], apoz(statistics, classes)
+    by_rule, kept, keys = {}, [], BY_APOZ(statistics, classes)
     for site, values in statistics.items():
         zeros, mean = values.apoz(classes), values.mean(classes)
         order = _order(keys[site])

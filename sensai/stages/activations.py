@@ -71,7 +71,7 @@ class _Timing:
 def _read(model: nn.Module, sites: SiteMap, config: ActivationsConfig, context: Context) -> list[Path]:
     """One pass in `shards` parts, the statistics of each in a file; what a killed pass finished is not read again."""
     train, classes = dataset_of(config).train, len(dataset_of(config).class_names)
-    kind = TaylorReader if config.criterion == "taylor" else ActivationReader
+    kind = TaylorReader if config.needs_backward else ActivationReader
     reader = kind(model, sites.sites, example_images(config), classes, config.zero_threshold)
     timing, start, paths = _Timing(), time.perf_counter(), []
     with tqdm(total=len(train), desc="activations", unit="image") as bar:
@@ -137,7 +137,7 @@ def load(store: Store, run_id: str) -> Statistics:
 
 
 def _title(config: ActivationsConfig) -> str:
-    return "with a backward pass" if config.criterion == "taylor" else ""
+    return "with a backward pass" if config.needs_backward else ""
 
 
 stage = Stage(version=3, config=ActivationsConfig, previous=baseline_stage, execute=_execute, title=_title)

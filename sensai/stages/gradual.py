@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sensai.ensemble import Ensemble
 from sensai.ensemble.members import cut_further
-from sensai.policy import nested_plans
+from sensai.policy.plans import nested_plans
 from sensai.retraining.checkpoints import Progress
 from sensai.sites import Plan
 from sensai.stages import prune

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from torch import nn
@@ -9,19 +10,8 @@ from torch import nn
 from sensai.activations import Statistics
 from sensai.errors import InputError, UnreachableTargetError
 from sensai.grouping.partitions import Group
-from sensai.policy import (
-    Criterion,
-    WidthRule,
-    apoz,
-    filter_norms,
-    flops_plans,
-    mean,
-    norms_of_filters,
-    random_order,
-    ratio_plan,
-    taylor,
-    threshold_plan,
-)
+from sensai.policy.criterion_inputs import Criterion, criterion_of, norms_of_filters
+from sensai.policy.plans import BY_APOZ, WidthRule, flops_plans, ratio_plan, threshold_plan
 from sensai.pruning import head_rows
 from sensai.sites import Plan, SiteMap, SizePrediction
 from sensai.stages import group
@@ -66,18 +56,14 @@ def removable(config: PruneConfig | RetrainConfig, context: Context) -> Removabl
 
 def _criterion(config: Prune, model: nn.Module, sites: SiteMap, statistics: Statistics) -> Criterion:
     if "criterion" in config.ignored():
-        return apoz
-    if config.criterion == "l1":
-        return filter_norms(norms_of_filters(model, sites.sites))
-    if config.criterion == "random":
-        return random_order(config.seed)
+        return BY_APOZ
     backward = all(values.sensitivity is not None for values in statistics.values())
-    if config.criterion == "taylor" and not backward:
+    if config.needs_backward and not backward:
         raise InputError(
-            "criterion='taylor': the run of from_run stands on statistics without a backward pass; "
-            "it must be of a run of group that was made with criterion=taylor"
+            f"criterion={config.criterion!r}: the run of from_run stands on statistics without a backward pass; "
+            f"it must be of a run of group that was made with criterion={config.criterion}"
         )
-    return {"apoz": apoz, "mean": mean, "taylor": taylor}[config.criterion]
+    return criterion_of(config.criterion, config.seed, partial(norms_of_filters, model, sites.sites))
 
 
 def make_plans(

@@ -196,7 +196,7 @@ class Trials:
     def _fingerprint(self, stage: Stage[Any], config: RetrainConfig) -> str:
         as_cut = _as_cut(config)
         groups = group.stage.config.model_validate(as_cut.upstream(group.stage.config).model_dump())
-        before = group.stage.fingerprint(groups, self._activations[groups.criterion == "taylor"])
+        before = group.stage.fingerprint(groups, self._activations[groups.needs_backward])
         cut = prune.stage.fingerprint(as_cut, before)
         return cut if stage is prune.stage else retrain.stage.fingerprint(config, cut)
 
@@ -205,8 +205,9 @@ class Trials:
         """Whether they take a backward pass -> the fingerprint of the activations, which is made from files."""
         stage, before = activations.stage, {}
         for criterion in ("apoz", "taylor"):
-            own = self.config.trial(criterion=criterion, policy="ratio").upstream(stage.config)
-            before[criterion == "taylor"] = stage.fingerprint(stage.config.model_validate(own.model_dump()))
+            shared = self.config.trial(criterion=criterion, policy="ratio").upstream(stage.config)
+            own = stage.config.model_validate(shared.model_dump())
+            before[own.needs_backward] = stage.fingerprint(own)
         return before
 
     def _outcome(

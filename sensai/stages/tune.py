@@ -122,7 +122,7 @@ def _describe(config: TuneConfig, name: str, content: Mapping[str, Any], parent:
 
 
 def _activations(config: TuneConfig) -> ActivationsConfig:
-    """Of the pass that all criteria but one share."""
+    """Of the pass that all criteria without a backward pass share."""
     shared = config.model_copy(update={"criterion": "apoz"})
     return ActivationsConfig.model_validate(shared.upstream(ActivationsConfig).model_dump())
 

@@ -14,6 +14,7 @@ from sensai.grouping.methods import METHODS
 from sensai.models.names import ARCHITECTURES, TORCHVISION
 from sensai.parts import Family
 from sensai.plugins import REFERENCE
+from sensai.policy.criteria import CRITERIA
 
 CombineMethod = Literal["raw", "temperature", "vector", "logistic"]
 
@@ -195,6 +196,7 @@ def parse_resources(value: str) -> dict[str, float]:
 
 
 GroupMethod = Annotated[str, _in(METHODS)]
+CriterionName = Annotated[str, _in(CRITERIA)]
 DatasetName = Annotated[str, AfterValidator(_dataset)]
 ArchName = Annotated[str, AfterValidator(_arch)]
 Renames = Annotated[str, AfterValidator(_renames)]

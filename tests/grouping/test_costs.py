@@ -15,7 +15,7 @@ from sensai.grouping.costs import MemberCosts
 from sensai.grouping.grouping_inputs import form_groups
 from sensai.grouping.partitions import Group
 from sensai.grouping.samples import sample_groups
-from sensai.policy import ratio_plan
+from sensai.policy.plans import ratio_plan
 from sensai.pruning import head_rows
 from tests.helpers.statistics import inputs_of, prediction, random_statistics, small_widths
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from sensai.errors import InputError
-from sensai.policy import random_order, ratio_plan
+from sensai.policy.criterion_inputs import criterion_of
+from sensai.policy.plans import ratio_plan
 from sensai.stages import activations, baseline, group, main, prune
 from sensai.stages.configs import PruneConfig
 from sensai.tracking import Store
@@ -75,7 +76,7 @@ def test_criteria_are_compared_on_one_run_of_group(pruned: Pruned) -> None:
     config = PruneConfig(from_run=pruned.upstream("group"), criterion="random", seed=5, work_dir=work_dir)
     run_id = prune.run(config)
     statistics = activations.load(Store.connect(), pruned.upstream("activations"))
-    plan = ratio_plan(statistics, (1,), ratio=0.5, criterion=random_order(5))
+    plan = ratio_plan(statistics, (1,), ratio=0.5, criterion=criterion_of("random", 5))
     assert removed(run_id)[1] == {site: channels.tolist() for site, channels in plan.items()}
     assert upstream(place, run_id, "group") == pruned.upstream("group")
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from sensai.errors import InputError
+from sensai.policy.criteria import CRITERIA
 from sensai.stages.configs.parameters import (
     Activations,
     Baseline,
@@ -78,8 +79,8 @@ class ActivationsConfig(Activations, FromRun, StageConfig):
     adds = Activations
 
     def fingerprint_parameters(self) -> dict[str, Any]:
-        # All criteria but one are content with the same pass.
-        backward = {"criterion": self.criterion} if self.criterion == "taylor" else {}
+        # There are two kinds of pass. Stored runs call the one with a backward pass after the first criterion that took it.
+        backward = {"criterion": "taylor"} if self.needs_backward else {}
         return super().fingerprint_parameters() | backward
 
 
@@ -100,8 +101,8 @@ class PruneConfig(Prune, FromRun, StageConfig):
         shared = {"scope": self.scope} | ({"ratio": self.ratio} if self.by_ratio else {})
         if "criterion" in self.ignored():
             return super().fingerprint_parameters() | shared
-        drawn = {"seed": self.seed} if self.criterion == "random" else {}
-        return super().fingerprint_parameters() | shared | {"criterion": self.criterion} | drawn
+        seed = {"seed": self.seed} if "seed" in CRITERIA[self.criterion].uses else {}
+        return super().fingerprint_parameters() | shared | {"criterion": self.criterion} | seed
 
 
 class RetrainConfig(Retrain, FromRun, StageConfig):

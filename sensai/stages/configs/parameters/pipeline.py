@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sensai.data.names import DATASETS
 from sensai.grouping.methods import METHODS
 from sensai.models.names import ARCHITECTURES
+from sensai.policy.criteria import CRITERIA
 from sensai.stages.values import (
     ArchName,
     Augment,
@@ -19,6 +20,7 @@ from sensai.stages.values import (
     ChannelValues,
     Count,
     CountOrZero,
+    CriterionName,
     DatasetName,
     DeviceName,
     GroupMethod,
@@ -101,12 +103,13 @@ class Activations(Baseline):
     """Per-class statistics of every removable channel."""
 
     zero_threshold: NonNegative = Field(0.005, description="an activation up to this counts as zero")
-    criterion: Literal["apoz", "mean", "l1", "taylor", "random"] = Field(
-        "apoz",
-        description="what policy=ratio ranks by: apoz, mean activation, l1 norm of the filter, "
-        "taylor (first order; needs a backward pass), random",
-    )
+    criterion: CriterionName = Field("apoz", description=f"what policy=ratio ranks by; {CRITERIA.help}")
     shards: Count = Field(1, description="parts of the pass; one that was killed goes on after the last finished part")
+
+    @property
+    def needs_backward(self) -> bool:
+        """Whether the criterion goes by what only a backward pass gives."""
+        return "sensitivity" in CRITERIA[self.criterion].uses
 
 
 class Group(Activations):
