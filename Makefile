@@ -1,4 +1,4 @@
-# One environment for everything: .venv, made anew whenever pyproject.toml changes.
+# One environment for everything: .venv, made anew whenever pyproject.toml or constraints.txt changes.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,11 +7,9 @@ STAMP := $(VENV)/installed
 PIP := $(BIN)/pip install --quiet --no-compile
 # For the two hundred other packages: an eighth of pip's time.
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
-# torch of another version must not come in behind the resolver's back, so both are asked for first.
-TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\|torchvision==[^"]*\)",/\1/p' pyproject.toml)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo check test test-long lint ui mlproject clean
+.PHONY: demo check test test-long lint ui mlproject constraints clean
 
 # The main job on the built-in digits, as an MLflow Project.
 demo: $(STAMP)
@@ -44,10 +42,17 @@ ui: $(STAMP)
 mlproject: $(STAMP)
 	@python -m sensai.stages.mlproject > MLproject.new && mv MLproject.new MLproject
 
-$(STAMP): pyproject.toml
+# The exact versions that everything is run with: the newest that pyproject.toml allows, or with RESOLUTION=lowest-direct the oldest.
+RESOLUTION ?= highest
+constraints: $(STAMP)
+	@UV_CUSTOM_COMPILE_COMMAND="make constraints" uv pip compile --quiet pyproject.toml --all-extras --universal --upgrade \
+	  --python-version 3.11 --resolution $(RESOLUTION) --no-emit-index-url --no-annotate --output-file constraints.txt
+
+# pip first: it takes torch from where this machine's administrator keeps it, which uv does not look at.
+$(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) uv $(TORCH)
-	@$(UV) $(TORCH) --editable ".[dev,ray,serve]"
+	@$(PIP) --constraint constraints.txt uv torch torchvision
+	@$(UV) --constraint constraints.txt --editable ".[dev,ray,serve]"
 	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/|/torch/testing/' $(VENV)/lib || true
 	@touch $@
 
