@@ -464,7 +464,7 @@ class _OtherConvolution(_Tail):
         (
             _OtherConvolution,
             {"second": 6},
-            {"first": "conv_transpose2d may mix its channels with others", "other": "its calls cannot be followed"},
+            {"first": "conv_transpose2d is out of scope: convolutions are cut", "other": "its calls cannot be followed"},
         ),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",

@@ -165,7 +165,7 @@ def _under(block: Callable[[], AbstractContextManager[None]]) -> Callable[[Netwo
     def body(net: Network, x: Tensor) -> Tensor:
         with block():
             x = F.relu(net.first(x))
-        return net.tail(x)
+        return net.tail(x.float())
 
     return body
 
@@ -175,7 +175,7 @@ def _under_nested_blocks(net: Network, x: Tensor) -> Tensor:
         x = net.first(x)
         with torch.enable_grad(), torch.autocast("cpu", enabled=False):
             # Two results, and one that nothing reads.
-            x, _, y = F.relu(x.float()), x.sum(), x.mean((2, 3), keepdim=True)
+            x, _, y = F.relu(x.float()), x.abs(), x.mean((2, 3), keepdim=True)
     return net.tail(x - y)
 
 
