@@ -111,7 +111,7 @@ class SiteMap:
             return self
         return self.without(
             {
-                site.name: f"scope=inner: its channels are added to those of {len(site.adders) - 1} layers"
+                site.name: f"scope=inner: its channels are added {_to_others(len(site.adders) - 1)}"
                 for site in self.sites
                 if site.stream
             }
@@ -130,6 +130,11 @@ class SiteMap:
                     masks[key] = np.ones(_side_size(model.get_submodule(cut.layer), cut.side), bool)
                 masks[key][cut.index[removed]] = False
         return masks
+
+
+def _to_others(layers: int) -> str:
+    """What channels are added to, for a number of other layers; without any, a layer's channels meet each other."""
+    return {0: "to each other", 1: "to those of 1 other layer"}.get(layers, f"to those of {layers} other layers")
 
 
 def _side_size(module: nn.Module, side: Side) -> int:

@@ -164,7 +164,7 @@ def _inputs(config: BaselineConfig) -> dict[str, str]:
 
 
 stage = Stage(
-    version=4,
+    version=5,
     config=BaselineConfig,
     previous=None,
     execute=_execute,
