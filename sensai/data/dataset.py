@@ -26,6 +26,8 @@ _MANIFEST = "manifest.json"
 DECODED_LIMIT = 4 * 2**30
 # Training images, evenly spaced, that mean and standard deviation of a streamed set come from.
 STATISTICS_SAMPLE = 4096
+# A classifier tells classes apart.
+FEWEST_CLASSES = 2
 
 
 @dataclass(frozen=True)
@@ -131,11 +133,16 @@ def load_dataset(
         arrays = {split: _mapped(folder, split) for split in manifest["splits"]}
     stored = {split: Split(images, labels, np.arange(len(labels))) for split, (images, labels) in arrays.items()}
     train, val = stored["train"], stored.get("val")
+    class_names = tuple(manifest["class_names"])
+    if len(class_names) < FEWEST_CLASSES:
+        raise InputError(
+            f"dataset={name!r}: there must be at least two classes, but it has {', '.join(class_names)!r} alone"
+        )
     if val is None:
         train, val = _split_off(train, val_fraction, split_seed)
     return Dataset(
         name=name,
-        class_names=tuple(manifest["class_names"]),
+        class_names=class_names,
         train=train,
         val=val,
         test=stored.get("test"),
