@@ -86,11 +86,11 @@ def _answer(network: nn.Module, spec: NetworkSpec, images: Tensor) -> Tensor:
     try:
         output = network(images.clone())
     except Exception as error:
-        raise _refused(spec, f"fails in {mode} mode on {len(images)} images ({error!r})") from error
+        raise _refused(spec, f"fails in {mode} mode on a batch of {len(images)} ({error!r})") from error
     if isinstance(output, Tensor) and output.shape == expected and output.is_floating_point():
         return output
     given = f"{output.dtype} {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-    raise _refused(spec, f"gives {given} for {len(images)} images in {mode} mode, not floats {expected}")
+    raise _refused(spec, f"gives {given} for a batch of {len(images)} in {mode} mode, not floats {expected}")
 
 
 def _close(first: Tensor, second: Tensor, tolerance: float) -> bool:
