@@ -477,7 +477,10 @@ class _OtherConvolution(_Tail):
         (
             _OtherConvolution,
             {"second": 6},
-            {"first": "conv_transpose2d is out of scope: convolutions are cut", "other": "its calls cannot be followed"},
+            {
+                "first": "conv_transpose2d is out of scope: convolutions are cut",
+                "other": "its calls cannot be followed",
+            },
         ),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",

@@ -133,16 +133,11 @@ def load_dataset(
         arrays = {split: _mapped(folder, split) for split in manifest["splits"]}
     stored = {split: Split(images, labels, np.arange(len(labels))) for split, (images, labels) in arrays.items()}
     train, val = stored["train"], stored.get("val")
-    class_names = tuple(manifest["class_names"])
-    if len(class_names) < FEWEST_CLASSES:
-        raise InputError(
-            f"dataset={name!r}: there must be at least two classes, but it has {', '.join(class_names)!r} alone"
-        )
     if val is None:
         train, val = _split_off(train, val_fraction, split_seed)
     return Dataset(
         name=name,
-        class_names=class_names,
+        class_names=tuple(manifest["class_names"]),
         train=train,
         val=val,
         test=stored.get("test"),
@@ -170,6 +165,7 @@ def _prepared(source: Source, folder: Path, image_size: int | None, rule: InputR
     with FileLock(folder.with_suffix(".lock")):
         if not (folder / _MANIFEST).exists():
             arrays = source.read(image_size, rule)
+            _check_classes(arrays.class_names)
             with whole_folder(folder) as target:
                 if isinstance(source, FolderSource) and _bytes(arrays) > DECODED_LIMIT:
                     manifest = _description_of_streamed(source, arrays)
@@ -178,6 +174,12 @@ def _prepared(source: Source, folder: Path, image_size: int | None, rule: InputR
                 (target / _MANIFEST).write_text(json.dumps(manifest, indent=1))
     manifest = json.loads((folder / _MANIFEST).read_text())
     return dict(manifest)
+
+
+def _check_classes(class_names: tuple[str, ...]) -> None:
+    if len(class_names) < FEWEST_CLASSES:
+        given = ", ".join(map(repr, class_names)) or "none"
+        raise InputError(f"dataset: there must be at least two classes, but the only one is {given}")
 
 
 def _bytes(arrays: Arrays) -> int:

@@ -154,7 +154,7 @@ def check_output(network: nn.Module, spec: NetworkSpec) -> None:
 
 
 def _unknown(arch: str) -> InputError:
-    return InputError(f"arch={arch!r}: is no architecture; {suggestion(arch, names.ARCHITECTURES)}")
+    return InputError(f"arch={arch!r}: is no architecture; {suggestion(arch, names.ARCHITECTURES, names.ELSEWHERE)}")
 
 
 def _build_ours(spec: NetworkSpec) -> nn.Module:

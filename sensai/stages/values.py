@@ -3,14 +3,14 @@
 import json
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from sensai.data.names import DATASETS
 from sensai.errors import suggestion
-from sensai.models.names import ARCHITECTURES, TORCHVISION
+from sensai.models.names import ARCHITECTURES, ELSEWHERE, TORCHVISION
 from sensai.plugins import REFERENCE
 
 GroupMethod = Literal[
@@ -38,10 +38,10 @@ def _none_if_empty(value: object) -> object:
     return None if value == "" else value
 
 
-def _known_or_own(allowed: Collection[str], what: str, value: str) -> str:
+def _known_or_own(allowed: Collection[str], what: str, value: str, others: Mapping[str, str] | None = None) -> str:
     if value in allowed or REFERENCE.fullmatch(value):
         return value
-    raise ValueError(f"is no {what}; {suggestion(value, allowed)}")
+    raise ValueError(f"is no {what}; {suggestion(value, allowed, others)}")
 
 
 def _dataset(value: str) -> str:
@@ -49,7 +49,7 @@ def _dataset(value: str) -> str:
 
 
 def _arch(value: str) -> str:
-    return _known_or_own(ARCHITECTURES, f"architecture (or {TORCHVISION}<name>, {_OWN})", value)
+    return _known_or_own(ARCHITECTURES, f"architecture (or {TORCHVISION}<name>, {_OWN})", value, ELSEWHERE)
 
 
 def _renames(value: str) -> str:

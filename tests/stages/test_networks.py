@@ -139,7 +139,9 @@ def test_keys_of_a_checkpoint_are_renamed(place: Place, file: Path) -> None:
 def test_a_network_without_removable_channels_is_refused_with_the_reason(place: Place, file: Path) -> None:
     with pytest.raises(InputError, match=r"arch='.*:linear': has no channels that can be removed \(no layer but"):
         activations.run(place.config("activations", arch=f"{file}:linear", base_epochs=0))
-    with pytest.raises(InputError, match=r"has no channels that can be removed \(first: .*added to those of 1 other layer\)"):
+    with pytest.raises(
+        InputError, match=r"has no channels that can be removed \(first: .*added to those of 1 other layer\)"
+    ):
         prune.run(place.config("prune", arch=f"{file}:Added", base_epochs=0))
     prune.run(place.config("prune", arch=f"{file}:Added", base_epochs=0, scope="all"))
 
