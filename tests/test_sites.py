@@ -479,7 +479,7 @@ class _OtherConvolution(_Tail):
             {"second": 6},
             {
                 "first": "conv_transpose2d is out of scope: convolutions are cut",
-                "other": "its calls cannot be followed",
+                "other": "ConvTranspose2d is out of scope",
             },
         ),
     ],

@@ -15,6 +15,8 @@ _IMAGES = 2
 _SAME, _SAME_ALONE = 1e-5, 1e-3
 # Noise on the weights, so that chance shows behind layers which start at zero.
 _NOISE = 0.01
+# Characters of an error that a message repeats.
+_LONGEST = 160
 
 
 def check_modes(network: nn.Module, spec: NetworkSpec) -> None:
@@ -31,7 +33,7 @@ def check_modes(network: nn.Module, spec: NetworkSpec) -> None:
         tried = copy.deepcopy(network)
     # The user's own network may raise anything.
     except Exception as error:
-        raise _refused(spec, f"cannot be copied, as members are out of it ({error!r})") from error
+        raise _refused(spec, f"cannot be copied, as members are out of it ({_told(error)})") from error
     images = torch.randn(_IMAGES, *spec.input_shape, generator=torch.Generator().manual_seed(0))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -76,7 +78,7 @@ def _go_back(output: Tensor, spec: NetworkSpec) -> None:
     try:
         output.sum().backward()
     except Exception as error:
-        raise _refused(spec, f"fails in the backward pass ({error!r})") from error
+        raise _refused(spec, f"fails in the backward pass ({_told(error)})") from error
 
 
 def _answer(network: nn.Module, spec: NetworkSpec, images: Tensor) -> Tensor:
@@ -86,7 +88,7 @@ def _answer(network: nn.Module, spec: NetworkSpec, images: Tensor) -> Tensor:
     try:
         output = network(images.clone())
     except Exception as error:
-        raise _refused(spec, f"fails in {mode} mode on a batch of {len(images)} ({error!r})") from error
+        raise _refused(spec, f"fails in {mode} mode on a batch of {len(images)} ({_told(error)})") from error
     if isinstance(output, Tensor) and output.shape == expected and output.is_floating_point():
         return output
     given = f"{output.dtype} {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
@@ -96,6 +98,10 @@ def _answer(network: nn.Module, spec: NetworkSpec, images: Tensor) -> Tensor:
 def _close(first: Tensor, second: Tensor, tolerance: float) -> bool:
     scale = max(1.0, float(first.abs().max()))
     return torch.allclose(first, second, rtol=0, atol=tolerance * scale, equal_nan=True)
+
+
+def _told(error: Exception) -> str:
+    return repr(error)[:_LONGEST]
 
 
 def _refused(spec: NetworkSpec, why: str) -> InputError:

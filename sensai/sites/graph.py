@@ -21,6 +21,7 @@ from torch.nn.modules.conv import _ConvNd
 from sensai.errors import InputError
 from sensai.models.widths import layer_widths
 from sensai.sites.branches import find_branches
+from sensai.sites.operations import OUT_OF_SCOPE
 from sensai.sites.tracing import ChannelTrace, Side, trace_channels
 
 Scope = Literal["inner", "all"]
@@ -217,7 +218,7 @@ def _unfollowed(trace: ChannelTrace, model: nn.Module) -> dict[str, str]:
     """The layers that the pass never met as such: unused, of another kind, or with weights that are read elsewhere too."""
     followed = {layer for layer, _ in trace.sides}
     return {
-        name: "its calls cannot be followed"
+        name: "its calls cannot be followed" if layer_widths(module) else f"{type(module).__name__} {OUT_OF_SCOPE}"
         for name, module in model.named_modules()
         if isinstance(module, _ConvNd | nn.Linear) and name not in followed
     }

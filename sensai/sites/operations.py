@@ -30,10 +30,11 @@ LAYERS = {
 NORMS = frozenset({"batch_norm", "instance_norm"})
 
 _POOL = re.compile(
-    r"(?:(?:adaptive_)?(?:avg|max)_pool|upsample_(?:nearest|linear|bilinear|bicubic|trilinear)|_upsample_nearest_exact)"
+    r"(?:(?:adaptive_)?(?:avg|max)_(?:un)?pool|upsample_(?:nearest|linear|bilinear|bicubic|trilinear)|_upsample_nearest_exact)"
     r"([123])d(?:_with_indices)?"
 )
-_OTHER_CONVOLUTION = re.compile(r"conv(_transpose)?[123]d")
+_CONVOLUTION = re.compile(r"conv(_transpose)?[123]d")
+OUT_OF_SCOPE = "is out of scope: convolutions are cut where they are two-dimensional and not transposed"
 
 
 def pooled_axes(name: str) -> int:
@@ -44,6 +45,8 @@ def pooled_axes(name: str) -> int:
 
 def why_unknown(name: str) -> str:
     """The reason why channels stay that an operation reads which is not followed."""
-    if name != "conv2d" and _OTHER_CONVOLUTION.fullmatch(name):
-        return f"{name} is out of scope: convolutions are cut where they are two-dimensional and not transposed"
+    if name in ("conv2d", "linear"):
+        return f"the weights of a {name} are not those of one layer alone"
+    if _CONVOLUTION.fullmatch(name):
+        return f"{name} {OUT_OF_SCOPE}"
     return f"{name} may mix its channels with others"

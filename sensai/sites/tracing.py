@@ -246,10 +246,14 @@ class _Tracer:
         return parts if isinstance(result, list | tuple) else parts[0]
 
     def _pooled(self, node: fx.Node, axes: int) -> Any:
-        labels = squash(self._input(node))
-        if not varies_only_along(labels, labels.ndim - 1 - axes):
+        # The places of maxima, where they are undone, are a second input.
+        sources = [squash(self._values[source]) for source in node.all_input_nodes]
+        if not all(varies_only_along(labels, labels.ndim - 1 - axes) for labels in sources):
             return self._unknown(node, _name(node))
-        pooled, value = labels[(..., *[slice(1)] * axes)], node.meta["val"]
+        pooled, *others = (labels[(..., *[slice(1)] * axes)] for labels in sources)
+        for other in others:
+            pooled = self._met(pooled, other, _name(node), pooled.shape)
+        value = node.meta["val"]
         # The maxima come with where they were.
         return [pooled.expand(each.shape) for each in value] if isinstance(value, tuple) else pooled.expand(value.shape)
 

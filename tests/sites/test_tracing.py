@@ -203,12 +203,20 @@ CASES: dict[str, tuple[Callable[[], Network], dict[str, int], dict[str, str]]] =
     ),
     "weighted by place": (lambda: Network(_weighted_by_place, places=nn.Parameter(torch.rand(6, 6))), ALL, {}),
     "sum of everything": (lambda: Network(_sum_of_everything), {"second": 6}, {"first": "sum may mix its channels"}),
-    "tied weights": (lambda: _tied("weight", bias=False), {"second": 6}, {"first": "conv2d may mix"}),
-    "tied biases": (lambda: _tied("bias", bias=True), {"second": 6}, {"first": "conv2d may mix"}),
+    "tied weights": (
+        lambda: _tied("weight", bias=False),
+        {"second": 6},
+        {"first": "the weights of a conv2d are not"},
+    ),
+    "tied biases": (
+        lambda: _tied("bias", bias=True),
+        {"second": 6},
+        {"first": "the weights of a conv2d are not"},
+    ),
     "weight read outside": (
         lambda: Network(_weight_read_outside, left=conv(8, 8)),
         {"second": 6},
-        {"first": "conv2d may mix"},
+        {"first": "the weights of a conv2d are not"},
     ),
     "functional": (lambda: Network(_functional), {"second": 6}, {}),
     "head called twice": (
