@@ -50,7 +50,7 @@ def layer_widths(module: nn.Module) -> tuple[int, ...] | None:
         return (module.out_features, module.in_features)
     if isinstance(module, nn.PReLU):
         return (module.num_parameters,)
-    if isinstance(module, PerChannel):
+    if isinstance(module, BatchNorm | InstanceNorm):
         return (module.num_features,)
     return None
 
@@ -77,7 +77,7 @@ def set_layer_widths(module: nn.Module, sizes: tuple[int, ...]) -> None:
         module.out_features, module.in_features = sizes
     elif isinstance(module, nn.PReLU):
         (module.num_parameters,) = sizes
-    elif isinstance(module, PerChannel):
+    elif isinstance(module, BatchNorm | InstanceNorm):
         (module.num_features,) = sizes
     else:
         raise TypeError(f"{type(module).__name__} has no widths")

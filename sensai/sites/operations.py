@@ -1,6 +1,7 @@
 """Operations of the exported graph by what they do to channels; what is in no table may do anything."""
 
 import re
+from typing import Any
 
 from torch import nn
 
@@ -19,7 +20,7 @@ MOVES = frozenset(
     | {"slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind"}
 )
 REDUCTIONS = frozenset({"mean", "sum", "amax", "amin"})
-LAYERS = {
+LAYERS: dict[str, Any] = {
     "conv2d": nn.Conv2d,
     "linear": nn.Linear,
     "batch_norm": BatchNorm,

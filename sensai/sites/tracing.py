@@ -250,7 +250,8 @@ class _Tracer:
         sources = [squash(self._values[source]) for source in node.all_input_nodes]
         if not all(varies_only_along(labels, labels.ndim - 1 - axes) for labels in sources):
             return self._unknown(node, _name(node))
-        pooled, *others = (labels[(..., *[slice(1)] * axes)] for labels in sources)
+        pixel: Any = (..., *[slice(1)] * axes)
+        pooled, *others = (labels[pixel] for labels in sources)
         for other in others:
             pooled = self._met(pooled, other, _name(node), pooled.shape)
         value = node.meta["val"]
