@@ -1,11 +1,12 @@
 """Every network by name: what can be removed, what is kept whole and why, and how exactly pruned equals masked.
 
 python benchmarks/exactness.py [--networks vgg19_bn torchvision:resnet50 ...] [--side 96]
+python benchmarks/exactness.py --layers docs/layers.md
 
 For each network and scope, plans of ratio 0.1, 0.5, 0.9 and a random one: the largest difference between the features of the
 pruned and of the masked network, as a share of what is tolerated (1e-5 of the largest feature, at least 1e-5); that the
 predicted sizes are those of the built member; that the last member, saved, gives another process bit for bit the same answers.
-Weights and statistics are random.
+Weights and statistics are random. With `--layers`, every layer of `torch.nn` by itself instead, as a table in that file.
 """
 
 import argparse
@@ -14,12 +15,14 @@ import multiprocessing
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import layers
 import numpy as np
 import torch
 from synthetic import random_statistics
@@ -40,15 +43,32 @@ _MAXVIT, _MAXVIT_SIDE = "torchvision:maxvit_t", 224
 
 
 def main() -> None:
-    """Print a line for each network and one JSON line last."""
+    """Print a line for each network or layer, and one JSON line last."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--networks", nargs="*", default=[*names.ARCHITECTURES, *_torchvision()])
     parser.add_argument("--side", type=int, default=96, help="of the images, for networks that take any")
+    parser.add_argument("--layers", type=Path, help="file that the table of layers is written to")
     arguments = parser.parse_args()
+    if arguments.layers:
+        _write_layers(arguments.layers)
+    else:
+        _check_networks(arguments.networks, arguments.side)
+
+
+def _write_layers(path: Path) -> None:
+    rows = []
+    for row in layers.rows():
+        rows.append(row)
+        print(f"{row.name:50} {row.outcome:8} {row.reason}", flush=True)
+    path.write_text(layers.document(rows))
+    print(json.dumps({"benchmark": "layers", "host": host(), "rows": [asdict(row) for row in rows]}))
+
+
+def _check_networks(networks: Sequence[str], side: int) -> None:
     rows = []
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other:
-        for name in arguments.networks:
-            rows.append({"arch": name, **_checked(name, arguments.side, other)})
+        for name in networks:
+            rows.append({"arch": name, **_checked(name, side, other)})
             print(_line(rows[-1]), flush=True)
     wrong = [row["arch"] for row in rows if row["error_share"] > 1 or not (row["sizes_exact"] and row["stored_exact"])]
     print(f"{len(rows)} networks, wrong: {', '.join(wrong) or 'none'}")

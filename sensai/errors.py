@@ -1,7 +1,7 @@
 """The one exception for what a user can mend, and what it suggests for a name that does not exist."""
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 
 class InputError(ValueError):
@@ -11,9 +11,16 @@ class InputError(ValueError):
     """
 
 
-def suggestion(name: str, allowed: Collection[str]) -> str:
-    """The near names of an unknown one, as a question; all that are allowed where none is near."""
-    near = difflib.get_close_matches(name, allowed, n=3)
+def suggestion(name: str, allowed: Collection[str], others: Mapping[str, str] | None = None) -> str:
+    """The near names of an unknown one, as a question; all that are allowed where none is near.
+
+    Args:
+        name: the unknown one.
+        allowed: names to choose from.
+        others: names that something has elsewhere -> how it is called here; only near ones are shown.
+    """
+    called = {**(others or {}), **{each: each for each in allowed}}
+    near = [called[each] for each in difflib.get_close_matches(name, called, n=3)]
     return f"did you mean {' or '.join(near)}?" if near else f"allowed are {', '.join(allowed)}"
 
 

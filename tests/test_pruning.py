@@ -395,7 +395,7 @@ def test_plans_that_do_not_fit_are_refused(plan: dict[str, list[int]], message: 
 def test_the_refusal_says_why_a_layer_is_kept_whole() -> None:
     network, _ = shared("resnet20")
     sites = sites_of("resnet20").within("inner")
-    with pytest.raises(ValueError, match=r"'conv1' is no removable site \(scope=inner: .* 3 layers\)"):
+    with pytest.raises(ValueError, match=r"'conv1' is no removable site \(scope=inner: .* 3 other layers\)"):
         prune(network, sites, {"conv1": np.array([0])})
 
 

@@ -117,6 +117,19 @@ def test_the_inner_scope_leaves_streams_whole(arch: str, arch_args: dict[str, An
     assert everything.within("all") == everything
 
 
+@pytest.mark.parametrize(
+    ("adders", "reason"),
+    [
+        (("a",), "to each other"),
+        (("a", "b"), "to those of 1 other layer"),
+        (("a", "b", "c"), "to those of 2 other layers"),
+    ],
+)
+def test_the_reason_counts_the_other_layers(adders: tuple[str, ...], reason: str) -> None:
+    sites = SiteMap((Site("a", 4, adders, (), stream=True),), {}, "head")
+    assert sites.within("inner").kept_whole == {"a": f"scope=inner: its channels are added {reason}"}
+
+
 def expected_branches(network: nn.Module, arch: str, arch_args: dict[str, Any], sites: SiteMap) -> list[set[str]]:
     """The sites that may only be emptied together, in their order: inside blocks beside a shortcut."""
     names = [site.name for site in sites.sites]
@@ -464,7 +477,10 @@ class _OtherConvolution(_Tail):
         (
             _OtherConvolution,
             {"second": 6},
-            {"first": "conv_transpose2d may mix its channels with others", "other": "its calls cannot be followed"},
+            {
+                "first": "conv_transpose2d is out of scope: convolutions are cut",
+                "other": "ConvTranspose2d is out of scope",
+            },
         ),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from sensai.errors import InputError
 from sensai.models.widths import channel_axis
-from sensai.sites import Cut, Site
+from sensai.sites import Cut, Site, graph_of
 
 _aten = torch.ops.aten
 _ACTIVATIONS = {
@@ -18,9 +18,10 @@ _ACTIVATIONS = {
     *(_aten.relu6.default, _aten.relu6_.default, _aten.leaky_relu.default, _aten.leaky_relu_.default),
     *(_aten.silu.default, _aten.silu_.default, _aten.hardswish.default, _aten.hardswish_.default),
     *(_aten.gelu.default, _aten.elu.default, _aten.elu_.default, _aten.mish.default, _aten.mish_.default),
+    _aten.prelu.default,
 }
 # Operations between a site's layer and its activation that leave the channel what it is.
-_PASSED_THROUGH = {_aten.batch_norm.default, _aten.add.Tensor, _aten.add_.Tensor}
+_PASSED_THROUGH = {_aten.batch_norm.default, _aten.instance_norm.default, _aten.add.Tensor, _aten.add_.Tensor}
 
 # Values of a map that are worked on at once by each thread: a MiB stays in or near its cache and is not given back to the
 # system between maps, which makes the sums several times faster than those of whole maps.
@@ -57,15 +58,13 @@ def exported_graph(model: nn.Module, example: Tensor) -> fx.GraphModule:
     """
     dynamic = ({0: torch.export.Dim.DYNAMIC},)
     try:
-        exported = torch.export.export(model.eval(), (example,), dynamic_shapes=dynamic).module()
+        exported = graph_of(torch.export.export(model.eval(), (example,), dynamic_shapes=dynamic))
     # As in `find_sites`: it refuses in many ways, here what fixes the number of images.
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(
             f"arch: torch.export cannot follow the network with any number of images ({reason[:200]})"
         ) from error
-    if not isinstance(exported, fx.GraphModule):
-        raise TypeError(f"torch.export gave a {type(exported).__name__}")
     # The export's own code generation packs and checks the outputs that it knew.
     exported.graph.set_codegen(fx.graph.CodeGen())
     return exported
@@ -109,7 +108,8 @@ def _site_nodes(site: Site, by_layer: dict[str, list[fx.Node]]) -> dict[fx.Node,
 def _follow(node: fx.Node) -> fx.Node:
     """The activation that a layer's output runs into; without one, its batch norm or the layer itself."""
     last = node
-    while True:
+    # A slope for each channel makes the activation a layer of its own.
+    while node.target not in _ACTIVATIONS:
         users = [user for user in node.users if user.op == "call_function"]
         activation = next((user for user in users if user.target in _ACTIVATIONS), None)
         if activation is not None:
@@ -120,6 +120,7 @@ def _follow(node: fx.Node) -> fx.Node:
         if step.target is _aten.batch_norm.default:
             last = step
         node = step
+    return node
 
 
 def add_sums(graph_module: fx.GraphModule, points: Sequence[ReadPoint], zero_threshold: float) -> None:

@@ -26,6 +26,8 @@ _MANIFEST = "manifest.json"
 DECODED_LIMIT = 4 * 2**30
 # Training images, evenly spaced, that mean and standard deviation of a streamed set come from.
 STATISTICS_SAMPLE = 4096
+# A classifier tells classes apart.
+FEWEST_CLASSES = 2
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,7 @@ def _prepared(source: Source, folder: Path, image_size: int | None, rule: InputR
     with FileLock(folder.with_suffix(".lock")):
         if not (folder / _MANIFEST).exists():
             arrays = source.read(image_size, rule)
+            _check_classes(arrays.class_names)
             with whole_folder(folder) as target:
                 if isinstance(source, FolderSource) and _bytes(arrays) > DECODED_LIMIT:
                     manifest = _description_of_streamed(source, arrays)
@@ -171,6 +174,12 @@ def _prepared(source: Source, folder: Path, image_size: int | None, rule: InputR
                 (target / _MANIFEST).write_text(json.dumps(manifest, indent=1))
     manifest = json.loads((folder / _MANIFEST).read_text())
     return dict(manifest)
+
+
+def _check_classes(class_names: tuple[str, ...]) -> None:
+    if len(class_names) < FEWEST_CLASSES:
+        given = ", ".join(map(repr, class_names)) or "none"
+        raise InputError(f"dataset: there must be at least two classes, but the only one is {given}")
 
 
 def _bytes(arrays: Arrays) -> int:

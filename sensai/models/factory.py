@@ -16,6 +16,7 @@ from sensai.models.resnet import resnet
 from sensai.models.shufflenetv2 import WIDTHS, ShuffleNetV2
 from sensai.models.small import SmallCNN
 from sensai.models.vgg import vgg
+from sensai.models.wrappers import materialise
 from sensai.plugins import factory_digest, load_factory
 
 # Float32 on a GPU is float32 too: by default its convolutions round their operands to 10 bits (TF32), with which no pruned
@@ -153,7 +154,7 @@ def check_output(network: nn.Module, spec: NetworkSpec) -> None:
 
 
 def _unknown(arch: str) -> InputError:
-    return InputError(f"arch={arch!r}: is no architecture; {suggestion(arch, names.ARCHITECTURES)}")
+    return InputError(f"arch={arch!r}: is no architecture; {suggestion(arch, names.ARCHITECTURES, names.ELSEWHERE)}")
 
 
 def _build_ours(spec: NetworkSpec) -> nn.Module:
@@ -185,4 +186,14 @@ def _build_own(spec: NetworkSpec) -> nn.Module:
         raise InputError(f"arch={spec.arch!r}: the function failed ({error!r})") from error
     if not isinstance(network, nn.Module):
         raise InputError(f"arch={spec.arch!r}: the function gave {type(network).__name__}, not a torch.nn.Module")
+    _finish_lazy(network, spec)
     return network
+
+
+def _finish_lazy(network: nn.Module, spec: NetworkSpec) -> None:
+    try:
+        left = materialise(network, spec.input_shape)
+    except Exception as error:
+        raise InputError(f"arch={spec.arch!r}: takes no images of shape {spec.input_shape} ({error!r})") from error
+    if left:
+        raise InputError(f"arch={spec.arch!r}: {left!r} has no shape yet, since no image comes by its lazy layer")

@@ -10,6 +10,7 @@ from torch import nn
 from sensai.files import write_text
 from sensai.models.factory import NetworkSpec, build
 from sensai.models.widths import load_narrow, widths
+from sensai.models.wrappers import unwrap
 
 WEIGHTS_FILE = "weights.safetensors"
 SPEC_FILE = "network.json"
@@ -30,7 +31,9 @@ def rebuild(description: dict[str, Any], weights: Path) -> tuple[nn.Module, Netw
     """The network of a description and a weights file, in eval mode, bit for bit as it was saved."""
     spec = NetworkSpec.from_json(description["spec"])
     target = {name: tuple(sizes) for name, sizes in description["widths"].items()}
-    return load_narrow(build(spec), target, load_file(weights)).eval(), spec
+    tensors = load_file(weights)
+    # Weights are stored without their wrappers, except by versions that kept wrapped layers whole.
+    return load_narrow(unwrap(build(spec), tensors), target, tensors).eval(), spec
 
 
 def save_network(model: nn.Module, spec: NetworkSpec, folder: Path) -> None:

@@ -7,8 +7,13 @@ from typing import Any
 from torch import Tensor, nn
 
 # Layer name -> the sizes that a cut changes: (out, in, groups) of a convolution, (out, in) of a linear layer,
-# (features,) of a batch norm.
+# (features,) of a layer that works on each channel by itself.
 Widths = dict[str, tuple[int, ...]]
+
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
+InstanceNorm = nn.InstanceNorm1d | nn.InstanceNorm2d | nn.InstanceNorm3d
+# Layers that work on each channel by itself, with tensors that hold a value for each.
+PerChannel = BatchNorm | InstanceNorm | nn.PReLU
 
 
 class HollowConvolution(nn.Conv2d):
@@ -33,6 +38,8 @@ class HollowNorm(nn.BatchNorm2d):
 
 
 _HOLLOW: dict[type[nn.Module], Any] = {nn.Conv2d: HollowConvolution, nn.BatchNorm2d: HollowNorm}
+# Layers that torch computes without channels too.
+_EMPTIED_AS_IT_IS = nn.Linear | InstanceNorm | nn.PReLU | HollowConvolution | HollowNorm
 
 
 def layer_widths(module: nn.Module) -> tuple[int, ...] | None:
@@ -41,7 +48,9 @@ def layer_widths(module: nn.Module) -> tuple[int, ...] | None:
         return (module.out_channels, module.in_channels, module.groups)
     if isinstance(module, nn.Linear):
         return (module.out_features, module.in_features)
-    if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+    if isinstance(module, nn.PReLU):
+        return (module.num_parameters,)
+    if isinstance(module, BatchNorm | InstanceNorm):
         return (module.num_features,)
     return None
 
@@ -66,11 +75,13 @@ def set_layer_widths(module: nn.Module, sizes: tuple[int, ...]) -> None:
         module.out_channels, module.in_channels, module.groups = sizes
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = sizes
-    elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+    elif isinstance(module, nn.PReLU):
+        (module.num_parameters,) = sizes
+    elif isinstance(module, BatchNorm | InstanceNorm):
         (module.num_features,) = sizes
     else:
         raise TypeError(f"{type(module).__name__} has no widths")
-    if 0 in sizes and not isinstance(module, nn.Linear | HollowConvolution | HollowNorm):
+    if 0 in sizes and not isinstance(module, _EMPTIED_AS_IT_IS):
         if type(module) not in _HOLLOW:
             raise TypeError(f"{type(module).__name__} cannot be emptied")
         module.__class__ = _HOLLOW[type(module)]

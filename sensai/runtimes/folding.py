@@ -13,6 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from sensai.models.widths import HollowConvolution
 from sensai.runtimes.nodes import CONVOLUTIONS, aten, before, constant, replace, tensor
 from sensai.runtimes.shifts import ADDITIONS, absorb_shifts
+from sensai.sites import graph_of
 
 # As the export names the class of a layer.
 _HOLLOW = f"{HollowConvolution.__module__}.{HollowConvolution.__qualname__}"
@@ -30,7 +31,7 @@ def folded(network: nn.Module, example: Tensor) -> GraphModule:
         example: any input of at least two images; the graph takes any number of them.
     """
     program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
-    module: Any = program.module(check_guards=False)
+    module = graph_of(program)
     _settle(module)
     for node in list(module.graph.nodes):
         if node.target is aten.batch_norm.default:

@@ -21,6 +21,7 @@ from torch.nn.modules.conv import _ConvNd
 from sensai.errors import InputError
 from sensai.models.widths import layer_widths
 from sensai.sites.branches import find_branches
+from sensai.sites.operations import OUT_OF_SCOPE
 from sensai.sites.tracing import ChannelTrace, Side, trace_channels
 
 Scope = Literal["inner", "all"]
@@ -111,7 +112,7 @@ class SiteMap:
             return self
         return self.without(
             {
-                site.name: f"scope=inner: its channels are added to those of {len(site.adders) - 1} layers"
+                site.name: f"scope=inner: its channels are added {_to_others(len(site.adders) - 1)}"
                 for site in self.sites
                 if site.stream
             }
@@ -130,6 +131,11 @@ class SiteMap:
                     masks[key] = np.ones(_side_size(model.get_submodule(cut.layer), cut.side), bool)
                 masks[key][cut.index[removed]] = False
         return masks
+
+
+def _to_others(layers: int) -> str:
+    """What channels are added to, for a number of other layers; without any, a layer's channels meet each other."""
+    return {0: "to each other", 1: "to those of 1 other layer"}.get(layers, f"to those of {layers} other layers")
 
 
 def _side_size(module: nn.Module, side: Side) -> int:
@@ -212,7 +218,7 @@ def _unfollowed(trace: ChannelTrace, model: nn.Module) -> dict[str, str]:
     """The layers that the pass never met as such: unused, of another kind, or with weights that are read elsewhere too."""
     followed = {layer for layer, _ in trace.sides}
     return {
-        name: "its calls cannot be followed"
+        name: "its calls cannot be followed" if layer_widths(module) else f"{type(module).__name__} {OUT_OF_SCOPE}"
         for name, module in model.named_modules()
         if isinstance(module, _ConvNd | nn.Linear) and name not in followed
     }

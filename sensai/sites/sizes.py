@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from sensai.models.resnet import ParameterFreeShortcut
 from sensai.models.widths import layer_widths
 from sensai.sites.graph import Plan, SiteMap
 from sensai.sites.tracing import Side
@@ -18,16 +19,23 @@ def count_params(model: nn.Module) -> int:
 
 
 def count_flops(model: nn.Module, input_shape: tuple[int, int, int]) -> int:
-    """2 x multiply-accumulates of one image of shape (C, H, W), counted by `torch.utils.flop_counter`."""
-    return _count(model, input_shape).get_total_flops()
+    """2 x multiply-accumulates of one image of shape (C, H, W), counted by `torch.utils.flop_counter`.
+
+    Parameter-free shortcuts count none: the convolutions that they are written as only move values.
+    """
+    return _count(model, input_shape)[0]
 
 
-def _count(model: nn.Module, input_shape: tuple[int, int, int]) -> FlopCounterMode:
+def _count(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[int, dict[str, int]]:
+    """The FLOPs of a network, and those of each module in it by its path."""
     device = next(model.parameters()).device
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         model.eval()(torch.zeros(1, *input_shape, device=device))
-    return counter
+    by_module = {name.partition(".")[2]: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
+    idle = [name for name, each in model.named_modules() if isinstance(each, ParameterFreeShortcut)]
+    total = counter.get_total_flops() - sum(by_module.get(name, 0) for name in idle)
+    return total, by_module | dict.fromkeys(idle, 0)
 
 
 @dataclass(frozen=True)
@@ -89,14 +97,12 @@ class SizePrediction:
             sites: its removable channels.
             input_shape: (C, H, W) of one image.
         """
-        counter = _count(model, input_shape)
-        flops = {name.partition(".")[2]: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
+        self.flops, flops = _count(model, input_shape)
         touched = {cut.layer for site in sites.sites for cut in site.cuts} | {sites.head}
         layers = {name: _layer(model.get_submodule(name), flops.get(name, 0)) for name in sorted(touched)}
         self._layers = _Layers(layers, sites)
         self._sites = sites
         self.params = count_params(model)
-        self.flops = counter.get_total_flops()
         touched_params, touched_flops = self._layers.sizes(self._layers.outputs, self._layers.inputs)
         self._untouched = self.params - touched_params, self.flops - touched_flops
 

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from sensai.models.widths import layer_widths
+from sensai.models.widths import PerChannel, layer_widths
+from sensai.sites.exporting import graph_of
 from sensai.sites.labels import (
     NEUTRAL,
     along,
@@ -30,30 +31,21 @@ from sensai.sites.labels import (
     varies_only_along,
     vector,
 )
+from sensai.sites.operations import (
+    ELEMENTWISE,
+    LAYERS,
+    MOVES,
+    NORMS,
+    REDUCTIONS,
+    UNCHANGED,
+    pooled_axes,
+    why_unknown,
+)
 
 Side = Literal["out", "in"]
 
-# Operations by what they do to channels; those that `torch.Tag.pointwise` marks work element by element, and these too.
-_ELEMENTWISE = frozenset({"hardswish", "log_sigmoid"})
-_UNCHANGED = frozenset(
-    {"contiguous", "clone", "alias", "detach", "to", "_to_copy", "lift_fresh_copy"}
-    | {"dropout", "feature_dropout", "alpha_dropout"}
-)
-_MOVES = frozenset(
-    {"view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "expand", "repeat"}
-    | {"permute", "transpose", "swapaxes", "movedim", "t", "roll", "flip", "channel_shuffle", "pixel_shuffle"}
-    | {"slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind"}
-)
-_POOLS = frozenset(
-    {"max_pool2d", "max_pool2d_with_indices", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d"}
-    | {"upsample_nearest2d", "_upsample_nearest_exact2d", "upsample_bilinear2d", "upsample_bicubic2d"}
-)
-_REDUCTIONS = frozenset({"mean", "sum", "amax", "amin"})
-_LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
-    "conv2d": (nn.Conv2d,),
-    "linear": (nn.Linear,),
-    "batch_norm": (nn.BatchNorm2d, nn.BatchNorm1d),
-}
+# A difference of 1e-5 shows in these.
+_EXACT = (torch.float32, torch.float64)
 
 
 @dataclass
@@ -106,10 +98,7 @@ def trace_channels(model: nn.Module, example: Tensor) -> ChannelTrace:
         model: a network that `torch.export` takes.
         example: float32 (1, C, H, W) on the model's device.
     """
-    exported = torch.export.export(model, (example,)).module()
-    if not isinstance(exported, fx.GraphModule):
-        raise TypeError(f"torch.export gave a {type(exported).__name__}")
-    return _Tracer(exported, model).run()
+    return _Tracer(graph_of(torch.export.export(model, (example,))), model).run()
 
 
 class _Tracer:
@@ -158,21 +147,21 @@ class _Tracer:
         if node.target is operator.getitem:
             return self._input(node)[node.args[1]]  # type: ignore[index]
         name = _name(node)
-        if name in _LAYERS:
+        if name in LAYERS:
             return self._layer(node, name)
-        if name in _UNCHANGED:
+        if name in UNCHANGED:
             return self._input(node)
-        if name in _MOVES:
+        if name in MOVES:
             return self._moved(node)
-        if name in _POOLS:
-            return self._pooled(node)
-        if name in _REDUCTIONS:
+        if pooled_axes(name):
+            return self._pooled(node, pooled_axes(name))
+        if name in REDUCTIONS:
             return self._reduced(node)
         if name == "cat":
             return self._concatenated(node)
         if name in ("pad", "constant_pad_nd"):
             return self._padded(node)
-        if name in _ELEMENTWISE or torch.Tag.pointwise in getattr(node.target, "tags", ()):
+        if name in ELEMENTWISE or torch.Tag.pointwise in getattr(node.target, "tags", ()):
             return self._pointwise(node, name)
         return self._unknown(node, name)
 
@@ -180,6 +169,8 @@ class _Tracer:
 
     def _layer(self, node: fx.Node, name: str) -> Tensor:
         path = self._layer_path(node, name)
+        if name == "prelu" and (path is None or layer_widths(self._modules[path]) == (1,)):
+            return self._sloped(node)
         if path is None:
             return self._unknown(node, name)
         module = self._modules[path]
@@ -189,23 +180,27 @@ class _Tracer:
             self._trace.fix(distinct(labels), f"{path} does not read one channel everywhere")
             labels = spread(torch.tensor(NEUTRAL), labels.shape)
         channels = along(labels, axis)
-        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
-            out = self._normalised(path, channels)
-        else:
-            out = self._weighted(path, module, channels)
-        shape = [1] * node.meta["val"].ndim
+        value = node.meta["val"]
+        apart = isinstance(module, PerChannel)
+        out = self._kept_apart(path, channels) if apart else self._weighted(path, module, channels)
+        if value.dtype not in _EXACT:
+            precision = str(value.dtype).removeprefix("torch.")
+            reason = f"{path} computes in {precision} (autocast), too coarse to prove a cut"
+            self._trace.fix(torch.cat([out, channels]), reason)
+        shape = [1] * value.ndim
         shape[axis] = -1
-        return out.view(shape).expand(node.meta["val"].shape)
+        return out.view(shape).expand(value.shape)
 
     def _layer_path(self, node: fx.Node, name: str) -> str | None:
         """The layer that makes this call, if nobody else uses its tensors: those of others would be cut along."""
         path, tensors = caller(node), node.all_input_nodes[1:]
-        if not isinstance(self._modules.get(path), _LAYERS[name]) or not tensors:
+        # A normalisation may have no tensors.
+        if not isinstance(self._modules.get(path), LAYERS[name]) or not (tensors or name in NORMS):
             return None
         own = all(tensor.op == "get_attr" and str(tensor.target).rpartition(".")[0] == path for tensor in tensors)
         return path if own and all(caller(user) == path for tensor in tensors for user in tensor.users) else None
 
-    def _normalised(self, path: str, channels: Tensor) -> Tensor:
+    def _kept_apart(self, path: str, channels: Tensor) -> Tensor:
         own = self._trace.positions(path, "out", len(channels))
         self._tie(own, channels, path)
         return own
@@ -250,11 +245,16 @@ class _Tracer:
             self._trace.fix(distinct(labels), f"its place among the channels matters to {_name(node)}")
         return parts if isinstance(result, list | tuple) else parts[0]
 
-    def _pooled(self, node: fx.Node) -> Any:
-        labels = squash(self._input(node))
-        if not varies_only_along(labels, labels.ndim - 3):
+    def _pooled(self, node: fx.Node, axes: int) -> Any:
+        # The places of maxima, where they are undone, are a second input.
+        sources = [squash(self._values[source]) for source in node.all_input_nodes]
+        if not all(varies_only_along(labels, labels.ndim - 1 - axes) for labels in sources):
             return self._unknown(node, _name(node))
-        pooled, value = labels[..., :1, :1], node.meta["val"]
+        pixel: Any = (..., *[slice(1)] * axes)
+        pooled, *others = (labels[pixel] for labels in sources)
+        for other in others:
+            pooled = self._met(pooled, other, _name(node), pooled.shape)
+        value = node.meta["val"]
         # The maxima come with where they were.
         return [pooled.expand(each.shape) for each in value] if isinstance(value, tuple) else pooled.expand(value.shape)
 
@@ -293,6 +293,12 @@ class _Tracer:
             result = self._met(result, operand, name, shape)
         return squash(result.expand(shape))
 
+    def _sloped(self, node: fx.Node) -> Tensor:
+        """A PReLU: one slope for all channels, or slopes that belong to no layer."""
+        labels, slope = (self._values[source] for source in node.all_input_nodes)
+        slope = slope.view(-1, *[1] * (labels.ndim - 2))
+        return squash(self._met(labels, slope, "prelu", labels.shape))
+
     def _met(self, first: Tensor, second: Tensor, name: str, shape: torch.Size) -> Tensor:
         """The labels of two operands that are combined element by element."""
         if is_spread_over(second, first):
@@ -310,7 +316,7 @@ class _Tracer:
         return torch.where(first == NEUTRAL, second, first).expand(shape)
 
     def _unknown(self, node: fx.Node, name: str) -> Any:
-        reason = f"{name} may mix its channels with others"
+        reason = why_unknown(name)
         for source in node.all_input_nodes:
             for labels in _tensors(self._values.get(source)):
                 self._trace.fix(distinct(labels), reason)

@@ -14,9 +14,11 @@ from analysis import plots
 from sensai.data.batches import batches, resident, steps_per_epoch, training_batches
 from sensai.errors import InputError
 from sensai.evaluation import accuracies, run_networks, size, softmax
+from sensai.models.behaviour import check_modes
 from sensai.models.checkpoints import adopt, read_checkpoint
-from sensai.models.factory import NetworkSpec, auxiliary_heads, build, check_output, source_digest
+from sensai.models.factory import NetworkSpec, auxiliary_heads, build, check_output, is_own, source_digest
 from sensai.models.storage import load_network, save_network
+from sensai.models.wrappers import unwrap
 from sensai.pruning import provable
 from sensai.retraining.captured import captured
 from sensai.retraining.checkpoints import Checkpoints, Progress
@@ -52,7 +54,7 @@ def _execute(config: BaselineConfig, context: Context) -> None:
         progress = _train(model, config, context)
         context.run.log_metrics({"epochs_run": len(progress.history), "seconds": progress.seconds})
         context.run.log_figure(plots.learning_curve(progress.history), "learning_curve.png")
-    sizes = size(model, spec.input_shape)
+    sizes = size(unwrap(model), spec.input_shape)
     context.run.log_metrics({"params": sizes.params, "flops": sizes.flops})
     if (val := dataset_of(config).val) is not None:
         images = batches(val, evaluation_batch(config), normalization_of(config), device_of(config))
@@ -68,6 +70,8 @@ def _initial_model(config: BaselineConfig) -> tuple[nn.Module, NetworkSpec]:
     torch.manual_seed(config.base_seed)
     model = build(spec)
     check_output(model, spec)
+    if is_own(config.arch):
+        check_modes(model, spec)
     if config.checkpoint:
         path = Path(config.checkpoint)
         adopt(model, read_checkpoint(path, parse_renames(config.rename)), path, auxiliary_heads(config.arch))
@@ -77,6 +81,10 @@ def _initial_model(config: BaselineConfig) -> tuple[nn.Module, NetworkSpec]:
 
 
 def _train(model: nn.Module, config: BaselineConfig, context: Context) -> Progress:
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise InputError(
+            f"base_epochs={config.base_epochs}: no parameter of the network is trained (requires_grad); 0 takes it as it is"
+        )
     data, device, normalization = dataset_of(config), device_of(config), normalization_of(config)
     recipe = Recipe(
         epochs=config.base_epochs,
@@ -164,7 +172,7 @@ def _inputs(config: BaselineConfig) -> dict[str, str]:
 
 
 stage = Stage(
-    version=4,
+    version=5,
     config=BaselineConfig,
     previous=None,
     execute=_execute,

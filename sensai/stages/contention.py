@@ -85,7 +85,7 @@ def _metrics(rows: pd.DataFrame) -> dict[str, float]:
 
 
 stage = Stage(
-    version=1,
+    version=2,
     config=ContentionConfig,
     previous=prune.stage,
     execute=_execute,

@@ -210,7 +210,7 @@ def _log_member_runs(ensemble: Ensemble, members: pd.DataFrame, config: Evaluate
 
 
 stage = Stage(
-    version=6,
+    version=7,
     config=EvaluateConfig,
     previous=retrain.stage,
     execute=_execute,

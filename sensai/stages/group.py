@@ -135,7 +135,7 @@ def title(config: GroupParameters) -> str:
 
 
 stage = Stage(
-    version=3,
+    version=4,
     config=GroupConfig,
     previous=activations.stage,
     execute=_execute,

@@ -175,7 +175,7 @@ def _title(config: GroupingStudyConfig) -> str:
 
 
 stage = Stage(
-    version=1,
+    version=2,
     config=GroupingStudyConfig,
     previous=activations.stage,
     execute=_execute,

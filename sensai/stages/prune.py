@@ -202,5 +202,5 @@ def run_title(config: Prune) -> str:
     return title(config) if config.method == "singletons" else f"{group.title(config)} {title(config)}"
 
 
-stage = Stage(version=3, config=PruneConfig, previous=group.stage, execute=_execute, title=run_title)
+stage = Stage(version=4, config=PruneConfig, previous=group.stage, execute=_execute, title=run_title)
 run = stage.run

@@ -75,7 +75,7 @@ def _description(title: str, metrics: dict[str, float]) -> str:
 
 
 stage = Stage(
-    version=5,
+    version=6,
     config=RegisterConfig,
     previous=evaluate.stage,
     execute=_execute,

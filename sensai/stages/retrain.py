@@ -251,5 +251,5 @@ def _inputs(config: RetrainConfig) -> dict[str, int | None]:
     return {"jobs": config.jobs} if config.epochs and config.budget else {}
 
 
-stage = Stage(version=5, config=RetrainConfig, previous=prune.stage, execute=_execute, title=title, inputs=_inputs)
+stage = Stage(version=6, config=RetrainConfig, previous=prune.stage, execute=_execute, title=title, inputs=_inputs)
 run = stage.run

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from sensai.data.names import DATASETS
 from sensai.errors import suggestion
 from sensai.grouping.methods import METHODS
-from sensai.models.names import ARCHITECTURES, TORCHVISION
+from sensai.models.names import ARCHITECTURES, ELSEWHERE, TORCHVISION
 from sensai.parts import Family
 from sensai.plugins import REFERENCE
 from sensai.policy.criteria import CRITERIA
@@ -27,10 +27,10 @@ def _none_if_empty(value: object) -> object:
     return None if value == "" else value
 
 
-def _known_or_own(allowed: Collection[str], what: str, value: str) -> str:
+def _known_or_own(allowed: Collection[str], what: str, value: str, others: Mapping[str, str] | None = None) -> str:
     if value in allowed or REFERENCE.fullmatch(value):
         return value
-    raise ValueError(f"is no {what}; {suggestion(value, allowed)}")
+    raise ValueError(f"is no {what}; {suggestion(value, allowed, others)}")
 
 
 def _in(family: Family) -> AfterValidator:
@@ -49,7 +49,7 @@ def _dataset(value: str) -> str:
 
 
 def _arch(value: str) -> str:
-    return _known_or_own(ARCHITECTURES, f"architecture (or {TORCHVISION}<name>, {_OWN})", value)
+    return _known_or_own(ARCHITECTURES, f"architecture (or {TORCHVISION}<name>, {_OWN})", value, ELSEWHERE)
 
 
 def _renames(value: str) -> str:

@@ -243,6 +243,8 @@ def test_a_class_without_training_images_does_not_stand_in_the_way(tmp_path: Pat
             "return {'train': (images, labels), 'classes': ['a', 'b', 'c', 'b']}",
             "two classes are called 'b'",
         ),
+        ("return {'train': (images, labels * 0)}", "at least two classes, but the only one is '0'"),
+        ("return {'train': (images, labels * 0), 'classes': ['a']}", "at least two classes, but the only one is 'a'"),
         ("return {'train': (images, labels - 1)}", "labels run from -1 to 2"),
         ("return {'train': (images, labels, None)}", "train must be"),
         ("return {'train': images}", "train must be"),

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sensai.errors import InputError
-from sensai.models import names
+from sensai.models import names, torchvision_networks
 from sensai.models.factory import NetworkSpec, build, input_rule
 from sensai.models.resnet import ParameterFreeShortcut
 from tests.helpers.networks import EVERY, contract_id, images_for, make, shared
@@ -82,7 +82,9 @@ def test_a_specification_survives_json() -> None:
 @pytest.mark.parametrize(
     ("arch", "arch_args", "message"),
     [
-        ("resnet18", {}, "arch='resnet18': is no architecture; did you mean resnet"),
+        ("resnet18", {}, "arch='resnet18': is no architecture; did you mean torchvision:resnet18 or "),
+        ("convnext", {}, "did you mean torchvision:convnext_tiny or torchvision:convnext_"),
+        ("vgg11_bm", {}, "did you mean vgg11_bn or torchvision:vgg11 or "),
         ("something", {}, "arch='something': is no architecture; allowed are small_cnn"),
         ("shufflenetv2", {"width": 3}, "width=3 is none of 0.5, 1, 1.5, 2"),
         ("mobilenetv2", {"width": 1}, "mobilenetv2 takes no arguments, not 'width'"),
@@ -97,6 +99,10 @@ def test_a_specification_survives_json() -> None:
 def test_unknown_networks_are_refused(arch: str, arch_args: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         build(NetworkSpec(arch, 10, 3, (32, 32), arch_args))
+
+
+def test_the_names_of_torchvision_that_are_suggested_are_all_of_them() -> None:
+    assert torchvision_networks.names() == names.TORCHVISION_NETWORKS
 
 
 def test_the_block_can_be_chosen() -> None:

@@ -4,6 +4,7 @@ A network is two convolutions and a linear layer, five classes; its body is one 
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 
 import numpy as np
@@ -144,6 +145,40 @@ def _detached(net: Network, x: Tensor) -> Tensor:
     return net.tail(F.relu(net.first(x)).detach())
 
 
+def _sloped(net: Network, x: Tensor) -> Tensor:
+    return net.linear(net.slope(net.second(net.act(net.first(x))).mean((2, 3))))
+
+
+def _sloped_twice(net: Network, x: Tensor) -> Tensor:
+    return net.tail(net.act(net.other(net.act(net.first(x)))))
+
+
+def _sloped_sum(net: Network, x: Tensor) -> Tensor:
+    return net.tail(net.act(net.first(x) + net.norm(net.other(x))))
+
+
+def _normalised(net: Network, x: Tensor) -> Tensor:
+    return net.tail(F.relu(net.norm(net.first(x))))
+
+
+def _under(block: Callable[[], AbstractContextManager[None]]) -> Callable[[Network, Tensor], Tensor]:
+    def body(net: Network, x: Tensor) -> Tensor:
+        with block():
+            x = F.relu(net.first(x))
+        return net.tail(x.float())
+
+    return body
+
+
+def _under_nested_blocks(net: Network, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        x = net.first(x)
+        with torch.enable_grad(), torch.autocast("cpu", enabled=False):
+            # Two results, and one that nothing reads.
+            x, _, y = F.relu(x.float()), x.abs(), x.mean((2, 3), keepdim=True)
+    return net.tail(x - y)
+
+
 def _tied(name: str, bias: bool) -> Network:
     net = Network(_in_parallel, left=conv(8, 8, bias=bias), right=conv(8, 8, bias=bias))
     setattr(net.right, name, getattr(net.left, name))
@@ -168,12 +203,20 @@ CASES: dict[str, tuple[Callable[[], Network], dict[str, int], dict[str, str]]] =
     ),
     "weighted by place": (lambda: Network(_weighted_by_place, places=nn.Parameter(torch.rand(6, 6))), ALL, {}),
     "sum of everything": (lambda: Network(_sum_of_everything), {"second": 6}, {"first": "sum may mix its channels"}),
-    "tied weights": (lambda: _tied("weight", bias=False), {"second": 6}, {"first": "conv2d may mix"}),
-    "tied biases": (lambda: _tied("bias", bias=True), {"second": 6}, {"first": "conv2d may mix"}),
+    "tied weights": (
+        lambda: _tied("weight", bias=False),
+        {"second": 6},
+        {"first": "the weights of a conv2d are not"},
+    ),
+    "tied biases": (
+        lambda: _tied("bias", bias=True),
+        {"second": 6},
+        {"first": "the weights of a conv2d are not"},
+    ),
     "weight read outside": (
         lambda: Network(_weight_read_outside, left=conv(8, 8)),
         {"second": 6},
-        {"first": "conv2d may mix"},
+        {"first": "the weights of a conv2d are not"},
     ),
     "functional": (lambda: Network(_functional), {"second": 6}, {}),
     "head called twice": (
@@ -195,7 +238,7 @@ CASES: dict[str, tuple[Callable[[], Network], dict[str, int], dict[str, str]]] =
     "normalised behind another layer": (
         lambda: Network(_normalised_behind, other=nn.ConvTranspose2d(8, 8, 1), norm=nn.BatchNorm2d(8)),
         {"second": 6},
-        {"norm": "conv_transpose2d may mix its channels with others"},
+        {"norm": "conv_transpose2d is out of scope"},
     ),
     "largest over channels": (
         lambda: Network(_largest_over_channels),
@@ -216,7 +259,7 @@ CASES: dict[str, tuple[Callable[[], Network], dict[str, int], dict[str, str]]] =
     "nothing removable": (
         lambda: Network(_nothing_removable, slope=nn.Parameter(torch.rand(8))),
         {},
-        {"first": "prelu may mix", "second": "prelu may mix"},
+        {"first": "a tensor outside the layers (slope)", "second": "a tensor outside the layers (slope)"},
     ),
     "padded by reflection": (
         lambda: Network(_reflected, first=conv(3, 8, padding_mode="reflect")),
@@ -225,6 +268,28 @@ CASES: dict[str, tuple[Callable[[], Network], dict[str, int], dict[str, str]]] =
     ),
     "a result thrown away": (lambda: Network(_discarded, other=nn.Linear(8, 4)), ALL | {"other": 4}, {}),
     "detached": (lambda: Network(_detached), ALL, {}),
+    "a slope a channel": (lambda: Network(_sloped, act=nn.PReLU(8), slope=nn.PReLU(6)), ALL, {}),
+    "one slope": (lambda: Network(_sloped, act=nn.PReLU(), slope=nn.PReLU()), ALL, {}),
+    "a slope a channel, called twice": (
+        lambda: Network(_sloped_twice, act=nn.PReLU(8), other=conv(8, 8)),
+        {"first": 8, "second": 6},
+        {},
+    ),
+    "a slope a channel behind a sum": (
+        lambda: Network(_sloped_sum, act=nn.PReLU(8), other=conv(3, 8), norm=nn.BatchNorm2d(8)),
+        ALL,
+        {},
+    ),
+    "instances normalised": (lambda: Network(_normalised, norm=nn.InstanceNorm2d(8)), ALL, {}),
+    "instances normalised and scaled": (
+        lambda: Network(_normalised, norm=nn.InstanceNorm2d(8, affine=True, track_running_stats=True)),
+        ALL,
+        {},
+    ),
+    "normalised over processes": (lambda: Network(_normalised, norm=nn.SyncBatchNorm(8)), ALL, {}),
+    "under no_grad": (lambda: Network(_under(torch.no_grad)), ALL, {}),
+    "under nested blocks": (lambda: Network(_under_nested_blocks), ALL, {}),
+    "under autocast that is off": (lambda: Network(_under(partial(torch.autocast, "cpu", enabled=False))), ALL, {}),
 }
 
 
@@ -239,6 +304,14 @@ def test_every_form_is_cut_exactly_or_kept_whole_and_can_be_read(case: str) -> N
     assert_exact(network, sites, images)
     for reader_type in (ActivationReader, TaylorReader):
         assert_read(reader_type(network, sites.sites, images[:2], CLASSES), network, sites, images)
+
+
+def test_layers_that_autocast_makes_coarse_are_kept_whole() -> None:
+    torch.manual_seed(0)
+    network = Network(_under(partial(torch.autocast, "cpu", torch.bfloat16))).eval()
+    sites = find_sites(network, torch.randn(2, *SHAPE))
+    assert [site.name for site in sites.sites] == ["second"]
+    assert sites.kept_whole == {"first": "first computes in bfloat16 (autocast), too coarse to prove a cut"}
 
 
 def assert_exact(network: nn.Module, sites: SiteMap, images: Tensor) -> None:

@@ -12,8 +12,10 @@ from sensai.stages import activations, baseline, evaluate, prune, retrain
 from sensai.tracking import Store
 from tests.helpers.pipeline import Place
 
-NETWORK = """
+NETWORK = '''
+import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 def make(num_classes, hidden=4):
     return nn.Sequential(nn.Conv2d(1, hidden, 3), nn.ReLU(), nn.Flatten(), nn.Linear(hidden * 36, num_classes))
@@ -49,7 +51,36 @@ class Blocks(nn.Module):
         for block in self.blocks:
             x = (x + block(x)).relu()
         return self.head(x.mean((2, 3)))
-"""
+
+class Modern(nn.Module):
+    """Lazy layers, weight norms up to the head, a slope a channel, and blocks of no_grad and autocast."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.stem = weight_norm(nn.Conv2d(1, 6, 3, padding=1))
+        self.norm, self.act = nn.LazyBatchNorm2d(), nn.PReLU(6)
+        self.body, self.head = nn.LazyConv2d(8, 3), weight_norm(nn.Linear(8, num_classes))
+
+    def forward(self, x):
+        with torch.no_grad():
+            x = x * 2
+        with torch.autocast("cpu", enabled=False):
+            x = self.act(self.norm(self.stem(x)))
+        return self.head(self.body(x).relu().mean((2, 3)))
+
+def dropping(num_classes):
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), Dropping(), nn.Linear(144, num_classes))
+
+class Dropping(nn.Module):
+    def forward(self, x):
+        return nn.functional.dropout(x)
+
+def frozen(num_classes):
+    return make(num_classes).requires_grad_(False)
+
+def empty(num_classes):
+    return nn.Sequential(nn.AdaptiveAvgPool2d((1, num_classes)), nn.Flatten())
+'''
 
 
 @pytest.fixture
@@ -108,7 +139,9 @@ def test_keys_of_a_checkpoint_are_renamed(place: Place, file: Path) -> None:
 def test_a_network_without_removable_channels_is_refused_with_the_reason(place: Place, file: Path) -> None:
     with pytest.raises(InputError, match=r"arch='.*:linear': has no channels that can be removed \(no layer but"):
         activations.run(place.config("activations", arch=f"{file}:linear", base_epochs=0))
-    with pytest.raises(InputError, match=r"has no channels that can be removed \(first: .*scope=inner"):
+    with pytest.raises(
+        InputError, match=r"has no channels that can be removed \(first: .*added to those of 1 other layer\)"
+    ):
         prune.run(place.config("prune", arch=f"{file}:Added", base_epochs=0))
     prune.run(place.config("prune", arch=f"{file}:Added", base_epochs=0, scope="all"))
 
@@ -126,3 +159,33 @@ def test_whole_blocks_may_go_from_plan_to_evaluation(place: Place, file: Path) -
     assert layers["kept"].tolist() == [0] * len(layers)
     evaluated = place.run(evaluate.run(place.config("evaluate", from_run=trained)))
     assert evaluated.data.metrics["flops_speedup"] > 20
+
+
+def test_lazy_layers_weight_norms_slopes_and_blocks_from_training_to_evaluation(place: Place, file: Path) -> None:
+    evaluated = place.run(evaluate.run(place.config("evaluate", arch=f"{file}:Modern", base_epochs=2, ratio=0.5)))
+    (pruned,) = place.of("prune")
+    layers = pd.read_csv(place.artifact(pruned.info.run_id, "layers.csv"))
+    assert {*layers["site"]} == {"stem", "body"}
+    assert pruned.data.metrics["proof_error"] < 1e-5
+    assert evaluated.data.metrics["flops_speedup"] > 1
+    (base,) = place.of("baseline")
+    network, _ = baseline.load(Store.connect(), base.info.run_id)
+    # The weight norms trained, and left plain weights behind.
+    assert {name.rpartition(".")[2] for name in network.state_dict()} <= {
+        *("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "message"),
+    [
+        ("dropping", 0, "differ from call to call"),
+        ("empty", 0, "has no parameters"),
+        ("frozen", 1, "base_epochs=1: no parameter of the network is trained"),
+    ],
+)
+def test_networks_that_cannot_be_used_are_refused_when_adopted(
+    place: Place, file: Path, name: str, epochs: int, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        baseline.run(place.config("baseline", arch=f"{file}:{name}", base_epochs=epochs))
