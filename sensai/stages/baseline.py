@@ -16,6 +16,7 @@ from sensai.errors import InputError
 from sensai.evaluation import accuracies, run_networks, size, softmax
 from sensai.models.checkpoints import adopt, read_checkpoint
 from sensai.models.factory import NetworkSpec, auxiliary_heads, build, check_output, source_digest
+from sensai.models.layout import laid_out, with_memory_format
 from sensai.models.storage import load_network, save_network
 from sensai.pruning import provable
 from sensai.retraining.captured import captured
@@ -49,13 +50,13 @@ _REASONS = 3
 def _execute(config: BaselineConfig, context: Context) -> None:
     model, spec = _initial_model(config)
     if config.base_epochs:
-        progress = _train(model, config, context)
+        progress = _train(model, spec, config, context)
         context.run.log_metrics({"epochs_run": len(progress.history), "seconds": progress.seconds})
         context.run.log_figure(plots.learning_curve(progress.history), "learning_curve.png")
     sizes = size(model, spec.input_shape)
     context.run.log_metrics({"params": sizes.params, "flops": sizes.flops})
     if (val := dataset_of(config).val) is not None:
-        images = batches(val, evaluation_batch(config), normalization_of(config), device_of(config))
+        images = batches(val, evaluation_batch(config), normalization_of(config, spec), device_of(config))
         outputs = run_networks([model], images)
         context.run.log_metrics({"val_accuracy": accuracies(softmax(outputs.members[0]), outputs.labels)["accuracy"]})
     with tempfile.TemporaryDirectory() as folder:
@@ -73,11 +74,12 @@ def _initial_model(config: BaselineConfig) -> tuple[nn.Module, NetworkSpec]:
         adopt(model, read_checkpoint(path, parse_renames(config.rename)), path, auxiliary_heads(config.arch))
     elif config.base_epochs == 0:
         _log.warning("base_epochs=0 without a checkpoint: the base model is an untrained network")
-    return model.to(device_of(config)), spec
+    model = model.to(device_of(config))
+    return model, with_memory_format(model, spec)
 
 
-def _train(model: nn.Module, config: BaselineConfig, context: Context) -> Progress:
-    data, device, normalization = dataset_of(config), device_of(config), normalization_of(config)
+def _train(model: nn.Module, spec: NetworkSpec, config: BaselineConfig, context: Context) -> Progress:
+    data, device, normalization = dataset_of(config), device_of(config), normalization_of(config, spec)
     recipe = Recipe(
         epochs=config.base_epochs,
         lr=config.base_lr,
@@ -93,7 +95,9 @@ def _train(model: nn.Module, config: BaselineConfig, context: Context) -> Progre
             bar.update()
 
         steps = steps_per_epoch(data.train, config.base_batch_size)
-        trainee = Trainee(model, recipe, steps, Checkpoints(context.checkpoints / "baseline"))
+        trainee = Trainee(
+            laid_out(model, spec.memory_format), recipe, steps, Checkpoints(context.checkpoints / "baseline")
+        )
         training = partial(
             training_batches,
             resident(data.train, device),
@@ -153,7 +157,8 @@ def check_removable(sites: SiteMap, config: StageConfig) -> None:
 def _site_map(store: Store, run_id: str, device: torch.device) -> SiteMap:
     model, spec = load(store, run_id)
     # Whether a site can be cut is the network's affair, so any input shows it.
-    images = torch.randn(_PROOF_IMAGES, *spec.input_shape, generator=torch.Generator().manual_seed(0)).to(device)
+    images = torch.randn(_PROOF_IMAGES, *spec.input_shape, generator=torch.Generator().manual_seed(0))
+    images = images.to(device, memory_format=spec.memory_format)
     return provable(model.to(device), find_sites(model, images), images)
 
 
@@ -164,7 +169,7 @@ def _inputs(config: BaselineConfig) -> dict[str, str]:
 
 
 stage = Stage(
-    version=4,
+    version=5,
     config=BaselineConfig,
     previous=None,
     execute=_execute,

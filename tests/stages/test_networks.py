@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sensai.errors import InputError, UnreachableTargetError
-from sensai.stages import activations, baseline, evaluate, prune, retrain
+from sensai.stages import activations, baseline, evaluate, prune, register, retrain
 from sensai.tracking import Store
 from tests.helpers.pipeline import Place
 
@@ -49,6 +49,22 @@ class Blocks(nn.Module):
         for block in self.blocks:
             x = (x + block(x)).relu()
         return self.head(x.mean((2, 3)))
+
+# Relies on what plain PyTorch gives: maps that lie in memory as they are indexed, and an input of its own.
+class Plain(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.second = nn.Conv2d(8, 6, 3)
+        self.drop, self.head = nn.Dropout(0.2), nn.Linear(6 * 36, num_classes)
+
+    def forward(self, x):
+        x.mul_(2).sub_(0.5)
+        x = self.norm(self.first(x)).relu_()
+        if not x.is_contiguous():
+            raise ValueError("not contiguous")
+        x = self.drop(self.second(x).relu_())
+        return self.head(x.view(x.size(0), -1))
 """
 
 
@@ -126,3 +142,30 @@ def test_whole_blocks_may_go_from_plan_to_evaluation(place: Place, file: Path) -
     assert layers["kept"].tolist() == [0] * len(layers)
     evaluated = place.run(evaluate.run(place.config("evaluate", from_run=trained)))
     assert evaluated.data.metrics["flops_speedup"] > 20
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"criterion": "taylor", "precision": "auto"},
+        {"loss": "joint_kd", "cut_steps": 2, "scope": "all"},
+    ],
+    ids=["each", "joint"],
+)
+def test_what_plain_pytorch_gives_a_network_it_gets_in_every_stage(
+    place: Place, file: Path, how: dict[str, str]
+) -> None:
+    # `auto` measures all runtimes, each of which must answer as the network does.
+    run_id = register.run(place.config("register", arch=f"{file}:Plain", ratio=0.5, runtime="auto", **how))
+    (base,) = place.of("baseline")
+    network, spec = baseline.load(Store.connect(), base.info.run_id)
+    assert not spec.channels_last
+    (pruned,), (evaluated,) = (place.of(stage) for stage in ("prune", "evaluate"))
+    assert pruned.data.metrics["proof_error"] < 1e-5
+    assert pruned.data.metrics["channels_kept"] == pytest.approx(0.5, abs=0.1)
+    assert evaluated.data.metrics["accuracy"] == 1
+    assert place.run(run_id).data.metrics["version"] == 1
+    images = torch.rand(4, 1, 8, 8)
+    given = images.clone()
+    network(images)
+    assert torch.equal(images, given)
