@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sensai.errors import InputError
+from sensai.files import regular_file
 from sensai.grouping.partitions import Group
 
 
@@ -14,6 +15,7 @@ def read_groups(path: Path, class_names: Sequence[str]) -> list[Group]:
     Raises:
         InputError: unreadable, not such a list, or a class missing, doubled or unknown.
     """
+    regular_file(path, "groups_file")
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:

@@ -37,7 +37,7 @@ from sensai.stages.inputs import (
     normalization_of,
 )
 from sensai.stages.stage import Context, Stage
-from sensai.stages.values import parse_renames
+from sensai.stages.values import parse_patterns, parse_renames
 from sensai.tracking import Store
 
 _log = logging.getLogger(__name__)
@@ -71,7 +71,13 @@ def _initial_model(config: BaselineConfig) -> tuple[nn.Module, NetworkSpec]:
     check_output(model, spec)
     if config.checkpoint:
         path = Path(config.checkpoint)
-        adopt(model, read_checkpoint(path, parse_renames(config.rename)), path, auxiliary_heads(config.arch))
+        tensors = read_checkpoint(
+            path,
+            parse_renames(config.rename),
+            checkpoint_key=config.checkpoint_key,
+            drop=parse_patterns(config.drop),
+        )
+        adopt(model, tensors, path, auxiliary_heads(config.arch))
     elif config.base_epochs == 0:
         _log.warning("base_epochs=0 without a checkpoint: the base model is an untrained network")
     model = model.to(device_of(config))

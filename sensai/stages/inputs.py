@@ -11,6 +11,7 @@ from sensai.cores import share_cores
 from sensai.data.batches import Augmentation, Normalization, default_augmentation
 from sensai.data.dataset import Dataset, load_dataset
 from sensai.errors import InputError
+from sensai.files import regular_file
 from sensai.models.factory import NetworkSpec, input_rule, source_digest
 from sensai.stages.configs import RetrainConfig, StageConfig
 from sensai.stages.values import parse_channel_values
@@ -130,7 +131,7 @@ def file_digest(path: str, parameter: str) -> str:
     if not path:
         return ""
     try:
-        with Path(path).open("rb") as file:
+        with regular_file(Path(path), parameter).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"{parameter}={path!r}: there is no such file ({error.strerror})") from error

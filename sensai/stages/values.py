@@ -64,6 +64,17 @@ def parse_renames(value: str) -> tuple[tuple[str, str], ...]:
     return tuple((old.strip(" ."), new.strip(" .")) for old, new in pairs)
 
 
+def _patterns(value: str) -> str:
+    if value and not all(part.strip() for part in value.split(",")):
+        raise ValueError("must be patterns of keys, separated by commas, e.g. total_ops,*.total_ops")
+    return value
+
+
+def parse_patterns(value: str) -> tuple[str, ...]:
+    """The patterns of `drop`, as they come."""
+    return tuple(part.strip() for part in value.split(",")) if value else ()
+
+
 def _channel_values(value: str) -> str:
     try:
         numbers = [float(part) for part in value.split(",")] if value else []
@@ -199,6 +210,7 @@ def parse_resources(value: str) -> dict[str, float]:
 DatasetName = Annotated[str, AfterValidator(_dataset)]
 ArchName = Annotated[str, AfterValidator(_arch)]
 Renames = Annotated[str, AfterValidator(_renames)]
+Patterns = Annotated[str, AfterValidator(_patterns)]
 DeviceName = Annotated[str, AfterValidator(_device)]
 Budgeted = Annotated[str, AfterValidator(_budget)]
 JsonObject = Annotated[str, AfterValidator(_json_object)]
