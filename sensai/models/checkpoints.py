@@ -248,9 +248,7 @@ def adopt(model: nn.Module, tensors: dict[str, Tensor], source: Path, auxiliary:
             raise InputError(f"checkpoint={str(source)!r}: {key!r} {wrong}")
     if unexpected:
         named = ", ".join(unexpected[:_NAMED]) + (", ..." if len(unexpected) > _NAMED else "")
-        _log.warning(
-            "checkpoint=%r: %d entries fit no module and are left out: %s", str(source), len(unexpected), named
-        )
+        _log.warning("checkpoint=%r: left out what fits no module (%d): %s", str(source), len(unexpected), named)
     load_tensors(model, {key: tensors[key] for key in own})
 
 

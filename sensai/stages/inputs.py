@@ -92,7 +92,8 @@ def normalization_of(config: StageConfig, spec: NetworkSpec) -> Normalization:
         if given is not None and len(given) != channels:
             raise InputError(f"{name}={getattr(config, name)!r}: must be {channels} numbers, one a channel")
         values.append(given or default)
-    return Normalization(*values, spec.memory_format)
+    mean, std = values
+    return Normalization(mean, std, spec.memory_format)
 
 
 def network_spec_of(config: StageConfig) -> NetworkSpec:

@@ -213,7 +213,7 @@ def test_entries_without_a_place_are_left_out_where_all_modules_are_filled(caplo
     adopt(network, dict(trained.state_dict()) | counters, Path("best.pth.tar"))
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in trained.state_dict().items())
     (line,) = caplog.messages
-    assert line.startswith(f"checkpoint='best.pth.tar': {len(counters)} entries fit no module and are left out: ")
+    assert line.startswith(f"checkpoint='best.pth.tar': left out what fits no module ({len(counters)}): ")
     assert "classifier.total_ops" in line
     assert line.endswith(", ...")
 

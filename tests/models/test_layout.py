@@ -188,8 +188,11 @@ def test_channels_last_is_taken_where_the_answers_are_the_same(
     assert torch.equal(torch.random.get_rng_state(), noise)
     spec = with_memory_format(network, NetworkSpec("nets.py:make", 4, 3, (8, 8)))
     assert (spec.memory_format is torch.channels_last) is takes
-    # It goes with the network to wherever it is loaded.
-    assert NetworkSpec.from_json(spec.to_json()) == spec
+    # It goes with the network to wherever it is loaded; one that was stored before there was a choice is contiguous.
+    stored = spec.to_json()
+    assert NetworkSpec.from_json(stored) == spec
+    del stored["channels_last"]
+    assert NetworkSpec.from_json(stored).memory_format is torch.contiguous_format
     images = torch.rand(5, 3, 8, 8).to(memory_format=spec.memory_format)
     gradients(laid_out(network, spec.memory_format), images)
 
