@@ -26,6 +26,7 @@ from torch import nn
 
 from sensai.ensemble import Ensemble
 from sensai.evaluation import host
+from sensai.models.layout import laid_out
 from sensai.retraining.captured import captured
 from sensai.retraining.checkpoints import Checkpoints
 from sensai.retraining.objectives import Objective
@@ -57,7 +58,7 @@ def _measured(arch: str, loss: str, arguments: argparse.Namespace) -> dict[str, 
     _, ensemble = random_ensemble(arch, arguments.share, arguments.round_to, arguments.scope, arguments.members)
     device, classes = torch.device("cuda"), len(ensemble.class_names)
     images = torch.rand(arguments.batch, *ensemble.spec.input_shape, device=device)
-    images = images.contiguous(memory_format=torch.channels_last)
+    images = images.contiguous(memory_format=ensemble.spec.memory_format)
     labels = torch.arange(arguments.batch, device=device) % classes
     with tempfile.TemporaryDirectory() as folder:
         calls = {
@@ -72,7 +73,7 @@ def _measured(arch: str, loss: str, arguments: argparse.Namespace) -> dict[str, 
 
 def _teams(ensemble: Ensemble, loss: str, wrap: Callable[[nn.Module], nn.Module], folder: Path) -> list[Team]:
     classes = len(ensemble.class_names)
-    networks = [member.network for member in ensemble.members]
+    networks = [laid_out(member.network, ensemble.spec.memory_format) for member in ensemble.members]
     trainees = [
         Trainee(network, _RECIPE, 1000, Checkpoints(folder / str(number))) for number, network in enumerate(networks)
     ]

@@ -26,8 +26,8 @@ from joblib import cpu_count
 from sensai.activations import ActivationReader
 from sensai.evaluation import host
 from sensai.models.factory import NetworkSpec, build
+from sensai.models.layout import to_channels_last
 from sensai.processes import allocator_settings, keep_memory
-from sensai.retraining.layout import lay_out
 from sensai.retraining.precision import autocast
 from sensai.sites import find_sites
 
@@ -96,7 +96,7 @@ def _work(arch: str, work: str, batch: int) -> Callable[[], object]:
         network.eval()
         reader = ActivationReader(network, find_sites(network, images[:2]).sites, images[:2], _CLASSES)
         return lambda: reader.read(images, torch.arange(batch) % _CLASSES)
-    lay_out(network).train()
+    to_channels_last(network).train()
 
     def step() -> None:
         with autocast("bf16" if work == "bf16" else "fp32", images.device):

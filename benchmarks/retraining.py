@@ -24,6 +24,7 @@ from sensai.data.dataset import Split
 from sensai.ensemble.members import build_ensemble
 from sensai.evaluation import host
 from sensai.models.factory import NetworkSpec, build
+from sensai.models.layout import with_memory_format
 from sensai.sites import find_sites
 
 _CLASSES = 10
@@ -53,6 +54,7 @@ def _save(arguments: argparse.Namespace, folder: Path) -> None:
     spec = NetworkSpec(arguments.arch, _CLASSES, 3, (32, 32))
     torch.manual_seed(0)
     model = build(spec)
+    spec = with_memory_format(model, spec)
     sites = find_sites(model, torch.zeros(1, *spec.input_shape)).within("inner")
     plan = {site.name: np.arange(site.channels // 2) for site in sites.sites}
     names = tuple(str(label) for label in range(_CLASSES))

@@ -15,6 +15,7 @@ from sensai.ensemble.calibration import Calibration, class_contrasts
 from sensai.ensemble.members import build_ensemble
 from sensai.grouping.partitions import Group
 from sensai.models.factory import NetworkSpec, build
+from sensai.models.layout import with_memory_format
 from sensai.policy.criterion_inputs import criterion_of
 from sensai.policy.plans import WidthRule, flops_plans
 from sensai.sites import Plan, SiteMap, SizePrediction, find_sites
@@ -57,6 +58,7 @@ def random_ensemble(
     spec = NetworkSpec(arch, classes, 3, (side, side))
     torch.manual_seed(0)
     model = build(spec).eval()
+    spec = with_memory_format(model, spec)
     for module in model.modules():
         # As in trained networks a branch without channels is no zero.
         if isinstance(module, nn.BatchNorm2d):

@@ -1,6 +1,7 @@
 """Files and folders that are either whole or not there."""
 
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,29 @@ from pathlib import Path
 # Not imported the other way round: analysis stands by itself.
 from analysis.files import whole_file as whole_file
 from sensai.errors import InputError
+
+_KINDS = (
+    *((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket")),
+    *((stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device")),
+)
+
+
+def regular_file(path: Path, parameter: str) -> Path:
+    """Return the path of a file that a parameter names, which is there and can be read to its end.
+
+    Raises:
+        InputError: there is none, or it is a folder, a pipe, a socket or a device.
+    """
+    try:
+        mode = path.stat().st_mode
+    # A name may be too long, hold a null byte, or lie in a folder that is closed to us.
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(f"{parameter}={str(path)!r}: there is no such file ({reason})") from error
+    if not stat.S_ISREG(mode):
+        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "a special file")
+        raise InputError(f"{parameter}={str(path)!r}: there is no such file; this is {kind}")
+    return path
 
 
 def make_folder(path: Path, parameter: str) -> Path:

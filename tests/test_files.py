@@ -1,10 +1,18 @@
 """Files and folders are whole or not there."""
 
+import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sensai.grouping.files import read_groups
 
-from sensai.files import whole_file, whole_folder, write_text
+from sensai.errors import InputError
+from sensai.files import regular_file, whole_file, whole_folder, write_text
+from sensai.models.checkpoints import read_checkpoint
+from sensai.stages.inputs import file_digest
+from sensai.tuning.space import read_space
 
 
 def _fail_in(path: Path, content: str) -> None:
@@ -64,3 +72,48 @@ def test_a_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
         with whole_folder(path) as temporary:
             (temporary / name).write_text(name)
     assert [entry.name for entry in path.iterdir()] == ["second"]
+
+
+def _make(kind: str, folder: Path) -> Path:
+    path = folder / "named.pth"
+    if kind == "a named pipe":
+        os.mkfifo(path)
+    elif kind == "a socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+    elif kind == "a folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["a named pipe", "a socket", "a folder", "a device"])
+@pytest.mark.parametrize(
+    ("parameter", "read"),
+    [
+        ("checkpoint", read_checkpoint),
+        ("checkpoint", lambda path: file_digest(str(path), "checkpoint")),
+        ("groups_file", lambda path: read_groups(path, ["a"])),
+        ("space", lambda path: read_space(str(path))),
+    ],
+    ids=["checkpoint", "digest", "groups_file", "space"],
+)
+def test_what_cannot_be_read_to_its_end_is_no_file(
+    tmp_path: Path, kind: str, parameter: str, read: Callable[[Path], object]
+) -> None:
+    path = _make(kind, tmp_path)
+    with pytest.raises(InputError, match=rf"^{parameter}='{path}': there is no such file; this is {kind}$"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["none", "x" * 300, "nu\0ll", "none/below"])
+def test_names_that_no_file_has_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=r"space=.*: there is no such file \("):
+        regular_file(tmp_path / name, "space")
+
+
+def test_a_link_to_a_file_is_one(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    assert regular_file(tmp_path / "link", "space") == tmp_path / "link"

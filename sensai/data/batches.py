@@ -22,15 +22,16 @@ _SHARE_OF_MEMORY = 0.25
 
 @dataclass(frozen=True)
 class Normalization:
-    """(pixel / 255 - mean) / std per channel."""
+    """(pixel / 255 - mean) / std per channel, in the memory format that the network takes."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    memory_format: torch.memory_format = torch.contiguous_format
 
     def __call__(self, images: Tensor) -> Tensor:
-        """uint8 (N, C, H, W) to float32 of the same shape, channels last in memory (which convolutions run faster on)."""
+        """Return uint8 (N, C, H, W) as float32 of the same shape; the given images stay as they are."""
         mean, std = (_moved(torch.tensor(each).view(1, -1, 1, 1), images.device) for each in (self.mean, self.std))
-        return images.to(torch.float32, memory_format=torch.channels_last).div_(255).sub_(mean).div_(std)
+        return images.to(torch.float32, memory_format=self.memory_format).div_(255).sub_(mean).div_(std)
 
 
 def default_augmentation(dataset: str) -> Augmentation:

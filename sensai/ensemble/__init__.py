@@ -1,7 +1,7 @@
 """Members and how their outputs combine into one answer; `members` builds them from a base model and plans."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,8 @@ class Ensemble(nn.Module):
         self.networks = nn.ModuleList(member.network for member in members)
         self.class_names = class_names
         self.spec = spec
-        self.normalization = normalization
+        # Images come as the members take them.
+        self.normalization = replace(normalization, memory_format=spec.memory_format)
 
     @property
     def groups(self) -> "list[Group]":

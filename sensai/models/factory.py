@@ -47,6 +47,7 @@ class NetworkSpec:
 
     Attributes:
         source: SHA-256 of the file of the user's own network, which must not change under its weights; else empty.
+        channels_last: the network takes images and weights in this memory format (see `layout`); else contiguous ones.
     """
 
     arch: str
@@ -55,6 +56,7 @@ class NetworkSpec:
     image_size: tuple[int, int]
     arch_args: dict[str, Any] = field(default_factory=dict)
     source: str = ""
+    channels_last: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The specification as plain JSON values."""
@@ -70,6 +72,11 @@ class NetworkSpec:
     def input_shape(self) -> tuple[int, int, int]:
         """Shape (C, H, W) of one input image."""
         return (self.in_channels, *self.image_size)
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The memory format of the network's images and weights."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
 
 
 def is_own(arch: str) -> bool:
@@ -187,6 +194,7 @@ def _build_own(spec: NetworkSpec) -> nn.Module:
     if not isinstance(network, nn.Module):
         raise InputError(f"arch={spec.arch!r}: the function gave {type(network).__name__}, not a torch.nn.Module")
     _finish_lazy(network, spec)
+    network.register_forward_pre_hook(_own_input)
     return network
 
 
@@ -197,3 +205,8 @@ def _finish_lazy(network: nn.Module, spec: NetworkSpec) -> None:
         raise InputError(f"arch={spec.arch!r}: takes no images of shape {spec.input_shape} ({error!r})") from error
     if left:
         raise InputError(f"arch={spec.arch!r}: {left!r} has no shape yet, since no image comes by its lazy layer")
+
+
+def _own_input(_network: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    # It may compute in its input, which other networks read too.
+    return tuple(each.clone() if isinstance(each, Tensor) else each for each in inputs)

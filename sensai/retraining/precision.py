@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from sensai.retraining.captured import captured
-from sensai.retraining.layout import lay_out
 
 Precision = Literal["fp32", "bf16"]
 
@@ -32,12 +31,12 @@ def faster_precision(network: nn.Module, images: Tensor) -> tuple[Precision, flo
     CPUs without instructions for bfloat16 take longer with it.
 
     Args:
-        network: left as it is.
-        images: float32 (N, C, H, W), a training batch, on the network's device.
+        network: in the layout that it is trained in; left as it is.
+        images: float32 (N, C, H, W), a training batch, on the network's device and in its memory format.
     """
     seconds: dict[Precision, list[float]] = {"fp32": [], "bf16": []}
     # A capture is of one precision.
-    trained = {each: captured(lay_out(deepcopy(network)), images.device).train() for each in seconds}
+    trained = {each: captured(deepcopy(network), images.device).train() for each in seconds}
     # The first step of each pays for what libraries prepare; taken in turn, both meet the same disturbances.
     for step in range(1 + _STEPS):
         for precision, times in seconds.items():

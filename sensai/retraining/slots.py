@@ -11,6 +11,7 @@ from sensai.cores import pinned
 from sensai.data.batches import Augmentation, batches, resident, steps_per_epoch, training_batches
 from sensai.data.dataset import Dataset
 from sensai.ensemble import Ensemble, load_ensemble
+from sensai.models.layout import laid_out
 from sensai.models.storage import load_network
 from sensai.retraining.captured import captured
 from sensai.retraining.checkpoints import Checkpoints
@@ -135,6 +136,8 @@ def run_slot(job: SlotJob) -> dict[int, str]:
 
 def _train(job: SlotJob, exchange: Exchange | None) -> dict[int, str]:
     ensemble = load_ensemble(job.folder / START).to(job.device)
+    for number in job.members:
+        laid_out(ensemble.members[number].network, ensemble.spec.memory_format)
     stream, lesson = job.stream, job.lesson
     teams = [_joint_team(ensemble, job, exchange)] if lesson.joint else [_team(ensemble, job, n) for n in job.members]
     data = (ensemble.normalization, job.device)

@@ -12,7 +12,6 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from sensai.models.widths import load_tensors
 from sensai.retraining.checkpoints import Checkpoints, Progress, below
-from sensai.retraining.layout import lay_out
 
 _MOMENTUM = 0.9
 # What a network whose loss was no longer finite goes on with.
@@ -49,12 +48,12 @@ class Trainee:
         """Go on from the last checkpoint where there is one, to the same result bit for bit on a CPU.
 
         Args:
-            network: trained in place, on the device of the batches.
+            network: trained in place, on the device of the batches and in their memory format (see `laid_out`).
             recipe: how it is trained.
             steps_per_epoch: number of batches of an epoch.
             checkpoints: written before the first epoch and after each.
         """
-        self.network, self.recipe = lay_out(network), recipe
+        self.network, self.recipe = network, recipe
         self.optimizer = SGD(
             network.parameters(), lr=recipe.lr, momentum=_MOMENTUM, weight_decay=recipe.weight_decay, nesterov=True
         )

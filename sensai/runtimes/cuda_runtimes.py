@@ -25,7 +25,7 @@ class CudaStreams(Runtime):
 
     def _outputs(self, images: np.ndarray) -> list[np.ndarray]:
         with torch.inference_mode():
-            outputs = self._run(torch.from_numpy(images))
+            outputs = self._run(self._prepared.laid_out(images))
             return [output.cpu().numpy() for output in outputs]
 
     def _run(self, images: Tensor) -> list[Tensor]:

@@ -20,16 +20,20 @@ _HOLLOW = f"{HollowConvolution.__module__}.{HollowConvolution.__qualname__}"
 
 
 @torch.no_grad()
-def folded(network: nn.Module, example: Tensor) -> GraphModule:
+def folded(
+    network: nn.Module, example: Tensor, memory_format: torch.memory_format = torch.contiguous_format
+) -> GraphModule:
     """What a network computes in eval mode, batch norms folded into the convolutions before them.
 
     A batch norm behind anything else becomes a multiplication and an addition; pooling to one pixel becomes a mean, and
-    flattening a reshaping, for which exporters need no shape at run time. Weights lie in channels-last order.
+    flattening a reshaping, for which exporters need no shape at run time.
 
     Args:
         network: in eval mode; it stays as it is.
         example: any input of at least two images; the graph takes any number of them.
+        memory_format: of the images that the graph takes, and of its weights.
     """
+    example = example.contiguous(memory_format=memory_format)
     program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
     module = graph_of(program)
     _settle(module)
@@ -46,7 +50,7 @@ def folded(network: nn.Module, example: Tensor) -> GraphModule:
     module.graph.eliminate_dead_code()
     module.delete_all_unused_submodules()
     module.recompile()
-    return module.to(memory_format=torch.channels_last)
+    return module.to(memory_format=memory_format)
 
 
 def _settle(module: GraphModule) -> None:

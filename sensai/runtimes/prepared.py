@@ -10,11 +10,12 @@ from functools import cached_property
 import numpy as np
 import onnx
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from sensai.data.batches import Normalization
 from sensai.ensemble import Ensemble, Member
+from sensai.models.factory import NetworkSpec
 from sensai.runtimes.export import export_onnx
 from sensai.runtimes.folding import folded
 from sensai.sites import count_flops
@@ -23,13 +24,14 @@ from sensai.sites import count_flops
 class _Forms:
     """Networks of one ensemble in the forms that runtimes take, each form made of all at once where it is first asked for."""
 
-    def __init__(self, networks: Sequence[nn.Module], input_shape: tuple[int, int, int]) -> None:
+    def __init__(self, networks: Sequence[nn.Module], spec: NetworkSpec) -> None:
         self._networks = networks
-        self._example = torch.zeros(2, *input_shape)
+        self._memory_format = spec.memory_format
+        self._example = torch.zeros(2, *spec.input_shape)
 
     @cached_property
     def graphs(self) -> list[GraphModule]:
-        return [folded(network, self._example) for network in self._networks]
+        return [folded(network, self._example, self._memory_format) for network in self._networks]
 
     @cached_property
     def onnx(self) -> list[onnx.ModelProto]:
@@ -97,12 +99,16 @@ class Prepared:
         values /= std
         return values
 
+    def laid_out(self, images: np.ndarray) -> Tensor:
+        """Return normalised images float32 (N, C, H, W) as a tensor in the memory format that the members take."""
+        return torch.from_numpy(images).contiguous(memory_format=self.normalization.memory_format)
+
 
 def prepare(ensemble: Ensemble) -> Prepared:
     """An ensemble's members; the ensemble stays as it is."""
     shape = ensemble.spec.input_shape
     networks = [copy.deepcopy(member.network).cpu().eval() for member in ensemble.members]
-    forms = _Forms(networks, shape)
+    forms = _Forms(networks, ensemble.spec)
     members = [
         PreparedMember(network, count_flops(network, shape), forms, number) for number, network in enumerate(networks)
     ]

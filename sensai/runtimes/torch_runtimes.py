@@ -20,7 +20,7 @@ class Torch(Runtime):
         self._run: Callable[[Tensor], list[Tensor]] = Together([member.graph for member in prepared.members])
 
     def _outputs(self, images: np.ndarray) -> list[np.ndarray]:
-        tensor = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
+        tensor = self._prepared.laid_out(images)
         with _threads(self.threads), torch.inference_mode():
             return [output.numpy() for output in self._run(tensor)]
 

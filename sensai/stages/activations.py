@@ -3,6 +3,7 @@
 import logging
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,9 +16,9 @@ from tqdm import tqdm
 from analysis import plots
 from sensai.activations import ActivationReader, Statistics, TaylorReader, load_statistics, save_statistics
 from sensai.data.batches import batches
-from sensai.data.dataset import Split
 from sensai.files import make_folder
 from sensai.grouping.similarities import class_similarity
+from sensai.models.factory import NetworkSpec
 from sensai.sites import SiteMap
 from sensai.stages.baseline import base_model, site_map
 from sensai.stages.baseline import stage as baseline_stage
@@ -34,13 +35,13 @@ _TIMED_BATCHES = 5
 
 
 def _execute(config: ActivationsConfig, context: Context) -> None:
-    model, _ = base_model(context, config)
+    model, spec = base_model(context, config)
     sites = site_map(context, config)
     for layer, reason in sites.kept_whole.items():
         _log.info("%s is kept whole: %s", layer, reason)
     context.run.log_json(_description(sites), "sites.json")
     data = dataset_of(config)
-    statistics = load_statistics(*_read(model, sites, config, context))
+    statistics = load_statistics(*_read(model, spec, sites, config, context))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / _STATISTICS
         save_statistics(statistics, path)
@@ -68,11 +69,14 @@ class _Timing:
         return speed | overhead
 
 
-def _read(model: nn.Module, sites: SiteMap, config: ActivationsConfig, context: Context) -> list[Path]:
+def _read(
+    model: nn.Module, spec: NetworkSpec, sites: SiteMap, config: ActivationsConfig, context: Context
+) -> list[Path]:
     """One pass in `shards` parts, the statistics of each in a file; what a killed pass finished is not read again."""
     train, classes = dataset_of(config).train, len(dataset_of(config).class_names)
     kind = TaylorReader if config.needs_backward else ActivationReader
-    reader = kind(model, sites.sites, example_images(config), classes, config.zero_threshold)
+    reader = kind(model, sites.sites, example_images(config, spec), classes, config.zero_threshold)
+    normalization = normalization_of(config, spec)
     timing, start, paths = _Timing(), time.perf_counter(), []
     with tqdm(total=len(train), desc="activations", unit="image") as bar:
         for rows in shards(train.rows, config.shards, evaluation_batch(config)):
@@ -81,7 +85,8 @@ def _read(model: nn.Module, sites: SiteMap, config: ActivationsConfig, context: 
                 bar.update(len(rows))
             else:
                 reader.clear()
-                _read_shard(reader, model, replace(train, rows=rows), config, timing, bar)
+                images = batches(replace(train, rows=rows), evaluation_batch(config), normalization, device_of(config))
+                _read_shard(reader, model, images, timing, bar)
                 make_folder(path.parent, "work_dir")
                 save_statistics(reader.statistics(), path)
             paths.append(path)
@@ -101,9 +106,13 @@ def shards(rows: np.ndarray, count: int, batch_size: int) -> list[np.ndarray]:
 
 
 def _read_shard(
-    reader: ActivationReader, model: nn.Module, shard: Split, config: ActivationsConfig, timing: _Timing, bar: tqdm
+    reader: ActivationReader,
+    model: nn.Module,
+    shard: Iterable[tuple[Tensor, Tensor]],
+    timing: _Timing,
+    bar: tqdm,
 ) -> None:
-    for images, labels in batches(shard, evaluation_batch(config), normalization_of(config), device_of(config)):
+    for images, labels in shard:
         seconds = _timed(reader.read, images, labels)
         # The first batch warms up.
         if timing.images and len(timing.plain) < _TIMED_BATCHES:

@@ -17,6 +17,7 @@ from sensai.evaluation import accuracies, run_networks, size, softmax
 from sensai.models.behaviour import check_modes
 from sensai.models.checkpoints import adopt, read_checkpoint
 from sensai.models.factory import NetworkSpec, auxiliary_heads, build, check_output, is_own, source_digest
+from sensai.models.layout import laid_out, with_memory_format
 from sensai.models.storage import load_network, save_network
 from sensai.models.wrappers import unwrap
 from sensai.pruning import provable
@@ -38,7 +39,7 @@ from sensai.stages.inputs import (
     normalization_of,
 )
 from sensai.stages.stage import Context, Stage
-from sensai.stages.values import parse_renames
+from sensai.stages.values import parse_patterns, parse_renames
 from sensai.tracking import Store
 
 _log = logging.getLogger(__name__)
@@ -51,13 +52,13 @@ _REASONS = 3
 def _execute(config: BaselineConfig, context: Context) -> None:
     model, spec = _initial_model(config)
     if config.base_epochs:
-        progress = _train(model, config, context)
+        progress = _train(model, spec, config, context)
         context.run.log_metrics({"epochs_run": len(progress.history), "seconds": progress.seconds})
         context.run.log_figure(plots.learning_curve(progress.history), "learning_curve.png")
     sizes = size(unwrap(model), spec.input_shape)
     context.run.log_metrics({"params": sizes.params, "flops": sizes.flops})
     if (val := dataset_of(config).val) is not None:
-        images = batches(val, evaluation_batch(config), normalization_of(config), device_of(config))
+        images = batches(val, evaluation_batch(config), normalization_of(config, spec), device_of(config))
         outputs = run_networks([model], images)
         context.run.log_metrics({"val_accuracy": accuracies(softmax(outputs.members[0]), outputs.labels)["accuracy"]})
     with tempfile.TemporaryDirectory() as folder:
@@ -74,18 +75,25 @@ def _initial_model(config: BaselineConfig) -> tuple[nn.Module, NetworkSpec]:
         check_modes(model, spec)
     if config.checkpoint:
         path = Path(config.checkpoint)
-        adopt(model, read_checkpoint(path, parse_renames(config.rename)), path, auxiliary_heads(config.arch))
+        tensors = read_checkpoint(
+            path,
+            parse_renames(config.rename),
+            checkpoint_key=config.checkpoint_key,
+            drop=parse_patterns(config.drop),
+        )
+        adopt(model, tensors, path, auxiliary_heads(config.arch))
     elif config.base_epochs == 0:
         _log.warning("base_epochs=0 without a checkpoint: the base model is an untrained network")
-    return model.to(device_of(config)), spec
+    model = model.to(device_of(config))
+    return model, with_memory_format(model, spec)
 
 
-def _train(model: nn.Module, config: BaselineConfig, context: Context) -> Progress:
+def _train(model: nn.Module, spec: NetworkSpec, config: BaselineConfig, context: Context) -> Progress:
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InputError(
             f"base_epochs={config.base_epochs}: no parameter of the network is trained (requires_grad); 0 takes it as it is"
         )
-    data, device, normalization = dataset_of(config), device_of(config), normalization_of(config)
+    data, device, normalization = dataset_of(config), device_of(config), normalization_of(config, spec)
     recipe = Recipe(
         epochs=config.base_epochs,
         lr=config.base_lr,
@@ -101,7 +109,9 @@ def _train(model: nn.Module, config: BaselineConfig, context: Context) -> Progre
             bar.update()
 
         steps = steps_per_epoch(data.train, config.base_batch_size)
-        trainee = Trainee(model, recipe, steps, Checkpoints(context.checkpoints / "baseline"))
+        trainee = Trainee(
+            laid_out(model, spec.memory_format), recipe, steps, Checkpoints(context.checkpoints / "baseline")
+        )
         training = partial(
             training_batches,
             resident(data.train, device),
@@ -161,7 +171,8 @@ def check_removable(sites: SiteMap, config: StageConfig) -> None:
 def _site_map(store: Store, run_id: str, device: torch.device) -> SiteMap:
     model, spec = load(store, run_id)
     # Whether a site can be cut is the network's affair, so any input shows it.
-    images = torch.randn(_PROOF_IMAGES, *spec.input_shape, generator=torch.Generator().manual_seed(0)).to(device)
+    images = torch.randn(_PROOF_IMAGES, *spec.input_shape, generator=torch.Generator().manual_seed(0))
+    images = images.to(device, memory_format=spec.memory_format)
     return provable(model.to(device), find_sites(model, images), images)
 
 

@@ -98,8 +98,9 @@ def _confusion(config: GroupConfig, context: Context) -> np.ndarray:
     val = dataset_of(config).val
     if val is None:
         raise InputError("similarity='confusion': the data have no validation split")
-    model, _ = base_model(context, config)
-    outputs = run_networks([model], batches(val, evaluation_batch(config), normalization_of(config), device_of(config)))
+    model, spec = base_model(context, config)
+    images = batches(val, evaluation_batch(config), normalization_of(config, spec), device_of(config))
+    outputs = run_networks([model], images)
     return confusion(outputs.members[0], outputs.labels)
 
 

@@ -11,6 +11,7 @@ from sensai.cores import share_cores
 from sensai.data.batches import Augmentation, Normalization, default_augmentation
 from sensai.data.dataset import Dataset, load_dataset
 from sensai.errors import InputError
+from sensai.files import regular_file
 from sensai.models.factory import NetworkSpec, input_rule, source_digest
 from sensai.stages.configs import RetrainConfig, StageConfig
 from sensai.stages.values import parse_channel_values
@@ -77,8 +78,8 @@ def slot_devices(config: RetrainConfig, members: int) -> tuple[list[torch.device
     return [devices[n % len(devices)] for n in range(jobs)], threads
 
 
-def normalization_of(config: StageConfig) -> Normalization:
-    """The input normalisation that the parameters give, else the data set's.
+def normalization_of(config: StageConfig, spec: NetworkSpec) -> Normalization:
+    """The input normalisation that the parameters give, else the data set's, in the memory format of the network.
 
     Raises:
         InputError: not one value a channel.
@@ -91,7 +92,8 @@ def normalization_of(config: StageConfig) -> Normalization:
         if given is not None and len(given) != channels:
             raise InputError(f"{name}={getattr(config, name)!r}: must be {channels} numbers, one a channel")
         values.append(given or default)
-    return Normalization(*values)
+    mean, std = values
+    return Normalization(mean, std, spec.memory_format)
 
 
 def network_spec_of(config: StageConfig) -> NetworkSpec:
@@ -114,11 +116,11 @@ def augmentation_of(value: str, config: StageConfig) -> Augmentation:
     return default_augmentation(config.dataset) if value == "auto" else value  # type: ignore[return-value]
 
 
-def example_images(config: StageConfig, count: int = 16) -> torch.Tensor:
+def example_images(config: StageConfig, spec: NetworkSpec, count: int = 16) -> torch.Tensor:
     """The first training images, normalised, on the device: float32 (count, C, H, W)."""
     data = dataset_of(config)
     images = torch.from_numpy(data.train.images[data.train.rows[:count]]).to(device_of(config))
-    return normalization_of(config)(images)
+    return normalization_of(config, spec)(images)
 
 
 def file_digest(path: str, parameter: str) -> str:
@@ -130,7 +132,7 @@ def file_digest(path: str, parameter: str) -> str:
     if not path:
         return ""
     try:
-        with Path(path).open("rb") as file:
+        with regular_file(Path(path), parameter).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"{parameter}={path!r}: there is no such file ({error.strerror})") from error

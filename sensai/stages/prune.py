@@ -65,7 +65,7 @@ def cut(context: Context, config: StageConfig, plans: Sequence[MemberPlan]) -> E
     """The same with the "none" rows as they come."""
     model, spec = base_model(context, config)
     pairs = [(member.classes, member.plan) for member in plans]
-    names, normalization = dataset_of(config).class_names, normalization_of(config)
+    names, normalization = dataset_of(config).class_names, normalization_of(config, spec)
     ensemble = build_ensemble(model, spec, site_map(context, config), pairs, names, normalization)
     return ensemble.to(device_of(config)).eval()
 
@@ -97,8 +97,8 @@ def _proved(plans: list[MemberPlan], sites: SiteMap, config: PruneConfig, contex
     Raises:
         RuntimeError: it is more than arithmetic leaves.
     """
-    model, _ = base_model(context, config)
-    images = example_images(config, PROOF_IMAGES)
+    model, spec = base_model(context, config)
+    images = example_images(config, spec, PROOF_IMAGES)
     errors = [pruning_error(model, sites, member.plan, images) for member in plans]
     for member, (error, tolerance) in zip(plans, errors, strict=True):
         if error > tolerance:

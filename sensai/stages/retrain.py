@@ -9,6 +9,7 @@ import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from sensai.data.batches import batches
 from sensai.ensemble import Ensemble, load_ensemble, save_ensemble
 from sensai.evaluation import Size, size
 from sensai.files import write_text
+from sensai.models.layout import laid_out
 from sensai.retraining.checkpoints import Progress
 from sensai.retraining.fitting import Budget
 from sensai.retraining.members import Slots, retrain_members
@@ -121,9 +123,10 @@ def _precision(ensemble: Ensemble, config: RetrainConfig, context: Context, slot
         return config.precision
     kept = context.checkpoints / "precision.json"
     if not kept.exists():
-        images = example_images(config, min(config.batch_size, len(dataset_of(config).train)))
+        images = example_images(config, ensemble.spec, min(config.batch_size, len(dataset_of(config).train)))
+        network = laid_out(deepcopy(ensemble.members[0].network), ensemble.spec.memory_format)
         with pinned(slots.threads):
-            chosen, gain = faster_precision(ensemble.members[0].network, images)
+            chosen, gain = faster_precision(network, images)
         _log.info("precision: %s (bf16 trains %.2f times as fast as fp32)", chosen, gain)
         write_text(kept, json.dumps({"precision": chosen, "bf16_speedup": gain}))
     measured = json.loads(kept.read_text())

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -62,6 +62,17 @@ def parse_renames(value: str) -> tuple[tuple[str, str], ...]:
     """The pairs (old, new) of `rename`; dots at the ends of a part mean nothing."""
     pairs = (pair.split("=") for pair in value.split(",")) if value else ()
     return tuple((old.strip(" ."), new.strip(" .")) for old, new in pairs)
+
+
+def _patterns(value: str) -> str:
+    if value and not all(part.strip() for part in value.split(",")):
+        raise ValueError("must be patterns of keys, separated by commas, e.g. total_ops,*.total_ops")
+    return value
+
+
+def parse_patterns(value: str) -> tuple[str, ...]:
+    """The patterns of `drop`, as they come."""
+    return tuple(part.strip() for part in value.split(",")) if value else ()
 
 
 def _channel_values(value: str) -> str:
@@ -200,6 +211,7 @@ CriterionName = Annotated[str, _in(CRITERIA)]
 DatasetName = Annotated[str, AfterValidator(_dataset)]
 ArchName = Annotated[str, AfterValidator(_arch)]
 Renames = Annotated[str, AfterValidator(_renames)]
+Patterns = Annotated[str, AfterValidator(_patterns)]
 DeviceName = Annotated[str, AfterValidator(_device)]
 Budgeted = Annotated[str, AfterValidator(_budget)]
 JsonObject = Annotated[str, AfterValidator(_json_object)]

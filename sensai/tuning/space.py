@@ -17,6 +17,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 
 from sensai.errors import InputError, suggestion
+from sensai.files import regular_file
 
 Values = dict[str, Any]
 
@@ -95,6 +96,7 @@ def read_space(path: str) -> Mapping[str, Any]:
     Raises:
         InputError: there is no such file, or it holds no object.
     """
+    regular_file(Path(path), "space")
     try:
         content = yaml.safe_load(Path(path).read_text())
     except OSError as error:

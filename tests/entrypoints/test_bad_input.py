@@ -39,6 +39,7 @@ def test_ratio(entry: Entry, ratio: str) -> None:
         ({"rename": "linear"}, ["rename='linear'", "pairs old=new"]),
         ({"rename": "a=b,=c"}, ["rename='a=b,=c'", "pairs old=new"]),
         ({"rename": "a=b=c"}, ["rename='a=b=c'", "pairs old=new"]),
+        ({"drop": "a,,b"}, ["drop='a,,b'", "patterns of keys"]),
         ({"rato": 0.1}, ["'rato'", "'ratio'"]),
         ({"nonsense_here": 0.1}, ["'nonsense_here'", "allowed are", "ratio"]),
         ({"arch_args": "[1]"}, ["arch_args='[1]'", "JSON object"]),

@@ -46,6 +46,32 @@ def _without_counters(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
         (".pth", lambda tensors: {"model": tensors, "args": argparse.Namespace(lr=0.1, arch="resnet50")}),
         (".pth", lambda tensors: {"state_dict": _prefixed(tensors)}),
         (".pth", _without_counters),
+        # PyTorch Lightning, timm, torchvision's references, YOLO's descendants, torch.compile.
+        (
+            ".ckpt",
+            lambda tensors: {"epoch": 2, "state_dict": tensors, "loops": {}, "callbacks": {}, "lr_schedulers": []},
+        ),
+        (".pth", lambda tensors: {"epoch": 1, "state_dict_ema": tensors}),
+        (".pth", lambda tensors: {"ema": tensors, "optimizer": {"state": {0: {"step": torch.tensor(3.0)}}}}),
+        (".pth", lambda tensors: {"model_ema": {"n_averaged": torch.tensor(7), **_prefixed(tensors)}, "epoch": 3}),
+        (".pth", lambda tensors: {"model": {"state_dict": tensors}}),
+        (".pth", lambda tensors: {"ema": {"model": {"state_dict": tensors}}}),
+        (".pth", lambda tensors: {"weights": tensors}),
+        (".pt", lambda tensors: {f"module._orig_mod.{key}": value for key, value in tensors.items()}),
+        (
+            ".pth",
+            lambda tensors: {
+                "state_dict": tensors,
+                "best_acc": np.float64(91.2),
+                "seen": np.int64(7),
+                "ok": np.bool_(1),
+            },
+        ),
+        (
+            ".pth",
+            lambda tensors: {"state_dict": tensors, "history": np.array([1.0, 2.0]), "names": np.array(["a", "b"])},
+        ),
+        (".pth", lambda tensors: {"state_dict": tensors, "random": np.random.RandomState(0).get_state()}),
     ],
 )
 def test_every_common_form_gives_the_same_network(tmp_path: Path, suffix: str, wrap: Any) -> None:
@@ -119,8 +145,11 @@ def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str) -> None:
 def test_missing_files_and_other_kinds_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.pth': there is no such file"):
         read_checkpoint(tmp_path / "none.pth")
-    with pytest.raises(InputError, match="there is no such file"):
+    with pytest.raises(InputError, match="there is no such file; this is a folder"):
         read_checkpoint(tmp_path)
+    os.mkfifo(tmp_path / "pipe.pth")
+    with pytest.raises(InputError, match=r"checkpoint='.*pipe\.pth': there is no such file; this is a named pipe"):
+        read_checkpoint(tmp_path / "pipe.pth")
     (tmp_path / "weights.npz").write_bytes(b"x")
     with pytest.raises(InputError, match=r"allowed file types are \.safetensors, \.pth"):
         read_checkpoint(tmp_path / "weights.npz")
@@ -128,12 +157,17 @@ def test_missing_files_and_other_kinds_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [{}, {"epoch": 3}, [torch.zeros(1)], torch.zeros(3), {"state_dict": {"epoch": 3}}, {"net": {}}],
+    [
+        *({}, {"epoch": 3}, [torch.zeros(1)], torch.zeros(3), {"state_dict": {"epoch": 3}}, {"net": {}}),
+        *({0: torch.zeros(1)}, {"state_dict": {1: torch.zeros(1), "w": torch.zeros(1)}}, {("a", 1): torch.zeros(1)}),
+        {"ema": {"ema": 3}},
+    ],
 )
 def test_files_without_a_state_dict_are_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "other.pth")
     with pytest.raises(
-        InputError, match="holds no state dict, plainly or under state_dict, model_state_dict, net, model"
+        InputError,
+        match=r"holds no state dict, plainly or under state_dict, model_state_dict, net, model, weights, .*, ema",
     ):
         read_checkpoint(tmp_path / "other.pth")
 
@@ -165,10 +199,144 @@ def test_nothing_but_counters_may_be_missing(key: str) -> None:
 def test_a_network_that_was_refused_is_not_half_loaded() -> None:
     network = build(SPEC)
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    tensors = {key: value + 1 for key, value in before.items()} | {"more": torch.zeros(1)}
-    with pytest.raises(InputError, match="unexpected 'more'"):
+    tensors = {key: value + 1 for key, value in before.items()}
+    tensors["classifier.bias"] = torch.full((10,), torch.nan)
+    with pytest.raises(InputError, match=r"'classifier\.bias' is not finite"):
         adopt(network, tensors, Path("x"))
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_entries_without_a_place_are_left_out_where_all_modules_are_filled(caplog: pytest.LogCaptureFixture) -> None:
+    trained, spec = make("small_cnn")
+    counters = {f"{name}.total_ops".lstrip("."): torch.zeros(1) for name, _ in trained.named_modules()}
+    network = build(spec)
+    adopt(network, dict(trained.state_dict()) | counters, Path("best.pth.tar"))
+    assert all(torch.equal(value, network.state_dict()[key]) for key, value in trained.state_dict().items())
+    (line,) = caplog.messages
+    assert line.startswith(f"checkpoint='best.pth.tar': left out what fits no module ({len(counters)}): ")
+    assert "classifier.total_ops" in line
+    assert line.endswith(", ...")
+
+
+_WEIGHT, _NORM = "features.3.weight", "features.1.running_var"
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "reason"),
+    [
+        (_WEIGHT, lambda value: value.index_fill(0, torch.tensor([0]), torch.nan), "is not finite"),
+        (_WEIGHT, lambda value: value.index_fill(0, torch.tensor([0]), torch.inf), "is not finite"),
+        ("features.1.running_mean", lambda value: value - torch.inf, "is not finite"),
+        # Finite in its own precision, and infinite in the network's.
+        (_WEIGHT, lambda value: value.double() + 1e300, "is not finite"),
+        (_NORM, lambda value: value - 5, "is negative"),
+        (_WEIGHT, lambda value: value.long(), "is int64, not float32"),
+        (_WEIGHT, lambda value: value.byte(), "is uint8, not float32"),
+        (_WEIGHT, lambda value: value.bool(), "is bool, not float32"),
+        (_WEIGHT, lambda value: value.to(torch.complex64), "is complex64, not float32"),
+        ("features.1.num_batches_tracked", lambda value: value.to(torch.complex64), "is complex64, not int64"),
+        ("features.1.num_batches_tracked", lambda value: value * torch.nan, "is not finite"),
+        (_WEIGHT, lambda value: value.to_sparse(), r"is torch\.sparse_coo, not a dense tensor"),
+        ("classifier.weight", lambda value: value.to_sparse_csr(), r"is torch\.sparse_csr, not a dense tensor"),
+        (
+            _WEIGHT,
+            lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8),
+            "is quantised, not a dense tensor",
+        ),
+        (_WEIGHT, lambda value: value.to("meta"), "is without values, not a dense tensor"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Sparse CSR", "ignore:torch.quantize_per_tensor")
+def test_what_are_no_weights_is_refused_by_name(tmp_path: Path, key: str, change: Any, reason: str) -> None:
+    tensors, path = dict(build(SPEC).state_dict()), tmp_path / "diverged.pth"
+    torch.save(tensors | {key: change(tensors[key])}, path)
+    network = build(SPEC)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with pytest.raises(InputError, match=rf"checkpoint='.*diverged\.pth': '{key}' {reason}") as caught:
+        adopt(network, read_checkpoint(path), path)
+    assert "\n" not in str(caught.value)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_are_taken(dtype: torch.dtype) -> None:
+    trained, _ = make("small_cnn")
+    tensors = {key: value.to(dtype) for key, value in trained.state_dict().items()}
+    network = build(SPEC)
+    adopt(network, tensors, Path("x"))
+    assert torch.equal(network.state_dict()[_WEIGHT], trained.state_dict()[_WEIGHT].to(dtype).float())
+
+
+# ---------------------------------------------------------------------------------------------- where the weights stand
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> Path:
+    path = tmp_path / "several.pth"
+    places = {"ema": torch.tensor(1.0), "state_dict": torch.tensor(2.0)}
+    content: dict[str, Any] = {place: {"w": value} for place, value in places.items()}
+    content |= {"model": {"state_dict": {"w": torch.tensor(3.0)}, "epoch": 2}, "my.student": {"w": torch.tensor(4.0)}}
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("checkpoint_key", "value"),
+    [("", 2), ("state_dict", 2), ("ema", 1), ("model", 3), ("model.state_dict", 3), ("my.student", 4)],
+)
+def test_the_key_chooses_where_there_are_several(
+    several: Path, caplog: pytest.LogCaptureFixture, checkpoint_key: str, value: float
+) -> None:
+    assert float(read_checkpoint(several, checkpoint_key=checkpoint_key)["w"]) == value
+    said = "holds weights under state_dict, model.state_dict, ema; state_dict is taken, checkpoint_key names another"
+    assert [message.partition(": ")[2] for message in caplog.messages] == ([] if checkpoint_key else [said])
+
+
+@pytest.mark.parametrize("checkpoint_key", ["emma", "model.ema", "model.epoch", "state_dict.w", "."])
+def test_a_key_of_nothing_is_refused(several: Path, checkpoint_key: str) -> None:
+    with pytest.raises(
+        InputError, match=rf"checkpoint_key='{checkpoint_key}': '.*several\.pth' holds no state dict there; "
+    ):
+        read_checkpoint(several, checkpoint_key=checkpoint_key)
+
+
+def test_near_names_of_a_key_are_suggested(several: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"there; did you mean ema\?"):
+        read_checkpoint(several, checkpoint_key="emma")
+    save_file({"w": torch.zeros(1)}, tmp_path / "plain.safetensors")
+    with pytest.raises(InputError, match="there; it holds its weights plainly"):
+        read_checkpoint(tmp_path / "plain.safetensors", checkpoint_key="ema")
+
+
+@pytest.mark.parametrize(
+    ("drop", "left"),
+    [
+        (("total_ops", "*.total_ops"), {"w", "a.w", "extra"}),
+        (("*total_ops", "extra"), {"w", "a.w"}),
+        (("a.*", "b.*", "total_ops"), {"w", "extra"}),
+    ],
+)
+def test_patterns_leave_entries_out(tmp_path: Path, drop: tuple[str, ...], left: set[str]) -> None:
+    tensors = dict.fromkeys(("w", "a.w", "total_ops", "a.total_ops", "b.total_ops", "extra"), torch.zeros(1))
+    torch.save({"state_dict": _prefixed(tensors)}, tmp_path / "x.pth")
+    assert read_checkpoint(tmp_path / "x.pth", drop=drop).keys() == left
+
+
+def test_what_is_no_tensor_can_be_left_out(tmp_path: Path) -> None:
+    torch.save({"w": torch.zeros(1), "total_ops": 7}, tmp_path / "x.pth")
+    with pytest.raises(InputError, match=r"'total_ops' is int, not a tensor; drop=total_ops leaves it out"):
+        read_checkpoint(tmp_path / "x.pth")
+    assert read_checkpoint(tmp_path / "x.pth", drop=["total_ops"]).keys() == {"w"}
+
+
+@pytest.mark.parametrize(
+    ("drop", "message"),
+    [(["v"], r"drop='v': fits no key of '.*x\.pth'; the first is 'w'"), (["*"], r"drop='\*': leaves nothing of")],
+)
+def test_a_pattern_that_cannot_be_meant_is_refused(tmp_path: Path, drop: list[str], message: str) -> None:
+    torch.save({"w": torch.zeros(1)}, tmp_path / "x.pth")
+    with pytest.raises(InputError, match=message):
+        read_checkpoint(tmp_path / "x.pth", drop=drop)
 
 
 def _test_images(every: int) -> tuple[torch.Tensor, torch.Tensor]:

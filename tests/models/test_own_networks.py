@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from sensai.errors import InputError
+from sensai.evaluation import run_networks
 from sensai.models.factory import NetworkSpec, build, check_output, source_digest
 
 NETWORK = """
@@ -130,3 +132,44 @@ def test_checking_changes_nothing() -> None:
     assert network.training
     assert network.norm.num_batches_tracked == 0
     assert torch.equal(torch.get_rng_state(), state)
+
+
+IN_PLACE = """
+import torch
+from torch import nn
+
+class InPlace(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.fc = nn.Linear(64, num_classes)
+
+    def forward(self, x):
+        return self.fc(x.sub_(0.5).mul_(2).flatten(1))
+
+# Its answer is a part of its input.
+class View(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.unused, self.num_classes = nn.Linear(1, 1), num_classes
+
+    def forward(self, x):
+        return x.view(x.size(0), -1)[:, :self.num_classes]
+"""
+
+
+@pytest.mark.parametrize("name", ["InPlace", "View"])
+def test_a_network_has_an_input_of_its_own(tmp_path: Path, name: str) -> None:
+    (tmp_path / "nets.py").write_text(IN_PLACE)
+    network = build(spec(f"{tmp_path}/nets.py:{name}")).eval()
+    images = torch.rand(4, 1, 8, 8)
+    given = images.clone()
+    # As many members read the same batch.
+    first, second = run_networks([network, network], [(images, torch.zeros(4))]).members
+    assert torch.equal(images, given)
+    assert np.array_equal(first, second)
+    images.zero_()
+    assert np.array_equal(first, second)
+    assert first.any()
+    exported = torch.export.export(network, (given,)).module()
+    assert np.array_equal(exported(given).detach().numpy(), first)
+    assert np.array_equal(exported(given).detach().numpy(), first)

@@ -28,6 +28,8 @@ OTHER = {
     "arch_args": '{"block": "bottleneck"}',
     "checkpoint": "{folder}/other.bin",
     "rename": "linear=fc",
+    "checkpoint_key": "ema",
+    "drop": "*.total_ops",
     "mean": "0.4",
     "std": "0.4",
     "image_size": 16,
@@ -107,11 +109,11 @@ MATTERS_WITH = {
     "cut_epochs": {"cut_steps": 2},
     "arch_args": {"arch": "resnet20"},
     "target_of": {"target_flops": 0.5},
-    "rename": {"checkpoint": __file__},
+    **{name: {"checkpoint": __file__} for name in ("rename", "checkpoint_key", "drop")},
 }
 UNTRAINED, UNRETRAINED = {"base_epochs": 0}, {"epochs": 0}
 IGNORED_WITH = [
-    ("rename", {"checkpoint": ""}),
+    *((name, {"checkpoint": ""}) for name in ("rename", "checkpoint_key", "drop")),
     ("apoz_threshold", {"policy": "ratio"}),
     ("mean_threshold", {"policy": "ratio"}),
     ("ratio", {"policy": "threshold"}),

@@ -15,7 +15,7 @@ from sensai.ensemble.calibration import cross_fitted
 from sensai.errors import InputError
 from sensai.runtimes import CANDIDATES
 from sensai.stages import combining, evaluate, main, retrain
-from sensai.stages.inputs import dataset_of, normalization_of
+from sensai.stages.inputs import dataset_of
 from sensai.stages.latencies import timing_host
 from sensai.tracking import Store
 from tests.conftest import ROOT
@@ -323,7 +323,7 @@ def member_outputs(finished: FinishedMain, name: str = "test") -> list[tuple[tup
     """Classes and outputs, on the images of a split, of every member that was retrained."""
     ensemble = retrain.load(Store.connect(), finished.upstream("retrain"))
     split = getattr(dataset_of(finished.config), name)
-    images = normalization_of(finished.config)(torch.from_numpy(split.images[split.rows]))
+    images = ensemble.normalization(torch.from_numpy(split.images[split.rows]))
     with torch.no_grad():
         logits = ensemble.member_logits(images)
     return [(member.classes, each.numpy()) for member, each in zip(ensemble.members, logits, strict=True)]

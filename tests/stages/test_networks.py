@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sensai.errors import InputError, UnreachableTargetError
-from sensai.stages import activations, baseline, evaluate, prune, retrain
+from sensai.stages import activations, baseline, evaluate, prune, register, retrain
 from sensai.tracking import Store
 from tests.helpers.pipeline import Place
 
@@ -80,6 +80,22 @@ def frozen(num_classes):
 
 def empty(num_classes):
     return nn.Sequential(nn.AdaptiveAvgPool2d((1, num_classes)), nn.Flatten())
+
+# Relies on what plain PyTorch gives: maps that lie in memory as they are indexed, and an input of its own.
+class Plain(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.second = nn.Conv2d(8, 6, 3)
+        self.drop, self.head = nn.Dropout(0.2), nn.Linear(6 * 36, num_classes)
+
+    def forward(self, x):
+        x.mul_(2).sub_(0.5)
+        x = self.norm(self.first(x)).relu_()
+        if not x.is_contiguous():
+            raise ValueError("not contiguous")
+        x = self.drop(self.second(x).relu_())
+        return self.head(x.view(x.size(0), -1))
 '''
 
 
@@ -189,3 +205,30 @@ def test_networks_that_cannot_be_used_are_refused_when_adopted(
 ) -> None:
     with pytest.raises(InputError, match=message):
         baseline.run(place.config("baseline", arch=f"{file}:{name}", base_epochs=epochs))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"criterion": "taylor", "precision": "auto"},
+        {"loss": "joint_kd", "cut_steps": 2, "scope": "all"},
+    ],
+    ids=["each", "joint"],
+)
+def test_what_plain_pytorch_gives_a_network_it_gets_in_every_stage(
+    place: Place, file: Path, how: dict[str, str]
+) -> None:
+    # `auto` measures all runtimes, each of which must answer as the network does.
+    run_id = register.run(place.config("register", arch=f"{file}:Plain", ratio=0.5, runtime="auto", **how))
+    (base,) = place.of("baseline")
+    network, spec = baseline.load(Store.connect(), base.info.run_id)
+    assert not spec.channels_last
+    (pruned,), (evaluated,) = (place.of(stage) for stage in ("prune", "evaluate"))
+    assert pruned.data.metrics["proof_error"] < 1e-5
+    assert pruned.data.metrics["channels_kept"] == pytest.approx(0.5, abs=0.1)
+    assert evaluated.data.metrics["accuracy"] == 1
+    assert place.run(run_id).data.metrics["version"] == 1
+    images = torch.rand(4, 1, 8, 8)
+    given = images.clone()
+    network(images)
+    assert torch.equal(images, given)

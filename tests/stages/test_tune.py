@@ -222,7 +222,7 @@ def test_what_cannot_be_tuned_is_refused_before_anything_is_computed(
         ({"limit": 0.5}, "limit=0.5: goes with mode=constrained"),
         ({"fidelities": "2,0"}, "fidelities='2,0': must be epochs in ascending order"),
         ({"eta": 1}, "eta='1': must be greater than or equal to 2"),
-        ({"space": "nowhere.json"}, "space='nowhere.json': cannot be read"),
+        ({"space": "nowhere.json"}, "space='nowhere.json': there is no such file"),
     ],
 )
 def test_parameters_that_do_not_go_together(launched: Entry, store_uri: str, parameters: dict, said: str) -> None:

@@ -57,7 +57,7 @@ def test_files_that_hold_no_space(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "space.yaml").write_text(text)
     with pytest.raises(InputError, match=said):
         read_space(str(tmp_path / "space.yaml"))
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="there is no such file"):
         read_space(str(tmp_path / "nowhere.yaml"))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sensai.errors import InputError
+from sensai.files import regular_file
 from sensai.grouping.methods import METHODS
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ def read_groups(groups_file: Path, class_names: Sequence[str]) -> "list[Group]":
     Raises:
         InputError: unreadable, not such a list, or a class missing, doubled or unknown.
     """
+    regular_file(groups_file, "groups_file")
     try:
         content = json.loads(groups_file.read_text())
     except (OSError, ValueError) as error:

@@ -32,6 +32,7 @@ from sensai.stages.values import (
     OptionalCount,
     OptionalInnerShare,
     OptionalShare,
+    Patterns,
     Positive,
     PositiveChannelValues,
     Ratio,
@@ -63,6 +64,12 @@ class Common(BaseModel):
     )
     checkpoint: str = Field("", description="file of trained weights to start from")
     rename: Renames = Field("", description="old=new,...: parts of the checkpoint's keys and what they are called here")
+    checkpoint_key: str = Field(
+        "", description="where the weights stand in the checkpoint, e.g. ema (default: state_dict, or the first there)"
+    )
+    drop: Patterns = Field(
+        "", description="pattern,...: entries of the checkpoint that are left out, e.g. total_ops,*.total_ops"
+    )
     mean: ChannelValues = Field(
         "", description="input normalisation per channel of values in [0, 1] (default: the data set's)"
     )
@@ -80,7 +87,7 @@ class Common(BaseModel):
 
     def ignored(self) -> set[str]:
         """Parameters that make no difference with the methods that are chosen."""
-        return set() if self.checkpoint else {"rename"}
+        return set() if self.checkpoint else {"rename", "checkpoint_key", "drop"}
 
 
 class Baseline(Common):
