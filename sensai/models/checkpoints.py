@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from sensai.documents import shown
 from sensai.errors import InputError
 from sensai.models.resnet import ParameterFreeShortcut
 from sensai.models.widths import load_tensors
@@ -51,6 +52,8 @@ def read_checkpoint(path: Path, renames: Renames = ()) -> dict[str, Tensor]:
             break
     if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise InputError(f"checkpoint={str(path)!r}: holds no state dict, plainly or under {', '.join(_NESTED_KEYS)}")
+    if unnamed := [key for key in content if not isinstance(key, str)]:
+        raise InputError(f"checkpoint={str(path)!r}: its keys must be names, but one is {shown(unnamed[0])}")
     renamed = rename_keys(content, renames, path)
     return {key.removeprefix(_PARALLEL_PREFIX): value for key, value in renamed.items()}
 
@@ -69,7 +72,8 @@ def _reason(error: Exception) -> str:
     if refused := _REFUSED.search(text):
         return f"it holds {refused[1]}, which is code and is not run; save the state dict by itself"
     # Before this, torch advises to read it unsafely.
-    return text.rpartition("WeightsUnpickler error: ")[2].strip().splitlines()[0][:160]
+    lines = text.rpartition("WeightsUnpickler error: ")[2].strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
 
 
 def rename_keys(tensors: dict[str, Tensor], renames: Renames, source: Path) -> dict[str, Tensor]:

@@ -167,10 +167,16 @@ def _cores() -> int:
 
 
 def _numbers(objects: np.ndarray) -> np.ndarray:
-    """The array that numpy makes of them by itself; as they are, where lists differ in length."""
+    """The array that numpy makes of numbers; as they are, where some are none or lists differ in length.
+
+    Of one long text numpy would make room for as many of its length.
+    """
+    if not set(map(type, objects.flat)) <= {int, float}:
+        return objects
     try:
         return np.array(objects.tolist())
-    except ValueError:
+    # Whole numbers of hundreds of digits beside others.
+    except OverflowError:
         return objects
 
 
