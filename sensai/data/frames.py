@@ -13,6 +13,7 @@ from sensai.documents import parse_json, shown
 from sensai.errors import InputError
 
 _PARAMETER = "images"
+_LONGEST_PATH = 4095
 _LINE = '{"path": "cat.png"} or {"pixels": [[0, 255, ...], ...]}, and "id" where wanted'
 
 
@@ -95,8 +96,8 @@ def _from_line(line: bytes, number: int, shape: tuple[int, int, int]) -> Frame:
 
 
 def _path(value: object) -> Path:
-    if not isinstance(value, str):
-        raise ValueError(f"path must be a text, not {shown(value)}")
+    if not isinstance(value, str) or len(value) > _LONGEST_PATH:
+        raise ValueError(f"path must be a text of at most {_LONGEST_PATH} characters, not {shown(value)}")
     return Path(value)
 
 
