@@ -22,7 +22,7 @@ from sensai.models.checkpoints import adopt, read_checkpoint
 from sensai.models.small import SmallCNN
 from sensai.stages.configs import TuneConfig
 from sensai.stages.searched import space_of
-from tests.fuzz.inputs import as_json, damaged, documents, fuzzed, numbers, only, scalars, short_texts, texts
+from tests.fuzz.inputs import ODD_TEXTS, as_json, damaged, documents, fuzzed, numbers, only, scalars, short_texts, texts
 
 SHAPE = (6, 5, 3)
 CLASSES = ("a", "b", "c")
@@ -225,3 +225,12 @@ def test_files_of_spaces(file: Path) -> None:
             space_of(TuneConfig(space=str(file)), classes=3)
 
     check()
+
+
+@pytest.mark.parametrize("number", range(len(ODD_TEXTS)))
+def test_odd_texts_as_files(file: Path, number: int) -> None:
+    file.write_bytes(ODD_TEXTS[number].encode(errors="surrogatepass"))
+    for read in (lambda: read_groups(file, CLASSES), lambda: space_of(TuneConfig(space=str(file)), classes=3)):
+        with only(InputError):
+            read()
+            raise AssertionError("it is neither")

@@ -4,6 +4,8 @@ from itertools import product
 from typing import get_args
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.store.artifact.utils.models import get_model_name_and_version
 from pydantic import ValidationError
 
 from sensai.stages.bounds import MOST_SEED
@@ -137,3 +139,15 @@ def test_a_configuration_fits_into_a_tag() -> None:
     name = "/".join(["x" * 250] * 12)
     line = refused(CONFIGS["tune"], data_dir=name, checkpoint=name, work_dir=name, space=name)
     assert "at most 8000 characters" in line
+
+
+@pytest.mark.parametrize("name", ["Früh-1_x+y v2.0", "x" * 200, "1", "latest"])
+def test_the_registry_and_its_uris_bear_the_names_of_models(store_uri: str, name: str) -> None:
+    CONFIGS["register"].model_validate({"model_name": name})
+    client = MlflowClient(store_uri)
+    client.create_registered_model(name)
+    client.create_model_version(name, "some/folder")
+    client.set_registered_model_alias(name, "champion", "1")
+    for uri in (f"models:/{name}@champion", f"models:/{name}/1"):
+        assert tuple(map(str, get_model_name_and_version(client, uri))) == (name, "1")
+    assert [found.name for found in client.search_model_versions(f"name='{name}'")] == [name]
