@@ -26,6 +26,7 @@ from sensai.stages.configs import CONFIGS, EntryPoint, describe_errors, unknown_
 # `mlflow run` waits for the process that it started; where it is killed, that would go on unseen.
 _OPENED_BY_MLFLOW = "MLFLOW_RUN_ID"
 _BAD_INPUT = 2
+_LONGEST_REASON = 500
 _INTERRUPTED = 130
 
 
@@ -46,7 +47,9 @@ def parse(stage: str, arguments: list[str]) -> EntryPoint:
     except ValidationError as error:
         raise InputError(describe_errors(error)) from error
     except SettingsError as error:
-        raise InputError(str(error).removeprefix("error parsing CLI: ")) from error
+        # It repeats arguments that are none as they are, however long.
+        reason = str(error).removeprefix("error parsing CLI: ")[:_LONGEST_REASON]
+        raise InputError(" ".join(reason.split())) from error
 
 
 def _command_line(config: type[EntryPoint]) -> type[BaseSettings]:

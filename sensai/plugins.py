@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -52,7 +53,7 @@ def _load(reference: str, parameter: str) -> ModuleType:
     place = reference.rpartition(":")[0]
     is_module = _MODULE.fullmatch(place) is not None and not place.endswith(".py")
     file = Path(place)
-    if not is_module and not file.is_file():
+    if not is_module and not os.path.isfile(place):
         raise InputError(f"{parameter}={reference!r}: there is no file {place!r}")
     if not is_module and file.suffix != ".py":
         raise InputError(f"{parameter}={reference!r}: {place!r} is not a Python file")

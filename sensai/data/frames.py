@@ -1,6 +1,5 @@
 """Single images as they come, each brought to the shape that a network takes: from files, or from a stream."""
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,11 @@ import numpy as np
 
 from sensai.data.fitting import fit
 from sensai.data.streaming import decode, image_suffixes
+from sensai.documents import parse_json, shown
 from sensai.errors import InputError
 
 _PARAMETER = "images"
+_LONGEST_PATH = 4095
 _LINE = '{"path": "cat.png"} or {"pixels": [[0, 255, ...], ...]}, and "id" where wanted'
 
 
@@ -81,22 +82,32 @@ STREAMS: dict[str, Callable[[BinaryIO, tuple[int, int, int]], Iterator[Frame]]] 
 
 def _from_line(line: bytes, number: int, shape: tuple[int, int, int]) -> Frame:
     try:
-        content: dict[str, Any] = json.loads(line)
+        content = parse_json(line)
+        if not isinstance(content, dict) or not {"path", "pixels"} & content.keys():
+            raise ValueError('no object with "path" or "pixels"')
         name = str(content.get("id", content.get("path", number)))
         if "path" in content:
-            return Frame(name, _read(Path(content["path"]), shape))
+            return Frame(name, _read(_path(content["path"]), shape))
         return Frame(name, _fitted(_pixels(content["pixels"]), shape, "the image"))
     except InputError as error:
         raise InputError(f"line {number + 1}: {error}") from error
-    except (KeyError, AttributeError, TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"line {number + 1}: must be like {_LINE} ({type(error).__name__}: {error})") from error
+    except ValueError as error:
+        raise InputError(f"line {number + 1}: must be like {_LINE} ({error})") from error
+
+
+def _path(value: object) -> Path:
+    if not isinstance(value, str) or len(value) > _LONGEST_PATH:
+        raise ValueError(f"path must be a text of at most {_LONGEST_PATH} characters, not {shown(value)}")
+    return Path(value)
 
 
 def _pixels(values: Any) -> np.ndarray:
     """uint8 (C, h, w)."""
-    pixels = np.array(values)
-    if pixels.dtype.kind not in "iu" or pixels.size == 0 or pixels.min() < 0 or pixels.max() > 255:
-        raise ValueError("pixels must be integers from 0 to 255")
+    # As objects, since numpy would make numbers of truth values, and of one long text room for as many of its length.
+    pixels = np.array(values, dtype=object)
+    whole = set(map(type, pixels.ravel().tolist())) == {int}
+    if not whole or pixels.min() < 0 or pixels.max() > 255:
+        raise ValueError("pixels must be integers from 0 to 255, all rows equally long")
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import get_num_threads
 
 from sensai.data.fitting import fit
@@ -125,7 +125,8 @@ def opened(path: Path, parameter: str = "data_dir") -> Image.Image:
     """
     try:
         return Image.open(path)
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+    # The readers of Pillow's many formats raise anything on files that only begin like theirs.
+    except Exception as error:
         raise InputError(f"{parameter}: {str(path)!r} is not an image that can be read") from error
 
 
@@ -142,9 +143,10 @@ def decode(path: Path, parameter: str = "data_dir") -> np.ndarray:
                     f"{parameter}: {str(path)!r} has 32 bits a value, of no known range; save it with 8 or 16"
                 )
             return np.asarray(_of_8_bits(image).convert("RGB")).transpose(2, 0, 1)
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    # As above: a broken file may break its decoder anywhere.
+    except Exception as error:
         raise InputError(f"{parameter}: {str(path)!r} is broken ({error})") from error
 
 

@@ -103,7 +103,8 @@ def _reason(error: Exception) -> str:
     if refused := _REFUSED.search(text):
         return f"it holds {refused[1]}, which is code and is not run; save the state dict by itself"
     # Before this, torch advises to read it unsafely.
-    return text.rpartition("WeightsUnpickler error: ")[2].strip().splitlines()[0][:160]
+    lines = text.rpartition("WeightsUnpickler error: ")[2].strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
 
 
 def _chosen(content: Any, checkpoint_key: str, path: Path) -> dict[str, Any]:

@@ -49,9 +49,7 @@ class Bundle:
         Raises:
             ValueError: the manifest is not the one that was registered, or of another format version.
         """
-        self.manifest: dict[str, Any] = json.loads(_pinned(folder / "manifest.json", digest))
-        if (found := self.manifest["format_version"]) != FORMAT_VERSION:
-            raise ValueError(f"a bundle of format version {found}; this is for version {FORMAT_VERSION}")
+        self.manifest = _manifest(_pinned(folder / "manifest.json", digest))
         self._folder = folder
         calibration = self.manifest["calibration"]
         if calibration["method"] != "raw":
@@ -167,11 +165,59 @@ def _cores() -> int:
 
 
 def _numbers(objects: np.ndarray) -> np.ndarray:
-    """The array that numpy makes of them by itself; as they are, where lists differ in length."""
+    """The array that numpy makes of numbers; as they are, where some are none or lists differ in length.
+
+    Of one long text numpy would make room for as many of its length.
+    """
+    if not set(map(type, objects.ravel().tolist())) <= {int, float}:
+        return objects
     try:
         return np.array(objects.tolist())
-    except ValueError:
+    # Whole numbers of hundreds of digits beside others.
+    except OverflowError:
         return objects
+
+
+def _manifest(content: bytes) -> dict[str, Any]:
+    """The manifest, if it is one of this format."""
+    try:
+        manifest: dict[str, Any] = json.loads(content)
+        found = manifest["format_version"]
+        if isinstance(found, int) and found != FORMAT_VERSION:
+            raise ValueError(f"a bundle of format version {found}; this is for version {FORMAT_VERSION}")
+        calibration, shape, names = manifest["calibration"], manifest["image_shape"], manifest["class_names"]
+        fits = (
+            found == FORMAT_VERSION
+            and manifest["dtype"] in _LARGEST
+            and manifest["layout"] in ("NHWC", "NCHW")
+            and len(shape) == 3
+            and all(type(side) is int and side > 0 for side in shape)
+            and all(isinstance(name, str) for name in names)
+            and all(_is_member(member, len(names)) for member in manifest["members"])
+            and (calibration["method"] == "raw" or _fits(calibration, len(names)))
+            and isinstance(calibration["threshold"], float | None)
+        )
+    except (LookupError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise ValueError(f"its manifest is none of format version {FORMAT_VERSION} ({type(error).__name__})") from error
+    if not fits:
+        raise ValueError(f"its manifest is none of format version {FORMAT_VERSION}")
+    return manifest
+
+
+def _is_member(member: dict[str, Any], classes: int) -> bool:
+    return (
+        all(type(label) is int and 0 <= label < classes for label in member["classes"])
+        and isinstance(member["file"], str)
+        # No other folder than the bundle's.
+        and Path(member["file"]).name == member["file"]
+        and isinstance(member["sha256"], str)
+        and isinstance(member["flops"], int | float)
+    )
+
+
+def _fits(calibration: dict[str, Any], classes: int) -> bool:
+    weight, bias = (np.array(calibration[name], dtype=np.float64) for name in ("weight", "bias"))
+    return weight.ndim == 2 and len(weight) == classes and bias.shape == (classes,)
 
 
 def _pinned(path: Path, digest: str) -> bytes:

@@ -1,34 +1,49 @@
-"""The types of parameters: what each value may be. Imports neither torch nor MLflow."""
+"""The types of parameters that are names, lists or pairs, and what they are read as. Imports neither torch nor MLflow."""
 
-import json
 import math
 import re
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator
 
 from sensai.data.names import DATASETS
+from sensai.documents import is_text, parse_json, shown
 from sensai.errors import suggestion
 from sensai.grouping.methods import METHODS
 from sensai.models.names import ARCHITECTURES, ELSEWHERE, TORCHVISION
 from sensai.parts import Family
 from sensai.plugins import REFERENCE
 from sensai.policy.criteria import CRITERIA
+from sensai.stages.bounds import (
+    MOST_EPOCHS,
+    MOST_GROUPS,
+    MOST_PROCESSES,
+    Text,
+    check_path,
+    is_run_id,
+    none_if_empty,
+    parts_of,
+    whole_numbers,
+)
 
 CombineMethod = Literal["raw", "temperature", "vector", "logistic"]
 
 _OWN = "path/to/file.py:factory or package.module:factory"
-_BUDGET = re.compile(r"[1-9]\d*epochs|(?=.*[1-9])\d+(\.\d+)?s")
-_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
-
-
-def _none_if_empty(value: object) -> object:
-    return None if value == "" else value
+_BUDGET = re.compile(r"[1-9]\d{0,8}epochs|(?=.*[1-9])\d{1,9}(\.\d{1,9})?s", re.ASCII)
+# torch numbers devices in 8 bits, and takes no leading zeros.
+_DEVICE = re.compile(r"auto|cpu|cuda(:(0|[1-9]\d?))?", re.ASCII)
+_RESOURCE = re.compile(r"[\w.:@/+-]{1,100}")
+_LARGEST_CHANNEL_VALUE, _LEAST_DEVIATION = 1e4, 1e-4
+_MOST_OF_A_RESOURCE = 1_000_000
+# A run's configuration is a tag, of which MLflow stores 8000 characters.
+_LONGEST_JSON = 4000
 
 
 def _known_or_own(allowed: Collection[str], what: str, value: str, others: Mapping[str, str] | None = None) -> str:
     if value in allowed or REFERENCE.fullmatch(value):
+        check_path(value.rpartition(":")[0])
         return value
     raise ValueError(f"is no {what}; {suggestion(value, allowed, others)}")
 
@@ -76,18 +91,21 @@ def parse_patterns(value: str) -> tuple[str, ...]:
 
 
 def _channel_values(value: str) -> str:
+    parts = parts_of(value)
     try:
-        numbers = [float(part) for part in value.split(",")] if value else []
+        numbers = [float(part) for part in parts]
     except ValueError:
         numbers = [math.nan]
-    if not all(math.isfinite(number) for number in numbers):
-        raise ValueError("must be one number a channel, separated by commas, e.g. 0.49,0.48,0.45")
+    if not all(abs(number) <= _LARGEST_CHANNEL_VALUE for number in numbers):
+        raise ValueError(
+            f"must be one number a channel, each up to {_LARGEST_CHANNEL_VALUE:g}, separated by commas, e.g. 0.49,0.48,0.45"
+        )
     return value
 
 
 def _positive_channel_values(value: str) -> str:
-    if any(number <= 0 for number in parse_channel_values(_channel_values(value)) or ()):
-        raise ValueError("must be above 0 in every channel")
+    if any(number < _LEAST_DEVIATION for number in parse_channel_values(_channel_values(value)) or ()):
+        raise ValueError(f"must be above 0 in every channel, {_LEAST_DEVIATION:g} at least")
     return value
 
 
@@ -96,9 +114,9 @@ def parse_channel_values(value: str) -> tuple[float, ...] | None:
     return tuple(float(part) for part in value.split(",")) if value else None
 
 
-def _counts(value: str) -> str:
-    if not all(part.strip().isdecimal() and int(part) for part in value.split(",")):
-        raise ValueError("must be whole numbers above 0, separated by commas, e.g. 1,2,4,8")
+def _counts(most: int, value: str) -> str:
+    if not whole_numbers(value, 1, most, "whole numbers, separated by commas, e.g. 1,2,4,8"):
+        raise ValueError("must be one or more whole numbers, separated by commas, e.g. 1,2,4,8")
     return value
 
 
@@ -108,10 +126,10 @@ def parse_counts(value: str) -> list[int]:
 
 
 def _fidelities(value: str) -> str:
-    parts = value.split(",") if value else []
-    rungs = [int(part) if part.strip().isdecimal() else -1 for part in parts]
-    if rungs and (min(rungs) < 0 or rungs != sorted(set(rungs))):
-        raise ValueError("must be epochs in ascending order, separated by commas, e.g. 0,2,8")
+    what = "epochs in ascending order, separated by commas, e.g. 0,2,8"
+    rungs = whole_numbers(value, 0, MOST_EPOCHS, what)
+    if rungs != sorted(set(rungs)):
+        raise ValueError(f"must be {what}")
     return value
 
 
@@ -132,37 +150,42 @@ def _ratios(value: str) -> str:
 
 def parse_ratios(value: str) -> list[float]:
     """The numbers of `ratios`, each once, in ascending order."""
-    return sorted({float(part) for part in value.split(",")})
+    return sorted({float(part) for part in parts_of(value) or [""]})
 
 
 def _methods(value: str) -> str:
     counted = [name for name in METHODS if "n_groups" in METHODS[name].uses]
     for method in parse_methods(value):
         if method not in counted:
-            raise ValueError(f"{method!r} is no method that makes a number of groups; {suggestion(method, counted)}")
+            raise ValueError(
+                f"{shown(method)} is no method that makes a number of groups; {suggestion(method, counted)}"
+            )
     return value
 
 
 def parse_methods(value: str) -> list[str]:
     """The names of `methods`, each once, as they come."""
-    return list(dict.fromkeys(part.strip() for part in value.split(",")))
+    return list(dict.fromkeys(parts_of(value) or [""]))
 
 
 def _run_ids(value: str) -> str:
-    if value and len(parse_run_ids(value)) < 2:
+    ids = parse_run_ids(value)
+    if value and (len(ids) < 2 or not all(map(is_run_id, ids))):
         raise ValueError("must be the ids of two or more runs, separated by commas")
     return value
 
 
 def parse_run_ids(value: str) -> list[str]:
     """The ids of a list of runs, each once, as they come; none where it is empty."""
-    return list(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+    return list(dict.fromkeys(filter(None, parts_of(value))))
 
 
 def _json_object(value: str) -> str:
+    if len(value) > _LONGEST_JSON or not is_text(value):
+        raise ValueError(f"must be a JSON object of at most {_LONGEST_JSON} characters")
     try:
-        parsed = json.loads(value) if value else {}
-    except json.JSONDecodeError as error:
+        parsed = parse_json(value) if value else {}
+    except ValueError as error:
         raise ValueError(f"must be a JSON object ({error})") from error
     if not isinstance(parsed, dict):
         raise ValueError('must be a JSON object, e.g. {"block": "basic"}')
@@ -171,13 +194,13 @@ def _json_object(value: str) -> str:
 
 def _device(value: str) -> str:
     if not _DEVICE.fullmatch(value):
-        raise ValueError("must be auto, cpu, cuda or cuda:<n>")
+        raise ValueError("must be auto, cpu, cuda or cuda:<n>, n from 0 to 99")
     return value
 
 
 def _budget(value: str) -> str:
     if value and not _BUDGET.fullmatch(value):
-        raise ValueError("must be a number of epochs or seconds above 0, e.g. 90epochs or 600s")
+        raise ValueError("must be a number of epochs or seconds above 0, of at most 9 digits, e.g. 90epochs or 600s")
     return value
 
 
@@ -193,57 +216,43 @@ def _resources(value: str) -> str:
         amounts = parse_resources(value)
     except ValueError:
         amounts = {"": math.nan}
-    if "" in amounts or not all(math.isfinite(amount) and amount > 0 for amount in amounts.values()):
-        raise ValueError("must be pairs name=amount, separated by commas, e.g. near_camera=1")
-    if taken := amounts.keys() & {"CPU", "GPU", "memory"}:
+    if len(amounts) != len(parts_of(value)) or not all(map(_RESOURCE.fullmatch, amounts)):
+        raise ValueError("must be pairs name=amount, each name once, separated by commas, e.g. near_camera=1")
+    for name, amount in amounts.items():
+        # Ray deals out whole ones, or parts of one.
+        if not 0.0001 <= amount <= _MOST_OF_A_RESOURCE or (amount > 1 and not amount.is_integer()):
+            raise ValueError(f"must be pairs name=amount, amounts up to 1 or whole up to {_MOST_OF_A_RESOURCE}: {name}")
+    if taken := amounts.keys() & {"CPU", "GPU", "memory", "object_store_memory"}:
         raise ValueError(f"must be resources that machines announce themselves, not {min(taken)} (see `threads`)")
     return value
 
 
 def parse_resources(value: str) -> dict[str, float]:
     """The amounts of `resources` by name."""
-    pairs = (pair.partition("=") for pair in value.split(",")) if value else ()
+    pairs = (pair.partition("=") for pair in parts_of(value))
     return {name.strip(): float(amount) for name, _, amount in pairs}
 
 
 GroupMethod = Annotated[str, _in(METHODS)]
 CriterionName = Annotated[str, _in(CRITERIA)]
-DatasetName = Annotated[str, AfterValidator(_dataset)]
-ArchName = Annotated[str, AfterValidator(_arch)]
-Renames = Annotated[str, AfterValidator(_renames)]
-Patterns = Annotated[str, AfterValidator(_patterns)]
+Patterns = Annotated[Text, AfterValidator(_patterns)]
+DatasetName = Annotated[Text, AfterValidator(_dataset)]
+ArchName = Annotated[Text, AfterValidator(_arch)]
+Renames = Annotated[Text, AfterValidator(_renames)]
 DeviceName = Annotated[str, AfterValidator(_device)]
 Budgeted = Annotated[str, AfterValidator(_budget)]
 JsonObject = Annotated[str, AfterValidator(_json_object)]
-ChannelValues = Annotated[str, AfterValidator(_channel_values)]
-PositiveChannelValues = Annotated[str, AfterValidator(_positive_channel_values)]
-Counts = Annotated[str, AfterValidator(_counts)]
-Fidelities = Annotated[str, AfterValidator(_fidelities)]
-Ratios = Annotated[str, AfterValidator(_ratios)]
-Methods = Annotated[str, AfterValidator(_methods)]
-RunIds = Annotated[str, AfterValidator(_run_ids)]
-Resources = Annotated[str, AfterValidator(_resources)]
-ModelName = Annotated[str, Field(min_length=1, pattern=r"""^[^/:.'"]+$""")]
+ChannelValues = Annotated[Text, AfterValidator(_channel_values)]
+PositiveChannelValues = Annotated[Text, AfterValidator(_positive_channel_values)]
+GroupCounts = Annotated[Text, AfterValidator(partial(_counts, MOST_GROUPS))]
+ProcessCounts = Annotated[Text, AfterValidator(partial(_counts, MOST_PROCESSES))]
+Fidelities = Annotated[Text, AfterValidator(_fidelities)]
+Ratios = Annotated[Text, AfterValidator(_ratios)]
+Methods = Annotated[Text, AfterValidator(_methods)]
+RunIds = Annotated[Text, AfterValidator(_run_ids)]
+Resources = Annotated[Text, AfterValidator(_resources)]
 Augment = Literal["auto", "none", "crop", "crop_flip"]
-
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Ratio = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Port = Annotated[int, Field(ge=1, lt=2**16)]
-BatchSize = Annotated[int, Field(ge=2)]
-Reduction = Annotated[int, Field(ge=2)]
-CountOrZero = Annotated[int, Field(ge=0)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-OptionalCount = Annotated[Count | None, BeforeValidator(_none_if_empty)]
-OptionalShare = Annotated[
-    Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None, BeforeValidator(_none_if_empty)
-]
-OptionalPositive = Annotated[Positive | None, BeforeValidator(_none_if_empty)]
-InnerShare = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
-OptionalInnerShare = Annotated[InnerShare | None, BeforeValidator(_none_if_empty)]
-OptionalCombineMethod = Annotated[CombineMethod | None, BeforeValidator(_none_if_empty)]
+OptionalCombineMethod = Annotated[CombineMethod | None, BeforeValidator(none_if_empty)]
 RuntimeName = Literal[
     "auto", "torch", "torch-compiled", "onnx-graph", "onnx-branches", "onnx-sessions", "cuda-streams", "cuda-graph"
 ]

@@ -4,6 +4,7 @@ Written as a JSON or YAML object, parameter -> `[choices]`, or `{"choices": [...
 or `"step"`; each object may have `"when": {"other": value}`, where the value is one, a list of them, or `{"above": number}`.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,13 +12,12 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-import yaml
 from optuna import Trial, create_trial
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
+from sensai.documents import parse_yaml, read_text, shown
 from sensai.errors import InputError, suggestion
-from sensai.files import regular_file
 
 Values = dict[str, Any]
 
@@ -26,6 +26,10 @@ EPOCHS = "epochs"
 _EPOCHS = IntDistribution(0, 1_000_000)
 _KEYS = ("choices", "low", "high", "log", "step", "when")
 _SCALARS = (str, int, float, bool, type(None))
+_MOST_BYTES = 2**17
+_MOST_CHOICES = 1000
+# Of the errors in one file, so many are named.
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -96,13 +100,11 @@ def read_space(path: str) -> Mapping[str, Any]:
     Raises:
         InputError: there is no such file, or it holds no object.
     """
-    regular_file(Path(path), "space")
+    text = read_text(Path(path), "space", _MOST_BYTES)
     try:
-        content = yaml.safe_load(Path(path).read_text())
-    except OSError as error:
-        raise InputError(f"space={path!r}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"space={path!r}: is neither JSON nor YAML ({' '.join(str(error).split())})") from error
+        content = parse_yaml(text)
+    except ValueError as error:
+        raise InputError(f"space={path!r}: is neither JSON nor YAML ({error})") from error
     if not isinstance(content, dict) or not content:
         raise InputError(f"space={path!r}: must be an object, parameter -> what it may be")
     return content
@@ -125,11 +127,13 @@ def make_space(content: Mapping[str, Any], allowed: Allowed, source: str) -> Spa
         try:
             parameters[str(name)] = _parameter(str(name), entry, content, allowed)
         except ValueError as error:
-            errors.append(f"{name}: {error}")
-    if errors:
-        raise InputError(f"space={source!r}: {'; '.join(errors)}")
+            errors.append(f"{name if name in allowed.whole else shown(name)}: {error}")
     searches_epochs = EPOCHS in parameters
     parameters.setdefault(EPOCHS, Parameter(EPOCHS, _EPOCHS, {}))
+    errors += [] if errors else _never_met(parameters)
+    if errors:
+        more = f"; and {len(errors) - _MOST_NAMED} more" if len(errors) > _MOST_NAMED else ""
+        raise InputError(f"space={source!r}: {'; '.join(errors[:_MOST_NAMED])}{more}")
     return Space(tuple(parameters[name] for name in _ordered(parameters, source)), searches_epochs)
 
 
@@ -140,8 +144,8 @@ def _parameter(name: str, entry: Any, content: Mapping[str, Any], allowed: Allow
     if not isinstance(given, dict):
         raise ValueError('must be a list of choices, or an object with "choices", or with "low" and "high"')
     if unknown := given.keys() - set(_KEYS):
-        raise ValueError(f"{sorted(map(str, unknown))[0]!r} means nothing; {suggestion('', _KEYS)}")
-    when = given.get("when") or {}
+        raise ValueError(f"{shown(min(map(str, unknown)))} means nothing; {suggestion('', _KEYS)}")
+    when = given.get("when", {})
     _check_conditions(when, content, allowed)
     return Parameter(name, _distribution(name, given, allowed), when)
 
@@ -153,26 +157,37 @@ def _distribution(name: str, given: Mapping[str, Any], allowed: Allowed) -> Base
         raise ValueError('must have either "choices" or both "low" and "high"')
     if not isinstance(values, list) or not values or not all(isinstance(each, _SCALARS) for each in values):
         raise ValueError("must be one or more strings, numbers or truth values")
+    if len(values) > _MOST_CHOICES:
+        raise ValueError(f"must have at most {_MOST_CHOICES} choices, not {len(values)}")
     if refused := next((why for value in values if (why := allowed.refused(name, value))), ""):
         raise ValueError(refused)
     if "choices" in given:
+        if extra := [key for key in ("log", "step") if key in given]:
+            raise ValueError(f'{extra[0]} goes with "low" and "high"')
+        if doubled := next((each for number, each in enumerate(values) if each in values[:number]), None):
+            raise ValueError(f"has the choice {shown(doubled)} twice")
         return CategoricalDistribution(values)
     return _range(given, whole=allowed.whole[name])
 
 
 def _range(given: Mapping[str, Any], whole: bool) -> BaseDistribution:
-    low, high, log, step = given["low"], given["high"], bool(given.get("log")), given.get("step")
-    if not all(isinstance(each, int | float) for each in (low, high, step or 1)):
-        raise ValueError("low, high and step must be numbers")
+    low, high, log, step = given["low"], given["high"], given.get("log", False), given.get("step")
+    if not isinstance(log, bool):
+        raise ValueError(f"log must be true or false, not {shown(log)}")
+    if not all(map(_is_number, (low, high))) or not (step is None or (_is_number(step) and step > 0)):
+        raise ValueError("low, high and step must be numbers, and step above 0")
+    if whole and not isinstance(step, int | None):
+        raise ValueError(f"step must be a whole number, not {shown(step)}")
     # Optuna would lower a bound that no step reaches, with a warning only.
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         try:
             if whole:
-                return IntDistribution(low, high, log=log, step=step or 1)
+                return IntDistribution(low, high, log=log, step=1 if step is None else step)
             return FloatDistribution(low, high, log=log, step=step)
-        except UserWarning as warning:
-            raise ValueError(str(warning)) from warning
+        # Optuna counts steps in decimal numbers, of which there may be too many.
+        except (UserWarning, ArithmeticError) as error:
+            raise ValueError(str(error) or f"step={shown(step)} does not go with low and high") from error
 
 
 def _check_conditions(when: Any, content: Mapping[str, Any], allowed: Allowed) -> None:
@@ -180,14 +195,48 @@ def _check_conditions(when: Any, content: Mapping[str, Any], allowed: Allowed) -
         raise ValueError('when must be an object, e.g. {"policy": "ratio"}')
     for other, wanted in when.items():
         if other not in content and other != EPOCHS:
-            raise ValueError(f"when names {other!r}, which the space does not have")
+            raise ValueError(f"when names {shown(other)}, which the space does not have")
         if isinstance(wanted, dict):
-            if wanted.keys() != {"above"} or not isinstance(wanted["above"], int | float):
+            if wanted.keys() != {"above"} or not _is_number(wanted["above"]):
                 raise ValueError(f'when {other}: must be a value, a list of values, or {{"above": number}}')
+            if other in content and not _has_numbers(content[other]):
+                raise ValueError(f"when {other}: only numbers are above others, and {other} may be something else")
             continue
         for value in _listed(wanted):
+            if not isinstance(value, _SCALARS):
+                raise ValueError(f'when {other}: must be a value, a list of values, or {{"above": number}}')
             if refused := allowed.refused(str(other), value):
                 raise ValueError(f"when {other}: {refused}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _has_numbers(entry: Any) -> bool:
+    """Tell whether all that a parameter may be is numbers, or nothing at all."""
+    given = {"choices": entry} if isinstance(entry, list) else entry
+    choices = given.get("choices", []) if isinstance(given, dict) else []
+    return isinstance(choices, list) and all(each is None or _is_number(each) for each in choices)
+
+
+def _never_met(parameters: Mapping[str, Parameter]) -> list[str]:
+    """What is wrong with conditions that no value of the other parameter meets."""
+    return [
+        f"{each.name}: when {other}: {other} is never {shown(wanted)} in this space"
+        for each in parameters.values()
+        for other, wanted in each.when.items()
+        if not _can_hold(wanted, parameters[other].distribution)
+    ]
+
+
+def _can_hold(wanted: Any, distribution: BaseDistribution) -> bool:
+    if isinstance(distribution, CategoricalDistribution):
+        return any(_holds(wanted, choice) for choice in distribution.choices)
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    if isinstance(wanted, dict):
+        return distribution.high > wanted["above"]
+    return any(_is_number(each) and distribution.low <= each <= distribution.high for each in _listed(wanted))
 
 
 def _ordered(parameters: Mapping[str, Parameter], source: str) -> list[str]:

@@ -75,7 +75,8 @@ def open_study(
                 load_if_exists=True,
             )
             study.set_metric_names(list(directions))
-        except (SQLAlchemyError, StorageInternalError, ImportError) as error:
+        # SQLAlchemy and drivers raise the last two for ports that are no numbers, and for options that they do not know.
+        except (SQLAlchemyError, StorageInternalError, ImportError, ValueError, TypeError) as error:
             reason = " ".join(str(error.__cause__ or error).split())
             raise InputError(f"storage={_without_password(storage)!r}: {reason}") from error
     if study.user_attrs.get(_ABOUT, about) != about:

@@ -240,3 +240,11 @@ def test_the_study_of_one_value_has_one_direction() -> None:
     limited = Goal("flops_max", limit=0.4)
     study = toy_study.study(goal=limited)
     assert [each.name for each in study.directions] == ["MAXIMIZE"]
+
+
+@pytest.mark.parametrize(
+    "storage", ["postgresql://host:99999999x/db", "sqlite:///x.db?unknown=1", "nothing", "nope://x"]
+)
+def test_storages_that_are_none(storage: str) -> None:
+    with pytest.raises(InputError, match="storage="):
+        toy_study.study(storage)

@@ -1,16 +1,19 @@
 """Groups that the user lists in a file."""
 
-import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sensai.documents import MEBIBYTE, parse_json, read_text, shown
 from sensai.errors import InputError
-from sensai.files import regular_file
 from sensai.grouping.methods import METHODS
 
 if TYPE_CHECKING:
     from sensai.grouping.partitions import Group
+
+# Of 20,000 classes, the names of the first tell enough.
+_MOST_NAMED = 10
 
 
 @METHODS.register("file", "as groups_file lists them")
@@ -20,32 +23,38 @@ def read_groups(groups_file: Path, class_names: Sequence[str]) -> "list[Group]":
     Raises:
         InputError: unreadable, not such a list, or a class missing, doubled or unknown.
     """
-    regular_file(groups_file, "groups_file")
+    text = read_text(groups_file, "groups_file", 16 * MEBIBYTE)
     try:
-        content = json.loads(groups_file.read_text())
-    except (OSError, ValueError) as error:
+        content = parse_json(text)
+    except ValueError as error:
         raise InputError(f"groups_file={str(groups_file)!r}: cannot be read as JSON ({error})") from error
     if not isinstance(content, list) or not all(isinstance(group, list) and group for group in content):
         raise InputError(
             f"groups_file={str(groups_file)!r}: must be a list of non-empty lists of class names or indices"
         )
-    groups = [tuple(_label(entry, class_names, groups_file) for entry in group) for group in content]
-    flat = [label for group in groups for label in group]
-    doubled = sorted({class_names[label] for label in flat if flat.count(label) > 1})
-    missing = [name for label, name in enumerate(class_names) if label not in flat]
+    labels = {name: label for label, name in enumerate(class_names)}
+    groups = [tuple(_label(entry, labels, groups_file) for entry in group) for group in content]
+    counts = Counter(label for group in groups for label in group)
+    doubled = sorted(class_names[label] for label, count in counts.items() if count > 1)
+    missing = [name for label, name in enumerate(class_names) if label not in counts]
     if doubled or missing:
         problems = [
-            f"{word}: {', '.join(names)}" for word, names in (("doubled", doubled), ("missing", missing)) if names
+            f"{word}: {_listing(names)}" for word, names in (("doubled", doubled), ("missing", missing)) if names
         ]
         raise InputError(f"groups_file={str(groups_file)!r}: every class must be in one group; {'; '.join(problems)}")
     return groups
 
 
-def _label(entry: object, class_names: Sequence[str], groups_file: Path) -> int:
-    if isinstance(entry, str) and entry in class_names:
-        return list(class_names).index(entry)
-    if isinstance(entry, int) and not isinstance(entry, bool) and 0 <= entry < len(class_names):
+def _label(entry: object, labels: Mapping[str, int], groups_file: Path) -> int:
+    if isinstance(entry, str) and entry in labels:
+        return labels[entry]
+    if isinstance(entry, int) and not isinstance(entry, bool) and 0 <= entry < len(labels):
         return entry
     raise InputError(
-        f"groups_file={str(groups_file)!r}: {entry!r} is neither a class name nor an index below {len(class_names)}"
+        f"groups_file={str(groups_file)!r}: {shown(entry)} is neither a class name nor an index below {len(labels)}"
     )
+
+
+def _listing(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more

@@ -9,8 +9,10 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from sensai.documents import shown
 from sensai.errors import InputError
 from sensai.policy.criteria import CRITERIA
+from sensai.stages.bounds import MOST_SEED, RunId
 from sensai.stages.configs.parameters import (
     Activations,
     Baseline,
@@ -40,11 +42,22 @@ NOT_IN_FINGERPRINT = frozenset(
     }
 )
 
+# The configuration is stored as a tag, which MLflow cuts at this length.
+_LONGEST_TAG = 8000
+
 
 class EntryPoint(BaseModel):
     """The parameters of one entry point."""
 
     stage: ClassVar[str]
+
+    @model_validator(mode="after")
+    def _fits_into_a_tag(self) -> Self:
+        if (length := len(self.model_dump_json())) > _LONGEST_TAG:
+            raise ValueError(
+                f"all parameters together must have at most {_LONGEST_TAG} characters as JSON, not {length}"
+            )
+        return self
 
 
 class StageConfig(Common, EntryPoint):
@@ -132,7 +145,7 @@ class ReportConfig(Report, FromRun, StageConfig):
     stage = "report"
     adds = Report
 
-    from_run: str = Field(
+    from_run: RunId = Field(
         "",
         description="id of the run of evaluate to stand on, whose parameters are inherited; or of tune: the study's page",
     )
@@ -158,6 +171,12 @@ class GroupingStudyConfig(GroupingStudy, FromRun, StageConfig):
         """What the results of all cells depend on alike, beside the activations."""
         later = set(EvaluateConfig.model_fields) - set(ActivationsConfig.model_fields) - NOT_IN_FINGERPRINT
         return self.model_dump(include=(later | {"criterion"}) - self.ignored())
+
+    @model_validator(mode="after")
+    def _seeds_count_up(self) -> Self:
+        if self.seed + self.repeats - 1 > MOST_SEED:
+            raise ValueError(f"repeats={self.repeats}: with seed={self.seed} the last seed would be above {MOST_SEED}")
+        return self
 
     def ignored(self) -> set[str]:
         of_cells = [self.cell(method=method, n_groups=2).ignored() for method in parse_methods(self.methods)]
@@ -241,9 +260,12 @@ def describe_errors(error: ValidationError) -> str:
 
 
 def refusal(config: type[EntryPoint], name: str, value: object) -> str:
-    """Why a parameter may not have a value, whatever the others are; empty where it may."""
+    """Why a parameter may not have a value of a file, whatever the others are; empty where it may.
+
+    Unlike on the command line a text is no number there, and a number no truth value.
+    """
     try:
-        config.model_validate({name: value})
+        config.model_validate({name: value}, strict=True)
     except ValidationError as error:
         return "; ".join(_describe(each) for each in error.errors(include_url=False) if each["loc"][:1] == (name,))
     return ""
@@ -253,11 +275,11 @@ def _describe(details: Any) -> str:
     message = details["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if not details["loc"]:
         return message
-    return f"{details['loc'][0]}={details['input']!r}: {message}"
+    return f"{details['loc'][0]}={shown(details['input'])}: {message}"
 
 
 def unknown_parameter(name: str, config: type[EntryPoint]) -> InputError:
     """The error for a parameter that a stage does not take, with the near miss."""
     near = difflib.get_close_matches(name, config.model_fields, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"allowed are {', '.join(config.model_fields)}"
-    return InputError(f"{name!r} is no parameter of {config.stage}; {hint}")
+    return InputError(f"{shown(name)} is no parameter of {config.stage}; {hint}")

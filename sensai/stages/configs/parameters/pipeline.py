@@ -12,35 +12,50 @@ from sensai.data.names import DATASETS
 from sensai.grouping.methods import METHODS
 from sensai.models.names import ARCHITECTURES
 from sensai.policy.criteria import CRITERIA
+from sensai.stages.bounds import (
+    BatchSize,
+    Channels,
+    Epochs,
+    EpochsOrNone,
+    FilePath,
+    ImagesAtOnce,
+    InnerShare,
+    LearningRate,
+    Level,
+    ModelName,
+    Multiple,
+    OptionalGroups,
+    OptionalInnerShare,
+    OptionalProcesses,
+    OptionalShare,
+    OptionalSide,
+    OptionalThreads,
+    Parts,
+    Penalty,
+    Ratio,
+    RayAddress,
+    RunId,
+    Seed,
+    Share,
+    Steps,
+    WorkDir,
+)
 from sensai.stages.values import (
     ArchName,
     Augment,
-    BatchSize,
     Budgeted,
     ChannelValues,
-    Count,
-    CountOrZero,
     CriterionName,
     DatasetName,
     DeviceName,
     GroupMethod,
-    InnerShare,
     JsonObject,
-    ModelName,
-    NonNegative,
     OptionalCombineMethod,
-    OptionalCount,
-    OptionalInnerShare,
-    OptionalShare,
     Patterns,
-    Positive,
     PositiveChannelValues,
-    Ratio,
     Renames,
     RunIds,
     RuntimeName,
-    Seed,
-    Share,
 )
 
 
@@ -52,7 +67,7 @@ class Common(BaseModel):
     dataset: DatasetName = Field(
         "digits", description=f"{', '.join(DATASETS)}, path/to/file.py:factory or module:factory"
     )
-    data_dir: str = Field("", description="folder of the data; downloads go there (default: below work_dir)")
+    data_dir: FilePath = Field("", description="folder of the data; downloads go there (default: below work_dir)")
     arch: ArchName = Field(
         "small_cnn",
         description=f"{', '.join(ARCHITECTURES)}, torchvision:<name>, path/to/file.py:factory or module:factory",
@@ -62,7 +77,7 @@ class Common(BaseModel):
         description='JSON object; residual nets: "block" basic or bottleneck, "shortcut" projection or parameter_free; '
         'shufflenetv2: "width" 0.5, 1, 1.5 or 2; others: keyword arguments of the network',
     )
-    checkpoint: str = Field("", description="file of trained weights to start from")
+    checkpoint: FilePath = Field("", description="file of trained weights to start from")
     rename: Renames = Field("", description="old=new,...: parts of the checkpoint's keys and what they are called here")
     checkpoint_key: str = Field(
         "", description="where the weights stand in the checkpoint, e.g. ema (default: state_dict, or the first there)"
@@ -74,7 +89,7 @@ class Common(BaseModel):
         "", description="input normalisation per channel of values in [0, 1] (default: the data set's)"
     )
     std: PositiveChannelValues = Field("", description="likewise")
-    image_size: OptionalCount = Field(None, description="side of the network's input (default: the architecture's)")
+    image_size: OptionalSide = Field(None, description="side of the network's input (default: the architecture's)")
     val_fraction: InnerShare = Field(
         0.1, description="share of the training data that is validation, where the data have no val split"
     )
@@ -83,7 +98,7 @@ class Common(BaseModel):
     seed: Seed = Field(0, description="seed of group, prune and retrain")
     device: DeviceName = Field("auto", description="auto, cpu, cuda or cuda:<n>")
     force: bool = Field(False, description="run again although a finished run with the same fingerprint exists")
-    work_dir: str = Field(".sensai", description="folder of working files: decoded arrays, checkpoints, locks")
+    work_dir: WorkDir = Field(".sensai", description="folder of working files: decoded arrays, checkpoints, locks")
 
     def ignored(self) -> set[str]:
         """Parameters that make no difference with the methods that are chosen."""
@@ -93,10 +108,10 @@ class Common(BaseModel):
 class Baseline(Common):
     """The base model: trained here, or taken from a checkpoint."""
 
-    base_epochs: CountOrZero = Field(30, description="epochs of training; 0 takes the checkpoint as it is")
-    base_lr: Positive = Field(0.1, description="peak learning rate of the one-cycle schedule")
+    base_epochs: EpochsOrNone = Field(30, description="epochs of training; 0 takes the checkpoint as it is")
+    base_lr: LearningRate = Field(0.1, description="peak learning rate of the one-cycle schedule")
     base_batch_size: BatchSize = Field(64, description="images a step")
-    base_weight_decay: NonNegative = Field(5e-4, description="L2 penalty")
+    base_weight_decay: Penalty = Field(5e-4, description="L2 penalty")
     base_augmentation: Augment = Field("auto", description="auto: crop, and mirroring where images are no symbols")
 
     def ignored(self) -> set[str]:
@@ -109,9 +124,9 @@ class Baseline(Common):
 class Activations(Baseline):
     """Per-class statistics of every removable channel."""
 
-    zero_threshold: NonNegative = Field(0.005, description="an activation up to this counts as zero")
+    zero_threshold: Level = Field(0.005, description="an activation up to this counts as zero")
     criterion: CriterionName = Field("apoz", description=f"what policy=ratio ranks by; {CRITERIA.help}")
-    shards: Count = Field(1, description="parts of the pass; one that was killed goes on after the last finished part")
+    shards: Parts = Field(1, description="parts of the pass; one that was killed goes on after the last finished part")
 
     @property
     def needs_backward(self) -> bool:
@@ -123,7 +138,7 @@ class Group(Activations):
     """Which classes share a member."""
 
     method: GroupMethod = Field("singletons", description=METHODS.help)
-    n_groups: OptionalCount = Field(
+    n_groups: OptionalGroups = Field(
         None, description="number of groups, for every method but singletons and file; 1 is the control"
     )
     similarity: Literal["coupling", "statistics", "confusion"] = Field(
@@ -131,7 +146,7 @@ class Group(Activations):
         description="of two classes, for spectral, most_similar and least_similar: channels that both plans remove, "
         "correlation of APoZ, or confusion by the base model on validation data",
     )
-    groups_file: str = Field("", description="for method=file: JSON list of lists of class names or indices")
+    groups_file: FilePath = Field("", description="for method=file: JSON list of lists of class names or indices")
     ratio: Ratio = Field(0.5, description="share of all removable channels that is removed, in [0, 1)")
     scope: Literal["inner", "all"] = Field("inner", description="channels inside blocks, or the residual stream too")
 
@@ -191,14 +206,18 @@ class Prune(Group):
         "together, and the most dispensable go until the largest member meets it",
     )
     ranking: Literal["global", "layer"] = Field("global", description="rank all channels together or site by site")
-    apoz_threshold: Share = Field(0.8, description="policy=threshold: remove a channel with a larger APoZ ...")
-    mean_threshold: NonNegative = Field(0.01, description="... and a smaller mean activation")
-    min_channels: CountOrZero = Field(
+    apoz_threshold: Share = Field(
+        0.8,
+        description="policy=threshold: remove a channel with a larger APoZ ...; where that would leave a site fewer than "
+        "min_channels, it rises there in steps of 0.05",
+    )
+    mean_threshold: Level = Field(0.01, description="... and a smaller mean activation")
+    min_channels: Channels = Field(
         1,
         description="channels that every site keeps; 0: one, or none where the network still answers without, as in blocks "
         "beside a residual connection",
     )
-    round_to: Count = Field(1, description="kept widths are multiples of this")
+    round_to: Multiple = Field(1, description="kept widths are multiples of this")
 
     @property
     def by_ratio(self) -> bool:
@@ -223,12 +242,12 @@ class Prune(Group):
 class Retrain(Prune):
     """How the members are trained after the cut."""
 
-    epochs: CountOrZero = Field(20, description="most epochs of each member; 0 passes them on as they were cut")
-    cut_steps: Count = Field(1, description="the cut is made in so many steps, with training in between")
-    cut_epochs: Count = Field(1, description="most epochs of each member after each step but the last")
-    lr: Positive = Field(0.05, description="peak learning rate of the one-cycle schedule")
+    epochs: EpochsOrNone = Field(20, description="most epochs of each member; 0 passes them on as they were cut")
+    cut_steps: Steps = Field(1, description="the cut is made in so many steps, with training in between")
+    cut_epochs: Epochs = Field(1, description="most epochs of each member after each step but the last")
+    lr: LearningRate = Field(0.05, description="peak learning rate of the one-cycle schedule")
     batch_size: BatchSize = Field(64, description="images a step")
-    weight_decay: NonNegative = Field(5e-4, description="L2 penalty")
+    weight_decay: Penalty = Field(5e-4, description="L2 penalty")
     loss: Literal["bce", "kd", "joint", "joint_kd"] = Field(
         "bce", description="bce: each by itself; joint: one cross entropy over all logits; kd: taught by the base model"
     )
@@ -241,21 +260,23 @@ class Retrain(Prune):
         "auto", description="auto: what a short measurement finds faster"
     )
     augmentation: Augment = Field("auto", description="auto: crop, and mirroring where images are no symbols")
-    patience: CountOrZero = Field(0, description="stop a member after so many epochs without gain; 0: never")
-    min_gain: NonNegative = Field(0.0, description="what counts as gain in the validation metric")
+    patience: EpochsOrNone = Field(0, description="stop a member after so many epochs without gain; 0: never")
+    min_gain: Share = Field(0.0, description="what counts as gain in the validation metric")
     target: OptionalShare = Field(None, description="stop a member once its validation metric has reached this")
     budget: Budgeted = Field(
         "",
         description="of all members together after each cut, e.g. 90epochs or 600s; spent where validation gains most a "
         "second; learning rates still follow a schedule of `epochs` each",
     )
-    jobs: OptionalCount = Field(None, description="slots that train side by side (default: one a core, or one a GPU)")
-    threads: OptionalCount = Field(None, description="threads of each slot (default: the cores dealt out)")
+    jobs: OptionalProcesses = Field(
+        None, description="slots that train side by side (default: one a core, or one a GPU)"
+    )
+    threads: OptionalThreads = Field(None, description="threads of each slot (default: the cores dealt out)")
     backend: Literal["local", "ray"] = Field(
         "local",
         description="local: slots are processes of this machine; ray: tasks of a cluster that all sees work_dir",
     )
-    ray_address: str = Field(
+    ray_address: RayAddress = Field(
         "",
         description="host:port of a running Ray cluster, or auto (default: a Ray of this machine, for this run alone)",
     )
@@ -297,7 +318,7 @@ class Evaluate(Retrain):
     int8: bool = Field(
         False, description="also measure the members in 8-bit integers: their latency, and their accuracy beside it"
     )
-    latency_batch_size: Count = Field(1, description="images at a time when latencies are measured")
+    latency_batch_size: ImagesAtOnce = Field(1, description="images at a time when latencies are measured")
 
 
 class Register(Evaluate):
@@ -321,7 +342,7 @@ class Main(Register):
 class Report(Evaluate):
     """What the page is about, and what is set beside each other on it."""
 
-    control_run: str = Field("", description="evaluate run of the control, shown beside the ensemble")
+    control_run: RunId = Field("", description="evaluate run of the control, shown beside the ensemble")
     compare_runs: RunIds = Field(
         "", description="ids of two or more runs, separated by commas: the page sets these beside each other instead"
     )
@@ -330,4 +351,6 @@ class Report(Evaluate):
 class FromRun(BaseModel):
     """For stages that have one before them."""
 
-    from_run: str = Field("", description="id of the run of the stage before to stand on; its parameters are inherited")
+    from_run: RunId = Field(
+        "", description="id of the run of the stage before to stand on; its parameters are inherited"
+    )

@@ -4,22 +4,32 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from sensai.stages.bounds import (
+    BatchSize,
+    FilePath,
+    Images,
+    OptionalCost,
+    OptionalProcesses,
+    OptionalShare,
+    OptionalThreads,
+    PositiveShare,
+    ProcessesOrNone,
+    Reduction,
+    Repeats,
+    Seconds,
+    Share,
+    StudyName,
+    Text,
+    Trials,
+)
 from sensai.stages.configs.parameters.pipeline import Evaluate, Prune, Register
 from sensai.stages.values import (
-    BatchSize,
-    Count,
-    CountOrZero,
-    Counts,
     Fidelities,
+    GroupCounts,
     Methods,
-    OptionalCount,
-    OptionalPositive,
-    OptionalShare,
-    Positive,
+    ProcessCounts,
     Ratios,
-    Reduction,
     RuntimeName,
-    Share,
     parse_fidelities,
 )
 
@@ -27,7 +37,7 @@ from sensai.stages.values import (
 class Tune(Register):
     """The search for the ensembles of the best accuracy and cost."""
 
-    trials: CountOrZero = Field(
+    trials: Trials = Field(
         40, description="configurations that the study asks for in all; 0 learns from what was logged, and recommends"
     )
     objective: Literal["flops_max", "flops_total", "latency"] = Field(
@@ -39,9 +49,9 @@ class Tune(Register):
         "front",
         description="front: all trade-offs of accuracy and cost; constrained: the best within limit or min_val_accuracy",
     )
-    limit: OptionalPositive = Field(None, description="mode=constrained: most cost; the accuracy is sought")
+    limit: OptionalCost = Field(None, description="mode=constrained: most cost; the accuracy is sought")
     min_val_accuracy: OptionalShare = Field(None, description="mode=constrained: least accuracy; the cost is sought")
-    space: str = Field("", description="JSON or YAML file: parameter -> what it may be (default: see README)")
+    space: FilePath = Field("", description="JSON or YAML file: parameter -> what it may be (default: see README)")
     fidelities: Fidelities = Field(
         "",
         description="epochs, e.g. 0,2,8: new configurations get the first, the best 1/eta of each the next (default: epochs)",
@@ -50,12 +60,14 @@ class Tune(Register):
     warm_start: Literal["all", "study", "none"] = Field(
         "all", description="logged runs that the study learns from first: all of this base model and data, or its own"
     )
-    study: str = Field("", description="its name (default: by data, base model, space, objective and other parameters)")
-    storage: str = Field(
+    study: StudyName = Field(
+        "", description="its name (default: by data, base model, space, objective and other parameters)"
+    )
+    storage: Text = Field(
         "",
         description="URL of the study's database (default: a SQLite file beside the tracking store's, or in work_dir)",
     )
-    heartbeat: Count = Field(
+    heartbeat: Seconds = Field(
         10, description="seconds between signs of life; after three without one a trial is tried again"
     )
     max_accuracy_drop: Share = Field(
@@ -88,17 +100,19 @@ class GroupingStudy(Evaluate):
         "random,most_similar,least_similar,min_flops",
         description="methods of group that are compared, separated by commas",
     )
-    group_counts: Counts = Field("2,5", description="numbers of groups, separated by commas")
+    group_counts: GroupCounts = Field("2,5", description="numbers of groups, separated by commas")
     ratios: Ratios = Field("0.5", description="ratios, separated by commas")
-    repeats: Count = Field(5, description="cells of each combination; their seeds count up from seed")
+    repeats: Repeats = Field(5, description="cells of each combination; their seeds count up from seed")
     control: bool = Field(
         True, description="with epochs: also one K-way network with the FLOPs of the largest member of each combination"
     )
     runtime: RuntimeName = Field(
         "torch", description="what latencies of cells are measured in; others take longer than to train a small member"
     )
-    relevant_accuracy: Positive = Field(0.005, description="difference in accuracy that would matter, as a fraction")
-    relevant_flops: Positive = Field(
+    relevant_accuracy: PositiveShare = Field(
+        0.005, description="difference in accuracy that would matter, as a fraction"
+    )
+    relevant_flops: PositiveShare = Field(
         0.005, description="difference in FLOPs of the largest member that would matter, as a share of the base model's"
     )
     source: Literal["computed", "logged"] = Field(
@@ -117,9 +131,11 @@ class GroupingStudy(Evaluate):
 class Contention(Prune):
     """What many trainings, and many scorings, do to each other on this machine."""
 
-    trainings: Counts = Field("1,2,4,8", description="how many at once, separated by commas")
-    contention_images: BatchSize = Field(1024, description="training images that each of them sees")
-    workers: CountOrZero = Field(2, description="of the loader of each naive process; 0 decodes in the process itself")
+    trainings: ProcessCounts = Field("1,2,4,8", description="how many at once, separated by commas")
+    contention_images: Images = Field(1024, description="training images that each of them sees")
+    workers: ProcessesOrNone = Field(
+        2, description="of the loader of each naive process; 0 decodes in the process itself"
+    )
     batch_size: BatchSize = Field(64, description="images a step")
-    jobs: OptionalCount = Field(None, description="slots of the engine (default: one a core, or one on a GPU)")
-    threads: OptionalCount = Field(None, description="threads of each slot (default: the cores dealt out)")
+    jobs: OptionalProcesses = Field(None, description="slots of the engine (default: one a core, or one on a GPU)")
+    threads: OptionalThreads = Field(None, description="threads of each slot (default: the cores dealt out)")

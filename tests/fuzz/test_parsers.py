@@ -1,0 +1,92 @@
+"""No command line, however broken, ends in anything but a configuration that can be used or one line."""
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from entrypoints.cli import parse
+from sensai.errors import InputError
+from sensai.stages import values
+from sensai.stages.configs import CONFIGS, EntryPoint, RetrainConfig, StageConfig, describe_errors, refusal
+from tests.fuzz.inputs import LONGEST_MESSAGE, as_json, documents, fuzzed, only, scalars, short_texts, texts
+
+# What a configuration's texts are read as later.
+READ_AS = {
+    "rename": values.parse_renames,
+    "mean": values.parse_channel_values,
+    "std": values.parse_channel_values,
+    "group_counts": values.parse_counts,
+    "trainings": values.parse_counts,
+    "fidelities": values.parse_fidelities,
+    "ratios": values.parse_ratios,
+    "methods": values.parse_methods,
+    "compare_runs": values.parse_run_ids,
+    "budget": values.parse_budget,
+    "resources": values.parse_resources,
+    "arch_args": lambda text: json.loads(text or "{}"),
+}
+stages = st.sampled_from(list(CONFIGS))
+# Whoever asks for help gets it, and the process ends.
+asks_for_help = ("-h", "--help", "--h", "--he", "--hel")
+
+
+def _use(config: EntryPoint) -> None:
+    """Whatever is taken can be stored and read."""
+    config.model_dump_json().encode()
+    for name, value in config.model_dump().items():
+        READ_AS.get(name, str)(value)
+    if isinstance(config, StageConfig):
+        config.ignored()
+        config.fingerprint_parameters()
+
+
+@given(stages.flatmap(lambda stage: st.tuples(
+    st.just(stage),
+    st.dictionaries(st.sampled_from([*CONFIGS[stage].model_fields]), texts, max_size=4),
+    st.booleans(),
+    st.lists(short_texts, max_size=1),
+)))  # fmt: skip
+@fuzzed
+def test_command_lines(call: tuple[str, dict[str, str], bool, list[str]]) -> None:
+    stage, parameters, apart, more = call
+    named = [
+        part
+        for name, value in parameters.items()
+        for part in ([f"--{name}", value] if apart else [f"--{name}={value}"])
+    ]
+    arguments = [*named, *more]
+    if not any(each.startswith(asks_for_help) for each in arguments):
+        with only(InputError):
+            _use(parse(stage, arguments))
+
+
+@given(stages, st.data())
+@fuzzed
+def test_every_parameter_at_once(stage: str, data: st.DataObject) -> None:
+    config = CONFIGS[stage]
+    given_values: dict[str, Any] = {name: data.draw(st.one_of(texts, scalars)) for name in config.model_fields}
+    for some in (given_values, *({name: value} for name, value in given_values.items())):
+        try:
+            _use(config.model_validate(some))
+        except ValidationError as error:
+            message = describe_errors(error)
+            assert "\n" not in message
+            assert len(message) <= LONGEST_MESSAGE * len(some)
+
+
+@given(st.sampled_from(list(RetrainConfig.model_fields)), documents("ratio", "random"))
+@fuzzed
+def test_values_of_a_space(name: str, value: Any) -> None:
+    said = refusal(RetrainConfig, name, value)
+    assert "\n" not in said
+    assert len(said) <= LONGEST_MESSAGE
+
+
+@given(st.one_of(texts, documents("block", "basic").map(lambda document: as_json(document).decode())))
+@fuzzed
+def test_arguments_of_networks(text: str) -> None:
+    with only(InputError):
+        _use(parse("baseline", [f"--arch_args={text}"]))
