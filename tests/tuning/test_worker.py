@@ -243,7 +243,7 @@ def test_the_study_of_one_value_has_one_direction() -> None:
 
 
 @pytest.mark.parametrize(
-    "storage", ["postgresql://host:99999999x/db", "sqlite:///x.db?unknown=1", "nothing", "nope://x"]
+    "storage", ["postgresql://host:99999999x/db", "sqlite:///x.db?timeout=abc", "nothing", "nope://x"]
 )
 def test_storages_that_are_none(storage: str) -> None:
     with pytest.raises(InputError, match="storage="):
