@@ -103,9 +103,22 @@ def test_images_of_many_sizes_are_refused_without_a_size_and_fitted_with_one(tmp
     assert np.abs(large[0].astype(int) - 80).max() <= 4
 
 
-def test_a_network_for_grey_images_does_not_take_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="its images have 3 channels, the network takes 1"):
-        load(folder(tmp_path / "set", {"train": 3}), InputRule(None, 1))
+def test_a_network_for_grey_images_takes_a_folder_that_holds_no_others(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for label, name in enumerate(("cat", "dog")):
+        for number in range(3):
+            picture(root / "train" / name / f"{number}.png", 10 * label + number, mode="L")
+    # Grey values in three channels are grey too.
+    Image.new("RGB", (10, 8), (99, 99, 99)).save(root / "train" / "dog" / "3.png")
+    data = load(root, InputRule(None, 1))
+    assert data.image_shape == (1, 8, 10)
+    assert data.train.images[:, 0, 4, 4].tolist() == [0, 1, 2, 10, 11, 12, 99]
+    assert len(data.mean) == 1
+    # A network of three channels takes the same folder, as before.
+    assert load(root, InputRule(None, 3)).image_shape == load(root).image_shape == (3, 8, 10)
+    picture(root / "train" / "dog" / "4.png", 50)
+    with pytest.raises(InputError, match=r"dog/4\.png' is coloured, and the network takes 1 channel"):
+        load(root, InputRule(None, 1))
 
 
 @pytest.mark.parametrize("image_size", [None, 16])
@@ -130,7 +143,7 @@ def test_a_broken_image_is_named(tmp_path: Path, image_size: int | None) -> None
         (None, "there is no such folder"),
         ({}, "has no folder train/"),
         ({"test": 2}, "has no folder train/"),
-        ({"train": 0}, "train/ holds no images in class folders"),
+        ({"train": 0}, "train/empty' holds no images"),
     ],
 )
 def test_folders_without_data_are_refused(tmp_path: Path, splits: dict[str, int] | None, message: str) -> None:
@@ -139,7 +152,8 @@ def test_folders_without_data_are_refused(tmp_path: Path, splits: dict[str, int]
         root.mkdir()
         folder(root, splits)
     for split in splits or {}:
-        (root / split / "empty").mkdir(parents=True, exist_ok=True)
+        for name in ("empty", "void"):
+            (root / split / name).mkdir(parents=True, exist_ok=True)
     with pytest.raises(InputError, match=message) as caught:
         load(root)
     assert str(root) in str(caught.value)
