@@ -1,7 +1,7 @@
 """The checks that every data set of arrays passes, be it built in, torchvision's or the user's. N images, K classes."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -105,7 +105,7 @@ def _split(pair: Any, name: str, where: str) -> tuple[np.ndarray, np.ndarray]:
 def _names(given: object, where: str) -> tuple[str, ...]:
     """Class names, which may be given as numbers."""
     # Sets have no order, and the letters of one string are no names.
-    listed = isinstance(given, Collection) and not isinstance(given, str | bytes | Mapping | Set)
+    listed = isinstance(given, Collection) and not isinstance(given, str | bytes | Mapping | set | frozenset)
     if not listed or (isinstance(given, np.ndarray) and given.ndim != 1):
         raise InputError(f"{where}: classes must be a list of names, not {_described(given)}")
     assert isinstance(given, Collection)
