@@ -96,6 +96,7 @@ FORMATS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore")
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
 @pytest.mark.parametrize("name", FORMATS)
