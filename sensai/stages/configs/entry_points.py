@@ -7,7 +7,7 @@ for the chosen method.
 import difflib
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from sensai.errors import InputError
 from sensai.stages.configs.parameters import (
@@ -44,6 +44,14 @@ class EntryPoint(BaseModel):
     """The parameters of one entry point."""
 
     stage: ClassVar[str]
+
+    @field_validator("*")
+    @classmethod
+    def _can_be_stored(cls, value: object) -> object:
+        """Refuse bytes of another encoding, which a path may have, but no tag or parameter in a store."""
+        if isinstance(value, str) and not value.isascii() and value.encode(errors="replace").decode() != value:
+            raise ValueError("is no UTF-8 text; a file or folder of such a name can be given by a link to it")
+        return value
 
 
 class StageConfig(Common, EntryPoint):
