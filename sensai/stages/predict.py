@@ -53,8 +53,8 @@ def _answer_all(config: PredictConfig, model: Any, run: Run) -> None:
     try:
         for frame in _frames(config, shape):
             if isinstance(frame, Refused):
+                answer: dict[str, Any] = {"image": frame.name, "error": frame.reason}
                 refused.append(frame.reason)
-                answer = {"image": frame.name, "error": frame.reason}
             else:
                 answer = _answer(model, frame, image_format)
                 milliseconds.append(answer["ms"])
