@@ -69,7 +69,7 @@ def parse_json(text: str | bytes) -> Any:
     """Return the value of a JSON document.
 
     Raises:
-        ValueError: it is none, a key stands twice, a number or a text is none, or it is nested too deeply; in one line.
+        ValueError: it is none, a key stands twice, a number is none, or it is nested too deeply; in one line.
     """
     try:
         content = json.loads(text, object_pairs_hook=_object)
@@ -100,7 +100,7 @@ def check_extent(content: object) -> None:
     """Refuse what is nested deeper or has more values than anyone writes; an alias counts wherever it stands.
 
     Raises:
-        ValueError: likewise, or a number or text in it is none.
+        ValueError: likewise, or a number in it is none.
     """
     values, level, depth = 0, [content], 0
     while level:
@@ -111,8 +111,6 @@ def check_extent(content: object) -> None:
         for each in level:
             if isinstance(each, float) and not math.isfinite(each):
                 raise ValueError(f"{each} is no number")
-            if isinstance(each, str) and not is_text(each):
-                raise ValueError(f"{shown(each)} holds a NUL or half of a character")
             deeper += _parts(each)
             if values + len(deeper) > _MOST_VALUES:
                 raise ValueError(f"has more than {_MOST_VALUES:,} values")

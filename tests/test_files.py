@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sensai.grouping.files import read_groups
 
 from sensai.errors import InputError
 from sensai.files import regular_file, whole_file, whole_folder, write_text
+from sensai.grouping.methods.groups_file import read_groups
 from sensai.models.checkpoints import read_checkpoint
 from sensai.stages.inputs import file_digest
 from sensai.tuning.space import read_space

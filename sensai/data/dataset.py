@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
@@ -14,20 +15,21 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from sensai.data import names
+from sensai.data.duplicates import equal_files
 from sensai.data.folders import FolderSource, image_folder
 from sensai.data.names import InputRule
 from sensai.data.sources import Arrays, Source, digest, digits, torchvision_set, user_set
+from sensai.data.splitting import split_off, why_no_validation
 from sensai.data.streaming import Images, in_chunks, read_ahead
 from sensai.errors import InputError
 from sensai.files import make_folder, whole_folder
 
+_log = logging.getLogger(__name__)
 _MANIFEST = "manifest.json"
 # An image folder whose arrays would be larger, all splits together, is streamed: nothing of it is decoded to disk.
 DECODED_LIMIT = 4 * 2**30
 # Training images, evenly spaced, that mean and standard deviation of a streamed set come from.
 STATISTICS_SAMPLE = 4096
-# A classifier tells classes apart.
-FEWEST_CLASSES = 2
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Dataset:
         name: as given by the parameter `dataset`.
         class_names: the K labels.
         train: what is learnt from and scored.
-        val: what every choice is made on; None where no class can spare an image.
+        val: what every choice is made on; None where some class cannot spare an image.
         test: read once, by `evaluate`; None where the data have none.
         digest: SHA-256 of labels and images; of a streamed set see `FolderSource.digest`.
         mean: of the training images in [0, 1] (of a streamed set: `STATISTICS_SAMPLE` of them), one value a channel.
@@ -111,6 +113,8 @@ def load_dataset(
 ) -> Dataset:
     """The data set of a name, decoded on first use into `work_dir`/data; a folder above `DECODED_LIMIT` is streamed.
 
+    Warn of what makes its accuracies worth less: no validation split, or an image that lies in two splits.
+
     Args:
         name: one of `names.DATASETS`, `path/to/file.py:factory` or `package.module:factory`.
         data_dir: where the files lie; torchvision's sets download into it (default `work_dir`/downloads).
@@ -132,14 +136,16 @@ def load_dataset(
     else:
         arrays = {split: _mapped(folder, split) for split in manifest["splits"]}
     stored = {split: Split(images, labels, np.arange(len(labels))) for split, (images, labels) in arrays.items()}
-    train, val = stored["train"], stored.get("val")
-    if val is None:
-        train, val = _split_off(train, val_fraction, split_seed)
+    class_names = tuple(manifest["class_names"])
+    if "val" not in stored:
+        stored |= _split_off(stored["train"], class_names, val_fraction, split_seed)
+    if isinstance(source, FolderSource):
+        _warn_of_shared_images(source, manifest["equal_files"], stored)
     return Dataset(
         name=name,
-        class_names=tuple(manifest["class_names"]),
-        train=train,
-        val=val,
+        class_names=class_names,
+        train=stored["train"],
+        val=stored.get("val"),
         test=stored.get("test"),
         digest=manifest["digest"],
         mean=tuple(manifest["mean"]),
@@ -165,21 +171,16 @@ def _prepared(source: Source, folder: Path, image_size: int | None, rule: InputR
     with FileLock(folder.with_suffix(".lock")):
         if not (folder / _MANIFEST).exists():
             arrays = source.read(image_size, rule)
-            _check_classes(arrays.class_names)
             with whole_folder(folder) as target:
                 if isinstance(source, FolderSource) and _bytes(arrays) > DECODED_LIMIT:
                     manifest = _description_of_streamed(source, arrays)
                 else:
                     manifest = _description_of_decoded(_decode(arrays, target))
+                if isinstance(source, FolderSource):
+                    manifest["equal_files"] = _equal_images(source)
                 (target / _MANIFEST).write_text(json.dumps(manifest, indent=1))
     manifest = json.loads((folder / _MANIFEST).read_text())
     return dict(manifest)
-
-
-def _check_classes(class_names: tuple[str, ...]) -> None:
-    if len(class_names) < FEWEST_CLASSES:
-        given = ", ".join(map(repr, class_names)) or "none"
-        raise InputError(f"dataset: there must be at least two classes, but the only one is {given}")
 
 
 def _bytes(arrays: Arrays) -> int:
@@ -191,7 +192,8 @@ def _decode(arrays: Arrays, folder: Path) -> Arrays:
     for split, (images, labels) in arrays.splits.items():
         mapped = np.lib.format.open_memmap(folder / f"{split}_images.npy", "w+", np.uint8, images.shape)
         chunks = in_chunks(np.arange(len(images)), images.shape[1:])
-        with tqdm(total=len(images), desc=f"decoding {split}", unit="image", leave=False) as bar:
+        # Where no terminal clears the bar again, the next line would be written behind it.
+        with tqdm(total=len(images), desc=f"decoding {split}", unit="image", leave=False, disable=None) as bar:
             for rows, chunk in zip(chunks, read_ahead(images, chunks), strict=True):
                 mapped[rows] = chunk
                 bar.update(len(rows))
@@ -245,16 +247,39 @@ def _channel_statistics(images: Images, rows: np.ndarray) -> tuple[list[float], 
     return mean, std
 
 
-def _split_off(train: Split, fraction: float, seed: int) -> tuple[Split, Split | None]:
-    """A stratified validation split of the training rows, or none where some class has too few images for one."""
-    from sklearn.model_selection import train_test_split
+def _split_off(train: Split, class_names: tuple[str, ...], fraction: float, seed: int) -> dict[str, Split]:
+    """The training split and a validation split that was taken off it; alone where some class cannot spare an image."""
+    if why := why_no_validation(train.labels, class_names, fraction):
+        _log.warning(
+            "no validation split: %s. Epochs, thresholds and methods are not chosen on held-out images, and the biases of "
+            'groups\' "none" rows are fitted on training images. More images, or a val split, would help',
+            why,
+        )
+        return {"train": train}
+    kept, validation = split_off(train.labels, fraction, seed)
+    return {
+        split: Split(train.images, train.all_labels, train.rows[positions])
+        for split, positions in (("train", kept), ("val", validation))
+    }
 
-    counts = np.bincount(train.labels)
-    held_out = round(fraction * len(train))
-    if counts[counts > 0].min() < 2 or held_out < (counts > 0).sum():
-        return train, None
-    kept, validation = train_test_split(train.rows, test_size=held_out, stratify=train.labels, random_state=seed)
-    return (
-        Split(train.images, train.all_labels, np.sort(kept)),
-        Split(train.images, train.all_labels, np.sort(validation)),
-    )
+
+def _equal_images(source: FolderSource) -> list[list[tuple[str, int]]]:
+    """The images whose files have the same bytes as others, as (split, row), a list for each content."""
+    places = [(split, row) for split, (names, _) in source.files.items() for row in range(len(names))]
+    found = equal_files([source.folder / source.files[split][0][row] for split, row in places])
+    return [[places[position] for position in group] for group in found]
+
+
+def _warn_of_shared_images(source: FolderSource, equal: list[list[tuple[str, int]]], splits: dict[str, Split]) -> None:
+    """Count the images that lie in more than one split, a validation split that was taken off the training one included."""
+    held_out = set(splits["val"].rows.tolist()) if "val" in splits and "val" not in source.files else set()
+    shared = []
+    for group in equal:
+        # Of each split that the image lies in, one file.
+        by_split = {"val" if split == "train" and row in held_out else split: (split, row) for split, row in group}
+        if len(by_split) > 1:
+            shared.append([source.files[split][0][row] for split, row in by_split.values()])
+    if shared:
+        first, second, *_ = shared[0]
+        count = "1 image lies" if len(shared) == 1 else f"{len(shared)} images lie"
+        _log.warning("%s in more than one split (files of equal bytes), e.g. as %r and %r", count, first, second)

@@ -1,22 +1,31 @@
 """Image folders: `<split>/<class>/`, files of any format that Pillow decodes."""
 
 import hashlib
+import logging
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from sensai.data.checks import check_class_names
+from sensai.data.decoding import READER_VERSION, upright_size
 from sensai.data.fitting import target_channels, target_size
+from sensai.data.listing import entries, images_below, in_words
 from sensai.data.names import InputRule
-from sensai.data.sources import SPLITS, Arrays
-from sensai.data.streaming import ImageFiles, image_suffixes, opened
+from sensai.data.sources import Arrays
+from sensai.data.streaming import ImageFiles
 from sensai.errors import InputError
+
+_log = logging.getLogger(__name__)
+# Names of the folders of each split.
+_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
 
 @dataclass(frozen=True)
 class FolderSource:
-    """Images in `<split>/<class>/`, taken as RGB.
+    """Images in `<split>/<class>/`, taken as RGB, or as grey where the network takes one channel.
 
     Attributes:
         folder: what holds the splits.
@@ -30,17 +39,17 @@ class FolderSource:
 
     @property
     def identity(self) -> str:
-        """Digest of every file's name, size and time of change."""
-        listing = hashlib.sha256(str(self.folder.resolve()).encode())
+        """Digest of the reader's version and of every file's name, size and time of change."""
+        listing = hashlib.sha256(os.fsencode(f"{READER_VERSION} {self.folder.resolve()}"))
         for split, (names, labels) in self.files.items():
             for name, label in zip(names, labels, strict=True):
                 status = os.stat(f"{self.folder}/{name}")
-                listing.update(f"{split} {name} {label} {status.st_size} {status.st_mtime_ns}".encode())
+                listing.update(os.fsencode(f"{split}\0{name}\0{label}\0{status.st_size}\0{status.st_mtime_ns}\0"))
         return listing.hexdigest()
 
     def read(self, requested_size: int | None, rule: InputRule) -> Arrays:
         """The files, to be fitted to the size and channels that the network takes as they are read."""
-        channels = target_channels(rule, 3)
+        channels = 1 if rule.channels == 1 else target_channels(rule, 3)
         size = target_size(requested_size, rule, None if requested_size or rule.image_size else self._common_size())
         return self.fitted_to((channels, *size))
 
@@ -53,74 +62,112 @@ class FolderSource:
         return Arrays(self.class_names, dict(splits))
 
     def digest(self, image_shape: tuple[int, int, int]) -> str:
-        """SHA-256 of class names, image shape, and every file's relative name, label and size: nothing is decoded.
+        """SHA-256 of the reader's version, class names, image shape, and every file's relative name, label and size.
 
-        A copy of the folder has the same digest; another content of the same name and size goes unnoticed.
+        Nothing is decoded. A copy of the folder has the same digest; another content of the same name and size goes
+        unnoticed.
         """
-        content = hashlib.sha256("\0".join((*self.class_names, str(image_shape))).encode())
+        content = hashlib.sha256("\0".join((str(READER_VERSION), *self.class_names, str(image_shape))).encode())
         for split in sorted(self.files):
             for name, label in zip(*self.files[split], strict=True):
                 size = os.stat(f"{self.folder}/{name}").st_size
-                content.update(f"\0{split}\0{name}\0{label}\0{size}".encode())
+                content.update(os.fsencode(f"\0{split}\0{name}\0{label}\0{size}"))
         return content.hexdigest()
 
     def _common_size(self) -> tuple[int, int] | None:
         sizes = set()
         for names, _ in self.files.values():
             for name in names:
-                with opened(self.folder / name) as image:
-                    sizes.add((image.height, image.width))
+                sizes.add(upright_size(self.folder / name))
                 if len(sizes) > 1:
                     return None
         return sizes.pop()
 
 
 def image_folder(folder: Path) -> FolderSource:
-    """The images below `folder`, laid out as `train/`, `val/`, `test/`, then one folder a class.
+    """Return the images below `folder`, laid out as `train/`, `val/`, `test/`, then one folder a class.
 
-    With only one of `val/` and `test/` that one is the test split.
+    `valid/` and `validation/` stand for `val/`. With only one of validation and test that one is the test split. What is left
+    out is logged, in one line.
 
     Raises:
-        InputError: no folder, no `train/`, no images, or splits with different classes.
+        InputError: no folder, no `train/`, two validation splits, a class of `train/` without images, fewer than two
+            classes, splits with different classes, or what is neither file nor folder or leads nowhere.
     """
     if not folder.is_dir():
         raise InputError(f"data_dir={str(folder)!r}: there is no such folder (dataset=imagefolder needs one)")
-    present = [split for split in SPLITS if (folder / split).is_dir()]
-    if "train" not in present:
-        raise InputError(f"data_dir={str(folder)!r}: has no folder train/ with one folder a class in it")
-    class_names = tuple(sorted(entry.name for entry in _class_folders(folder / "train")))
-    files = {split: _listed(folder, split, class_names) for split in present}
-    if not files["train"][0]:
+    left_out: Counter[str] = Counter()
+    places = _split_folders(folder, left_out)
+    labels = {name: label for label, name in enumerate(_class_folders(folder / places["train"], left_out))}
+    if not labels:
         raise InputError(f"data_dir={str(folder)!r}: train/ holds no images in class folders")
-    if present == ["train", "val"]:
+    class_names = tuple(map(_class_name, labels))
+    check_class_names(class_names, f"data_dir={str(folder)!r}")
+    files = {split: _labelled(folder, place, labels, left_out) for split, place in places.items()}
+    if left_out:
+        _log.warning("data_dir=%r: %s", str(folder), in_words(left_out))
+    if list(places) == ["train", "val"]:
         files["test"] = files.pop("val")
     return FolderSource(folder, class_names, {split: found for split, found in files.items() if found[0]})
 
 
-def _listed(folder: Path, split: str, class_names: tuple[str, ...]) -> tuple[list[str], np.ndarray]:
-    labels = {name: label for label, name in enumerate(class_names)}
+def _split_folders(folder: Path, left_out: Counter[str]) -> dict[str, str]:
+    """Split -> the name of its folder, in the order of `_FOLDERS`."""
+    found = entries(str(folder))
+    _refuse(found.problems, folder)
+    left_out += found.left_out
+    places = {split: [name for name in known if name in found.folders] for split, known in _FOLDERS.items()}
+    if len(places["val"]) > 1:
+        given = " and ".join(f"{name}/" for name in places["val"])
+        raise InputError(f"data_dir={str(folder)!r}: {given} are both the validation split; leave one of them")
+    if not places["train"]:
+        raise InputError(f"data_dir={str(folder)!r}: has no folder train/ with one folder a class in it")
+    for name in found.folders:
+        if not any(name in names for names in places.values()):
+            left_out[f"as the folder {name!r}, which is no split"] += 1
+    if found.files:
+        left_out["beside the splits"] += len(found.files)
+    return {split: names[0] for split, names in places.items() if names}
+
+
+def _class_folders(split: Path, left_out: Counter[str]) -> list[str]:
+    """Names of the folders of a split's classes, in order."""
+    found = entries(str(split))
+    _refuse(found.problems, split)
+    left_out += found.left_out
+    if found.files:
+        left_out[f"outside the class folders of {split.name}/"] += len(found.files)
+    return found.folders
+
+
+def _labelled(folder: Path, place: str, labels: dict[str, int], left_out: Counter[str]) -> tuple[list[str], np.ndarray]:
+    """Names relative to the folder, and labels int64 (N,), of the images of one split."""
     names: list[str] = []
-    counts = np.zeros(len(class_names), np.int64)
-    for entry in _class_folders(folder / split):
-        if entry.name not in labels:
-            raise InputError(f"data_dir: class folder {str(entry)!r} has no counterpart in train/")
-        found = _images_below(entry)
-        names += [f"{split}/{entry.name}/{name}" for name in found]
-        counts[labels[entry.name]] = len(found)
-    # Class folders and class names are in the same order.
-    return names, np.repeat(np.arange(len(class_names)), counts)
+    counts = np.zeros(len(labels), np.int64)
+    # Those of `train` were counted when the classes were listed.
+    for entry in _class_folders(folder / place, Counter() if place == "train" else left_out):
+        if entry not in labels:
+            raise InputError(f"data_dir: class folder {str(folder / place / entry)!r} has no counterpart in train/")
+        found = images_below(str(folder / place / entry))
+        _refuse(found.problems, folder / place / entry)
+        if place == "train" and not found.files:
+            why = f" ({in_words(found.left_out)})" if found.left_out else ""
+            raise InputError(f"data_dir: class folder {str(folder / place / entry)!r} holds no images{why}")
+        left_out += found.left_out
+        names += [f"{place}/{entry}/{name}" for name in found.files]
+        counts[labels[entry]] = len(found.files)
+    # Class folders and labels are in the same order.
+    return names, np.repeat(np.arange(len(labels)), counts)
 
 
-def _images_below(folder: Path) -> list[str]:
-    """Names relative to the folder, in the order of their parts."""
-    readable = image_suffixes()
-    found = []
-    for path, _, names in os.walk(folder):
-        below = os.path.relpath(path, folder)
-        images = [name for name in names if os.path.splitext(name)[1].lower() in readable]
-        found += images if below == "." else [f"{below}/{name}" for name in images]
-    return sorted(found, key=lambda name: name.split("/"))
+def _refuse(problems: dict[str, str], folder: Path) -> None:
+    """Raise for the first entry of a folder that is neither file nor folder, and say how many more there are."""
+    if problems:
+        (name, why), *more = problems.items()
+        also = f"; and {len(more)} more such entries" if more else ""
+        raise InputError(f"data_dir: {str(folder / name)!r} {why}{also}")
 
 
-def _class_folders(split: Path) -> list[Path]:
-    return sorted(entry for entry in split.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+def _class_name(name: str) -> str:
+    """The name of a class folder as text that can be stored; bytes that are no UTF-8 are written in hexadecimal."""
+    return os.fsencode(name).decode(errors="backslashreplace")

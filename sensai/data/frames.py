@@ -1,5 +1,7 @@
 """Single images as they come, each brought to the shape that a network takes: from files, or from a stream."""
 
+import logging
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,11 +9,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from sensai.data.decoding import decode, one_channel
 from sensai.data.fitting import fit
-from sensai.data.streaming import decode, image_suffixes
+from sensai.data.listing import images_below, in_words
 from sensai.documents import parse_json, shown
 from sensai.errors import InputError
 
+_log = logging.getLogger(__name__)
 _PARAMETER = "images"
 _LONGEST_PATH = 4095
 _LINE = '{"path": "cat.png"} or {"pixels": [[0, 255, ...], ...]}, and "id" where wanted'
@@ -30,28 +34,55 @@ class Frame:
     pixels: np.ndarray
 
 
-def from_files(path: Path, shape: tuple[int, int, int]) -> Iterator[Frame]:
-    """A file, or all images below a folder in the order of their names.
+@dataclass(frozen=True)
+class Refused:
+    """An image that cannot be answered, while those after it can.
+
+    Attributes:
+        name: as of a frame.
+        reason: one line that names it.
+    """
+
+    name: str
+    reason: str
+
+
+def from_files(path: Path, shape: tuple[int, int, int]) -> Iterator[Frame | Refused]:
+    """A file, or all images below a folder in the order of their names; what is left out is logged, in one line.
+
+    Refused are files that are no image, are broken, or are coloured where the network takes one channel.
 
     Args:
         path: of file or folder.
         shape: (H, W, C) of the frames.
 
     Raises:
-        InputError: nothing is there, or a file is no image, or a coloured one for a network of one channel.
+        InputError: nothing is there, or the folder holds no image.
     """
-    files = sorted(each for each in path.rglob("*") if _is_image(each)) if path.is_dir() else [path]
-    if not files or not path.exists():
+    if not path.is_dir():
+        if not os.path.lexists(path):
+            raise InputError(f"{_PARAMETER}={str(path)!r}: there is no image file")
+        yield _from_file(path, str(path), shape)
+        return
+    found = images_below(str(path))
+    if found.left_out:
+        _log.warning("%s=%r: %s", _PARAMETER, str(path), in_words(found.left_out))
+    if not found.files and not found.problems:
         raise InputError(f"{_PARAMETER}={str(path)!r}: there is no image file")
-    for file in files:
-        yield Frame(str(file), _read(file, shape))
+    for name in sorted([*found.files, *found.problems], key=lambda name: name.split("/")):
+        if name in found.problems:
+            yield Refused(str(path / name), f"{_PARAMETER}: {str(path / name)!r} {found.problems[name]}")
+        else:
+            yield _from_file(path / name, str(path / name), shape)
 
 
-def from_json_lines(stream: BinaryIO, shape: tuple[int, int, int]) -> Iterator[Frame]:
+def from_json_lines(stream: BinaryIO, shape: tuple[int, int, int]) -> Iterator[Frame | Refused]:
     """One JSON object a line: `path` of an image file, or `pixels` (h, w) or (h, w, C) from 0 to 255, and an `id`.
 
+    Refused are images as in `from_files`.
+
     Raises:
-        InputError: a line that is none, with its number.
+        InputError: a line that is no such object, with its number.
     """
     for number, line in enumerate(stream):
         if line.strip():
@@ -74,25 +105,34 @@ def from_raw(stream: BinaryIO, shape: tuple[int, int, int]) -> Iterator[Frame]:
 
 
 # frames -> how a stream is read.
-STREAMS: dict[str, Callable[[BinaryIO, tuple[int, int, int]], Iterator[Frame]]] = {
+STREAMS: dict[str, Callable[[BinaryIO, tuple[int, int, int]], Iterator[Frame | Refused]]] = {
     "json": from_json_lines,
     "raw": from_raw,
 }
 
 
-def _from_line(line: bytes, number: int, shape: tuple[int, int, int]) -> Frame:
+def _from_file(path: Path, name: str, shape: tuple[int, int, int]) -> Frame | Refused:
+    try:
+        return Frame(name, _fitted(decode(path, _PARAMETER), shape, repr(str(path))))
+    except InputError as error:
+        return Refused(name, str(error))
+
+
+def _from_line(line: bytes, number: int, shape: tuple[int, int, int]) -> Frame | Refused:
     try:
         content = parse_json(line)
         if not isinstance(content, dict) or not {"path", "pixels"} & content.keys():
             raise ValueError('no object with "path" or "pixels"')
         name = str(content.get("id", content.get("path", number)))
         if "path" in content:
-            return Frame(name, _read(_path(content["path"]), shape))
-        return Frame(name, _fitted(_pixels(content["pixels"]), shape, "the image"))
-    except InputError as error:
-        raise InputError(f"line {number + 1}: {error}") from error
+            return _from_file(_path(content["path"]), name, shape)
+        pixels = _pixels(content["pixels"])
     except ValueError as error:
         raise InputError(f"line {number + 1}: must be like {_LINE} ({error})") from error
+    try:
+        return Frame(name, _fitted(pixels, shape, f"the image of line {number + 1}"))
+    except InputError as error:
+        return Refused(name, str(error))
 
 
 def _path(value: object) -> Path:
@@ -115,19 +155,9 @@ def _pixels(values: Any) -> np.ndarray:
     return pixels.astype(np.uint8).transpose(2, 0, 1)
 
 
-def _read(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    return _fitted(decode(path, _PARAMETER), shape, repr(str(path)))
-
-
 def _fitted(pixels: np.ndarray, shape: tuple[int, int, int], name: str) -> np.ndarray:
     """uint8 (H, W, C) from (c, h, w), by the rule of the module `fitting`; `name` is who does not fit."""
     height, width, channels = shape
     if channels < len(pixels):
-        if (pixels != pixels[:1]).any():
-            raise InputError(f"{_PARAMETER}: {name} is coloured, and the network takes {channels} channel")
-        pixels = pixels[:1]
+        pixels = one_channel(pixels, name, _PARAMETER)
     return fit(pixels[None], (height, width), channels)[0].transpose(1, 2, 0)
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in image_suffixes() and path.is_file()

@@ -7,6 +7,8 @@ TORCHVISION = ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn")
 FOLDER = "imagefolder"
 DATASETS = (*BUILT_IN, *TORCHVISION, FOLDER)
 
+SPLITS = ("train", "val", "test")
+
 # Mirroring a digit or a house number makes another symbol of it.
 NOT_MIRRORED = ("digits", "mnist", "svhn")
 

@@ -6,7 +6,6 @@ in the images' own size; image folders (see `folders`) are fitted as they are de
 
 import hashlib
 import urllib.error
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sensai.data.checks import checked
 from sensai.data.fitting import fit, target_channels, target_size
 from sensai.data.names import InputRule
 from sensai.data.streaming import Images, in_chunks, read_ahead
 from sensai.errors import InputError
 from sensai.plugins import factory_digest, load_factory
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -76,12 +74,12 @@ def digits() -> Source:
         from sklearn.model_selection import train_test_split
 
         bunch = load_digits()
-        images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
+        images = np.round(bunch.images * (255 / 16)).astype(np.uint8)
         train, test = train_test_split(
             np.arange(len(images)), test_size=0.2, stratify=bunch.target, random_state=np.random.RandomState(0)
         )
         splits = {"train": (images[train], bunch.target[train]), "test": (images[test], bunch.target[test])}
-        return Arrays(tuple(str(digit) for digit in bunch.target_names), splits)
+        return Arrays(*checked({**splits, "classes": bunch.target_names}, "dataset='digits'"))
 
     return ArraySource("digits", load)
 
@@ -114,7 +112,7 @@ def torchvision_set(name: str, folder: Path) -> Source:
         import torchvision
 
         make = getattr(torchvision.datasets, form.class_name)
-        splits, class_names = {}, ()
+        result: dict[str, Any] = {}
         for split, arguments in form.split_argument.items():
             try:
                 data = make(root=folder, download=True, **arguments)
@@ -123,15 +121,18 @@ def torchvision_set(name: str, folder: Path) -> Source:
                     f"dataset={name!r}: not found under data_dir={str(folder)!r} and it cannot be downloaded; "
                     f"put {form.expected} there ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
                 ) from error
+            # The files of torchvision may be anything, since it does not check those that lie there already.
+            except Exception as error:
+                raise InputError(
+                    f"dataset={name!r}: the files under data_dir={str(folder)!r} are broken ({error!r})"
+                ) from error
             images = np.asarray(data.data)
-            if images.ndim == 3:
-                images = images[:, None]
-            elif images.shape[-1] == 3:
-                images = images.transpose(0, 3, 1, 2)
-            labels = np.asarray(data.labels if hasattr(data, "labels") else data.targets)
-            splits[split] = (images, labels)
-            class_names = tuple(getattr(data, "classes", [str(label) for label in range(int(labels.max()) + 1)]))
-        return Arrays(class_names, splits)
+            if images.ndim == 4 and images.shape[-1] != 3:
+                images = images.transpose(0, 2, 3, 1)
+            result[split] = (images, np.asarray(data.labels if hasattr(data, "labels") else data.targets))
+            if hasattr(data, "classes"):
+                result["classes"] = data.classes
+        return Arrays(*checked(result, f"dataset={name!r}: data_dir={str(folder)!r}"))
 
     return ArraySource(f"{name} {folder.resolve()}", load)
 
@@ -151,51 +152,12 @@ def user_set(reference: str, data_dir: str) -> Source:
     # What the function reads is unknown, so its arrays are read and compared by digest every time.
     try:
         result = factory(data_dir)
-    # Whatever the user's function raises is the user's to mend.
-    except Exception as error:
+    # Whatever the user's function raises is the user's to mend; one that ends the process has given no data either.
+    except (Exception, SystemExit) as error:
         raise InputError(f"dataset={reference!r}: the function failed ({error!r})") from error
-    arrays = _checked_user_arrays(reference, result)
+    arrays = Arrays(*checked(result, f"dataset={reference!r}"))
     content = digest(arrays)
     return ArraySource(f"{code} {content}", lambda: arrays)
-
-
-def _checked_user_arrays(reference: str, result: object) -> Arrays:
-    if not isinstance(result, Mapping) or "train" not in result:
-        raise InputError(f"dataset={reference!r}: the function must return a mapping with 'train'")
-    splits = {}
-    for name in SPLITS:
-        if result.get(name) is None:
-            continue
-        pair = result[name]
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise InputError(
-                f"dataset={reference!r}: {name} must be a pair (images, labels), not {type(pair).__name__}"
-            )
-        images, labels = (np.asarray(part) for part in pair)
-        if (
-            images.dtype != np.uint8
-            or images.ndim not in (3, 4)
-            or labels.ndim != 1
-            or not np.issubdtype(labels.dtype, np.integer)
-            or len(images) != len(labels)
-            or not len(images)
-        ):
-            raise InputError(
-                f"dataset={reference!r}: {name} must be images uint8 (N, H, W) or (N, H, W, C) and as many integer "
-                f"labels (N,), but got {images.dtype} {images.shape} and {labels.dtype} {labels.shape} labels"
-            )
-        images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
-        splits[name] = (images, labels.astype(np.int64))
-    highest = max(int(labels.max()) for _, labels in splits.values())
-    lowest = min(int(labels.min()) for _, labels in splits.values())
-    class_names = tuple(str(name) for name in result.get("classes", range(highest + 1)))
-    if twice := sorted(name for name, count in Counter(class_names).items() if count > 1):
-        raise InputError(f"dataset={reference!r}: two classes are called {twice[0]!r}")
-    if lowest < 0 or highest >= len(class_names):
-        raise InputError(
-            f"dataset={reference!r}: labels run from {lowest} to {highest}, but there are {len(class_names)} classes"
-        )
-    return Arrays(class_names, splits)
 
 
 def digest(arrays: Arrays) -> str:

@@ -12,22 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from torch import get_num_threads
 
+from sensai.data.decoding import decode
 from sensai.data.fitting import fit
-from sensai.errors import InputError
 
 # Batches in decoding while one is computed with: all that is ever in memory beside it.
 _AHEAD = 2
 _CHUNK_BYTES = 2**24
-# What Pillow knows by name, but decodes with the help of others only.
-_NOT_DECODED = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Image files, taken as RGB and fitted as they are read; indexed by rows like the array that they would fill.
+    """Image files, taken as RGB, or as grey for one channel, and fitted as they are read.
+
+    They are indexed by rows like the array that they would fill.
 
     Attributes:
         folder: what the names are relative to.
@@ -57,7 +56,7 @@ class ImageFiles:
         The threads end with the iterator, be it exhausted, closed or broken by an error.
 
         Raises:
-            InputError: a file that cannot be read or is broken.
+            InputError: a file that cannot be read or is broken, or a coloured one where there is one channel.
         """
         # No more threads than the libraries of this process may take, which slots pin.
         pool = ThreadPoolExecutor(get_num_threads())
@@ -82,7 +81,8 @@ class ImageFiles:
 
     def _fitted(self, row: int) -> np.ndarray:
         channels, *size = self.image_shape
-        return fit(decode(self.folder / self.names[row])[None], (size[0], size[1]), channels)[0]
+        pixels = decode(self.folder / self.names[row], channels=channels)
+        return fit(pixels[None], (size[0], size[1]), channels)[0]
 
 
 def _finished(images: np.ndarray, decoding: Iterator[None]) -> np.ndarray:
@@ -109,47 +109,3 @@ def in_chunks(rows: np.ndarray, image_shape: tuple[int, ...]) -> list[np.ndarray
     """Rows in parts of about 16 MiB of images, for what goes through a whole data set."""
     count = max(_CHUNK_BYTES // math.prod(image_shape), 1)
     return [rows[start : start + count] for start in range(0, len(rows), count)]
-
-
-def image_suffixes() -> set[str]:
-    """Endings of the names of files that are images, in lower case: ".png", ..."""
-    known = Image.registered_extensions()
-    return {suffix for suffix, name in known.items() if name in Image.OPEN and name not in _NOT_DECODED}
-
-
-def opened(path: Path, parameter: str = "data_dir") -> Image.Image:
-    """An image whose header is read; `parameter` is named where that fails.
-
-    Raises:
-        InputError: no image that Pillow reads.
-    """
-    try:
-        return Image.open(path)
-    # The readers of Pillow's many formats raise anything on files that only begin like theirs.
-    except Exception as error:
-        raise InputError(f"{parameter}: {str(path)!r} is not an image that can be read") from error
-
-
-def decode(path: Path, parameter: str = "data_dir") -> np.ndarray:
-    """An image as RGB: uint8 (3, h, w) of its own size; `parameter` is named where that fails.
-
-    Raises:
-        InputError: no image, a broken one, or one of 32 bits a value.
-    """
-    try:
-        with opened(path, parameter) as image:
-            if image.mode in ("I", "F"):
-                raise InputError(
-                    f"{parameter}: {str(path)!r} has 32 bits a value, of no known range; save it with 8 or 16"
-                )
-            return np.asarray(_of_8_bits(image).convert("RGB")).transpose(2, 0, 1)
-    except InputError:
-        raise
-    # As above: a broken file may break its decoder anywhere.
-    except Exception as error:
-        raise InputError(f"{parameter}: {str(path)!r} is broken ({error})") from error
-
-
-def _of_8_bits(image: Image.Image) -> Image.Image:
-    """Grey values of 16 bits scaled, which Pillow would clip at 255."""
-    return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)) if image.mode.startswith("I;16") else image

@@ -54,12 +54,13 @@ def cut_further(
 
 @torch.no_grad()
 def fit_none_biases(ensemble: Ensemble, head: str, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-    """Set the bias of every group's "none" row to what minimises the balanced cross entropy on validation data, in place.
+    """Set the bias of every group's "none" row to what minimises the balanced cross entropy, in place.
 
     Args:
         ensemble: its groups' "none" rows have zero weight.
         head: module path of the members' last layer.
-        batches: images float32 (N, C, H, W) and labels int64 (N,) of the validation split.
+        batches: images float32 (N, C, H, W) and labels int64 (N,) of the validation split, or without one of
+            the training split.
     """
     num_classes = len(ensemble.class_names)
     grouped = [member for member in ensemble.members if 1 < len(member.classes) < num_classes]

@@ -10,9 +10,11 @@ import torch
 from sensai.cores import share_cores
 from sensai.data.batches import Augmentation, Normalization, default_augmentation
 from sensai.data.dataset import Dataset, load_dataset
+from sensai.data.names import FOLDER, InputRule
 from sensai.errors import InputError
 from sensai.files import regular_file
-from sensai.models.factory import NetworkSpec, input_rule, source_digest
+from sensai.models.channels import takes_grey_alone
+from sensai.models.factory import NetworkSpec, input_rule, is_own, source_digest
 from sensai.stages.configs import RetrainConfig, StageConfig
 from sensai.stages.values import parse_channel_values
 
@@ -27,7 +29,7 @@ def dataset_of(config: StageConfig) -> Dataset:
         config.dataset,
         config.data_dir,
         config.work_dir,
-        config.arch,
+        _rule(config),
         config.image_size,
         config.val_fraction,
         config.split_seed,
@@ -36,17 +38,37 @@ def dataset_of(config: StageConfig) -> Dataset:
 
 @lru_cache(maxsize=2)
 def _dataset(
-    name: str, data_dir: str, work_dir: str, arch: str, image_size: int | None, val_fraction: float, split_seed: int
+    name: str,
+    data_dir: str,
+    work_dir: str,
+    rule: InputRule,
+    image_size: int | None,
+    val_fraction: float,
+    split_seed: int,
 ) -> Dataset:
     return load_dataset(
         name,
         data_dir,
         work_dir=Path(work_dir),
-        rule=input_rule(arch),
+        rule=rule,
         image_size=image_size,
         val_fraction=val_fraction,
         split_seed=split_seed,
     )
+
+
+def _rule(config: StageConfig) -> InputRule:
+    """What the network asks of its input; of the user's own, whether it takes a folder's images as grey ones."""
+    rule = input_rule(config.arch)
+    if config.dataset != FOLDER or not is_own(config.arch):
+        return rule
+    grey = _takes_grey_alone(config.arch, config.arch_args, source_digest(config.arch))
+    return rule._replace(channels=1) if grey else rule
+
+
+@lru_cache(maxsize=2)
+def _takes_grey_alone(arch: str, arch_args: str, _source: str) -> bool:
+    return takes_grey_alone(arch, json.loads(arch_args) if arch_args else {})
 
 
 def device_of(config: StageConfig) -> torch.device:

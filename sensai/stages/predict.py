@@ -1,6 +1,6 @@
 """predict: labels of image files, of a folder, or of frames on standard input, by a registered ensemble. One JSON object a
 frame on standard output (`label` null where it is none of the classes), with the milliseconds that its answer took; logs
-their quantiles.
+their quantiles. An image that cannot be read has an `error` instead, and the others are answered.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from sensai.data.frames import STREAMS, Frame, from_files
+from sensai.data.frames import STREAMS, Frame, Refused, from_files
 from sensai.errors import InputError
 from sensai.registry.image_format import ImageFormat
 from sensai.registry.pyfunc_model import REJECTED
@@ -33,7 +33,7 @@ def run(config: PredictConfig) -> None:
     """Answer every frame as it comes; standard output has the answers and nothing else.
 
     Raises:
-        InputError: no such model, or a frame that is none; the answers before it have been given.
+        InputError: no such model, a stream that breaks off, or images that could not be read; all answers have been given.
     """
     with (
         opened(config, f"{config.stage} {config.model_uri}", __doc__) as (_, run),
@@ -49,10 +49,15 @@ def _answer_all(config: PredictConfig, model: Any, run: Run) -> None:
     # What libraries prepare at the first call is no frame's latency.
     model.predict(None, image_format.of_pixels(np.zeros((1, *shape), np.uint8)))
     milliseconds = array("d")
+    refused: list[str] = []
     try:
         for frame in _frames(config, shape):
-            answer = _answer(model, frame, image_format)
-            milliseconds.append(answer["ms"])
+            if isinstance(frame, Refused):
+                answer: dict[str, Any] = {"image": frame.name, "error": frame.reason}
+                refused.append(frame.reason)
+            else:
+                answer = _answer(model, frame, image_format)
+                milliseconds.append(answer["ms"])
             print(json.dumps(answer), flush=True)  # noqa: T201  (what the user asked for)
     except BrokenPipeError:
         # Whoever reads the answers has enough, and Python must not try to write at its end what is left.
@@ -62,9 +67,12 @@ def _answer_all(config: PredictConfig, model: Any, run: Run) -> None:
             found = np.percentile(milliseconds, _QUANTILES)
             latencies = {f"latency_p{name}_ms": value for name, value in zip(_QUANTILES, found, strict=True)}
             run.log_metrics({"frames": len(milliseconds), **latencies})
+    if refused:
+        also = f"; and {len(refused) - 1} more of {len(refused) + len(milliseconds)} images" if len(refused) > 1 else ""
+        raise InputError(f"{refused[0]}{also}")
 
 
-def _frames(config: PredictConfig, shape: tuple[int, int, int]) -> Iterator[Frame]:
+def _frames(config: PredictConfig, shape: tuple[int, int, int]) -> Iterator[Frame | Refused]:
     if config.images == _STANDARD_INPUT:
         if sys.stdin is None:
             raise InputError(f"images={config.images!r}: there is no standard input")

@@ -53,11 +53,14 @@ def _execute(config: PruneConfig, context: Context) -> None:
 
 
 def build(context: Context, config: StageConfig, plans: Sequence[MemberPlan]) -> Ensemble:
-    """The members as they are cut, with the "none" rows of groups fitted on validation data, on the device."""
-    ensemble, val = cut(context, config, plans), dataset_of(config).val
-    if val is not None:
-        images = batches(val, evaluation_batch(config), ensemble.normalization, device_of(config))
-        fit_none_biases(ensemble, site_map(context, config).head, images)
+    """The members as they are cut, on the device, with the "none" rows of groups fitted on validation data.
+
+    Where there are none they are fitted on the training images: a bias of zero would be no choice at all.
+    """
+    ensemble, data = cut(context, config, plans), dataset_of(config)
+    fitted_on = data.train if data.val is None else data.val
+    images = batches(fitted_on, evaluation_batch(config), ensemble.normalization, device_of(config))
+    fit_none_biases(ensemble, site_map(context, config).head, images)
     return ensemble
 
 

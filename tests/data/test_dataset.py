@@ -6,8 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
 
 from sensai.data.batches import Normalization
+from sensai.data.checks import checked
 from sensai.data.dataset import Dataset, load_dataset
 from sensai.data.sources import Arrays, digest
 from sensai.errors import InputError
@@ -207,14 +211,23 @@ def test_a_constant_channel_has_a_deviation_to_divide_by(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("images", "labels"),
-    [("images[:9]", "np.arange(9)"), ("images[:4]", "labels[:4]"), ("images[:8]", "labels[:8]")],
-    ids=["one image a class", "one a class and fewer", "held out would be fewer than classes"],
+    ("images", "labels", "why"),
+    [
+        ("images[:9]", "np.arange(9)", "class '0' and 8 more classes have one training image only"),
+        ("images[:5]", "np.array([0, 0, 1, 1, 2])", "class '2' has one training image only"),
+        ("images[:8]", "labels[:8]", "val_fraction=0.1 of 8 training images is 1, fewer than the 4 classes"),
+    ],
+    ids=["one image a class", "one class of one image", "held out would be fewer than classes"],
 )
-def test_where_no_class_can_spare_an_image_there_is_no_validation(tmp_path: Path, images: str, labels: str) -> None:
+def test_where_some_class_cannot_spare_an_image_there_is_no_validation_and_this_is_said_once(
+    tmp_path: Path, images: str, labels: str, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
     data = load(user_file(tmp_path, f"return {{'train': ({images}, {labels})}}"), tmp_path / "work")
     assert data.val is None
     assert len(data.train) == len(data.train.images)
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.startswith(f"no validation split: {why}. ")
+    assert "fitted on training images" in warning
 
 
 def test_a_class_without_training_images_does_not_stand_in_the_way(tmp_path: Path) -> None:
@@ -243,13 +256,54 @@ def test_a_class_without_training_images_does_not_stand_in_the_way(tmp_path: Pat
             "return {'train': (images, labels), 'classes': ['a', 'b', 'c', 'b']}",
             "two classes are called 'b'",
         ),
-        ("return {'train': (images, labels * 0)}", "at least two classes, but the only one is '0'"),
-        ("return {'train': (images, labels * 0), 'classes': ['a']}", "at least two classes, but the only one is 'a'"),
+        ("return {'train': (images, labels * 0)}", "at least two classes, the one class is '0'"),
+        ("return {'train': (images, labels * 0), 'classes': ['a']}", "at least two classes, the one class is 'a'"),
         ("return {'train': (images, labels - 1)}", "labels run from -1 to 2"),
         ("return {'train': (images, labels, None)}", "train must be"),
         ("return {'train': images}", "train must be"),
         ("return {'train': (images, np.eye(4, dtype=int)[labels])}", "train must be"),
         ("return {'train': (images, labels + 0.5)}", "train must be"),
+        ("return {'train': None}", "must return a mapping with 'train'"),
+        ("return {'train': (images, labels * 0)}", "must have at least two classes, the one class is '0'"),
+        # Ragged, and empty in any direction.
+        ("return {'train': ([[[1, 2]], [[1]]], [0, 1])}", "train must be a pair of arrays"),
+        ("return {'train': (images, [[0], [1, 2]] * 20)}", "train must be a pair of arrays"),
+        ("return {'train': ([], [])}", r"but got float64 \(0,\)"),
+        ("return {'train': (images[:, :0], labels)}", r"but got uint8 \(40, 0, 6\)"),
+        ("return {'train': (np.zeros((40, 6, 6, 0), np.uint8), labels)}", r"but got uint8 \(40, 6, 6, 0\)"),
+        ("return {'train': (images, labels), 'val': (images[:0], labels[:0])}", "val must be images uint8"),
+        ("return {'train': (images.astype(object), labels)}", "but got object"),
+        ("return {'train': (np.array(7), np.array(7))}", r"but got int64 \(\)"),
+        (
+            "return {'train': (images, np.where(labels, labels, 10**10))}",
+            "labels run from 1 to 10000000000, but there are 40",
+        ),
+        (
+            "return {'train': (images, labels.astype('u8') + np.uint64(2**63))}",
+            "labels run from 9223372036854775808 to",
+        ),
+        (
+            "return {'train': (images, np.where(labels, labels, 255))}",
+            "labels run from 1 to 255, but there are 40 images",
+        ),
+        ("return {'train': (images, labels), 'classes': 5}", "classes must be a list of names, not 5$"),
+        ("return {'train': (images, labels), 'classes': None}", "classes must be a list of names, not None$"),
+        ("return {'train': (images, labels), 'classes': 'abcd'}", "classes must be a list of names, not 'abcd'"),
+        ("return {'train': (images, labels), 'classes': {'a', 'b', 'c', 'd'}}", "a list of names, not set"),
+        (
+            "return {'train': (images, labels), 'classes': {0: 'a', 1: 'b', 2: 'c', 3: 'd'}}",
+            "a list of names, not dict",
+        ),
+        ("return {'train': (images, labels), 'classes': np.array('a')}", "a list of names, not ndarray"),
+        ("return {'train': (images, labels), 'classes': ['a', 'b', 'c', None]}", "but one is None"),
+        ("return {'train': (images, labels), 'classes': ['a', 'b', 'c', ['d']]}", "but one is list"),
+        ("return {'train': (images, labels), 'classes': ['a', 'b', 'c', '\\ud800']}", r"a class is called '\\ud800'"),
+        ("return {'train': (images, labels), 'classes': ['a', 'b', 'c', '']}", "a class is called ''"),
+        ("return {'train': (images, labels), 'classes': ['a', 'b', 'c', 'd\\0']}", "a class is called"),
+        ("return {'train': (images, labels), 'classes': [1, 2, 3, '1']}", "two classes are called '1'"),
+        ("raise SystemExit(0)", r"the function failed \(SystemExit\(0\)\)"),
+        ("import sys; sys.exit('no licence')", "the function failed .*no licence"),
+        ("raise MemoryError", "the function failed"),
         ("return {'train': (images, labels), 'test': (images[:, :5, :5], labels)}", "image_size"),
         ("return {'train': (images, labels), 'test': (np.stack([images] * 3, -1), labels)}", "channels"),
     ],
@@ -265,6 +319,53 @@ def test_four_channels_do_not_fit_a_colour_network(tmp_path: Path) -> None:
     reference = user_file(tmp_path, "return {'train': (np.stack([images] * 4, -1), labels)}")
     with pytest.raises(InputError, match="its images have 4 channels, the network takes 3"):
         load(reference, tmp_path / "work", COLOUR_32)
+
+
+@pytest.mark.parametrize("classes", ["('a', 'b', 'c', 'd')", "np.array(list('abcd'))", "dict.fromkeys('abcd').keys()"])
+def test_class_names_may_come_in_any_order_that_is_kept(tmp_path: Path, classes: str) -> None:
+    data = load(user_file(tmp_path, f"return {{'train': (images, labels), 'classes': {classes}}}"), tmp_path / "work")
+    assert data.class_names == ("a", "b", "c", "d")
+
+
+anything = st.recursive(
+    st.none()
+    | st.integers()
+    | st.text(max_size=4)
+    | st.binary(max_size=4)
+    | st.floats()
+    | npst.arrays(npst.scalar_dtypes(), npst.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.tuples(inner, inner) | st.dictionaries(st.text(max_size=2), inner, max_size=2)
+    ),
+    max_leaves=6,
+)
+array_splits = st.tuples(
+    npst.arrays(np.uint8, npst.array_shapes(min_dims=3, max_dims=4, min_side=0, max_side=4)),
+    npst.arrays(npst.integer_dtypes(), npst.array_shapes(max_dims=1, max_side=4)),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    anything
+    | st.fixed_dictionaries(
+        {"train": array_splits | anything},
+        optional={"val": array_splits | anything, "test": array_splits | anything, "classes": anything},
+    )
+)
+def test_whatever_a_function_gives_is_a_data_set_or_refused(result: object) -> None:
+    try:
+        class_names, splits = checked(result, "dataset='x'")
+    except InputError as error:
+        assert str(error).startswith("dataset='x': ")  # noqa: PT017  (it need not be raised)
+    else:
+        assert len(set(class_names)) == len(class_names) >= 2
+        for images, labels in splits.values():
+            assert images.dtype == np.uint8
+            assert images.ndim == 4
+            assert labels.dtype == np.int64
+            assert len(labels) == len(images) > 0
+            assert 0 <= labels.min() <= labels.max() < len(class_names)
 
 
 def test_missing_files_and_functions_are_named(tmp_path: Path) -> None:

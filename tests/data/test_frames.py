@@ -2,17 +2,20 @@
 
 import io
 import json
+import os
+import re
+import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from sensai.data.fitting import fit
-from sensai.data.frames import from_files, from_json_lines, from_raw
+from sensai.data.frames import Frame, Refused, from_files, from_json_lines, from_raw
 from sensai.errors import InputError
 
 SHAPE = (4, 5, 3)
@@ -54,10 +57,18 @@ def test_grey_and_coloured_images_for_networks_of_one_and_of_three_channels(tmp_
     np.testing.assert_array_equal(one.pixels[..., 0], grey)
     np.testing.assert_array_equal(three.pixels, np.repeat(grey[..., None], 3, axis=2))
     coloured = picture(tmp_path / "coloured.png", 1)
-    with pytest.raises(InputError, match=r"images: '.*coloured\.png' is coloured, and the network takes 1 channel"):
-        list(from_files(tmp_path / "coloured.png", (4, 5, 1)))
-    with pytest.raises(InputError, match="line 1: images: the image is coloured"):
-        list(from_json_lines(lines({"pixels": coloured.tolist()}), (4, 5, 1)))
+    said = "is coloured, and the network takes 1 channel"
+    file = str(tmp_path / "coloured.png")
+    # Each is its own error: those beside it are answered.
+    refused, frame = from_files(tmp_path, (4, 5, 1))
+    assert refused == Refused(file, f"images: {file!r} {said}")
+    np.testing.assert_array_equal(frame.pixels[..., 0], grey)
+    first, second, third = from_json_lines(
+        lines({"pixels": coloured.tolist(), "id": "a"}, {"path": file, "id": "b"}, {"pixels": grey.tolist()}), (4, 5, 1)
+    )
+    assert first == Refused("a", f"images: the image of line 1 {said}")
+    assert second == Refused("b", f"images: {file!r} {said}")
+    np.testing.assert_array_equal(third.pixels[..., 0], grey)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
@@ -73,8 +84,9 @@ def test_16_bits_are_scaled_to_8(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
 def test_32_bits_are_of_no_known_range(tmp_path: Path, dtype: type) -> None:
     Image.fromarray(np.zeros(SHAPE[:2], dtype)).save(tmp_path / "a.tif")
-    with pytest.raises(InputError, match=r"^images: '.*a\.tif' has 32 bits a value, of no known range"):
-        list(from_files(tmp_path / "a.tif", SHAPE))
+    (refused,) = from_files(tmp_path / "a.tif", SHAPE)
+    assert isinstance(refused, Refused)
+    assert re.match(r"images: '.*a\.tif' has 32 bits a value, of no known range", refused.reason)
 
 
 @given(arrays(np.uint8, st.tuples(st.just(4), st.just(5), st.sampled_from([1, 3]))))
@@ -116,7 +128,7 @@ def test_frames_are_given_before_the_stream_ends(tmp_path: Path) -> None:
         '{"pixels": [[1], [1, 2]]}',
         '{"pixels": [[[1, 2]]]}',
         '{"pixels": "abc"}',
-        '{"path": "nowhere.png"}',
+        '{"path": 7}',
         "[" * 100_000,
     ],
     ids=lambda line: line[:20],
@@ -136,6 +148,12 @@ def test_a_stream_that_ends_within_a_frame_is_named() -> None:
         next(frames)
 
 
+def test_a_path_to_nothing_does_not_end_the_stream() -> None:
+    refused, frame = from_json_lines(lines({"path": "nowhere.png"}, {"pixels": [[1]]}), SHAPE)
+    assert refused == Refused("nowhere.png", "images: 'nowhere.png' cannot be read (No such file or directory)")
+    assert frame.name == "1"
+
+
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir()])
 def test_no_image_is_said(tmp_path: Path, make: object) -> None:
     make(tmp_path / "there")
@@ -143,7 +161,78 @@ def test_no_image_is_said(tmp_path: Path, make: object) -> None:
         list(from_files(tmp_path / "there", SHAPE))
 
 
-def test_a_broken_file_is_named(tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_refused_and_the_others_are_frames(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixels = picture(tmp_path / "m.png", 0)
     (tmp_path / "a.png").write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"images: '.*a.png' is not an image"):
-        list(from_files(tmp_path, SHAPE))
+    os.mkfifo(tmp_path / "b.png")
+    (tmp_path / "c.png").symlink_to("gone.png")
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "deeper" / "again").symlink_to(tmp_path)
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(tmp_path / "s.png"))
+    for hidden in ("._m.png", "Thumbs.db", "notes.txt"):
+        (tmp_path / hidden).write_bytes(b"no image")
+    found = list(from_files(tmp_path, SHAPE))
+    assert [Path(each.name).relative_to(tmp_path).as_posix() for each in found if isinstance(each, Refused)] == [
+        *("a.png", "b.png", "c.png", "deeper/again", "s.png")
+    ]
+    said = [
+        "is not an image that",
+        "is a FIFO, not",
+        "'gone.png', which cannot be reached (No such",
+        "a cycle",
+        "is a socket",
+    ]
+    for words, each in zip(said, [each for each in found if isinstance(each, Refused)], strict=True):
+        assert words in each.reason
+        assert repr(each.name) in each.reason
+    (frame,) = [each for each in found if isinstance(each, Frame)]
+    np.testing.assert_array_equal(frame.pixels, pixels)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"images={str(tmp_path)!r}: 3 left out: 2 hidden or of the system, 1 ending in '.txt'"
+    ]
+    # A file that is named is read, or refused, whatever it is called.
+    assert "is a FIFO" in next(from_files(tmp_path / "b.png", SHAPE)).reason
+    assert "is a device" in next(from_files(Path("/dev/zero"), SHAPE)).reason
+
+
+def test_any_file_name_can_be_read_and_written_as_json(tmp_path: Path) -> None:
+    names = [b"caf\xe9.png", b"a\nb.png", b"\xff\xfe.png", "é ?#%'\".png".encode()]
+    for seed, name in enumerate(names):
+        picture(tmp_path / "x.png", seed)
+        os.rename(tmp_path / "x.png", os.fsencode(tmp_path) + b"/" + name)
+    frames = list(from_files(tmp_path, SHAPE))
+    again = list(from_json_lines(lines(*[{"path": frame.name} for frame in frames]), SHAPE))
+    assert {os.path.basename(os.fsencode(frame.name)) for frame in again} == set(names)
+    for one, other in zip(frames, again, strict=True):
+        np.testing.assert_array_equal(one.pixels, other.pixels)
+
+
+def only_frames_refusals_and_wrong_lines(line: bytes) -> None:
+    try:
+        found = list(from_json_lines(io.BytesIO(line), SHAPE))
+    except InputError as error:
+        assert str(error).startswith("line ")  # noqa: PT017  (it need not be raised)
+    else:
+        assert all(isinstance(each, Frame | Refused) for each in found)
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+def test_any_bytes_are_frames_refusals_or_wrong_lines(line: bytes) -> None:
+    only_frames_refusals_and_wrong_lines(line)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=200)
+@given(st.fixed_dictionaries({}, optional={"path": json_values, "pixels": json_values, "id": json_values}))
+def test_any_values_are_frames_refusals_or_wrong_lines(content: dict[str, object]) -> None:
+    only_frames_refusals_and_wrong_lines(json.dumps(content).encode())

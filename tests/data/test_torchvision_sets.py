@@ -60,6 +60,27 @@ def test_fashion_mnist_names_its_classes(idx_folder: Path, tmp_path: Path) -> No
     assert data.class_names[9] == "Ankle boot"
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.full(60, 77), "labels run from 0 to 77, but there are 10 classes"),
+        (np.arange(59) % 10, r"train must be images uint8 .* but got uint8 \(60, 28, 28\) and int64 \(59,\) labels"),
+        (None, "the files under data_dir='.*' are broken"),
+    ],
+)
+def test_files_that_do_not_fit_together_are_refused(
+    idx_folder: Path, tmp_path: Path, labels: np.ndarray | None, message: str
+) -> None:
+    path = idx_folder / "MNIST" / "raw" / "train-labels-idx1-ubyte"
+    if labels is None:
+        path.write_bytes(b"\xff" * 100)
+    else:
+        _write_idx(path, labels)
+    with pytest.raises(InputError, match=f"^dataset='mnist': .*{message}") as caught:
+        load_dataset("mnist", str(idx_folder), work_dir=tmp_path / "work", rule=InputRule(None, None))
+    assert "\n" not in str(caught.value)
+
+
 FILES = {
     "mnist": "MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz",
     "fashion_mnist": "FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz",

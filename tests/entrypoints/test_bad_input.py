@@ -55,11 +55,28 @@ def test_ratio(entry: Entry, ratio: str) -> None:
         ({"method": "file"}, ["groups_file=''", "method=file"]),
         ({"target_flops": 0.1, "target_of": "all"}, ["target_of='all'", "'member' or 'ensemble'"]),
         ({"image_size": 0}, ["image_size='0'", "greater than or equal to 1"]),
+        # As Python has the bytes of a Latin-1 name.
+        ({"data_dir": "caf\udce9"}, [r"data_dir='caf\udce9'", "bytes that are no UTF-8"]),
         ({"ratio": 2, "seed": "x", "policy": "magic"}, ["ratio='2'", "seed='x'", "policy='magic'"]),
     ],
 )
 def test_parameters(launched: Entry, parameters: dict, words: list[str]) -> None:
     assert_refused(launched("prune", **parameters), *words)
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ("import sys; sys.exit(0)", "the function failed (SystemExit(0))"),
+        ("return {'train': (np.zeros((4, 8, 8), np.uint8), np.arange(4)), 'classes': None}", "not None"),
+        ("return {'train': (np.zeros((4, 8, 8), np.uint8), np.zeros(4, int))}", "at least two classes"),
+        ("return {'train': (np.zeros((4, 8, 8), np.uint8), np.array([0, 1, 2, 10**10]))}", "10000000000"),
+    ],
+)
+@pytest.mark.usefixtures("store_uri")
+def test_a_data_function_that_gives_none(launched: Entry, tmp_path: Path, body: str, word: str) -> None:
+    (tmp_path / "mine.py").write_text(f"import numpy as np\ndef make(data_dir):\n    {body}\n")
+    assert_refused(launched("baseline", **tiny("baseline", dataset=f"{tmp_path}/mine.py:make")), word)
 
 
 def test_refusal_comes_before_torch_and_mlflow_are_imported(tmp_path: Path) -> None:
@@ -165,7 +182,7 @@ def test_failure_of_a_missing_upstream_stage_fails_the_asked_one(
     ("layout", "words", "opened_by_mlflow"),
     [
         ("nothing", ["data_dir=", "no folder train/"], False),
-        ("no images", ["data_dir=", "no images"], False),
+        ("no images", ["data_dir", "no images"], False),
         ("broken", ["broken.png"], True),
         ("truncated", ["truncated.jpg"], False),
         ("sizes differ", ["image_size=''", "differ in size"], False),

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sensai import evaluation
-from sensai.data.streaming import decode
+from sensai.data.decoding import decode
 from sensai.processes import allocator_settings
 from sensai.stages import contention
 from sensai.stages.inputs import dataset_of

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from sensai.errors import InputError, UnreachableTargetError
@@ -19,6 +21,9 @@ from torch.nn.utils.parametrizations import weight_norm
 
 def make(num_classes, hidden=4):
     return nn.Sequential(nn.Conv2d(1, hidden, 3), nn.ReLU(), nn.Flatten(), nn.Linear(hidden * 36, num_classes))
+
+def coloured(num_classes):
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, num_classes))
 
 def linear(num_classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))
@@ -232,3 +237,22 @@ def test_what_plain_pytorch_gives_a_network_it_gets_in_every_stage(
     given = images.clone()
     network(images)
     assert torch.equal(images, given)
+
+
+@pytest.mark.parametrize(("name", "channels"), [("make", 1), ("coloured", 3)])
+def test_a_folder_of_grey_images_has_the_channels_that_the_network_takes(
+    place: Place, file: Path, tmp_path: Path, name: str, channels: int
+) -> None:
+    for label in range(3):
+        folder = tmp_path / "grey" / "train" / str(label)
+        folder.mkdir(parents=True)
+        for number in range(4):
+            Image.new("L", (8, 8), 80 * label + number).save(folder / f"{number}.png")
+    grey = {"dataset": "imagefolder", "data_dir": f"{tmp_path}/grey", "base_epochs": 0}
+    run_id = baseline.run(place.config("baseline", arch=f"{file}:{name}", **grey))
+    _, spec = baseline.load(Store.connect(), run_id)
+    assert spec.in_channels == channels
+    if channels == 1:
+        Image.fromarray(np.full((8, 8, 3), (9, 8, 7), np.uint8)).save(tmp_path / "grey" / "train" / "1" / "red.png")
+        with pytest.raises(InputError, match=r"1/red\.png' is coloured, and the network takes 1 channel"):
+            baseline.run(place.config("baseline", arch=f"{file}:{name}", work_dir=f"{tmp_path}/other", **grey))

@@ -11,6 +11,7 @@ import mlflow
 import numpy as np
 import pytest
 from mlflow.pyfunc import PythonModel
+from PIL import ExifTags, Image
 
 from sensai.ensemble.calibration import Calibration
 from sensai.errors import InputError
@@ -137,6 +138,43 @@ def test_whoever_reads_the_answers_may_leave(place: Place, tested: np.ndarray, m
     (run,) = place.of("predict")
     assert run.info.status == "FINISHED"
     assert run.data.metrics["frames"] == 1
+
+
+def test_a_file_that_cannot_be_answered_is_its_own_error(
+    place: Place, tested: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, name in enumerate(["a.png", os.fsdecode(b"caf\xe9.png"), "turned.png", "z.png"]):
+        exif = Image.Exif()
+        pixels = tested[number, :, :, 0]
+        if name == "turned.png":
+            exif[ExifTags.Base.Orientation] = 6
+            # A quarter turn clockwise brings it upright.
+            pixels = np.rot90(pixels)
+        Image.fromarray(pixels).save(tmp_path / "x.png", exif=exif)
+        (tmp_path / "x.png").rename(folder / name)
+    Image.new("RGB", (8, 8), (200, 0, 0)).save(folder / "m.png")
+    os.mkfifo(folder / "n.png")
+    (folder / "._a.png").write_bytes(b"no image")
+    with place.active():
+        expected = mlflow.pyfunc.load_model(URI).predict(tested[:4])
+        capsys.readouterr()
+        with pytest.raises(InputError, match=r"^images: '.*m\.png' is coloured, and .*; and 1 more of 6 images"):
+            predict.run(PredictConfig(model_uri=URI, images=str(folder)))
+    given = answers(capsys.readouterr().out)
+    names = [Path(str(answer["image"])).name for answer in given]
+    assert names == ["a.png", os.fsdecode(b"caf\xe9.png"), "m.png", "n.png", "turned.png", "z.png"]
+    assert [answer["label"] for answer in given if "error" not in answer] == list(
+        expected[["top", "middle", "bottom"]].idxmax(axis=1)
+    )
+    errors = [answer for answer in given if "error" in answer]
+    assert [set(answer) for answer in errors] == [{"image", "error"}] * 2
+    assert "is coloured, and the network takes 1 channel" in str(errors[0]["error"])
+    assert "is a FIFO, not an image file" in str(errors[1]["error"])
+    (run,) = place.of("predict")
+    assert run.info.status == "FAILED"
+    assert run.data.metrics["frames"] == 4
 
 
 class Foreign(PythonModel):

@@ -38,6 +38,7 @@ from sensai.stages.bounds import (
     Seed,
     Share,
     Steps,
+    Text,
     WorkDir,
 )
 from sensai.stages.values import (
@@ -79,7 +80,7 @@ class Common(BaseModel):
     )
     checkpoint: FilePath = Field("", description="file of trained weights to start from")
     rename: Renames = Field("", description="old=new,...: parts of the checkpoint's keys and what they are called here")
-    checkpoint_key: str = Field(
+    checkpoint_key: Text = Field(
         "", description="where the weights stand in the checkpoint, e.g. ema (default: state_dict, or the first there)"
     )
     drop: Patterns = Field(

@@ -1,0 +1,142 @@
+"""One image file as an array: upright, 8 bits a value, RGB or grey; the reason where that cannot be. (c, h, w) pixels."""
+
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from sensai.errors import InputError
+
+# Raised whenever files are read as other pixels than before, so that nothing decoded earlier is taken for them.
+READER_VERSION = 2
+
+# What Pillow knows by name, but decodes with the help of others only.
+_NOT_DECODED = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}
+
+# EXIF orientation -> what brings the stored image upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ON_ITS_SIDE = {5, 6, 7, 8}
+
+
+def image_suffixes() -> set[str]:
+    """Return the endings of the names of image files, in lower case: ".png", ..."""
+    known = Image.registered_extensions()
+    return {suffix for suffix, name in known.items() if name in Image.OPEN and name not in _NOT_DECODED}
+
+
+def special_kind(mode: int) -> str:
+    """Name what is neither a file nor a folder; reading from it may wait for ever. Empty for files and folders."""
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return ""
+    return "a FIFO" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+
+
+def decode(path: Path, parameter: str = "data_dir", channels: int = 3) -> np.ndarray:
+    """Read an image upright, as its EXIF orientation says.
+
+    Args:
+        path: of the file.
+        parameter: named where the file cannot be read.
+        channels: 3 for RGB, or 1 for grey.
+
+    Returns:
+        uint8 (channels, h, w), of the image's own size.
+
+    Raises:
+        InputError: no image, a broken or too large one, one of 32 bits a value, or a coloured one where `channels` is 1.
+    """
+    with _opened(path, parameter) as image:
+        pixels = _pixels(image, path, parameter)
+    return pixels if channels == len(pixels) else one_channel(pixels, repr(str(path)), parameter)
+
+
+def one_channel(pixels: np.ndarray, name: str, parameter: str) -> np.ndarray:
+    """Return the grey values uint8 (1, h, w) of an image (c, h, w) whose channels are equal.
+
+    Raises:
+        InputError: they are not.
+    """
+    if (pixels != pixels[:1]).any():
+        raise InputError(f"{parameter}: {name} is coloured, and the network takes 1 channel")
+    return pixels[:1]
+
+
+def upright_size(path: Path, parameter: str = "data_dir") -> tuple[int, int]:
+    """Return height and width of an image that `decode` would read; most formats are not decoded for it.
+
+    Raises:
+        InputError: no image, or a too large one.
+    """
+    with _opened(path, parameter) as image:
+        width, height = image.size
+        # Pillow gives the size of a TIFF as it is when turned.
+        turned = width != height and image.format != "TIFF" and _orientation(image) in _ON_ITS_SIDE
+        return (width, height) if turned else (height, width)
+
+
+def _opened(path: Path, parameter: str) -> Image.Image:
+    """An image whose header is read."""
+    name = f"{parameter}: {str(path)!r}"
+    try:
+        if kind := special_kind(os.stat(path).st_mode):
+            raise InputError(f"{name} is {kind}, not an image file")
+        return Image.open(path)
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise _too_large(name, error) from error
+    # The readers of Pillow's many formats raise anything on files that only begin like theirs.
+    except Exception as error:
+        why = error.strerror if isinstance(error, OSError) else None
+        raise InputError(
+            f"{name} cannot be read ({why})" if why else f"{name} is not an image that can be read"
+        ) from error
+
+
+def _pixels(image: Image.Image, path: Path, parameter: str) -> np.ndarray:
+    """uint8 (3, h, w)."""
+    name = f"{parameter}: {str(path)!r}"
+    try:
+        image.load()
+        if image.mode in ("I", "F"):
+            raise InputError(f"{name} has 32 bits a value, of no known range; save it with 8 or 16")
+        turn = _TURNS.get(_orientation(image))
+        upright = image if turn is None else image.transpose(turn)
+        return np.asarray(_of_8_bits(upright).convert("RGB")).transpose(2, 0, 1)
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise _too_large(name, error) from error
+    # As above: a broken file may break its decoder anywhere.
+    except Exception as error:
+        raise InputError(f"{name} is broken ({error})") from error
+
+
+def _too_large(name: str, error: Image.DecompressionBombError) -> InputError:
+    """Pillow's own sentence has the pixels and the limit."""
+    return InputError(f"{name} is too large: {str(error).partition(', ')[0]}")
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 (upright) where there is none or none that can be read."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    # A camera's broken notes do not break the image.
+    except Exception:
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _of_8_bits(image: Image.Image) -> Image.Image:
+    """Grey values of 16 bits scaled, which Pillow would clip at 255."""
+    return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)) if image.mode.startswith("I;16") else image
