@@ -10,6 +10,8 @@ from safetensors.torch import load_file, save_file
 from sensai.errors import InputError, UnreachableTargetError
 from sensai.stages import activations, baseline, evaluate, prune, retrain
 from sensai.tracking import Store
+from tests.conftest import Entry
+from tests.entrypoints.test_bad_input import assert_refused
 from tests.helpers.pipeline import Place
 
 NETWORK = '''
@@ -189,3 +191,7 @@ def test_networks_that_cannot_be_used_are_refused_when_adopted(
 ) -> None:
     with pytest.raises(InputError, match=message):
         baseline.run(place.config("baseline", arch=f"{file}:{name}", base_epochs=epochs))
+
+
+def test_near_names_include_those_of_torchvision(launched: Entry) -> None:
+    assert_refused(launched("baseline", arch="resnet18"), "arch='resnet18'", "did you mean torchvision:resnet18 or")
