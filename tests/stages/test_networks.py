@@ -12,6 +12,8 @@ from safetensors.torch import load_file, save_file
 from sensai.errors import InputError, UnreachableTargetError
 from sensai.stages import activations, baseline, evaluate, prune, register, retrain
 from sensai.tracking import Store
+from tests.conftest import Entry
+from tests.entrypoints.test_bad_input import assert_refused
 from tests.helpers.pipeline import Place
 
 NETWORK = '''
@@ -256,3 +258,7 @@ def test_a_folder_of_grey_images_has_the_channels_that_the_network_takes(
         Image.fromarray(np.full((8, 8, 3), (9, 8, 7), np.uint8)).save(tmp_path / "grey" / "train" / "1" / "red.png")
         with pytest.raises(InputError, match=r"1/red\.png' is coloured, and the network takes 1 channel"):
             baseline.run(place.config("baseline", arch=f"{file}:{name}", work_dir=f"{tmp_path}/other", **grey))
+
+
+def test_near_names_include_those_of_torchvision(launched: Entry) -> None:
+    assert_refused(launched("baseline", arch="resnet18"), "arch='resnet18'", "did you mean torchvision:resnet18 or")
