@@ -1,6 +1,7 @@
 """retrain: every member trained on its own outcomes, all on one stream of batches. Logs val_accuracy, val_in_group_accuracy,
-epochs_saved, seconds_saved, images_per_s, seconds and the members (bf16_speedup where precision=auto has measured it,
-accuracy_given_up where the same was trained to the end too); one child run a member with its validation metrics and curves.
+epochs_saved, seconds_saved, images_per_s, seconds, all curves in one table and the members (bf16_speedup where precision=auto
+has measured it, accuracy_given_up where the same was trained to the end too); one child run a member with its validation
+metrics and curves.
 """
 
 import json
@@ -13,9 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from tqdm import tqdm
 
 from analysis import plots, tags
+from analysis.curves import CURVES
 from sensai.cores import pinned
 from sensai.data.batches import batches
 from sensai.ensemble import Ensemble, load_ensemble, save_ensemble
@@ -33,6 +36,7 @@ from sensai.stages.backends import open_slots
 from sensai.stages.baseline import base_model
 from sensai.stages.configs import Retrain, RetrainConfig, StageConfig
 from sensai.stages.gradual import Course, Step, steps_of, train_in_steps
+from sensai.stages.group import class_label
 from sensai.stages.inputs import augmentation_of, dataset_of, device_of, evaluation_batch, example_images
 from sensai.stages.stage import Context, Stage
 from sensai.stages.values import parse_budget
@@ -58,6 +62,8 @@ def _execute(config: RetrainConfig, context: Context) -> None:
         measured = _validation_metrics(ensemble, config)
         for member, run, course, metrics in zip(ensemble.members, runs, courses, measured, strict=True):
             _log_member(size(member.network, ensemble.spec.input_shape), course, metrics, run)
+    if config.epochs:
+        context.run.log_frame(_curves(ensemble, courses, runs), CURVES)
     context.run.log_metrics(_savings(courses, sum(step.epochs for step in steps), slots, config))
     validated = prune.log_validation(ensemble, config, context.run)
     context.run.log_metrics(_given_up(validated, config, context))
@@ -91,7 +97,7 @@ def _fit(
 
         def on_epoch(number: int, epoch: int, metrics: dict[str, float]) -> None:
             curve = {f"curve/{name}": value for name, value in metrics.items()}
-            runs[number].log_epoch(curve, epochs_before[number] + epoch)
+            runs[number].log_metrics(curve, epochs_before[number] + epoch)
             bars[number].update()
             watcher.on_epoch(number, len(runs), epochs_before[number] + epoch, metrics.get(recipe.metric, math.nan))
 
@@ -197,6 +203,23 @@ def _log_member(sizes: Size, course: Course, measured: dict[str, float], run: Ru
         run.set_tags({tags.CUTS: json.dumps(course.cuts)})
     if course.history:
         run.log_figure(plots.learning_curve(course.history, course.cuts), "learning_curve.png")
+
+
+def _curves(ensemble: Ensemble, courses: Sequence[Course], runs: Sequence[Run]) -> pd.DataFrame:
+    """Every epoch of every member, as `analysis.curves` reads them at once."""
+    rows = [
+        {
+            "run_id": run.id,
+            "member": number,
+            "classes": class_label(ensemble.members[number].classes, ensemble.class_names),
+            "stopped_by": course.stopped_by,
+            "epoch": epoch,
+            **dict(sorted(metrics.items())),
+        }
+        for number, (course, run) in enumerate(zip(courses, runs, strict=True))
+        for epoch, metrics in enumerate(course.history)
+    ]
+    return pd.DataFrame(rows)
 
 
 def _validation_metrics(ensemble: Ensemble, config: RetrainConfig) -> list[dict[str, float]]:
