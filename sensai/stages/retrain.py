@@ -44,6 +44,8 @@ from sensai.tracking import Run, Store
 
 _log = logging.getLogger(__name__)
 _MEMBERS = "members"
+# Characters of a tag.
+_LONGEST_CLASSES = 1000
 _UNTRAINED = Course([Progress(history=[], done=True, stopped_by="epochs=0")])
 
 
@@ -126,12 +128,14 @@ def _precision(ensemble: Ensemble, config: RetrainConfig, context: Context, slot
     if config.precision != "auto":
         return config.precision
     kept = context.checkpoints / "precision.json"
-    if not kept.exists():
+    if kept.exists():
+        _log.info("precision: as it was measured when this training began")
+    else:
         images = example_images(config, min(config.batch_size, len(dataset_of(config).train)))
         with pinned(slots.threads):
-            chosen, gain = faster_precision(ensemble.members[0].network, images)
-        _log.info("precision: %s (bf16 trains %.2f times as fast as fp32)", chosen, gain)
-        write_text(kept, json.dumps({"precision": chosen, "bf16_speedup": gain}))
+            choice = faster_precision(ensemble.members[0].network, images)
+        _log.info("precision: %s", choice)
+        write_text(kept, json.dumps({"precision": choice.precision, "bf16_speedup": choice.gain}))
     measured = json.loads(kept.read_text())
     context.run.log_metrics({"bf16_speedup": measured["bf16_speedup"]})
     context.run.set_tags({tags.PRECISION: measured["precision"]})
@@ -240,7 +244,7 @@ def open_member_run(ensemble: Ensemble, number: int, config: StageConfig, contex
         tags.STAGE: "member",
         **{tags.UPSTREAM + name: run_id for name, run_id in context.upstream.items()},
         tags.UPSTREAM + config.stage: context.run.id,
-        tags.CLASSES: json.dumps(classes),
+        tags.CLASSES: classes_tag(classes),
         tags.MEMBER: str(number),
         tags.SPLIT: split,
         tags.DATASET: config.dataset,
@@ -249,6 +253,15 @@ def open_member_run(ensemble: Ensemble, number: int, config: StageConfig, contex
         tags.CONFIG: config.model_dump_json(),
     }
     return context.store.create(f"member {'+'.join(classes)[:60]} ({split})", context.parent, member_tags)
+
+
+def classes_tag(names: Sequence[str]) -> str:
+    """Return the names as a JSON list, or where that is long the first one and how many there are.
+
+    A database refuses long tags; the groups.json of the run's `group` has all names.
+    """
+    text = json.dumps(names)
+    return text if len(text) <= _LONGEST_CLASSES else json.dumps({"first": names[0], "count": len(names)})
 
 
 def named_for_member(metrics: dict[str, float]) -> dict[str, float]:
@@ -274,5 +287,5 @@ def _inputs(config: RetrainConfig) -> dict[str, int | None]:
     return {"jobs": config.jobs} if config.epochs and config.budget else {}
 
 
-stage = Stage(version=5, config=RetrainConfig, previous=prune.stage, execute=_execute, title=title, inputs=_inputs)
+stage = Stage(version=6, config=RetrainConfig, previous=prune.stage, execute=_execute, title=title, inputs=_inputs)
 run = stage.run

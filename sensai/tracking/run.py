@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from sensai.tracking.buffer import Entries, LogBuffer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_log = logging.getLogger(__name__)
 
 _LONGEST_PARAM = 6000
 _LONGEST_REASON = 1000
@@ -135,6 +138,9 @@ class Run:
         self._ended = True
         if reason:
             self.set_tags({tags.FAILURE: reason[:_LONGEST_REASON]})
-        # What the store refuses now is not worth a run that never ends.
-        self._buffer.flush_behind()
+        try:
+            self.flush()
+        # A run that never ends would be worse.
+        except Exception as error:
+            _log.warning("run %s: not all of it could be stored: %s", self.id, str(error).partition("\n")[0])
         self.client.set_terminated(self.id, RunStatus.to_string(status))

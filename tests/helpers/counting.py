@@ -25,7 +25,6 @@ class Request:
         path: without the query.
         query: decoded.
         body: decoded JSON; empty where there is none.
-        seconds: of the clock that never goes back.
         answer: decoded JSON; empty where it is none.
     """
 
@@ -34,6 +33,11 @@ class Request:
     query: dict[str, list[str]]
     body: dict[str, Any]
     answer: dict[str, Any]
+
+    @property
+    def is_of_an_artifact(self) -> bool:
+        """It goes to the part of the server that keeps artifacts: contents, listings, what it can do."""
+        return "/mlflow-artifacts/" in self.path or self.path.endswith("/server-info")
 
     @property
     def is_upload(self) -> bool:
@@ -51,8 +55,8 @@ class Request:
         if self.path.endswith("/runs/create"):
             return str(self.answer["run"]["info"]["run_id"])
         named = self.body.get("run_id") or self.query.get("run_id", [""])[0]
+        # Experiment, run (or "models"), "artifacts", path.
         if not named and self.path.startswith(_ARTIFACTS):
-            # Experiment, run, "artifacts", path.
             named = self.path.removeprefix(_ARTIFACTS).split("/")[1]
         return str(named)
 

@@ -1,4 +1,4 @@
-"""What runs and their store promise, the same over SQLite and over a real `mlflow server`."""
+"""What runs and their store promise, the same over SQLite, over PostgreSQL and over a real `mlflow server`."""
 
 import json
 import os
@@ -22,15 +22,24 @@ from mlflow.entities import RunStatus
 
 from sensai.errors import EndedEarlyError, InputError
 from sensai.tracking import Run, Store, buffer
+from tests.helpers.postgres import new_database
 from tests.helpers.server import mlflow_server
 
 
-@pytest.fixture(scope="module", params=["sqlite", "server"])
+@pytest.fixture(
+    scope="module",
+    params=["sqlite", *(pytest.param(kind, marks=pytest.mark.processes) for kind in ("postgres", "server"))],
+)
 def backend(
     request: pytest.FixtureRequest, empty_database: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """The URI of a store of each kind."""
     folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "postgres":
+        # Not asked for where it is not needed: it takes seconds, and is skipped where there is none.
+        with new_database(request.getfixturevalue("postgres")) as uri:
+            yield uri
+        return
     shutil.copy(empty_database, folder / "mlflow.db")
     if request.param == "sqlite":
         yield f"sqlite:///{folder}/mlflow.db"
@@ -48,8 +57,8 @@ def store(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stor
 
 
 def _experiment(backend: str, folder: Path, name: str) -> str:
-    # The server keeps artifacts itself; beside SQLite they would lie in the working folder.
-    location = (folder / "artifacts").as_uri() if backend.startswith("sqlite") else None
+    # The server keeps artifacts itself; beside a database they would lie in the working folder.
+    location = None if backend.startswith("http") else (folder / "artifacts").as_uri()
     return mlflow.MlflowClient(backend).create_experiment(f"{folder.name} {name}", artifact_location=location)
 
 
