@@ -181,10 +181,11 @@ def _learning_curves(evaluation: _Evaluation) -> Iterator[Plot]:
     table = curves([retrain_run], tracking_uri=uri)
     if table.empty:
         return
-    # With a joint loss there is one accuracy of all classes together.
-    measure = "balanced_accuracy" if "balanced_accuracy" in table else "accuracy"
+    # With a joint loss there is one accuracy of all classes together; without validation data there is only the loss.
+    measure = next(name for name in ("balanced_accuracy", "accuracy", "train_loss") if name in table)
     figure = interactive.learning_curves(table, measure)
-    note = f"{measure.replace('_', ' ').capitalize()} of each member on validation data, until it was stopped"
+    where = "training" if measure == "train_loss" else "validation"
+    note = f"{measure.replace('_', ' ').capitalize()} of each member on {where} data, until it was stopped"
     yield Plot("Learning curves", f"{note} (run {retrain_run})", figure, table.to_csv(index=False).encode())
 
 
