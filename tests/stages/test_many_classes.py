@@ -70,7 +70,7 @@ def test_all_stages_work_and_nothing_grows_with_the_classes(
     for version in store.search_model_versions():
         texts += version.tags.items()
     assert [key for key, value in texts if len(value) > _LONGEST] == []
-    assert max(len(run.data.metrics) for run in found) < 100
+    assert max(len(run.data.metrics) for run in found) < 200
 
     members = runs.members()
     # Retrained and evaluated: the groups, and the control of all classes.
