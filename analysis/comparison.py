@@ -3,6 +3,7 @@ or an ensemble and its base model. N images.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from analysis import tags
-from analysis.artifacts import downloaded
+from analysis.artifacts import artifact_names, downloaded
 from analysis.resampling import percentile_interval, resampled
 from analysis.runs import read_table
 
@@ -101,7 +102,7 @@ def right_in_group(run_id: str, *, tracking_uri: str | None = None) -> np.ndarra
         IncomparableError: the run has no answers.
     """
     client = MlflowClient(tracking_uri)
-    return _answers(client, _evaluation(client, run_id), VAL_ANSWERS)["right_in_group"].to_numpy()
+    return _answers(client, _evaluation(client, run_id), VAL_ANSWERS)["right_in_group"].to_numpy(copy=True)
 
 
 def paired_difference(right_a: np.ndarray, right_b: np.ndarray, confidence: float = 0.95, seed: int = 0) -> Difference:
@@ -133,13 +134,18 @@ def _evaluation(client: MlflowClient, run_id: str) -> Run:
 
 def _answers(client: MlflowClient, run: Run, name: str = ANSWERS) -> pd.DataFrame:
     """A row an image of the split: its label, and what was answered."""
-    run_id = run.info.run_id
-    if name not in {artifact.path for artifact in client.list_artifacts(run_id)}:
+    return _logged_answers(run.info.run_id, name, client.tracking_uri)
+
+
+# Several measures are of the same answers, which never change.
+@lru_cache(maxsize=8)
+def _logged_answers(run_id: str, name: str, tracking_uri: str) -> pd.DataFrame:
+    if name not in artifact_names(run_id, tracking_uri):
         stages = "evaluate" if name == ANSWERS else "prune or retrain"
         raise IncomparableError(
             f"run {run_id} has no {name}; it must be a run of {stages}, and one of an earlier version be made anew"
         )
-    with downloaded(run_id, name, client.tracking_uri) as file:
+    with downloaded(run_id, name, tracking_uri) as file:
         return read_table(file)
 
 

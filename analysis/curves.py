@@ -11,9 +11,18 @@ import pandas as pd
 from mlflow.tracking import MlflowClient
 
 from analysis import runs
+from analysis.artifacts import artifact_names, downloaded
 
+# What a retrain run has: a row for every epoch of every member.
+CURVES = "curves.csv"
 _PREFIX = "curve/"
-_COLUMNS = {"stage_run": "str", "run_id": "str", "member": "int64", "classes": "str", "epoch": "int64"}
+_TEXTS = dict.fromkeys(("stage_run", "run_id", "classes", "stopped_by"), "str")
+_COLUMNS = {
+    **dict.fromkeys(("stage_run", "run_id"), "str"),
+    "member": "int64",
+    **dict.fromkeys(("classes", "stopped_by"), "str"),
+    "epoch": "int64",
+}
 
 
 def curves(run_ids: Sequence[str], *, tracking_uri: str | None = None) -> pd.DataFrame:
@@ -24,17 +33,33 @@ def curves(run_ids: Sequence[str], *, tracking_uri: str | None = None) -> pd.Dat
         tracking_uri: of the store that holds them; None: the one that MLflow is set to.
 
     Returns:
-        Columns stage_run, run_id (the member's), member, classes, epoch (from 0), and one float64 column a metric:
+        Columns stage_run, run_id (the member's), member, classes, stopped_by, epoch (from 0), and one float64 column a metric:
         train_loss, and of the validation split loss, accuracy, balanced_accuracy, roc_auc (fractions; with a joint loss of
         all classes together).
     """
+    logged = [run_id for run_id in run_ids if CURVES in artifact_names(run_id, tracking_uri)]
+    tables = [_table(run_id, tracking_uri) for run_id in logged]
+    if earlier := [run_id for run_id in run_ids if run_id not in logged]:
+        tables += _of_member_runs(earlier, tracking_uri)
+    # The first part gives the columns where there is no member.
+    frame = pd.concat([pd.DataFrame(columns=list(_COLUMNS)), *tables], ignore_index=True).astype(_COLUMNS)
+    return frame.sort_values(["stage_run", "member", "epoch"], kind="stable", ignore_index=True)
+
+
+def _table(run_id: str, tracking_uri: str | None) -> pd.DataFrame:
+    with downloaded(run_id, CURVES, tracking_uri) as file:
+        # Values are those that the member runs have, to the last digit.
+        frame = pd.read_csv(file, dtype=_TEXTS, keep_default_na=False, na_values=[""], float_precision="round_trip")
+    return frame.assign(stage_run=run_id, stopped_by=frame["stopped_by"].fillna(""))
+
+
+def _of_member_runs(run_ids: Sequence[str], tracking_uri: str | None) -> list[pd.DataFrame]:
+    """From the metrics of each member's run: earlier versions had no table, and it takes six requests a member."""
     client = MlflowClient(tracking_uri)
     members = runs.members(run_ids, tracking_uri=tracking_uri)
     members = members[members["split"] == "val"]
     rows = members[[name for name in _COLUMNS if name != "epoch"]].to_dict("records")
-    # The first part gives the columns where there is no member.
-    frame = pd.concat([pd.DataFrame(columns=list(_COLUMNS)), *(_curve(client, row) for row in rows)], ignore_index=True)
-    return frame.astype(_COLUMNS)
+    return [_curve(client, row) for row in rows]
 
 
 def _curve(client: MlflowClient, member: dict[Hashable, Any]) -> pd.DataFrame:

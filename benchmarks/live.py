@@ -88,7 +88,7 @@ def _train(ensemble: Ensemble, dataset: Dataset, epochs: int, runs: Sequence[Run
     recipe = Recipe(epochs, lr=0.01, weight_decay=5e-4, patience=0, min_gain=0.0, metric="balanced_accuracy")
 
     def log_epoch(number: int, epoch: int, metrics: dict[str, float]) -> None:
-        runs[number].log_epoch({f"curve/{name}": value for name, value in metrics.items()}, epoch)
+        runs[number].log_metrics({f"curve/{name}": value for name, value in metrics.items()}, epoch)
 
     with tempfile.TemporaryDirectory() as folder:
         before, start = _cpu_seconds(), time.perf_counter()

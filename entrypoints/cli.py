@@ -101,6 +101,8 @@ def _quieten() -> None:
     logging.getLogger("sensai").setLevel(logging.INFO)
     logging.getLogger("alembic").propagate = False
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # It costs a request a run, and goes to standard output, where `predict` answers.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 
 def _fail(message: str) -> int:

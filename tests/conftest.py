@@ -6,20 +6,18 @@ import shutil
 import signal
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlflow
 import pytest
-import sqlalchemy
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 from entrypoints.cli import launch
 from sensai.stages.configs import CONFIGS
-from tests.helpers.postgres import postgres_server
+from tests.helpers.postgres import new_database, postgres_server
 
 if TYPE_CHECKING:
     from tests.helpers.pipeline import FinishedMain
@@ -141,13 +139,8 @@ def postgres() -> Iterator[str]:
 @pytest.fixture
 def postgres_database(postgres: str) -> Iterator[str]:
     """The URI of an empty database of one test's own."""
-    name = f"test_{uuid.uuid4().hex}"
-    server = sqlalchemy.create_engine(postgres, isolation_level="AUTOCOMMIT")
-    with server.connect() as connection:
-        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
-        yield f"{postgres.rpartition('/')[0]}/{name}"
-        connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
-    server.dispose()
+    with new_database(postgres) as uri:
+        yield uri
 
 
 Entry = Callable[..., subprocess.CompletedProcess[str]]

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from analysis import interactive, runs, tags
+from analysis import interactive, tags
 from analysis.comparison import accuracy_difference, base_difference
 from analysis.curves import curves
 from analysis.report.logged import Logged, table_of
@@ -181,11 +181,11 @@ def _learning_curves(evaluation: _Evaluation) -> Iterator[Plot]:
     table = curves([retrain_run], tracking_uri=uri)
     if table.empty:
         return
-    stops = runs.members([retrain_run], tracking_uri=uri)[["run_id", "stopped_by"]]
-    # With a joint loss there is one accuracy of all classes together.
-    measure = "balanced_accuracy" if "balanced_accuracy" in table else "accuracy"
-    figure = interactive.learning_curves(table.merge(stops, on="run_id"), measure)
-    note = f"{measure.replace('_', ' ').capitalize()} of each member on validation data, until it was stopped"
+    # With a joint loss there is one accuracy of all classes together; without validation data there is only the loss.
+    measure = next(name for name in ("balanced_accuracy", "accuracy", "train_loss") if name in table)
+    figure = interactive.learning_curves(table, measure)
+    where = "training" if measure == "train_loss" else "validation"
+    note = f"{measure.replace('_', ' ').capitalize()} of each member on {where} data, until it was stopped"
     yield Plot("Learning curves", f"{note} (run {retrain_run})", figure, table.to_csv(index=False).encode())
 
 

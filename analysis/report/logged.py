@@ -1,34 +1,40 @@
 """A tracking store, as pages read it."""
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 from mlflow.tracking import MlflowClient
 
-from analysis.artifacts import downloaded
+from analysis.artifacts import artifact_names, downloaded
 from analysis.report.page import RunLink
 from analysis.runs import read_table
 
 
 @dataclass(frozen=True)
 class Logged:
-    """What runs have logged, and where they are shown.
+    """What runs have logged, each asked for once, and where they are shown.
 
     Attributes:
         client: of the store.
     """
 
     client: MlflowClient
+    _names: dict[str, set[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _contents: dict[tuple[str, str], bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def artifacts(self, run_id: str) -> set[str]:
         """The names of what a run has."""
-        return {each.path for each in self.client.list_artifacts(run_id)}
+        if run_id not in self._names:
+            self._names[run_id] = artifact_names(run_id, self.client.tracking_uri)
+        return self._names[run_id]
 
     def content(self, run_id: str, name: str) -> bytes:
         """One of them."""
-        with downloaded(run_id, name, self.client.tracking_uri) as file:
-            return file.read_bytes()
+        if (run_id, name) not in self._contents:
+            with downloaded(run_id, name, self.client.tracking_uri) as file:
+                self._contents[run_id, name] = file.read_bytes()
+        return self._contents[run_id, name]
 
     def link(self, stage: str, run_id: str) -> RunLink:
         """To a run, where a server shows it: MLflow leads on to the experiment that the run is in."""

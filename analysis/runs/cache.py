@@ -10,18 +10,18 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.engine import make_url
 
 from analysis.files import whole_file
+from analysis.locks import locked
 from analysis.runs.frames import COLUMNS, metrics, run_frame, selected, updated
 from analysis.runs.logged import FINISHED, Query
 
@@ -141,17 +141,12 @@ def _digest(*parts: str) -> str:
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """No other process reads for this file meanwhile: it finds here what this one has read."""
-    lock = FileLock(path.with_suffix(".lock"), timeout=_WAIT_SECONDS)
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError:  # where it matters, keeping will say so
+    with ExitStack() as held:
+        # Where it matters, keeping will say so.
+        with suppress(OSError):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            held.enter_context(locked(path.with_suffix(".lock"), "reading run tables", _WAIT_SECONDS))
         yield
-        return
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _keep(snapshot: _Snapshot, path: Path) -> None:

@@ -1,6 +1,7 @@
 """The members of ensembles: how each did, how large it is and how wide its layers are."""
 
 import json
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -8,6 +9,7 @@ import pandas as pd
 from mlflow.tracking import MlflowClient
 
 from analysis import tags
+from analysis.artifacts import downloaded
 from analysis.runs.cache import finished_runs
 from analysis.runs.frames import metric, run_frame, tag
 from analysis.runs.logged import FINISHED, LoggedRun, Query, answering, kept_at_once
@@ -15,6 +17,7 @@ from analysis.runs.tables import table
 
 # Asked for one by one, more runs than these take longer than all members together.
 _FEW = 20
+_GROUP_RUN = f"{tags.UPSTREAM}group"
 _IS_MEMBER = f"tags.`{tags.STAGE}` = 'member'"
 
 _MEMBER_COLUMNS = {
@@ -74,7 +77,7 @@ def members(
         found = run_frame([run for run_id in sorted(wanted) for run in _members_of(client, run_id)])
     else:
         found = finished_runs(client, _IS_MEMBER, fresh=fresh)
-    frame = _member_table(found)
+    frame = _member_table(found, client.tracking_uri)
     if wanted is not None:
         frame = frame[frame["stage_run"].isin(wanted)]
     return frame.sort_values(["stage_run", "split", "member"], kind="stable", ignore_index=True)
@@ -88,7 +91,7 @@ def _members_of(client: MlflowClient, run_id: str) -> list[LoggedRun]:
     return [*query.runs(validated), *query.runs(tested)]
 
 
-def _member_table(runs: pd.DataFrame) -> pd.DataFrame:
+def _member_table(runs: pd.DataFrame, tracking_uri: str) -> pd.DataFrame:
     evaluated, retrained = (tag(runs, tags.UPSTREAM + stage) for stage in ("evaluate", "retrain"))
     columns = {
         **{name: metric(runs, name) for name in _MEMBER_METRICS},
@@ -96,15 +99,37 @@ def _member_table(runs: pd.DataFrame) -> pd.DataFrame:
         "stage_run": evaluated.fillna(retrained),
         "split": tag(runs, tags.SPLIT),
         "member": tag(runs, tags.MEMBER),
-        "classes": tag(runs, tags.CLASSES).map(_joined),
+        "classes": [
+            _joined(*each, tracking_uri)
+            for each in zip(tag(runs, tags.CLASSES), tag(runs, _GROUP_RUN), tag(runs, tags.MEMBER), strict=True)
+        ],
         "stopped_by": tag(runs, tags.STOPPED_BY).fillna(""),
     }
     return pd.DataFrame(columns)[list(_MEMBER_COLUMNS)].astype(_MEMBER_COLUMNS)
 
 
-@lru_cache
-def _joined(classes: str) -> str:
-    return "+".join(json.loads(classes))
+@lru_cache(maxsize=4096)
+def _joined(classes: str, group_run: str, member: str, tracking_uri: str) -> str:
+    """The classes of a member: of many its tag has only the first and their number, and the run of `group` all."""
+    content = json.loads(classes)
+    if isinstance(content, list):
+        return "+".join(content)
+    try:
+        return _groups(group_run, tracking_uri)[int(member)]
+    # Where artifacts are gone, a table of what is known is better than none.
+    except Exception as error:
+        warnings.warn(
+            f"the classes of members are cut short: run {group_run} has no groups.json ({error})", stacklevel=2
+        )
+        return f"{content['first']}+... ({content['count']} classes)"
+
+
+@lru_cache(maxsize=8)
+def _groups(group_run: str, tracking_uri: str) -> list[str]:
+    """The classes of every group, joined by +."""
+    with downloaded(group_run, "groups.json", tracking_uri) as file:
+        grouped = json.loads(file.read_text())
+    return ["+".join(grouped["class_names"][label] for label in group) for group in grouped["groups"]]
 
 
 def layers(run_id: str) -> pd.DataFrame:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from tqdm import tqdm
 
+from analysis.locks import locked
 from sensai.data import names
 from sensai.data.duplicates import equal_files
 from sensai.data.folders import FolderSource, image_folder
@@ -168,7 +168,7 @@ def _source(name: str, data_dir: str, work_dir: Path) -> Source:
 def _prepared(source: Source, folder: Path, image_size: int | None, rule: InputRule) -> dict[str, Any]:
     """The manifest of a data set, made on first use; beside it lie the decoded arrays, if the set is not streamed."""
     make_folder(folder.parent, "work_dir")
-    with FileLock(folder.with_suffix(".lock")):
+    with locked(folder.with_suffix(".lock"), f"decoding the images of {folder.name}"):
         if not (folder / _MANIFEST).exists():
             arrays = source.read(image_size, rule)
             with whole_folder(folder) as target:

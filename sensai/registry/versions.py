@@ -12,6 +12,7 @@ import mlflow
 import numpy as np
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
@@ -81,12 +82,25 @@ def register_ensemble(
             input_example=image_format.of_pixels(example),
             pip_requirements=[f"{package}=={version(package)}" for package in ("numpy", "onnxruntime")],
         )
-    registered = mlflow.register_model(model.model_uri, model_name, tags={**version_tags, tags.MANIFEST: digest})
-    client.update_model_version(model_name, registered.version, description)
-    if not client.get_registered_model(model_name).description:
-        client.update_registered_model(model_name, _ABOUT)
+    _make_registered_model(client, model_name)
+    registered = client.create_model_version(
+        model_name,
+        model.model_uri,
+        tags={**version_tags, tags.MANIFEST: digest},
+        description=description,
+        model_id=model.model_id,
+    )
     nominate_newest(client, model_name)
     return int(registered.version)
+
+
+def _make_registered_model(client: MlflowClient, model_name: str) -> None:
+    """Unless it is there."""
+    try:
+        client.create_registered_model(model_name, description=_ABOUT)
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
 
 
 @contextmanager

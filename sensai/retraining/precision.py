@@ -1,10 +1,11 @@
 """What training is computed in: float32, or bfloat16 where that is faster."""
 
-import statistics
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +14,43 @@ from sensai.retraining.captured import captured
 
 Precision = Literal["fp32", "bf16"]
 
-_STEPS = 5
 # A gain that is no more than noise is not worth the digits.
-_WORTH_IT = 1.1
+_MARGIN = 1.2
+# Other programs only ever add to the time of a step. So the shortest is the step's own, once it has been met again.
+_MEETINGS = 3
+_ALIKE = 1.05
+_FEWEST_ROUNDS = 5
+_MOST_ROUNDS = 40
+_MOST_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What training is computed in, and why.
+
+    Attributes:
+        precision: that is taken.
+        fp32_ms: the shortest training step in float32.
+        bf16_ms: likewise in bfloat16.
+        rounds: how often both were measured.
+        settled: the shortest steps were met several times; else they may be those of a busy machine, and it is fp32.
+    """
+
+    precision: Precision
+    fp32_ms: float
+    bf16_ms: float
+    rounds: int
+    settled: bool
+
+    @property
+    def gain(self) -> float:
+        """How many times as fast as in float32 a step is in bfloat16."""
+        return self.fp32_ms / self.bf16_ms
+
+    def __str__(self) -> str:
+        measured = f"a training step takes {self.fp32_ms:.3g} ms in fp32 and {self.bf16_ms:.3g} ms in bf16"
+        rule = f"bf16 from {_MARGIN:g} times as fast" if self.settled else "no time was met often enough: busy machine?"
+        return f"{self.precision} ({measured}, {self.gain:.2f} times as fast, {self.rounds} rounds; {rule})"
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[None]:
@@ -25,26 +60,41 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     return torch.autocast(device.type, torch.bfloat16)
 
 
-def faster_precision(network: nn.Module, images: Tensor) -> tuple[Precision, float]:
-    """The precision in which this network is trained faster here, by a short measurement; and how much faster bf16 is.
+def faster_precision(network: nn.Module, images: Tensor) -> Choice:
+    """Return the precision in which this network is trained faster here, by a short measurement.
 
-    CPUs without instructions for bfloat16 take longer with it.
+    CPUs without instructions for bfloat16 take longer with it. Both are measured in turn until the shortest step of each has
+    been met three times, so that other work on the machine does not decide; where it never is, float32 is taken.
 
     Args:
         network: in the layout that it is trained in; left as it is.
         images: float32 (N, C, H, W), a training batch, on the network's device and in its memory format.
     """
-    seconds: dict[Precision, list[float]] = {"fp32": [], "bf16": []}
     # A capture is of one precision.
-    trained = {each: captured(deepcopy(network), images.device).train() for each in seconds}
-    # The first step of each pays for what libraries prepare; taken in turn, both meet the same disturbances.
-    for step in range(1 + _STEPS):
+    trained = {each: captured(deepcopy(network), images.device).train() for each in get_args(Precision)}
+    # The first step of each pays for what libraries prepare.
+    for precision, model in trained.items():
+        _step_seconds(model, images, precision)
+    seconds: dict[Precision, list[float]] = {each: [] for each in trained}
+    start = time.perf_counter()
+    while True:
         for precision, times in seconds.items():
-            took = _step_seconds(trained[precision], images, precision)
-            if step:
-                times.append(took)
-    gain = statistics.median(seconds["fp32"]) / statistics.median(seconds["bf16"])
-    return ("bf16" if gain > _WORTH_IT else "fp32"), gain
+            times.append(_step_seconds(trained[precision], images, precision))
+        choice = chosen(seconds["fp32"], seconds["bf16"])
+        enough = choice.rounds >= _FEWEST_ROUNDS and choice.settled
+        if enough or choice.rounds == _MOST_ROUNDS or time.perf_counter() - start > _MOST_SECONDS:
+            return choice
+
+
+def chosen(fp32: Sequence[float], bf16: Sequence[float]) -> Choice:
+    """Return what so many seconds of steps in float32 and in bfloat16, measured in turn, speak for."""
+    settled = _settled(fp32) and _settled(bf16)
+    faster = min(fp32) > _MARGIN * min(bf16)
+    return Choice("bf16" if settled and faster else "fp32", 1e3 * min(fp32), 1e3 * min(bf16), len(fp32), settled)
+
+
+def _settled(seconds: Sequence[float]) -> bool:
+    return sum(each <= _ALIKE * min(seconds) for each in seconds) >= _MEETINGS
 
 
 def _step_seconds(network: nn.Module, images: Tensor, precision: Precision) -> float:

@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -43,9 +44,8 @@ def _execute(config: ActivationsConfig, context: Context) -> None:
     data = dataset_of(config)
     statistics = load_statistics(*_read(model, spec, sites, config, context))
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / _STATISTICS
-        save_statistics(statistics, path)
-        context.run.log_file(path)
+        save_statistics(statistics, Path(folder) / _STATISTICS)
+        context.run.log_folder(Path(folder))
     similarity = class_similarity(statistics)
     # For people: with all digits a thousand classes are 20 MB, of which the report's page holds a copy.
     frame = pd.DataFrame(similarity.round(_DIGITS), columns=list(data.class_names))
@@ -139,8 +139,9 @@ def _description(sites: SiteMap) -> dict[str, object]:
     }
 
 
+@lru_cache(maxsize=1)
 def load(store: Store, run_id: str) -> Statistics:
-    """The statistics of a run."""
+    """The statistics of a run; shared within the process, so not to be changed."""
     with store.downloaded(run_id, _STATISTICS) as file:
         return load_statistics(file)
 

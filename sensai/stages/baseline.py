@@ -105,7 +105,7 @@ def _train(model: nn.Module, spec: NetworkSpec, config: BaselineConfig, context:
     with tqdm(total=config.base_epochs, desc="baseline", unit="epoch") as bar:
 
         def on_epoch(_position: int, epoch: int, metrics: dict[str, float]) -> None:
-            context.run.log_epoch({f"curve/{name}": value for name, value in metrics.items()}, epoch)
+            context.run.log_metrics({f"curve/{name}": value for name, value in metrics.items()}, epoch)
             bar.update()
 
         steps = steps_per_epoch(data.train, config.base_batch_size)

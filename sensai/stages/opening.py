@@ -29,4 +29,5 @@ def opened(config: EntryPoint, name: str, about: str | None) -> Iterator[tuple[S
         run.log_params(config.model_dump())
         run.describe(about)
         run.set_tags({tags.STAGE: config.stage, tags.CONFIG: config.model_dump_json()})
+        run.flush()
         yield store, run

@@ -5,8 +5,7 @@
 import logging
 from pathlib import Path
 
-from filelock import FileLock
-
+from analysis.locks import locked
 from sensai.errors import InputError
 from sensai.files import make_folder
 from sensai.registry import promotion
@@ -24,7 +23,8 @@ def run(config: PromoteConfig) -> str:
         InputError: the candidate is not promoted, with the reason; the champion stays.
     """
     # Two promotions from one `work_dir` wait for each other; one from elsewhere is noticed before the alias moves.
-    with opened(config, f"{config.stage} {config.model_name}", __doc__) as (store, run), _lock(config):
+    name = f"{config.stage} {config.model_name}"
+    with opened(config, name, __doc__) as (store, run), locked(_lock(config), name):
         if config.rollback:
             _roll_back(config, store, run)
         else:
@@ -32,9 +32,9 @@ def run(config: PromoteConfig) -> str:
     return run.id
 
 
-def _lock(config: PromoteConfig) -> FileLock:
+def _lock(config: PromoteConfig) -> Path:
     folder = make_folder(Path(config.work_dir) / "locks", "work_dir")
-    return FileLock(folder / f"promote-{config.model_name}.lock")
+    return folder / f"promote-{config.model_name}.lock"
 
 
 def _promote(config: PromoteConfig, store: Store, run: Run) -> None:

@@ -1,6 +1,7 @@
 """retrain: every member trained on its own outcomes, all on one stream of batches. Logs val_accuracy, val_in_group_accuracy,
-epochs_saved, seconds_saved, images_per_s, seconds and the members (bf16_speedup where precision=auto has measured it,
-accuracy_given_up where the same was trained to the end too); one child run a member with its validation metrics and curves.
+epochs_saved, seconds_saved, images_per_s, seconds, all curves in one table and the members (bf16_speedup where precision=auto
+has measured it, accuracy_given_up where the same was trained to the end too); one child run a member with its validation
+metrics and curves.
 """
 
 import json
@@ -14,9 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from tqdm import tqdm
 
 from analysis import plots, tags
+from analysis.curves import CURVES
 from sensai.cores import pinned
 from sensai.data.batches import batches
 from sensai.ensemble import Ensemble, load_ensemble, save_ensemble
@@ -35,6 +38,7 @@ from sensai.stages.backends import open_slots
 from sensai.stages.baseline import base_model
 from sensai.stages.configs import Retrain, RetrainConfig, StageConfig
 from sensai.stages.gradual import Course, Step, steps_of, train_in_steps
+from sensai.stages.group import class_label
 from sensai.stages.inputs import augmentation_of, dataset_of, device_of, evaluation_batch, example_images
 from sensai.stages.stage import Context, Stage
 from sensai.stages.values import parse_budget
@@ -42,6 +46,8 @@ from sensai.tracking import Run, Store
 
 _log = logging.getLogger(__name__)
 _MEMBERS = "members"
+# Characters of a tag.
+_LONGEST_CLASSES = 1000
 _UNTRAINED = Course([Progress(history=[], done=True, stopped_by="epochs=0")])
 
 
@@ -60,6 +66,8 @@ def _execute(config: RetrainConfig, context: Context) -> None:
         measured = _validation_metrics(ensemble, config)
         for member, run, course, metrics in zip(ensemble.members, runs, courses, measured, strict=True):
             _log_member(size(member.network, ensemble.spec.input_shape), course, metrics, run)
+    if config.epochs:
+        context.run.log_frame(_curves(ensemble, courses, runs), CURVES)
     context.run.log_metrics(_savings(courses, sum(step.epochs for step in steps), slots, config))
     validated = prune.log_validation(ensemble, config, context.run)
     context.run.log_metrics(_given_up(validated, config, context))
@@ -93,7 +101,7 @@ def _fit(
 
         def on_epoch(number: int, epoch: int, metrics: dict[str, float]) -> None:
             curve = {f"curve/{name}": value for name, value in metrics.items()}
-            runs[number].log_epoch(curve, epochs_before[number] + epoch)
+            runs[number].log_metrics(curve, epochs_before[number] + epoch)
             bars[number].update()
             watcher.on_epoch(number, len(runs), epochs_before[number] + epoch, metrics.get(recipe.metric, math.nan))
 
@@ -122,13 +130,15 @@ def _precision(ensemble: Ensemble, config: RetrainConfig, context: Context, slot
     if config.precision != "auto":
         return config.precision
     kept = context.checkpoints / "precision.json"
-    if not kept.exists():
+    if kept.exists():
+        _log.info("precision: as it was measured when this training began")
+    else:
         images = example_images(config, ensemble.spec, min(config.batch_size, len(dataset_of(config).train)))
         network = laid_out(deepcopy(ensemble.members[0].network), ensemble.spec.memory_format)
         with pinned(slots.threads):
-            chosen, gain = faster_precision(network, images)
-        _log.info("precision: %s (bf16 trains %.2f times as fast as fp32)", chosen, gain)
-        write_text(kept, json.dumps({"precision": chosen, "bf16_speedup": gain}))
+            choice = faster_precision(network, images)
+        _log.info("precision: %s", choice)
+        write_text(kept, json.dumps({"precision": choice.precision, "bf16_speedup": choice.gain}))
     measured = json.loads(kept.read_text())
     context.run.log_metrics({"bf16_speedup": measured["bf16_speedup"]})
     context.run.set_tags({tags.PRECISION: measured["precision"]})
@@ -202,6 +212,23 @@ def _log_member(sizes: Size, course: Course, measured: dict[str, float], run: Ru
         run.log_figure(plots.learning_curve(course.history, course.cuts), "learning_curve.png")
 
 
+def _curves(ensemble: Ensemble, courses: Sequence[Course], runs: Sequence[Run]) -> pd.DataFrame:
+    """Every epoch of every member, as `analysis.curves` reads them at once."""
+    rows = [
+        {
+            "run_id": run.id,
+            "member": number,
+            "classes": class_label(ensemble.members[number].classes, ensemble.class_names),
+            "stopped_by": course.stopped_by,
+            "epoch": epoch,
+            **dict(sorted(metrics.items())),
+        }
+        for number, (course, run) in enumerate(zip(courses, runs, strict=True))
+        for epoch, metrics in enumerate(course.history)
+    ]
+    return pd.DataFrame(rows)
+
+
 def _validation_metrics(ensemble: Ensemble, config: RetrainConfig) -> list[dict[str, float]]:
     """How each member tells its outcomes apart, as it is now; nothing without a validation split."""
     data = dataset_of(config)
@@ -220,7 +247,7 @@ def open_member_run(ensemble: Ensemble, number: int, config: StageConfig, contex
         tags.STAGE: "member",
         **{tags.UPSTREAM + name: run_id for name, run_id in context.upstream.items()},
         tags.UPSTREAM + config.stage: context.run.id,
-        tags.CLASSES: json.dumps(classes),
+        tags.CLASSES: classes_tag(classes),
         tags.MEMBER: str(number),
         tags.SPLIT: split,
         tags.DATASET: config.dataset,
@@ -229,6 +256,15 @@ def open_member_run(ensemble: Ensemble, number: int, config: StageConfig, contex
         tags.CONFIG: config.model_dump_json(),
     }
     return context.store.create(f"member {'+'.join(classes)[:60]} ({split})", context.parent, member_tags)
+
+
+def classes_tag(names: Sequence[str]) -> str:
+    """Return the names as a JSON list, or where that is long the first one and how many there are.
+
+    A database refuses long tags; the groups.json of the run's `group` has all names.
+    """
+    text = json.dumps(names)
+    return text if len(text) <= _LONGEST_CLASSES else json.dumps({"first": names[0], "count": len(names)})
 
 
 def named_for_member(metrics: dict[str, float]) -> dict[str, float]:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from filelock import FileLock
 from mlflow.entities import Run as StoredRun
 
 from analysis import tags
+from analysis.locks import is_taken, locked
 from sensai.data.names import FOLDER
 from sensai.files import make_folder
 from sensai.stages.configs import StageConfig
@@ -103,11 +103,13 @@ class Stage(Generic[ConfigT]):
         if before is not None:
             config = _inherited(self, config, before.config)
         fingerprint = self.fingerprint(config, before.fingerprint if before else None)
-        if found := self._found(config, store, fingerprint):
+        lock = _lock(Path(config.work_dir), fingerprint)
+        # Who holds it may be doing once more, by `force`, what is there already.
+        if is_taken(lock) and (found := self._found(config, store, fingerprint)):
             return reuse(store, root, found)
         # Locks are taken from the later stage to the earlier one, so two processes cannot wait for each other.
-        with _lock(Path(config.work_dir), fingerprint):
-            # Another process may have finished the same while this one waited.
+        with locked(lock, self._run_name(config)):
+            # Not before: another process may have finished the same while this one waited.
             if found := self._found(config, store, fingerprint):
                 return reuse(store, root, found)
             run = root or store.create(self._run_name(config), parent)
@@ -165,6 +167,8 @@ class Stage(Generic[ConfigT]):
                 **{tags.UPSTREAM + name: run_id for name, run_id in upstream.items()},
             }
         )
+        # From now on it is found as a run of this stage, also while it is busy.
+        run.flush()
 
     def _run_name(self, config: ConfigT) -> str:
         return run_name(config, self.title(config))
@@ -230,6 +234,6 @@ def _checkpoints(config: StageConfig, fingerprint: str) -> Path:
     return Path(config.work_dir) / "checkpoints" / fingerprint
 
 
-def _lock(work_dir: Path, fingerprint: str) -> FileLock:
+def _lock(work_dir: Path, fingerprint: str) -> Path:
     folder = make_folder(work_dir / "locks", "work_dir")
-    return FileLock(folder / f"{fingerprint}.lock")
+    return folder / f"{fingerprint}.lock"

@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from optuna import Study
 from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
 from optuna.trial import FrozenTrial
 
 from analysis import tags
+from analysis.locks import locked
 from sensai.errors import InputError
 from sensai.files import make_folder
 from sensai.processes import first_interrupt_asks
@@ -86,7 +86,8 @@ def _study(trials: Trials, about: str, space: Space) -> Study:
     """The study, which has been told of what is logged."""
     config, store = trials.config, trials.store
     # Of two that start at once, the second finds what the first has made.
-    with FileLock(make_folder(Path(config.work_dir) / "locks", "work_dir") / f"tune-{about}.lock"):
+    lock = make_folder(Path(config.work_dir) / "locks", "work_dir") / f"tune-{about}.lock"
+    with locked(lock, f"opening the study {trials.study!r}"):
         study = open_study(
             config.storage or _beside(store, config),
             trials.study,

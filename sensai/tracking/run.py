@@ -1,62 +1,67 @@
 """One MLflow run: everything that is logged into it goes through here, with an explicit client and run id."""
 
+import io
+import json
+import logging
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.entities import Metric, RunStatus
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from analysis import tags
 from sensai.errors import EndedEarlyError
+from sensai.tracking.buffer import Entries, LogBuffer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_log = logging.getLogger(__name__)
+
 _LONGEST_PARAM = 6000
 _LONGEST_REASON = 1000
-# One thread for all runs: of a thousand members that end an epoch at once most would wait in vain for one of a database's few
-# connections. MLflow's own asynchronous queue belongs to the whole store, and ending any run waits a second for it.
-_WRITER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sensai-epochs")
 
 
 @dataclass
 class Run:
     """A run that is being written.
 
+    What is logged waits for a while and is sent together with what follows: at most every 15 s, and at the run's end, however
+    that comes about.
+
     Attributes:
         client: the store's client.
         id: run id.
         adopted: it was opened by `mlflow run`, which has already logged the parameters.
+        artifact_uri: where its artifacts lie; empty: the store is asked.
     """
 
     client: MlflowClient
     id: str
     adopted: bool = False
-    _pending: list[Future[object]] = field(default_factory=list)
+    artifact_uri: str = field(default="", repr=False, compare=False)
+    _buffer: LogBuffer = field(init=False, repr=False, compare=False)
     _ended: bool = False
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Log values at once, in one call."""
-        self.client.log_batch(self.id, metrics=_metrics(metrics, step))
+    def __post_init__(self) -> None:
+        self._buffer = LogBuffer(self.client, self.id, self.artifact_uri)
 
-    def log_epoch(self, metrics: Mapping[str, float], epoch: int) -> None:
-        """Queue an epoch's values, in one call off this thread; `closing` waits for them."""
-        self._pending.append(_WRITER.submit(self.client.log_batch, self.id, metrics=_metrics(metrics, epoch)))
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Log values, all with one time."""
+        now = int(time.time() * 1000)
+        self._buffer.add(Entries(metrics=[Metric(key, float(value), now, step) for key, value in metrics.items()]))
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters, unless MLflow has done so."""
         if not self.adopted:
-            entries = [
-                Param(key, "" if value is None else str(value)[:_LONGEST_PARAM]) for key, value in params.items()
-            ]
-            self.client.log_batch(self.id, params=entries)
+            texts = {key: "" if value is None else str(value)[:_LONGEST_PARAM] for key, value in params.items()}
+            self._buffer.add(Entries(params=texts))
 
     def describe(self, text: str | None) -> None:
         """Have the UI show a docstring as the run's description, where a line break would be one."""
@@ -64,8 +69,8 @@ class Run:
         self.set_tags({tags.NOTE: "\n\n".join(paragraphs)})
 
     def set_tags(self, values: Mapping[str, str]) -> None:
-        """Set tags, in one call."""
-        self.client.log_batch(self.id, tags=[RunTag(key, value) for key, value in values.items()])
+        """Set tags."""
+        self._buffer.add(Entries(tags=dict(values)))
 
     def set_name(self, name: str) -> None:
         """Name the run as the UI shows it."""
@@ -73,27 +78,33 @@ class Run:
 
     def log_json(self, content: Any, path: str) -> None:
         """Log a JSON artifact."""
-        self.client.log_dict(self.id, content, path)
+        self.log_text(json.dumps(content, indent=2), path)
 
     def log_frame(self, frame: pd.DataFrame, path: str) -> None:
         """Log a table as CSV."""
-        self.client.log_text(self.id, frame.to_csv(index=False), path)
+        self.log_text(frame.to_csv(index=False), path)
 
     def log_text(self, text: str, path: str) -> None:
         """Log a text artifact."""
-        self.client.log_text(self.id, text, path)
+        self._buffer.add(Entries(files={path: text.encode()}))
 
     def log_figure(self, figure: "Figure", path: str) -> None:
-        """Log a figure."""
-        self.client.log_figure(self.id, figure, path)
+        """Log a figure as an image of the path's format."""
+        image = io.BytesIO()
+        figure.savefig(image, format=Path(path).suffix.removeprefix("."))
+        self._buffer.add(Entries(files={path: image.getvalue()}))
 
-    def log_file(self, path: Path) -> None:
-        """Log a file under its own name."""
-        self.client.log_artifact(self.id, str(path))
+    def log_folder(self, folder: Path, path: str = "") -> None:
+        """Log everything in a folder, to lie below `path`, at once: large files do not wait in memory."""
+        self._buffer.upload(folder, path)
 
-    def log_folder(self, folder: Path, path: str) -> None:
-        """Log everything in a folder below `path`."""
-        self.client.log_artifacts(self.id, str(folder), path)
+    def flush(self) -> None:
+        """Send what has been logged so far; it else waits some seconds, or for the run's end.
+
+        Raises:
+            MlflowException: the store refuses it.
+        """
+        self._buffer.flush()
 
     @contextmanager
     def closing(self) -> Iterator["Run"]:
@@ -110,8 +121,7 @@ class Run:
         """End the run with the block only where that fails, as `closing` does."""
         try:
             yield self
-            for written in self._pending:
-                written.result()
+            self.flush()
         except (KeyboardInterrupt, SystemExit):
             self._end(RunStatus.KILLED, "interrupted")
             raise
@@ -126,12 +136,11 @@ class Run:
         if self._ended:
             return
         self._ended = True
-        wait(self._pending)
         if reason:
             self.set_tags({tags.FAILURE: reason[:_LONGEST_REASON]})
+        try:
+            self.flush()
+        # A run that never ends would be worse.
+        except Exception as error:
+            _log.warning("run %s: not all of it could be stored: %s", self.id, str(error).partition("\n")[0])
         self.client.set_terminated(self.id, RunStatus.to_string(status))
-
-
-def _metrics(metrics: Mapping[str, float], step: int) -> list[Metric]:
-    now = int(time.time() * 1000)
-    return [Metric(key, float(value), now, step) for key, value in metrics.items()]

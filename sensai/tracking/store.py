@@ -21,7 +21,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from sqlalchemy.exc import SQLAlchemyError
 
 from analysis import tags
-from analysis.artifacts import downloaded
+from analysis.artifacts import downloaded_from
 from sensai.errors import InputError
 from sensai.tracking.run import Run
 
@@ -53,6 +53,7 @@ class Store:
     client: MlflowClient = field(compare=False)
     experiment_id: str
     labels: Mapping[str, str] = field(default_factory=dict, compare=False)
+    _finished: dict[str, StoredRun] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def connect(cls) -> "Store":
@@ -88,7 +89,7 @@ class Store:
     def find(self, stage: str, fingerprint: str) -> StoredRun | None:
         """The latest finished run of a stage with a fingerprint, in any experiment."""
         found = self.tagged(stage, tags.FINGERPRINT, fingerprint)
-        return found[0] if found else None
+        return self._noted(found[0]) if found else None
 
     def finished_run(self, run_id: str, stages: Sequence[str], parameter: str = "from_run") -> StoredRun:
         """The finished run of one of some stages that an id names, directly or through `sensai.reused`.
@@ -128,6 +129,8 @@ class Store:
             return None
         run = Run(self.client, run_id, adopted=True)
         run.set_tags({tags.PROCESS: _this_process()})
+        # Whoever looks for orphans reads it, also of a run that ends before it logs anything.
+        run.flush()
         return run
 
     def labelled(self, labels: Mapping[str, str]) -> "Store":
@@ -138,12 +141,14 @@ class Store:
         """A new run, below another one where `parent` is given."""
         nested = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
         all_tags = {**self.labels, tags.PROCESS: _this_process(), **nested, **(run_tags or {})}
-        return Run(self.client, self.client.create_run(self.experiment_id, tags=all_tags, run_name=name).info.run_id)
+        info = self.client.create_run(self.experiment_id, tags=all_tags, run_name=name).info
+        return Run(self.client, info.run_id, artifact_uri=info.artifact_uri)
 
     def take_over(self, run_id: str) -> Run:
         """A run that another process of this machine has left open, from now on this process's own."""
         run = Run(self.client, run_id)
         run.set_tags({tags.PROCESS: _this_process()})
+        run.flush()
         return run
 
     def tagged(self, stage: str, tag: str, value: str) -> list[StoredRun]:
@@ -162,7 +167,8 @@ class Store:
         """
         with ExitStack() as kept:
             try:
-                local = kept.enter_context(downloaded(run_id, path, self.client.tracking_uri))
+                artifacts = self.run(run_id).info.artifact_uri
+                local = kept.enter_context(downloaded_from(artifacts, path, self.client.tracking_uri))
             except Exception as error:
                 raise InputError(
                     f"run {run_id} has no artifact {path!r} any more ({type(error).__name__}); "
@@ -170,13 +176,24 @@ class Store:
                 ) from error
             yield local
 
+    def run(self, run_id: str) -> StoredRun:
+        """A run with its tags and the latest value of every metric; one that has finished is asked for once."""
+        if run_id in self._finished:
+            return self._finished[run_id]
+        return self._noted(self.client.get_run(run_id))
+
     def tags_of(self, run_id: str) -> dict[str, str]:
         """All tags of a run."""
-        return dict(self.client.get_run(run_id).data.tags)
+        return dict(self.run(run_id).data.tags)
 
     def metrics_of(self, run_id: str) -> dict[str, float]:
         """The latest value of every metric of a run."""
-        return dict(self.client.get_run(run_id).data.metrics)
+        return dict(self.run(run_id).data.metrics)
+
+    def _noted(self, run: StoredRun) -> StoredRun:
+        if run.info.status == "FINISHED":
+            self._finished[run.info.run_id] = run
+        return run
 
     def member_runs(self, retrain_run: str) -> dict[int, str]:
         """Member number -> run id of the member runs of a retraining."""

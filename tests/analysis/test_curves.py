@@ -59,7 +59,12 @@ def test_what_is_given_up_is_the_gain_of_the_epochs_that_are_missing() -> None:
 
 
 def test_columns_have_the_same_types_without_a_run_without_an_epoch_and_with_some(place: Place) -> None:
-    types = {"stage_run": "str", "run_id": "str", "member": "int64", "classes": "str", "epoch": "int64"}
+    types = {
+        **dict.fromkeys(("stage_run", "run_id"), "str"),
+        "member": "int64",
+        **dict.fromkeys(("classes", "stopped_by"), "str"),
+        "epoch": "int64",
+    }
     some = run(place)
     with place.active():
         for empty in (curves([]), curves([retrain.run(place.config("retrain", epochs=0))])):
@@ -67,3 +72,13 @@ def test_columns_have_the_same_types_without_a_run_without_an_epoch_and_with_som
             assert {str(name): str(kind) for name, kind in empty.dtypes.items()} == types
     assert {name: str(some.dtypes[name]) for name in types} == types
     assert {str(kind) for kind in some.dtypes[len(types) :]} == {"float64"}
+
+
+def test_runs_of_earlier_versions_give_the_same_from_their_members(place: Place) -> None:
+    """They have no table of all curves."""
+    with place.active():
+        run_id = retrain.run(place.config("retrain", epochs=2))
+        whole = curves([run_id])
+        (place.folder / "artifacts" / run_id / "artifacts" / "curves.csv").unlink()
+        assert len(whole) == 3 * 2
+        pd.testing.assert_frame_equal(curves([run_id]), whole)

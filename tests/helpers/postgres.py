@@ -4,10 +4,12 @@ import os
 import shutil
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+import sqlalchemy
 
 from tests.helpers.server import free_port
 
@@ -36,6 +38,18 @@ def postgres_server() -> Iterator[str]:
             yield f"postgresql+psycopg://tests@127.0.0.1:{port}/postgres"
         finally:
             _as(owner, [*control, "-m", "immediate", "stop"])
+
+
+@contextmanager
+def new_database(server_uri: str) -> Iterator[str]:
+    """The URI of an empty database of a server, within the block."""
+    name = f"test_{uuid.uuid4().hex}"
+    server = sqlalchemy.create_engine(server_uri, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+        yield f"{server_uri.rpartition('/')[0]}/{name}"
+        connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    server.dispose()
 
 
 def _as(owner: str | None, program: list[str]) -> subprocess.CompletedProcess[str]:

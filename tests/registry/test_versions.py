@@ -194,7 +194,7 @@ def test_the_candidate_moves_to_the_newest_version(empty_database: Path, tmp_pat
         assert newest["none_of_them"].tolist() == [False] * 4
 
 
-@pytest.mark.parametrize("before", ["update_model_version", "set_registered_model_alias"])
+@pytest.mark.parametrize("before", ["search_model_versions", "set_registered_model_alias"])
 def test_of_two_that_are_registered_at_once_the_newer_is_the_candidate(
     empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
 ) -> None:
@@ -206,11 +206,11 @@ def test_of_two_that_are_registered_at_once_the_newer_is_the_candidate(
 
         write, newer = getattr(MlflowClient, before), []
 
-        def overtaken(*arguments: object) -> object:
-            """Before the first one's write the second one is registered as a whole."""
+        def overtaken(*arguments: object, **named: object) -> object:
+            """Before the first one goes on the second one is registered as a whole."""
             monkeypatch.setattr(MlflowClient, before, write)
             newer.append(add(ensemble_of([(3, 2, 1, 0)])))
-            return write(*arguments)
+            return write(*arguments, **named)
 
         monkeypatch.setattr(MlflowClient, before, overtaken)
         assert (add(ensemble_of([(0, 1, 2, 3)])), newer) == (1, [2])

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from sensai.retraining.checkpoints import Checkpoints
 from sensai.retraining.fitting import Teacher, fit
-from sensai.retraining.precision import Precision, autocast, faster_precision
+from sensai.retraining.precision import Precision, autocast, chosen, faster_precision
 from sensai.retraining.teams import Team
 from sensai.retraining.trainee import Trainee
 from tests.retraining.test_fitting import CPU, OBJECTIVE, RECIPE, network, training, validation
@@ -51,9 +52,36 @@ def test_the_block_is_computed_in_the_precision(precision: Precision, dtype: tor
 def test_measuring_leaves_the_network_as_it_was() -> None:
     model = network().eval()
     before: dict[str, Tensor] = {name: value.clone() for name, value in model.state_dict().items()}
-    chosen, gain = faster_precision(model, torch.randn(8, 1, 8, 8))
-    assert chosen == ("bf16" if gain > 1.1 else "fp32")
-    assert gain > 0
+    choice = faster_precision(model, torch.randn(8, 1, 8, 8))
+    assert choice.gain == choice.fp32_ms / choice.bf16_ms > 0
+    assert choice.rounds >= 5
+    # The line that people read has the figures.
+    assert str(choice).startswith(f"{choice.precision} (a training step takes {choice.fp32_ms:.3g} ms in fp32 and ")
     assert not model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("gain", "right"), [(0.5, "fp32"), (0.98, "fp32"), (1.1, "fp32"), (1.4, "bf16"), (2.0, "bf16")]
+)
+def test_load_does_not_change_the_choice(gain: float, right: Precision) -> None:
+    """Other programs take the processor from half of all steps, for up to three times as long as these take."""
+    choices = []
+    for seed in range(100):
+        random = np.random.default_rng(seed)
+        fp32, bf16 = (
+            own * (1 + random.uniform(0, 0.02, 40) + random.choice([0, 1], 40) * random.uniform(0, 3, 40))
+            for own in (1.0, 1 / gain)
+        )
+        rounds = next((n for n in range(5, 40) if chosen(fp32[:n], bf16[:n]).settled), 40)
+        choices.append(chosen(fp32[:rounds], bf16[:rounds]).precision)
+    assert choices == [right] * 100
+
+
+def test_what_is_not_met_again_does_not_count() -> None:
+    falling = [1 / (1 + step / 4) for step in range(20)]
+    choice = chosen([10 * each for each in falling], falling)
+    assert (choice.precision, choice.settled, choice.gain) == ("fp32", False, pytest.approx(10))
+    assert chosen([10.0] * 5, [1.0] * 5).precision == "bf16"
+    assert chosen([1.0] * 5, [10.0] * 5).precision == "fp32"

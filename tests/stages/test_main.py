@@ -14,7 +14,7 @@ from sensai import evaluation
 from sensai.ensemble.calibration import cross_fitted
 from sensai.errors import InputError
 from sensai.runtimes import CANDIDATES
-from sensai.stages import combining, evaluate, main, retrain
+from sensai.stages import combining, evaluate, main, report, retrain
 from sensai.stages.inputs import dataset_of
 from sensai.stages.latencies import timing_host
 from sensai.tracking import Store
@@ -228,6 +228,13 @@ def test_without_validation_data_only_raw_probabilities_are_there(place: Place) 
     assert not {name for name in metrics if name.startswith("val_") or name.endswith(("_vector", "_logistic"))}
     assert pd.read_csv(place.artifact(run_id, "combine.csv"))["combine"].tolist() == ["raw", "base model"]
     assert combining.load(Store.connect(), run_id).method == "raw"
+
+
+def test_a_report_without_validation_data_shows_what_was_learnt(place: Place) -> None:
+    dataset = f"{ROOT}/tests/helpers/tiny_data.py:one_of_each"
+    few = {"dataset": dataset, "base_epochs": 1, "epochs": 2, "method": "random", "n_groups": 1}
+    page = place.artifact(report.run(place.config("report", **few)), "report.html").read_text()
+    assert "Train loss of each member on training data" in page
 
 
 def test_members_are_validated_by_retrain_and_tested_by_evaluate(finished: FinishedMain) -> None:

@@ -1,4 +1,4 @@
-"""What runs and their store promise, the same over SQLite and over a real `mlflow server`."""
+"""What runs and their store promise, the same over SQLite, over PostgreSQL and over a real `mlflow server`."""
 
 import json
 import os
@@ -21,16 +21,25 @@ from mlflow.entities import Run as StoredRun
 from mlflow.entities import RunStatus
 
 from sensai.errors import EndedEarlyError, InputError
-from sensai.tracking import Run, Store
+from sensai.tracking import Run, Store, buffer
+from tests.helpers.postgres import new_database
 from tests.helpers.server import mlflow_server
 
 
-@pytest.fixture(scope="module", params=["sqlite", "server"])
+@pytest.fixture(
+    scope="module",
+    params=["sqlite", *(pytest.param(kind, marks=pytest.mark.processes) for kind in ("postgres", "server"))],
+)
 def backend(
     request: pytest.FixtureRequest, empty_database: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """The URI of a store of each kind."""
     folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "postgres":
+        # Not asked for where it is not needed: it takes seconds, and is skipped where there is none.
+        with new_database(request.getfixturevalue("postgres")) as uri:
+            yield uri
+        return
     shutil.copy(empty_database, folder / "mlflow.db")
     if request.param == "sqlite":
         yield f"sqlite:///{folder}/mlflow.db"
@@ -48,8 +57,8 @@ def store(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stor
 
 
 def _experiment(backend: str, folder: Path, name: str) -> str:
-    # The server keeps artifacts itself; beside SQLite they would lie in the working folder.
-    location = (folder / "artifacts").as_uri() if backend.startswith("sqlite") else None
+    # The server keeps artifacts itself; beside a database they would lie in the working folder.
+    location = None if backend.startswith("http") else (folder / "artifacts").as_uri()
     return mlflow.MlflowClient(backend).create_experiment(f"{folder.name} {name}", artifact_location=location)
 
 
@@ -109,6 +118,7 @@ class TestRun:
         run = store.create("run", None)
         many = {f"parameter_{number}": number for number in range(60)}
         run.log_params({"ratio": 0.5, "force": False, "checkpoint": "", "long": "x" * 10_000, **many})
+        run.flush()
         params = stored(store, run).data.params
         assert {name: params[name] for name in ("ratio", "force", "checkpoint")} == {
             "ratio": "0.5",
@@ -119,10 +129,11 @@ class TestRun:
         assert set(params["long"]) == {"x"}
         assert len(params["long"]) == 6000
 
-    def test_metrics_are_there_at_once_and_the_last_value_counts(self, store: Store) -> None:
+    def test_the_last_value_of_a_metric_counts(self, store: Store) -> None:
         run = store.create("run", None)
         run.log_metrics({"accuracy": 0.5, "flops": 3_000_000})
         run.log_metrics({"accuracy": 0.75}, step=1)
+        run.flush()
         assert stored(store, run).data.metrics == {"accuracy": 0.75, "flops": 3_000_000.0}
         assert store.metrics_of(run.id) == {"accuracy": 0.75, "flops": 3_000_000.0}
         history = store.client.get_metric_history(run.id, "accuracy")
@@ -132,6 +143,7 @@ class TestRun:
         run = store.create("first name", None)
         run.set_tags({"sensai.stage": "prune", "sensai.arch": "small_cnn"})
         run.set_name("second name")
+        run.flush()
         tags = store.tags_of(run.id)
         assert (tags["sensai.stage"], tags["sensai.arch"]) == ("prune", "small_cnn")
         assert stored(store, run).info.run_name == "second name"
@@ -141,7 +153,7 @@ class TestRun:
         run, epochs = store.create("run", None), 60
         with suppress(KeyboardInterrupt), run.closing():
             for epoch in range(epochs):
-                run.log_epoch({"curve/loss": 1 / (epoch + 1), "curve/accuracy": epoch / epochs}, epoch)
+                run.log_metrics({"curve/loss": 1 / (epoch + 1), "curve/accuracy": epoch / epochs}, epoch)
             if error is not None:
                 raise error
         losses = store.client.get_metric_history(run.id, "curve/loss")
@@ -151,6 +163,65 @@ class TestRun:
         accuracies = store.client.get_metric_history(run.id, "curve/accuracy")
         assert sorted(point.step for point in accuracies) == list(range(epochs))
 
+    def test_all_that_was_logged_is_there_when_a_run_has_failed(self, store: Store) -> None:
+        run = store.create("run", None)
+        figure = Figure()
+        figure.subplots().plot([1, 2])
+        run.log_params({"ratio": 0.5})
+        run.set_tags({"sensai.stage": "prune"})
+        run.log_metrics({"accuracy": 0.5})
+        run.log_json([1], "deep/plans.json")
+        run.log_figure(figure, "widths.png")
+        with pytest.raises(RuntimeError), run.closing():
+            raise RuntimeError
+        data = stored(store, run).data
+        assert (data.params, data.metrics) == ({"ratio": "0.5"}, {"accuracy": 0.5})
+        assert data.tags["sensai.stage"] == "prune"
+        assert {each.path for each in store.client.list_artifacts(run.id)} == {"deep", "widths.png"}
+        with store.downloaded(run.id, "deep/plans.json") as file:
+            assert json.loads(file.read_text()) == [1]
+
+    def test_more_than_one_request_holds_is_sent_in_several(self, store: Store) -> None:
+        run = store.create("run", None)
+        run.log_params({f"parameter_{number}": number for number in range(250)})
+        run.set_tags({f"tag_{number}": str(number) for number in range(250)})
+        for step in range(3):
+            run.log_metrics({f"metric_{number}": number for number in range(900)}, step)
+        run.flush()
+        data = stored(store, run).data
+        assert {len(data.params), sum(name.startswith("tag_") for name in data.tags)} == {250}
+        assert len(data.metrics) == 900
+        assert [point.step for point in store.client.get_metric_history(run.id, "metric_899")] == [0, 1, 2]
+
+    def test_what_a_busy_run_has_logged_is_sent_meanwhile(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(buffer, "_FLUSHER", buffer._Flusher(0.05))
+        run = store.create("run", None)
+        for epoch in range(2):
+            run.log_metrics({"curve/loss": 0.5}, epoch)
+            deadline = time.monotonic() + 60
+            while len(store.client.get_metric_history(run.id, "curve/loss")) <= epoch:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
+    def test_what_was_on_its_way_when_somebody_interrupted_is_sent_at_the_end(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = store.create("run", None)
+
+        def interrupted(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        run.log_metrics({"accuracy": 0.5})
+        run.log_text("text", "file.txt")
+        with monkeypatch.context() as patch:
+            patch.setattr(mlflow.MlflowClient, "log_batch", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                run.flush()
+        with pytest.raises(KeyboardInterrupt), run.closing():
+            raise KeyboardInterrupt
+        assert stored(store, run).data.metrics == {"accuracy": 0.5}
+        assert [each.path for each in store.client.list_artifacts(run.id)] == ["file.txt"]
+
     def test_many_runs_end_an_epoch_at_once_and_one_thread_writes_it(self, store: Store) -> None:
         """A database has few connections, of which each run would else ask for one."""
         runs, before = [store.create(f"member {number}", None) for number in range(20)], threading.active_count()
@@ -158,7 +229,7 @@ class TestRun:
             for run in runs:
                 closing.enter_context(run.closing())
             for run in runs:
-                run.log_epoch({"curve/loss": 0.5}, 0)
+                run.log_metrics({"curve/loss": 0.5}, 0)
             assert threading.active_count() <= before + 1
         for run in runs:
             assert [point.value for point in store.client.get_metric_history(run.id, "curve/loss")] == [0.5]
@@ -167,13 +238,14 @@ class TestRun:
         run = store.create("run", None)
         # A name that MLflow refuses.
         with pytest.raises(mlflow.MlflowException), run.closing():
-            run.log_epoch({"no/../name": 1.0}, 0)
+            run.log_metrics({"no/../name": 1.0}, 0)
         assert stored(store, run).info.status == "FAILED"
 
     def test_artifacts_come_back_as_they_were(self, store: Store, tmp_path: Path) -> None:
         run = store.create("run", None)
         frame = pd.DataFrame({"classes": ["a,b", 'c"d', "é"], "flops": [1, 2, 3], "accuracy": [0.1, 1 / 3, None]})
-        (tmp_path / "weights.bin").write_bytes(bytes(range(256)))
+        (tmp_path / "files").mkdir()
+        (tmp_path / "files" / "weights.bin").write_bytes(bytes(range(256)))
         (tmp_path / "members" / "deep").mkdir(parents=True)
         (tmp_path / "members" / "deep" / "one.txt").write_text("one")
         figure = Figure()
@@ -182,8 +254,9 @@ class TestRun:
         run.log_frame(frame, "table.csv")
         run.log_text("<html>ü</html>", "report.html")
         run.log_figure(figure, "figure.png")
-        run.log_file(tmp_path / "weights.bin")
+        run.log_folder(tmp_path / "files")
         run.log_folder(tmp_path / "members", "model")
+        run.flush()
         with store.downloaded(run.id, "groups.json") as file:
             assert json.loads(file.read_text()) == {"groups": [[0, 2], [1]]}
         with store.downloaded(run.id, "table.csv") as file:
