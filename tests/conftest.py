@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -170,7 +171,9 @@ def launched(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     """`entry` in this process, for what is refused: one of its own imports for seconds what is here already."""
     # Else the tests that follow would find what the entry point sets.
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
-    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
 
     def call(stage: str, **parameters: object) -> subprocess.CompletedProcess[str]:
         arguments = command(stage, **parameters)
@@ -182,7 +185,8 @@ def launched(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
         return subprocess.CompletedProcess(arguments, ended.value.code, *capsys.readouterr())
 
     yield call
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def command(stage: str, **parameters: object) -> list[str]:

@@ -35,7 +35,7 @@ from sensai.stages.values import parse_methods
 NOT_IN_FINGERPRINT = frozenset(
     {
         *("data_dir", "checkpoint", "groups_file", "criterion", "seed"),
-        *("shards", "device", "jobs", "threads", "backend", "ray_address", "force", "work_dir"),
+        *("shards", "device", "jobs", "threads", "backend", "ray_address", "force", "work_dir", "traceback"),
     }
 )
 
@@ -44,6 +44,12 @@ class EntryPoint(BaseModel):
     """The parameters of one entry point."""
 
     stage: ClassVar[str]
+
+    traceback: bool = Field(
+        False,
+        description="print the traceback of what goes wrong; that of an unexpected error is kept in any case, in a file and "
+        "as an artifact",
+    )
 
 
 class StageConfig(Common, EntryPoint):
