@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -73,7 +74,7 @@ def _with_flags(arguments: list[str], config: "type[EntryPoint]") -> list[str]:
     """The arguments with `true` behind each flag that stands alone, as `--traceback` does."""
     flags = {f"--{name}" for name, field in config.model_fields.items() if field.annotation is bool}
     given: list[str] = []
-    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+    for argument, following in zip_longest(arguments, arguments[1:], fillvalue="--"):
         given += [argument, "true"] if argument in flags and following.startswith("--") else [argument]
     return given
 

@@ -6,9 +6,10 @@ from collections.abc import Collection
 
 _LONGEST_VALUE = 200
 _LONGEST_MESSAGE = 2000
-# As `repr` writes a text; an apostrophe within a word begins none.
-_QUOTED = re.compile(r"""(?<!\w)(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?!\w)""")
-_WORD = re.compile(rf"\S{{{_LONGEST_VALUE + 1},}}")
+# A text as `repr` writes it, where an apostrophe within a word begins none; or what is no text and has no blanks.
+_VALUE = re.compile(
+    r"""(?<!\w)(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?!\w)""" + rf"""|[^\s'"]{{{_LONGEST_VALUE + 1},}}"""
+)
 
 
 class InputError(ValueError):
@@ -24,8 +25,7 @@ class InputError(ValueError):
 
 def shortened(message: str) -> str:
     """Return a message as one line of at most 2000 characters, in which no value has more than 200."""
-    line = " ".join(message.split())
-    line = _WORD.sub(_cut, _QUOTED.sub(_cut, line))
+    line = _VALUE.sub(_cut, " ".join(message.split()))
     if len(line) <= _LONGEST_MESSAGE:
         return line
     # What is wrong stands first, what is allowed last.

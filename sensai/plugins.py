@@ -82,7 +82,7 @@ def _load(reference: str, parameter: str) -> ModuleType:
     place = reference.rpartition(":")[0]
     is_module = _MODULE.fullmatch(place) is not None and not place.endswith(".py")
     file = Path(place)
-    if not is_module and not file.is_file():
+    if not is_module and not _is_file(file):
         raise InputError(f"{parameter}={reference!r}: there is no file {place!r}")
     if not is_module and file.suffix != ".py":
         raise InputError(f"{parameter}={reference!r}: {place!r} is not a Python file")
@@ -91,6 +91,14 @@ def _load(reference: str, parameter: str) -> ModuleType:
             return _import_module(place) if is_module else _import_file(file)
         except ModuleNotFoundError as error:
             raise InputError(f"{parameter}={reference!r}: there is no module {error.name!r}") from error
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    # Its name is too long.
+    except OSError:
+        return False
 
 
 def _import_module(name: str) -> ModuleType:

@@ -137,7 +137,7 @@ class Run:
         try:
             self._end(*_ending(error))
         except Exception as failure:
-            _log.warning("run %s could not be closed: %s", self.id, described(failure))
+            _warn_of_open(self, failure)
 
     def _end(self, status: int, reason: str = "") -> None:
         if self._ended:
@@ -167,7 +167,14 @@ def close_begun(error: BaseException | None = None) -> None:
                 run._terminate(status, reason)
         # The next may be in another store.
         except Exception as failure:
-            _log.warning("run %s could not be closed: %s", run.id, described(failure))
+            _warn_of_open(run, failure)
+        _begun.pop(run.id, None)
+
+
+def _warn_of_open(run: Run, failure: Exception) -> None:
+    # Database errors go on with the statement, over many lines.
+    reason = next(iter(str(failure).splitlines()), "")
+    _log.warning("run %s could not be closed: %s: %s", run.id, type(failure).__name__, reason)
 
 
 def log_on_top(text: str, path: str) -> None:
