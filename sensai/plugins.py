@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sensai.errors import InputError
+from sensai.errors import InputError, described
 from sensai.signals import Terminated
 
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -63,7 +63,7 @@ def users_code(what: str) -> Iterator[None]:
         raise InputError(f"{what} (it calls sys.exit({error.code!r}), which would end sensAI)") from error
     # Whatever it is, it is the user's to mend.
     except Exception as error:
-        raise InputError(f"{what} ({error!r})") from error
+        raise InputError(f"{what} ({described(error)})") from error
 
 
 def factory_digest(reference: str, parameter: str) -> str:

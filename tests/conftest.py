@@ -106,6 +106,9 @@ def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
             monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     monkeypatch.setenv("SENSAI_CACHE", str(tmp_path / "cache"))
+    # Runs that another test has left open, in a store that may be gone by now.
+    if tracking := sys.modules.get("sensai.tracking.run"):
+        monkeypatch.setattr(tracking, "_begun", {})
     monkeypatch.chdir(tmp_path)
     yield
     mlflow.set_tracking_uri(None)
