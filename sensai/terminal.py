@@ -12,7 +12,7 @@ _STREAMS = 3
 class _Tolerant(io.FileIO):
     """A file whose writes never fail: nobody could be told."""
 
-    def write(self, data: object) -> int:  # type: ignore[override]
+    def write(self, data: object) -> int:
         try:
             return super().write(data)  # type: ignore[arg-type]
         except OSError:
