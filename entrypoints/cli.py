@@ -9,51 +9,79 @@ import logging
 import os
 import signal
 import sys
+from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 # As a script this folder is the first place for imports, where its names would hide other modules; the checkout's root is
 # what must be there, since MLflow never installs the project.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from pydantic import ValidationError  # noqa: E402
-from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict, SettingsError  # noqa: E402
-
+# Nothing that takes time before signals are caught.
+from sensai import terminal  # noqa: E402
 from sensai.errors import InputError  # noqa: E402
+from sensai.last_resort import explained, full_traceback, kept, use_short_hooks  # noqa: E402
 from sensai.processes import end_with, keep_memory, let_threads_sleep  # noqa: E402
-from sensai.stages.configs import CONFIGS, EntryPoint, describe_errors, unknown_parameter  # noqa: E402
+from sensai.signals import (  # noqa: E402
+    Interrupted,
+    Terminated,
+    catch_signals,
+    release_signals,
+    requested,
+    stop_raising,
+)
+
+if TYPE_CHECKING:
+    from pydantic_settings import BaseSettings
+
+    from sensai.stages.configs import EntryPoint
 
 # `mlflow run` waits for the process that it started; where it is killed, that would go on unseen.
 _OPENED_BY_MLFLOW = "MLFLOW_RUN_ID"
+_UNEXPECTED = 1
 _BAD_INPUT = 2
-_LONGEST_REASON = 500
-_INTERRUPTED = 130
+_SIGNALLED = 128
+_HELP = {"--help", "-h"}
 
 
-def parse(stage: str, arguments: list[str]) -> EntryPoint:
+def parse(stage: str, arguments: list[str]) -> "EntryPoint":
     """The configuration of a stage from its command line.
 
     Raises:
         InputError: unknown parameters, or values that are not allowed, all of them named.
     """
+    from pydantic import ValidationError
+    from pydantic_settings import CliApp, SettingsError
+
+    from sensai.stages.configs import CONFIGS, describe_errors, unknown_parameter
+
     config = CONFIGS[stage]
     for argument in arguments:
         name = argument.removeprefix("--").partition("=")[0]
         if argument.startswith("--") and name not in {*config.model_fields, "help"}:
             raise unknown_parameter(name, config)
     try:
-        given = CliApp.run(_command_line(config), arguments, cli_exit_on_error=False)
+        given = CliApp.run(_command_line(config), _with_flags(arguments, config), cli_exit_on_error=False)
         return config.model_validate(given.model_dump())
     except ValidationError as error:
         raise InputError(describe_errors(error)) from error
     except SettingsError as error:
-        # It repeats arguments that are none as they are, however long.
-        reason = str(error).removeprefix("error parsing CLI: ")[:_LONGEST_REASON]
-        raise InputError(" ".join(reason.split())) from error
+        raise InputError(str(error).removeprefix("error parsing CLI: ")) from error
 
 
-def _command_line(config: type[EntryPoint]) -> type[BaseSettings]:
+def _with_flags(arguments: list[str], config: "type[EntryPoint]") -> list[str]:
+    """The arguments with `true` behind each flag that stands alone, as `--traceback` does."""
+    flags = {f"--{name}" for name, field in config.model_fields.items() if field.annotation is bool}
+    given: list[str] = []
+    for argument, following in zip_longest(arguments, arguments[1:], fillvalue="--"):
+        given += [argument, "true"] if argument in flags and following.startswith("--") else [argument]
+    return given
+
+
+def _command_line(config: "type[EntryPoint]") -> "type[BaseSettings]":
     """The configuration as settings that come from the command line alone, never from the environment."""
+    from pydantic_settings import BaseSettings, SettingsConfigDict
 
     class CommandLine(BaseSettings, config):  # type: ignore[misc, valid-type]
         __doc__ = config.__doc__
@@ -68,22 +96,96 @@ def _command_line(config: type[EntryPoint]) -> type[BaseSettings]:
 
 def launch(stage: str) -> None:
     """Run a stage with the parameters of the command line and end the process."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    terminal.prepare()
+    use_short_hooks()
+    catch_signals()
     if _OPENED_BY_MLFLOW in os.environ:
         end_with(os.getppid(), signal.SIGTERM)
     try:
-        config = parse(stage, sys.argv[1:])
+        status = _Launch(stage, sys.argv[1:]).status()
+    # It came just where `status` could not catch it; while it is handled none follows.
+    except (Terminated, Interrupted):
+        stop_raising()
+        status = _SIGNALLED + requested()
+    release_signals()
+    sys.exit(status)
+
+
+class _Launch:
+    """One call of an entry point."""
+
+    def __init__(self, stage: str, arguments: list[str]) -> None:
+        self._stage = stage
+        self._arguments = arguments
+        self._work_dir = Path(".sensai")
+        # Parsing itself may fail.
+        self._prints_traceback = "--traceback" in arguments
+
+    def status(self) -> int:
+        """Do what the command line asks for; returns the process's status."""
+        try:
+            self._run()
+            stop_raising()
+            return 0
+        except BaseException as error:
+            stop_raising()
+            return self._ended(error)
+
+    def _run(self) -> None:
+        config = parse(self._stage, self._arguments)
+        self._work_dir = Path(getattr(config, "work_dir", self._work_dir))
+        self._prints_traceback = config.traceback
         _quieten()
         let_threads_sleep()
         keep_memory()
-        run_id = _imported(f"sensai.stages.{stage}").run(config)
-    except InputError as error:
-        sys.exit(_fail(f"{stage}: {error}"))
-    except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
-    # What answers on standard output names its run elsewhere.
-    if run_id:
-        print(f"{stage} run: {run_id}")
+        run_id = _imported(f"sensai.stages.{self._stage}").run(config)
+        # What answers on standard output names its run elsewhere.
+        if run_id:
+            terminal.say(f"{self._stage} run: {run_id}")
+
+    def _ended(self, error: BaseException) -> int:
+        if isinstance(error, SystemExit) and _HELP & set(self._arguments):
+            return 0
+        _close_runs(error)
+        if requested() or isinstance(error, KeyboardInterrupt):
+            return _SIGNALLED + (requested() or signal.SIGINT)
+        if self._prints_traceback:
+            print(full_traceback(error), file=sys.stderr)
+        if isinstance(error, InputError):
+            self._say(str(error))
+            return _BAD_INPUT
+        self._say(f"{explained(error)}; {self._where(error)}")
+        return _UNEXPECTED
+
+    def _where(self, error: BaseException) -> str:
+        """Keep the traceback, and tell where."""
+        text = full_traceback(error)
+        _log_traceback(text)
+        file = kept(text, self._stage, self._work_dir)
+        return (
+            f"traceback: {file}"
+            if file
+            else "no file could be written for its traceback, which --traceback true prints"
+        )
+
+    def _say(self, message: str) -> None:
+        print(f"error: {self._stage}: {message}", file=sys.stderr)
+
+
+def _close_runs(error: BaseException) -> None:
+    """Close the runs that are still open."""
+    # Where nothing has been tracked yet there are none.
+    if tracking := sys.modules.get("sensai.tracking"):
+        tracking.close_begun(error)
+
+
+def _log_traceback(text: str) -> None:
+    if tracking := sys.modules.get("sensai.tracking"):
+        try:
+            tracking.log_on_top(text, "traceback.txt")
+        # The store may be what is broken.
+        except Exception as failure:
+            logging.getLogger(__name__).debug("the traceback is no artifact: %s", failure)
 
 
 def _imported(name: str) -> ModuleType:
@@ -103,8 +205,3 @@ def _quieten() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # It costs a request a run, and goes to standard output, where `predict` answers.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-
-
-def _fail(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    return _BAD_INPUT

@@ -6,20 +6,23 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sensai.errors import InputError
+from sensai.errors import InputError, described
+from sensai.signals import Terminated
 
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 REFERENCE = re.compile(rf".+\.py:\w+|{_MODULE.pattern}:\w+")
 
 
 def load_factory(reference: str, parameter: str) -> Callable[..., Any]:
-    """The callable that a reference names.
+    """Return the callable that a reference names; whatever it raises when it is called becomes an InputError.
 
     Modules are looked for on the import path and in the working directory. A file may import what lies beside it.
 
@@ -34,7 +37,34 @@ def load_factory(reference: str, parameter: str) -> Callable[..., Any]:
     factory = getattr(_load(reference, parameter), name, None)
     if not callable(factory):
         raise InputError(f"{parameter}={reference!r}: {place!r} defines no function {name!r}")
-    return factory
+
+    @wraps(factory)
+    def called(*arguments: Any, **named: Any) -> Any:
+        with users_code(f"{parameter}={reference!r}: the function failed"):
+            return factory(*arguments, **named)
+
+    return called
+
+
+@contextmanager
+def users_code(what: str) -> Iterator[None]:
+    """Turn whatever the user's own code raises within the block, `sys.exit` included, into an InputError.
+
+    Args:
+        what: begins the message; the error follows in brackets.
+
+    Raises:
+        InputError: the code raised something.
+    """
+    try:
+        yield
+    except (InputError, Terminated):
+        raise
+    except SystemExit as error:
+        raise InputError(f"{what} (it calls sys.exit({error.code!r}), which would end sensAI)") from error
+    # Whatever it is, it is the user's to mend.
+    except Exception as error:
+        raise InputError(f"{what} ({described(error)})") from error
 
 
 def factory_digest(reference: str, parameter: str) -> str:
@@ -57,13 +87,11 @@ def _load(reference: str, parameter: str) -> ModuleType:
         raise InputError(f"{parameter}={reference!r}: there is no file {place!r}")
     if not is_module and file.suffix != ".py":
         raise InputError(f"{parameter}={reference!r}: {place!r} is not a Python file")
-    try:
-        return _import_module(place) if is_module else _import_file(file)
-    except ModuleNotFoundError as error:
-        raise InputError(f"{parameter}={reference!r}: there is no module {error.name!r}") from error
-    # Whatever the user's code raises while it is read is the user's to mend.
-    except Exception as error:
-        raise InputError(f"{parameter}={reference!r}: reading {place!r} failed ({error!r})") from error
+    with users_code(f"{parameter}={reference!r}: reading {place!r} failed"):
+        try:
+            return _import_module(place) if is_module else _import_file(file)
+        except ModuleNotFoundError as error:
+            raise InputError(f"{parameter}={reference!r}: there is no module {error.name!r}") from error
 
 
 def _import_module(name: str) -> ModuleType:

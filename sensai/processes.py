@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _WAIT_POLICY = "OMP_WAIT_POLICY"
@@ -22,7 +23,7 @@ _set_here: set[str] = set()
 
 
 def end_with(parent: int, by: signal.Signals) -> None:
-    """Send this process a signal when the one that started it is gone, also one that was killed.
+    """Send this process a signal, again and again, when the one that started it is gone, also one that was killed.
 
     Args:
         parent: its process id; told, since it may be gone before this is called.
@@ -35,7 +36,9 @@ def end_with(parent: int, by: signal.Signals) -> None:
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(_SECONDS_BETWEEN_LOOKS)
-        os.kill(os.getpid(), by)
+        while True:
+            os.kill(os.getpid(), by)
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
 
     threading.Thread(target=watch, daemon=True).start()
 
@@ -61,9 +64,11 @@ def first_interrupt_asks() -> Iterator[threading.Event]:
         yield asked
         return
 
-    def ask(*_: object) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, before)
+    def ask(number: int, frame: FrameType | None) -> None:
+        if not asked.is_set():
+            asked.set()
+        elif callable(before):
+            before(number, frame)
 
     signal.signal(signal.SIGINT, ask)
     try:

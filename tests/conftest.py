@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,6 +104,9 @@ def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
             monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     monkeypatch.setenv("SENSAI_CACHE", str(tmp_path / "cache"))
+    # Runs that another test has left open, in a store that may be gone by now.
+    if tracking := sys.modules.get("sensai.tracking.run"):
+        monkeypatch.setattr(tracking, "_begun", {})
     monkeypatch.chdir(tmp_path)
     yield
     mlflow.set_tracking_uri(None)
@@ -163,7 +167,9 @@ def launched(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     """`entry` in this process, for what is refused: one of its own imports for seconds what is here already."""
     # Else the tests that follow would find what the entry point sets.
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
-    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
 
     def call(stage: str, **parameters: object) -> subprocess.CompletedProcess[str]:
         arguments = command(stage, **parameters)
@@ -175,7 +181,8 @@ def launched(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
         return subprocess.CompletedProcess(arguments, ended.value.code, *capsys.readouterr())
 
     yield call
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def command(stage: str, **parameters: object) -> list[str]:

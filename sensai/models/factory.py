@@ -17,7 +17,7 @@ from sensai.models.shufflenetv2 import WIDTHS, ShuffleNetV2
 from sensai.models.small import SmallCNN
 from sensai.models.vgg import vgg
 from sensai.models.wrappers import materialise
-from sensai.plugins import factory_digest, load_factory
+from sensai.plugins import factory_digest, load_factory, users_code
 
 # Float32 on a GPU is float32 too: by default its convolutions round their operands to 10 bits (TF32), with which no pruned
 # network could be proved to compute what the masked one does.
@@ -146,12 +146,8 @@ def check_output(network: nn.Module, spec: NetworkSpec) -> None:
     """
     was_training = network.training
     images = torch.zeros(2, *spec.input_shape)
-    try:
-        with torch.no_grad():
-            output = network.eval()(images)
-    # The user's own network may raise anything.
-    except Exception as error:
-        raise InputError(f"arch={spec.arch!r}: takes no images of shape {spec.input_shape} ({error!r})") from error
+    with users_code(f"arch={spec.arch!r}: takes no images of shape {spec.input_shape}"), torch.no_grad():
+        output = network.eval()(images)
     network.train(was_training)
     if not isinstance(output, Tensor) or output.shape != (2, spec.num_classes):
         given = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
@@ -186,11 +182,7 @@ def _build_own(spec: NetworkSpec) -> nn.Module:
         raise InputError(
             f"arch={spec.arch!r}: the file is not the one that this network was trained with; run baseline"
         )
-    try:
-        network = factory(num_classes=spec.num_classes, **spec.arch_args)
-    # Whatever the user's function raises is the user's to mend.
-    except Exception as error:
-        raise InputError(f"arch={spec.arch!r}: the function failed ({error!r})") from error
+    network = factory(num_classes=spec.num_classes, **spec.arch_args)
     if not isinstance(network, nn.Module):
         raise InputError(f"arch={spec.arch!r}: the function gave {type(network).__name__}, not a torch.nn.Module")
     _finish_lazy(network, spec)
@@ -199,10 +191,8 @@ def _build_own(spec: NetworkSpec) -> nn.Module:
 
 
 def _finish_lazy(network: nn.Module, spec: NetworkSpec) -> None:
-    try:
+    with users_code(f"arch={spec.arch!r}: takes no images of shape {spec.input_shape}"):
         left = materialise(network, spec.input_shape)
-    except Exception as error:
-        raise InputError(f"arch={spec.arch!r}: takes no images of shape {spec.input_shape} ({error!r})") from error
     if left:
         raise InputError(f"arch={spec.arch!r}: {left!r} has no shape yet, since no image comes by its lazy layer")
 

@@ -13,6 +13,7 @@ from sensai.stages import activations, baseline, evaluate, group, prune, registe
 from sensai.stages.configs import MainConfig, StageConfig
 from sensai.stages.opening import opened
 from sensai.stages.stage import Stage, data_tags, run_name
+from sensai.terminal import say
 from sensai.tracking import Run, Store
 
 _log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ def _run_stages(config: MainConfig, store: Store, parent: Run) -> None:
     metrics = store.metrics_of(run_ids["evaluate"]) | store.metrics_of(run_ids["register"])
     control_metrics = store.metrics_of(control) if control else None
     parent.log_metrics(metrics | {f"control_{name}": value for name, value in (control_metrics or {}).items()})
-    print(summary_table(metrics, control_metrics).to_string())  # noqa: T201  (what the user asked for)
+    say(summary_table(metrics, control_metrics).to_string())
     print(differences_table(run_ids["evaluate"], store.client.tracking_uri, control).to_string())  # noqa: T201
     print(f"registered: models:/{config.model_name}/{int(metrics['version'])}")  # noqa: T201
 

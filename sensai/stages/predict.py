@@ -5,7 +5,6 @@ their quantiles. An image that cannot be read has an `error` instead, and the ot
 
 import json
 import logging
-import os
 import sys
 import time
 from array import array
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from sensai import terminal
 from sensai.data.frames import STREAMS, Frame, Refused, from_files
 from sensai.errors import InputError
 from sensai.registry.image_format import ImageFormat
@@ -58,10 +58,9 @@ def _answer_all(config: PredictConfig, model: Any, run: Run) -> None:
             else:
                 answer = _answer(model, frame, image_format)
                 milliseconds.append(answer["ms"])
-            print(json.dumps(answer), flush=True)  # noqa: T201  (what the user asked for)
-    except BrokenPipeError:
-        # Whoever reads the answers has enough, and Python must not try to write at its end what is left.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # Whoever reads the answers may have enough.
+            if not terminal.answer(json.dumps(answer)):
+                break
     finally:
         if milliseconds:
             found = np.percentile(milliseconds, _QUANTILES)

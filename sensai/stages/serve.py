@@ -1,16 +1,14 @@
 """serve: a registered ensemble over HTTP, its members on the machines of a Ray cluster, until it is interrupted."""
 
 import logging
-import time
-from contextlib import suppress
 
 from sensai.serving.application import Placement, served
+from sensai.signals import wait_for_signal
 from sensai.stages.configs import ServeConfig
 from sensai.stages.opening import opened
 from sensai.stages.values import parse_resources
 
 _log = logging.getLogger(__name__)
-_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 def run(config: ServeConfig) -> str:
@@ -31,13 +29,7 @@ def run(config: ServeConfig) -> str:
                 config.port,
                 server.shards,
             )
-            _wait()
+            # To end a server that way is no failure.
+            wait_for_signal()
             run.log_metrics({"requests": server.answered()})
     return run.id
-
-
-def _wait() -> None:
-    """Until a signal interrupts: to end a server that way is no failure."""
-    with suppress(KeyboardInterrupt, SystemExit):
-        while True:
-            time.sleep(_SECONDS_BETWEEN_LOOKS)

@@ -23,7 +23,7 @@ from sensai.tracking import Run, Store
 _log = logging.getLogger(__name__)
 
 # Where a run is made, not what it gives: never inherited from `from_run`.
-_NOT_INHERITED = {"device", "jobs", "threads", "backend", "ray_address", "force", "work_dir", "from_run"}
+_NOT_INHERITED = {"device", "jobs", "threads", "backend", "ray_address", "force", "work_dir", "from_run", "traceback"}
 
 ConfigT = TypeVar("ConfigT", bound=StageConfig)
 

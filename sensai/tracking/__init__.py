@@ -1,6 +1,6 @@
 """The only part that talks to MLflow runs: `store` finds and opens them, `run` logs into one."""
 
-from sensai.tracking.run import Run
+from sensai.tracking.run import Run, close_begun, log_on_top
 from sensai.tracking.store import Store
 
-__all__ = ["Run", "Store"]
+__all__ = ["Run", "Store", "close_begun", "log_on_top"]

@@ -16,7 +16,8 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from analysis import tags
-from sensai.errors import EndedEarlyError
+from sensai.errors import EndedEarlyError, described
+from sensai.signals import Terminated, at_last, requested, shielded
 from sensai.tracking.buffer import Entries, LogBuffer
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ _log = logging.getLogger(__name__)
 
 _LONGEST_PARAM = 6000
 _LONGEST_REASON = 1000
+_INTERRUPTED = "interrupted"
+# The open runs of this process, in the order in which they were begun, and the first of them.
+_begun: "dict[str, Run]" = {}
+_top: "Run | None" = None
 
 
 @dataclass
@@ -122,20 +127,33 @@ class Run:
         try:
             yield self
             self.flush()
-        except (KeyboardInterrupt, SystemExit):
-            self._end(RunStatus.KILLED, "interrupted")
-            raise
-        except EndedEarlyError as error:
-            self._end(RunStatus.KILLED, str(error))
-            raise
         except BaseException as error:
-            self._end(RunStatus.FAILED, f"{type(error).__name__}: {error}")
+            self._fail(error)
             raise
+
+    def begun(self) -> "Run":
+        """Have the run closed when this process ends in order, wherever that is; returns it."""
+        global _top
+        if not _begun:
+            _top = self
+        _begun[self.id] = self
+        return self
+
+    def _fail(self, error: BaseException) -> None:
+        """End the run without hiding what has ended it."""
+        try:
+            self._end(*_ending(error))
+        except Exception as failure:
+            _warn_of_open(self, failure)
 
     def _end(self, status: int, reason: str = "") -> None:
         if self._ended:
             return
         self._ended = True
+        with shielded():
+            self._terminate(status, reason)
+
+    def _terminate(self, status: int, reason: str) -> None:
         if reason:
             self.set_tags({tags.FAILURE: reason[:_LONGEST_REASON]})
         try:
@@ -144,3 +162,47 @@ class Run:
         except Exception as error:
             _log.warning("run %s: not all of it could be stored: %s", self.id, str(error).partition("\n")[0])
         self.client.set_terminated(self.id, RunStatus.to_string(status))
+        _begun.pop(self.id, None)
+
+
+def close_begun(error: BaseException | None = None) -> None:
+    """Close whatever run of this process is still open, the last first, by what has ended it; without any, as interrupted.
+
+    A signal may come after a run has been begun and before its block.
+    """
+    status, reason = (RunStatus.KILLED, _INTERRUPTED) if error is None else _ending(error)
+    for run in list(_begun.values())[::-1]:
+        try:
+            # A worker may have ended what was begun here.
+            if run.client.get_run(run.id).info.status == RunStatus.to_string(RunStatus.RUNNING):
+                run._terminate(status, reason)
+        # The next may be in another store.
+        except Exception as failure:
+            _warn_of_open(run, failure)
+        _begun.pop(run.id, None)
+
+
+def _warn_of_open(run: Run, failure: Exception) -> None:
+    # Database errors go on with the statement, over many lines.
+    reason = next(iter(str(failure).splitlines()), "")
+    _log.warning("run %s could not be closed: %s: %s", run.id, type(failure).__name__, reason)
+
+
+def log_on_top(text: str, path: str) -> None:
+    """Log a text artifact into the run that this process was started for, if it has begun one."""
+    if _top is not None:
+        _top.log_text(text, path)
+        _top.flush()
+
+
+at_last(close_begun)
+
+
+def _ending(error: BaseException) -> tuple[int, str]:
+    """The status of a run that an exception ends, and the reason."""
+    # Some libraries make another exception of a signal's.
+    if requested() or isinstance(error, KeyboardInterrupt | Terminated):
+        return RunStatus.KILLED, _INTERRUPTED
+    if isinstance(error, EndedEarlyError):
+        return RunStatus.KILLED, str(error)
+    return RunStatus.FAILED, described(error)

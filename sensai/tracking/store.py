@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from analysis import tags
 from analysis.artifacts import downloaded_from
 from sensai.errors import InputError
+from sensai.signals import shielded
 from sensai.tracking.run import Run
 
 _ANSWER_SECONDS = 5
@@ -124,10 +125,11 @@ class Store:
 
     def adopt(self) -> Run | None:
         """The run that `mlflow run` opened for this process, if it did; asked a second time there is none."""
-        run_id = os.environ.pop(MLFLOW_RUN_ID.name, None)
-        if run_id is None:
-            return None
-        run = Run(self.client, run_id, adopted=True)
+        with shielded():
+            run_id = os.environ.pop(MLFLOW_RUN_ID.name, None)
+            if run_id is None:
+                return None
+            run = Run(self.client, run_id, adopted=True).begun()
         run.set_tags({tags.PROCESS: _this_process()})
         # Whoever looks for orphans reads it, also of a run that ends before it logs anything.
         run.flush()
@@ -141,12 +143,14 @@ class Store:
         """A new run, below another one where `parent` is given."""
         nested = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
         all_tags = {**self.labels, tags.PROCESS: _this_process(), **nested, **(run_tags or {})}
-        info = self.client.create_run(self.experiment_id, tags=all_tags, run_name=name).info
-        return Run(self.client, info.run_id, artifact_uri=info.artifact_uri)
+        # A signal that came between would leave a run that nobody knows.
+        with shielded():
+            info = self.client.create_run(self.experiment_id, tags=all_tags, run_name=name).info
+            return Run(self.client, info.run_id, artifact_uri=info.artifact_uri).begun()
 
     def take_over(self, run_id: str) -> Run:
         """A run that another process of this machine has left open, from now on this process's own."""
-        run = Run(self.client, run_id)
+        run = Run(self.client, run_id).begun()
         run.set_tags({tags.PROCESS: _this_process()})
         run.flush()
         return run

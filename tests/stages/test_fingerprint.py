@@ -18,7 +18,19 @@ from tests.conftest import tiny
 STAGES = {stage.name: stage for stage in (*MEASURED, register.stage, report.stage, contention.stage)}
 
 # Where and how often something runs, not what it gives.
-NEVER = {"data_dir", "device", "jobs", "threads", "backend", "ray_address", "force", "work_dir", "from_run", "shards"}
+NEVER = {
+    "data_dir",
+    "device",
+    "jobs",
+    "threads",
+    "backend",
+    "ray_address",
+    "force",
+    "work_dir",
+    "traceback",
+    "from_run",
+    "shards",
+}
 
 # Another value for every parameter.
 OTHER = {
@@ -40,6 +52,7 @@ OTHER = {
     "device": "cpu",
     "force": True,
     "work_dir": "{folder}/elsewhere",
+    "traceback": True,
     "from_run": "0" * 32,
     "base_epochs": 4,
     "base_lr": 0.2,

@@ -21,7 +21,8 @@ from mlflow.entities import Run as StoredRun
 from mlflow.entities import RunStatus
 
 from sensai.errors import EndedEarlyError, InputError
-from sensai.tracking import Run, Store, buffer
+from sensai.signals import Terminated
+from sensai.tracking import Run, Store, buffer, close_begun, log_on_top
 from tests.helpers.postgres import new_database
 from tests.helpers.server import mlflow_server
 
@@ -297,14 +298,39 @@ class TestRun:
         assert ended.info.end_time is not None
         assert ended.data.tags["sensai.failure"].startswith("ValueError: the reasonxxx")
 
-    @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
-    def test_a_run_that_is_interrupted_is_killed(self, store: Store, interrupt: type[BaseException]) -> None:
+    @pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), Terminated(143)])
+    def test_a_run_that_is_interrupted_is_killed(self, store: Store, interrupt: BaseException) -> None:
         run = store.create("run", None)
-        with pytest.raises(interrupt), run.closing():
+        with pytest.raises(type(interrupt)), run.closing():
             raise interrupt
         ended = stored(store, run)
         assert ended.info.status == "KILLED"
         assert ended.data.tags["sensai.failure"] == "interrupted"
+
+    def test_a_run_in_which_something_calls_sys_exit_has_failed(self, store: Store) -> None:
+        run = store.create("run", None)
+        with pytest.raises(SystemExit), run.closing():
+            sys.exit(0)
+        ended = stored(store, run)
+        assert (ended.info.status, ended.data.tags["sensai.failure"]) == ("FAILED", "SystemExit: 0")
+
+    def test_runs_that_are_left_open_are_closed_with_the_process(self, store: Store) -> None:
+        """A signal may come before their block begins."""
+        top, nested, elsewhere = (store.create(name, None) for name in ("top", "nested", "elsewhere"))
+        with elsewhere.closing():
+            pass
+        ended_by_a_worker = store.create("worker", None)
+        store.client.set_terminated(ended_by_a_worker.id)
+        close_begun(Terminated(143))
+        assert [stored(store, run).info.status for run in (top, nested, elsewhere, ended_by_a_worker)] == [
+            "KILLED",
+            "KILLED",
+            "FINISHED",
+            "FINISHED",
+        ]
+        log_on_top("the traceback", "traceback.txt")
+        with store.downloaded(top.id, "traceback.txt") as file:
+            assert file.read_text() == "the traceback"
 
     def test_a_run_that_is_given_up_is_killed_and_says_why(self, store: Store) -> None:
         run = store.create("run", None)

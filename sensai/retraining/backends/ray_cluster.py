@@ -89,9 +89,11 @@ def _joined(address: str) -> Iterator[RayCluster]:
 def _own_handler(number: signal.Signals) -> Iterator[None]:
     """What the block installs for a signal is gone after it: Ray's handler lets a process live on for three seconds only."""
     handler = signal.getsignal(number)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -38,7 +38,7 @@ from sensai.stages.values import parse_methods
 NOT_IN_FINGERPRINT = frozenset(
     {
         *("data_dir", "checkpoint", "groups_file", "criterion", "seed"),
-        *("shards", "device", "jobs", "threads", "backend", "ray_address", "force", "work_dir"),
+        *("shards", "device", "jobs", "threads", "backend", "ray_address", "force", "work_dir", "traceback"),
     }
 )
 
@@ -50,6 +50,12 @@ class EntryPoint(BaseModel):
     """The parameters of one entry point."""
 
     stage: ClassVar[str]
+
+    traceback: bool = Field(
+        False,
+        description="print the traceback of what goes wrong; that of an unexpected error is kept in any case, in a file and "
+        "as an artifact",
+    )
 
     @model_validator(mode="after")
     def _fits_into_a_tag(self) -> Self:
