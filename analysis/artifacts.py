@@ -7,6 +7,8 @@ from pathlib import Path
 
 import mlflow.artifacts
 
+from analysis.tracking_store import ready
+
 
 @contextmanager
 def downloaded(run_id: str, path: str, tracking_uri: str | None = None) -> Iterator[Path]:
@@ -23,6 +25,6 @@ def downloaded(run_id: str, path: str, tracking_uri: str | None = None) -> Itera
     with tempfile.TemporaryDirectory() as folder:
         yield Path(
             mlflow.artifacts.download_artifacts(
-                run_id=run_id, artifact_path=path, dst_path=folder, tracking_uri=tracking_uri
+                run_id=run_id, artifact_path=path, dst_path=folder, tracking_uri=ready(tracking_uri)
             )
         )

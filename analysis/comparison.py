@@ -13,6 +13,7 @@ from analysis import tags
 from analysis.artifacts import downloaded
 from analysis.resampling import percentile_interval, resampled
 from analysis.runs import read_table
+from analysis.tracking_store import tracking_client
 
 # What evaluate logs of the test split, and prune and retrain of the validation split: a row an image.
 ANSWERS = "answers.csv"
@@ -55,7 +56,7 @@ def accuracy_difference(
     Raises:
         IncomparableError: a run without answers, or runs on different data.
     """
-    client = MlflowClient(tracking_uri)
+    client = tracking_client(tracking_uri)
     first, second = (_evaluation(client, run_id) for run_id in (run_a, run_b))
     answers_a, answers_b = (_answers(client, run) for run in (first, second))
     digest_a, digest_b = (run.data.tags.get(tags.DATA_DIGEST) for run in (first, second))
@@ -78,7 +79,7 @@ def base_difference(
     Raises:
         IncomparableError: the run has no answers.
     """
-    client = MlflowClient(tracking_uri)
+    client = tracking_client(tracking_uri)
     answers = _answers(client, _evaluation(client, run_id))
     return paired_difference(_right(answers, "ensemble"), _right(answers, "base"), confidence, seed)
 
@@ -89,7 +90,7 @@ def right_answers(run_id: str, *, tracking_uri: str | None = None) -> np.ndarray
     Raises:
         IncomparableError: the run has no answers.
     """
-    client = MlflowClient(tracking_uri)
+    client = tracking_client(tracking_uri)
     return _right(_answers(client, _evaluation(client, run_id)), "ensemble")
 
 
@@ -100,7 +101,7 @@ def right_in_group(run_id: str, *, tracking_uri: str | None = None) -> np.ndarra
     Raises:
         IncomparableError: the run has no answers.
     """
-    client = MlflowClient(tracking_uri)
+    client = tracking_client(tracking_uri)
     return _answers(client, _evaluation(client, run_id), VAL_ANSWERS)["right_in_group"].to_numpy()
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from mlflow.tracking import MlflowClient
 
 from analysis import runs
+from analysis.tracking_store import tracking_client
 
 _PREFIX = "curve/"
 _COLUMNS = {"stage_run": "str", "run_id": "str", "member": "int64", "classes": "str", "epoch": "int64"}
@@ -28,7 +29,7 @@ def curves(run_ids: Sequence[str], *, tracking_uri: str | None = None) -> pd.Dat
         train_loss, and of the validation split loss, accuracy, balanced_accuracy, roc_auc (fractions; with a joint loss of
         all classes together).
     """
-    client = MlflowClient(tracking_uri)
+    client = tracking_client(tracking_uri)
     members = runs.members(run_ids, tracking_uri=tracking_uri)
     members = members[members["split"] == "val"]
     rows = members[[name for name in _COLUMNS if name != "epoch"]].to_dict("records")

@@ -98,6 +98,8 @@ def _quieten() -> None:
     logging.getLogger("sensai").setLevel(logging.INFO)
     logging.getLogger("alembic").propagate = False
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # What MLflow reports about its use is sent beside our requests; it has raced with them.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
 def _fail(message: str) -> int:

@@ -19,7 +19,7 @@ from mlflow.tracking import MlflowClient
 
 from sensai.errors import InputError
 from sensai.tracking import Store
-from sensai.tracking import store as store_module
+from sensai.tracking import reachable
 from tests.conftest import ROOT
 
 # Opens a run as a stage does, and then is busy.
@@ -108,7 +108,7 @@ def test_a_server_that_is_not_there_is_refused() -> None:
 
 
 def test_a_server_that_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "_ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(reachable, "ANSWER_SECONDS", 0.3)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
