@@ -148,6 +148,9 @@ def _make_file(new: Path, path: Path, tables: Tables) -> None:
     """Make a database under another name and give it its own, unless there is one by then."""
     _remove(new)
     try:
+        # What cannot be opened is known at once: MLflow tries again for minutes.
+        with _connected(sqlite_url(new)):
+            pass
         tables.make(sqlite_url(new))
         try:
             path.hardlink_to(new)

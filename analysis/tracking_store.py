@@ -59,6 +59,7 @@ def current_uri() -> str:
 
 def _names() -> set[str]:
     # Imported here: stores behind a server need none of it. MLflow's models name its tables as soon as they are imported.
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  (which imports all models)
     from mlflow.store.db.base_sql_model import Base
 
     return set(Base.metadata.tables)

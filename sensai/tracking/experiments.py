@@ -10,6 +10,7 @@ from mlflow.protos.databricks_pb2 import (
     ErrorCode,
 )
 from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import DataError
 
 from sensai.errors import InputError
 
@@ -25,11 +26,11 @@ def chosen_experiment(client: MlflowClient) -> Experiment:
     Raises:
         InputError: there is no experiment with the id, the name is none, or the experiment is deleted.
     """
-    if (number := MLFLOW_EXPERIMENT_ID.get()) is not None:
-        return _active(_by_id(client, str(number)), f"{MLFLOW_EXPERIMENT_ID.name}={number!r}")
+    if number := MLFLOW_EXPERIMENT_ID.get():
+        return _active(_by_id(client, number), f"{MLFLOW_EXPERIMENT_ID.name}={number!r}")
     given = MLFLOW_EXPERIMENT_NAME.get()
     parameter = f"{MLFLOW_EXPERIMENT_NAME.name}={given!r}"
-    if given is not None and not given.strip():
+    if given and not given.strip():
         raise InputError(f"{parameter}: must be the name of an experiment, or not set")
     name = given or _DEFAULT
     return _active(_by_name(client, name, parameter), parameter if given else f"experiment {name!r}")
@@ -39,7 +40,9 @@ def _by_id(client: MlflowClient, number: str) -> Experiment:
     try:
         return client.get_experiment(number)
     except MlflowException as error:
-        if error.error_code not in NOT_THERE:
+        # A number that no column of a database holds.
+        too_large = isinstance(error.__cause__, OverflowError | DataError)
+        if error.error_code not in NOT_THERE and not too_large:
             raise
         raise InputError(f"{MLFLOW_EXPERIMENT_ID.name}={number!r}: there is no such experiment in the store") from error
 

@@ -44,7 +44,9 @@ def store_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, UnusableDatabaseError, ImportError, OSError) as error:
-        raise InputError(f"{_named(uri)}: {_reason(error)}") from error
+        # MLflow shows an URI as it is.
+        reason = _reason(error).replace(uri, without_password(uri))
+        raise InputError(f"{_named(uri)}: {reason[:_LONGEST_REASON]}") from error
 
 
 @contextmanager
@@ -88,7 +90,7 @@ def _reason(error: Exception) -> str:
     text = getattr(error, "message", None) or str(error)
     # SQLAlchemy and Alembic go on with the statement and links.
     first = next((line for line in str(text).splitlines() if line.strip()), type(error).__name__)
-    return " ".join(first.split())[:_LONGEST_REASON]
+    return " ".join(first.split())
 
 
 def _refusal(error: MlflowException) -> str | None:
