@@ -10,11 +10,14 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 # torch of another version must not come in behind the resolver's back, so both are asked for first.
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\|torchvision==[^"]*\)",/\1/p' pyproject.toml)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+export MLFLOW_DISABLE_TELEMETRY ?= true
 
 .PHONY: demo check test test-long lint ui mlproject clean
 
-# The main job on the built-in digits, as an MLflow Project.
+# The main job on the built-in digits, as an MLflow Project. MLflow opens the store before the project's code runs: it is made
+# first, in a way that bears several processes.
 demo: $(STAMP)
+	@python -m analysis.tracking_store
 	@mlflow run . --env-manager local
 	@echo "open the MLflow UI with: make ui"
 

@@ -79,8 +79,8 @@ def _are_finished(connection: Connection) -> bool:
 def _make(url: str) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    # Artifacts lie where the experiments say; those of the default experiment where MLflow's default is.
-    SqlAlchemyStore(url, "./mlruns").engine.dispose()
+    # The default experiment's artifacts lie where MLflow puts them. As a URI, since MLflow writes the path unquoted into SQL.
+    SqlAlchemyStore(url, Path("mlruns").absolute().as_uri()).engine.dispose()
 
 
 MLFLOW_TABLES = Tables("MLflow", _names, _are_finished, _make, resumes=False)

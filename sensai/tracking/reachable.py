@@ -26,7 +26,13 @@ def reachable_store() -> str:
     Raises:
         InputError: it does not.
     """
-    uri = current_uri()
+    try:
+        uri = current_uri()
+    except UnicodeError as error:
+        raise InputError(
+            f"the working folder {os.fsencode(os.getcwd())!r} has a name that is no UTF-8: MLflow can make no store in it; "
+            "set MLFLOW_TRACKING_URI"
+        ) from error
     _check_server(uri)
     with store_errors(uri):
         ready()

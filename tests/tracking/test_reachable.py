@@ -162,3 +162,12 @@ def test_a_store_that_may_only_be_read(made: bool, empty_database: Path, tmp_pat
     assert "not writable" in done.stdout.partition("refused:")[2]
     # Who only reads needs no more.
     assert ("rows 0" in done.stdout) == made
+
+
+def test_a_working_folder_whose_name_is_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = os.fsencode(tmp_path) + b"/gr\xf6\xdfe"
+    os.mkdir(folder)
+    monkeypatch.chdir(os.fsdecode(folder))
+    with pytest.raises(InputError, match=r"has a name that is no UTF-8.*set MLFLOW_TRACKING_URI"):
+        Store.connect()
+    assert os.listdir(folder) == []
