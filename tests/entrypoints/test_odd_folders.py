@@ -42,8 +42,10 @@ def test_a_stage_in_an_odd_folder(folder: Path) -> None:
 def test_every_entry_point_in_an_odd_folder(folder: Path) -> None:
     ended_well(folder, "main", **tiny("main", n_groups=2, method="random"))
     ended_well(folder, "tune", **tiny("tune", trials=2))
-    ended_well(folder, "grouping_study", **tiny("grouping_study", epochs=0, seeds="0"))
-    ended_well(folder, "contention", **tiny("contention"))
+    ended_well(
+        folder, "grouping_study", **tiny("grouping_study", epochs=0, methods="random", group_counts="2", repeats=1)
+    )
+    ended_well(folder, "contention", **tiny("contention", trainings="1", workers=0, contention_images=40))
     ended_well(folder, "promote", max_accuracy_drop=1)
     images = folder / "a b#?% é"
     images.mkdir()
@@ -65,7 +67,7 @@ def test_every_entry_point_in_an_odd_folder(folder: Path) -> None:
     rows = subprocess.run([sys.executable, "-c", read], cwd=folder, capture_output=True, text=True, check=True)
     assert "rows" in rows.stdout
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    with server([*command("serve")], folder, **environment):
+    with server(command("serve", model_uri="models:/sensai-ensemble@champion"), folder, **environment):
         pass
     read = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); from analysis import runs; print(len(runs.stage_runs('main')))"
