@@ -8,11 +8,14 @@ PIP := $(BIN)/pip install --quiet --no-compile
 # For the two hundred other packages: an eighth of pip's time.
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+export MLFLOW_DISABLE_TELEMETRY ?= true
 
 .PHONY: demo check test test-long lint ui mlproject constraints clean
 
-# The main job on the built-in digits, as an MLflow Project.
+# The main job on the built-in digits, as an MLflow Project. MLflow opens the store before the project's code runs: it is made
+# first, in a way that bears several processes.
 demo: $(STAMP)
+	@python -m analysis.tracking_store
 	@mlflow run . --env-manager local
 	@echo "open the MLflow UI with: make ui"
 

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-import mlflow
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
+
+from analysis.tracking_store import ready
 
 
 @contextmanager
@@ -24,7 +25,7 @@ def downloaded(run_id: str, path: str, tracking_uri: str | None = None) -> Itera
         MlflowException: there is no such run.
         Exception: it has no such artifact; of which class depends on where artifacts are kept.
     """
-    uri = tracking_uri or mlflow.get_tracking_uri()
+    uri = ready(tracking_uri)
     with downloaded_from(_location(run_id, uri), path, uri) as local:
         yield local
 
@@ -42,7 +43,7 @@ def artifact_names(run_id: str, tracking_uri: str | None = None) -> set[str]:
     Raises:
         MlflowException: there is no such run.
     """
-    uri = tracking_uri or mlflow.get_tracking_uri()
+    uri = ready(tracking_uri)
     return {each.path for each in get_artifact_repository(_location(run_id, uri), uri).list_artifacts()}
 
 

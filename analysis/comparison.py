@@ -14,6 +14,7 @@ from analysis import tags
 from analysis.artifacts import artifact_names, downloaded
 from analysis.resampling import percentile_interval, resampled
 from analysis.runs import read_table
+from analysis.tracking_store import tracking_client
 
 # What evaluate logs of the test split, and prune and retrain of the validation split: a row an image.
 ANSWERS = "answers.csv"
@@ -56,7 +57,7 @@ def accuracy_difference(
     Raises:
         IncomparableError: a run without answers, or runs on different data.
     """
-    client = MlflowClient(tracking_uri)
+    client = tracking_client(tracking_uri)
     first, second = (_evaluation(client, run_id) for run_id in (run_a, run_b))
     answers_a, answers_b = (_answers(client, run) for run in (first, second))
     digest_a, digest_b = (run.data.tags.get(tags.DATA_DIGEST) for run in (first, second))
@@ -79,7 +80,7 @@ def base_difference(
     Raises:
         IncomparableError: the run has no answers.
     """
-    client = MlflowClient(tracking_uri)
+    client = tracking_client(tracking_uri)
     answers = _answers(client, _evaluation(client, run_id))
     return paired_difference(_right(answers, "ensemble"), _right(answers, "base"), confidence, seed)
 
@@ -90,7 +91,7 @@ def right_answers(run_id: str, *, tracking_uri: str | None = None) -> np.ndarray
     Raises:
         IncomparableError: the run has no answers.
     """
-    client = MlflowClient(tracking_uri)
+    client = tracking_client(tracking_uri)
     return _right(_answers(client, _evaluation(client, run_id)), "ensemble")
 
 
@@ -101,7 +102,7 @@ def right_in_group(run_id: str, *, tracking_uri: str | None = None) -> np.ndarra
     Raises:
         IncomparableError: the run has no answers.
     """
-    client = MlflowClient(tracking_uri)
+    client = tracking_client(tracking_uri)
     return _answers(client, _evaluation(client, run_id), VAL_ANSWERS)["right_in_group"].to_numpy(copy=True)
 
 

@@ -12,6 +12,7 @@ from mlflow.tracking import MlflowClient
 
 from analysis import runs
 from analysis.artifacts import artifact_names, downloaded
+from analysis.tracking_store import tracking_client
 
 # What a retrain run has: a row for every epoch of every member.
 CURVES = "curves.csv"
@@ -55,7 +56,7 @@ def _table(run_id: str, tracking_uri: str | None) -> pd.DataFrame:
 
 def _of_member_runs(run_ids: Sequence[str], tracking_uri: str | None) -> list[pd.DataFrame]:
     """From the metrics of each member's run: earlier versions had no table, and it takes six requests a member."""
-    client = MlflowClient(tracking_uri)
+    client = tracking_client(tracking_uri)
     members = runs.members(run_ids, tracking_uri=tracking_uri)
     members = members[members["split"] == "val"]
     rows = members[[name for name in _COLUMNS if name != "epoch"]].to_dict("records")

@@ -205,3 +205,5 @@ def _quieten() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # It costs a request a run, and goes to standard output, where `predict` answers.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    # What MLflow reports about its use is sent beside our requests; it has raced with them.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

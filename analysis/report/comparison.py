@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from mlflow.entities import Run
-from mlflow.tracking import MlflowClient
 
 from analysis import interactive, runs, tags
 from analysis.report.logged import Logged
 from analysis.report.page import Part, Plot, Table, render_page
+from analysis.tracking_store import tracking_client
 
 _CONFIG, _METRICS = "config.", "metrics."
 _MEASURES = ("accuracy", "flops_max", "flops_total", "base_accuracy", "flops_base")
@@ -27,7 +27,7 @@ def render(run_ids: Sequence[str], tracking_uri: str) -> str:
     Raises:
         ValueError: there is no run with one of the ids.
     """
-    logged = Logged(MlflowClient(tracking_uri))
+    logged = Logged(tracking_client(tracking_uri))
     table = _row_a_run(runs.compare(run_ids, tracking_uri=tracking_uri))
     found = [logged.client.get_run(run_id) for run_id in table["run_id"]]
     links = logged.links(table["run_id"])

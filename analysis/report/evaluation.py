@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from mlflow.entities import Run
-from mlflow.tracking import MlflowClient
 
 from analysis import interactive, tags
 from analysis.comparison import accuracy_difference, base_difference
 from analysis.curves import curves
 from analysis.report.logged import Logged, table_of
 from analysis.report.page import Image, Plot, Table, render_page
+from analysis.tracking_store import tracking_client
 
 # Row of the summary -> the metrics of an evaluate run that stand in it, in the order of `_SUMMARY_COLUMNS`. Of a single
 # member accuracies are not comparable.
@@ -95,7 +95,7 @@ class _Evaluation:
 
     @classmethod
     def of(cls, evaluate_run: str, tracking_uri: str) -> "_Evaluation":
-        logged = Logged(MlflowClient(tracking_uri))
+        logged = Logged(tracking_client(tracking_uri))
         run = logged.client.get_run(evaluate_run)
         upstream = {
             key.removeprefix(tags.UPSTREAM): value

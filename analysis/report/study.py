@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 from mlflow.entities import Run
-from mlflow.tracking import MlflowClient
 
 from analysis import interactive_tuning, tags
 from analysis.report.logged import Logged, table_of
 from analysis.report.page import Part, Plot, Table, Text, render_page
+from analysis.tracking_store import tracking_client
 
 _ASKED = ("objective", "mode", "limit", "min_val_accuracy", "max_accuracy_drop", "trials", "fidelities", "warm_start")
 
@@ -67,7 +67,7 @@ def render(tune_run: str, tracking_uri: str) -> str:
         tune_run: a finished one.
         tracking_uri: of the store that holds it.
     """
-    logged = Logged(MlflowClient(tracking_uri))
+    logged = Logged(tracking_client(tracking_uri))
     study = _Study(logged, logged.client.get_run(tune_run))
     found = _figures(study) if len(study.trials) else ()
     links = [logged.link("tune", tune_run)]

@@ -11,6 +11,7 @@ from analysis import tags
 from analysis.runs.frames import run_frame
 from analysis.runs.logged import LoggedRun, answering
 from analysis.runs.stages import identity
+from analysis.tracking_store import tracking_client
 
 _ABOUT = ("name", "stage", "status", "start", "seconds")
 # An id that there is none of, and text that can be none.
@@ -35,7 +36,7 @@ def compare(run_ids: Sequence[str], *, tracking_uri: str | None = None) -> pd.Da
     Raises:
         ValueError: there is no run with one of the ids; it names all these.
     """
-    client = MlflowClient(tracking_uri)
+    client = tracking_client(tracking_uri)
     found = {run_id: _column(client, run_id) for run_id in dict.fromkeys(run_ids)}
     unknown = [run_id for run_id, column in found.items() if column is None]
     if unknown:

@@ -14,6 +14,7 @@ from analysis.runs.cache import finished_runs
 from analysis.runs.frames import metric, run_frame, tag
 from analysis.runs.logged import FINISHED, LoggedRun, Query, answering, kept_at_once
 from analysis.runs.tables import table
+from analysis.tracking_store import tracking_client
 
 # Asked for one by one, more runs than these take longer than all members together.
 _FEW = 20
@@ -71,7 +72,7 @@ def members(
         Columns run_id, stage_run (the retrain or evaluate run), split, member, classes (joined by +), binary_accuracy,
         balanced_accuracy, roc_auc (fractions), params, flops (2 x multiply-accumulates), epochs_run, seconds, stopped_by.
     """
-    client = MlflowClient(tracking_uri)
+    client = tracking_client(tracking_uri)
     wanted = None if run_ids is None else set(run_ids)
     if wanted is not None and len(wanted) <= _FEW:
         found = run_frame([run for run_id in sorted(wanted) for run in _members_of(client, run_id)])
@@ -164,7 +165,7 @@ def sizes(run_id: str) -> pd.DataFrame:
 
 
 def _prune_run(run_id: str) -> str:
-    run = answering(MlflowClient(), run_id)
+    run = answering(tracking_client(), run_id)
     own = run.run_id if run.tags.get(tags.STAGE) == "prune" else None
     prune_run = run.upstream.get("prune", own)
     if prune_run is None:

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.tracking import MlflowClient
 
 from analysis import tags
 from analysis.runs.cache import finished_runs
 from analysis.runs.frames import metrics, selected
 from analysis.runs.logged import pages
 from analysis.runs.tables import frame_of
+from analysis.tracking_store import tracking_client
 
 _ENSEMBLE_COLUMNS = {
     "model_name": "str",
@@ -34,7 +34,7 @@ def ensembles(model_name: str | None = None, *, fresh: bool = False) -> pd.DataF
         run), evaluate_run; `tags.<name>` (text, as they stand on the version); `metrics.<name>` of the evaluate run (test
         data; fractions, counts, ms as DESIGN names them).
     """
-    client = MlflowClient()
+    client = tracking_client()
     wanted = f"name = '{model_name}'" if model_name else None
     evaluated = finished_runs(client, f"tags.`{tags.STAGE}` = 'evaluate'", fresh=fresh)
     aliases = {

@@ -10,6 +10,7 @@ from analysis import tags
 from analysis.runs.cache import finished_runs
 from analysis.runs.frames import TAG, metrics, run_frame, tag, updated
 from analysis.runs.logged import UNFINISHED, LoggedRun, Query, answering, kept_at_once
+from analysis.tracking_store import tracking_client
 
 _STAGE_COLUMNS = {
     "run_id": "str",
@@ -55,7 +56,7 @@ def stage_runs(
         runs that it stands on); `config.<parameter>` typed as configured; `metrics.<name>` (fractions, counts, ms as DESIGN
         names them).
     """
-    client = MlflowClient()
+    client = tracking_client()
     frame = _stage_table(_runs(client, f"tags.`{tags.STAGE}` = '{stage}'", finished_only, fresh))
     if include_reused:
         reused = _runs(client, f"tags.`{tags.REUSED}` LIKE '%'", finished_only, fresh)
@@ -69,7 +70,7 @@ def lineage(run_id: str) -> pd.DataFrame:
     Returns:
         Columns stage, run_id, name, status, fingerprint, data_digest, start (UTC), in the order in which data flowed.
     """
-    client = MlflowClient()
+    client = tracking_client()
     itself = answering(client, run_id)
     upstream = [LoggedRun.of(client.get_run(each)) for each in itself.upstream.values()]
     # A run stands on all that its upstream runs stand on, so fewer upstream runs come first. The run itself is last, also where

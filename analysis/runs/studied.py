@@ -1,13 +1,13 @@
 """The studies that `tune` has made."""
 
 import pandas as pd
-from mlflow.tracking import MlflowClient
 
 from analysis import tags
 from analysis.runs.cache import finished_runs
 from analysis.runs.frames import metric, tag
 from analysis.runs.logged import pages
 from analysis.runs.stages import configs, identity
+from analysis.tracking_store import tracking_client
 
 _FOUND = ("hypervolume", "base_val_accuracy", "best_val_accuracy", "best_flops_speedup")
 _TAGGED = {"study": tags.STUDY, "dataset": tags.DATASET, "arch": tags.ARCH}
@@ -36,7 +36,7 @@ def studies(*, fresh: bool = False) -> pd.DataFrame:
         that, base model / largest member), start (UTC), seconds. What is recommended, and the hypervolume, are missing where no
         trial had finished.
     """
-    client = MlflowClient()
+    client = tracking_client()
     found = finished_runs(client, f"tags.`{tags.STAGE}` = 'tune'", fresh=fresh)
     names = {each.experiment_id: each.name for each in pages(lambda token: client.search_experiments(page_token=token))}
     asked = configs(found).reindex(columns=["objective", "mode"])

@@ -1,7 +1,7 @@
 """The run of what is no stage of the pipeline; a module of its own, since most of these need no torch."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from analysis import tags
 from sensai.stages.configs import EntryPoint
@@ -22,9 +22,10 @@ def opened(config: EntryPoint, name: str, about: str | None) -> Iterator[tuple[S
         InputError: the store does not answer.
     """
     store = Store.connect()
-    store.close_orphans()
-    run = store.adopt() or store.create(name, parent=None)
-    with run.closing():
+    with ExitStack() as open_blocks:
+        open_blocks.enter_context(store.refusals())
+        store.close_orphans()
+        run = open_blocks.enter_context((store.adopt() or store.create(name, parent=None)).closing())
         run.set_name(name)
         run.log_params(config.model_dump())
         run.describe(about)

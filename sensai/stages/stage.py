@@ -83,12 +83,13 @@ class Stage(Generic[ConfigT]):
             InputError: what the user can mend.
         """
         store = Store.connect()
-        store.close_orphans()
-        adopted = store.adopt()
-        if adopted is None:
-            return self.ensure(config, store, parent=None)
-        with adopted.closing():
-            return self.ensure(config, store, parent=None, root=adopted)
+        with store.refusals():
+            store.close_orphans()
+            adopted = store.adopt()
+            if adopted is None:
+                return self.ensure(config, store, parent=None)
+            with adopted.closing():
+                return self.ensure(config, store, parent=None, root=adopted)
 
     def ensure(self, config: ConfigT, store: Store, parent: str | None, root: Run | None = None) -> str:
         """The id of a finished run with this configuration: one from the store, or a new one.

@@ -16,6 +16,7 @@ from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
 from optuna.trial import FrozenTrial
 
 from analysis import tags
+from analysis.first_contact import sqlite_path, sqlite_url
 from analysis.locks import locked
 from sensai.errors import InputError
 from sensai.files import make_folder
@@ -141,12 +142,9 @@ def _digest(config: TuneConfig, content: Mapping[str, Any]) -> str:
 
 def _beside(store: Store, config: TuneConfig) -> str:
     """A SQLite file beside the tracking store's, or in work_dir where that is no file."""
-    uri = store.client.tracking_uri
-    if uri.startswith("sqlite:///"):
-        folder = Path(uri.removeprefix("sqlite:///")).absolute().parent
-    else:
-        folder = make_folder(Path(config.work_dir), "work_dir").absolute()
-    return f"sqlite:///{folder}/optuna.db"
+    path = sqlite_path(store.client.tracking_uri)
+    folder = path.parent if path else make_folder(Path(config.work_dir), "work_dir").absolute()
+    return sqlite_url(folder / "optuna.db")
 
 
 def _proposed(study: Study, space: Space, config: TuneConfig, trials: list[FrozenTrial]) -> dict[str, Any]:

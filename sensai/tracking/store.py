@@ -1,36 +1,30 @@
 """The tracking store: runs found by fingerprint, opened, adopted from `mlflow run`, and closed when their process is gone."""
 
-import json
 import os
-import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import urlparse
 
-import mlflow
-import psutil
-import requests
+from mlflow.entities import LifecycleStage, RunStatus
 from mlflow.entities import Run as StoredRun
-from mlflow.entities import RunStatus
-from mlflow.environment_variables import MLFLOW_EXPERIMENT_ID, MLFLOW_EXPERIMENT_NAME, MLFLOW_RUN_ID
+from mlflow.environment_variables import MLFLOW_RUN_ID
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
-from sqlalchemy.exc import SQLAlchemyError
 
 from analysis import tags
 from analysis.artifacts import downloaded_from
+from analysis.first_contact import sqlite_path
 from sensai.errors import InputError
 from sensai.signals import shielded
+from sensai.tracking.experiments import NOT_THERE, chosen_experiment
+from sensai.tracking.owners import NEVER_BEGUN, left_behind, this_process
+from sensai.tracking.reachable import permission_errors, reachable_store, store_errors
 from sensai.tracking.run import Run
 
-_ANSWER_SECONDS = 5
 # That MLflow gives at once.
 _MOST_RUNS = 10_000
-_SAME_PROCESS_SECONDS = 1.0
-_DEFAULT_EXPERIMENT = "Default"
 _ABOUT = f"""Runs of sensAI: every stage is a run, those that it needed are nested below the first that asked for them.
 
 - one stage: filter by ``tags.`{tags.STAGE}` = 'prune'``, then compare `val_accuracy` and `flops_max` in the chart view
@@ -61,31 +55,32 @@ class Store:
         """The store that MLflow is set to, and the experiment that `mlflow run` or the environment names.
 
         Raises:
-            InputError: the store does not answer, or there is no such experiment.
+            InputError: the store does not answer, is half-made or cannot be written to, or there is no such experiment.
         """
-        uri = mlflow.get_tracking_uri()
-        _check_reachable(uri)
-        try:
+        uri = reachable_store()
+        with store_errors(uri):
             client = MlflowClient(uri)
-            store = cls(client, _experiment_id(client))
-            store._describe_experiment()
-            return store
-        except (MlflowException, SQLAlchemyError, ImportError) as error:
-            raise InputError(f"MLFLOW_TRACKING_URI={uri!r}: {str(error).splitlines()[0]}") from error
+            experiment = chosen_experiment(client)
+            store = cls(client, experiment.experiment_id)
+            if tags.NOTE not in experiment.tags:
+                store._describe_experiment()
+        return store
+
+    def refusals(self) -> AbstractContextManager[None]:
+        """Within the block, in which a stage works, the store's refusal of this user becomes one line.
+
+        Raises:
+            InputError: the store does not let this user do what was asked.
+        """
+        return permission_errors(self.client.tracking_uri)
 
     def _describe_experiment(self) -> None:
-        """Unless somebody has done so."""
-        if self._described():
-            return
         try:
             self.client.set_experiment_tag(self.experiment_id, tags.NOTE, _ABOUT)
         except MlflowException:
             # Of two processes that begin at once, the second is refused by the database.
-            if not self._described():
+            if tags.NOTE not in self.client.get_experiment(self.experiment_id).tags:
                 raise
-
-    def _described(self) -> bool:
-        return tags.NOTE in self.client.get_experiment(self.experiment_id).tags
 
     def find(self, stage: str, fingerprint: str) -> StoredRun | None:
         """The latest finished run of a stage with a fingerprint, in any experiment."""
@@ -120,19 +115,37 @@ class Store:
             if tags.REUSED in run.data.tags:
                 run = self.client.get_run(run.data.tags[tags.REUSED])
         except MlflowException as error:
+            if error.error_code not in NOT_THERE:
+                raise
             raise InputError(f"{parameter}={run_id!r}: there is no such run") from error
         return run
 
     def adopt(self) -> Run | None:
-        """The run that `mlflow run` opened for this process, if it did; asked a second time there is none."""
+        """The run that `mlflow run` opened for this process, if it did; asked a second time there is none.
+
+        Raises:
+            InputError: the environment names a run that is not there, or has ended.
+        """
+        run_id = os.environ.pop(MLFLOW_RUN_ID.name, None)
+        if run_id is None:
+            return None
+        opened = self._named(run_id, MLFLOW_RUN_ID.name)
+        if opened.info.lifecycle_stage != LifecycleStage.ACTIVE:
+            raise InputError(f"{MLFLOW_RUN_ID.name}={run_id!r}: the run is deleted")
+        # Another start may have taken it for left behind.
+        taken = opened.data.tags.get(tags.FAILURE) == NEVER_BEGUN
+        if RunStatus.is_terminated(RunStatus.from_string(opened.info.status)) and not taken:
+            raise InputError(
+                f"{MLFLOW_RUN_ID.name}={run_id!r}: the run has ended ({opened.info.status}); unset {MLFLOW_RUN_ID.name}"
+            )
         with shielded():
-            run_id = os.environ.pop(MLFLOW_RUN_ID.name, None)
-            if run_id is None:
-                return None
-            run = Run(self.client, run_id, adopted=True).begun()
-        run.set_tags({tags.PROCESS: _this_process()})
+            run = Run(self.client, run_id, adopted=True, artifact_uri=opened.info.artifact_uri).begun()
+        run.set_tags({tags.PROCESS: this_process()})
         # Whoever looks for orphans reads it, also of a run that ends before it logs anything.
         run.flush()
+        if taken:
+            self.client.delete_tag(run_id, tags.FAILURE)
+            self.client.update_run(run_id, status="RUNNING")
         return run
 
     def labelled(self, labels: Mapping[str, str]) -> "Store":
@@ -142,7 +155,7 @@ class Store:
     def create(self, name: str, parent: str | None, run_tags: Mapping[str, str] | None = None) -> Run:
         """A new run, below another one where `parent` is given."""
         nested = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
-        all_tags = {**self.labels, tags.PROCESS: _this_process(), **nested, **(run_tags or {})}
+        all_tags = {**self.labels, tags.PROCESS: this_process(), **nested, **(run_tags or {})}
         # A signal that came between would leave a run that nobody knows.
         with shielded():
             info = self.client.create_run(self.experiment_id, tags=all_tags, run_name=name).info
@@ -151,7 +164,7 @@ class Store:
     def take_over(self, run_id: str) -> Run:
         """A run that another process of this machine has left open, from now on this process's own."""
         run = Run(self.client, run_id).begun()
-        run.set_tags({tags.PROCESS: _this_process()})
+        run.set_tags({tags.PROCESS: this_process()})
         run.flush()
         return run
 
@@ -210,9 +223,13 @@ class Store:
 
     def close_orphans(self) -> None:
         """Close runs of this machine that are still RUNNING although their process is gone (MLflow has no heartbeat)."""
+        own = os.environ.get(MLFLOW_RUN_ID.name)
         for run in self._search("attributes.status = 'RUNNING'", limit=1000):
-            if _is_orphan(run.data.tags.get(tags.PROCESS)):
-                self._kill(run.info.run_id, "its process is gone")
+            if run.info.run_id != own and (reason := left_behind(run, shared=self._is_shared())):
+                self._kill(run.info.run_id, reason)
+
+    def _is_shared(self) -> bool:
+        return sqlite_path(self.client.tracking_uri) is None
 
     def close_lost(self, run_id: str, reason: str) -> None:
         """Close a run whose process is gone, on whichever machine that was, and what it left open below it."""
@@ -238,49 +255,3 @@ def _finished(run: StoredRun, run_id: str, parameter: str) -> StoredRun:
     if run.info.status != "FINISHED":
         raise InputError(f"{parameter}={run_id!r}: must have finished, but it is {run.info.status}")
     return run
-
-
-def _check_reachable(uri: str) -> None:
-    parsed = urlparse(uri)
-    if parsed.scheme in ("http", "https"):
-        try:
-            requests.get(f"{uri.rstrip('/')}/health", timeout=_ANSWER_SECONDS)
-        except requests.RequestException as error:
-            raise InputError(
-                f"MLFLOW_TRACKING_URI={uri!r}: no tracking server answers within {_ANSWER_SECONDS} s "
-                f"({type(error).__name__})"
-            ) from error
-    elif parsed.scheme == "sqlite":
-        folder = Path(uri.removeprefix("sqlite:///")).parent
-        if not os.access(folder, os.W_OK):
-            raise InputError(
-                f"MLFLOW_TRACKING_URI={uri!r}: the folder {str(folder)!r} does not exist or is not writable"
-            )
-
-
-def _experiment_id(client: MlflowClient) -> str:
-    if given := MLFLOW_EXPERIMENT_ID.get():
-        return client.get_experiment(str(given)).experiment_id
-    name = MLFLOW_EXPERIMENT_NAME.get() or _DEFAULT_EXPERIMENT
-    experiment = client.get_experiment_by_name(name)
-    return experiment.experiment_id if experiment else client.create_experiment(name)
-
-
-def _this_process() -> str:
-    process = psutil.Process()
-    return json.dumps({"host": socket.gethostname(), "pid": process.pid, "started": process.create_time()})
-
-
-def _is_orphan(tag: str | None) -> bool:
-    """Whether a run's process ran on this machine and is gone."""
-    if tag is None:
-        return False
-    owner = json.loads(tag)
-    if owner["host"] != socket.gethostname():
-        return False
-    try:
-        process = psutil.Process(owner["pid"])
-        gone = process.status() == psutil.STATUS_ZOMBIE
-        return gone or abs(process.create_time() - owner["started"]) > _SAME_PROCESS_SECONDS
-    except psutil.NoSuchProcess:
-        return True

@@ -7,13 +7,16 @@ from datetime import datetime
 from typing import Any
 
 import optuna
+import sqlalchemy
 from optuna import Study
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.pruners import BasePruner
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from analysis.first_contact import Tables, prepare, without_password
 from sensai.errors import InputError
 from sensai.tuning.goals import Direction
 from sensai.tuning.sampler import TrialSampler
@@ -66,6 +69,7 @@ def open_study(
 
     with _quiet():
         try:
+            prepare(storage, _TABLES)
             study = optuna.create_study(
                 storage=_database(storage, heartbeat, on_stale) if storage else None,
                 study_name=name,
@@ -76,9 +80,10 @@ def open_study(
             )
             study.set_metric_names(list(directions))
         # SQLAlchemy and drivers raise the last two for ports that are no numbers, and for options that they do not know.
-        except (SQLAlchemyError, StorageInternalError, ImportError, ValueError, TypeError) as error:
-            reason = " ".join(str(error.__cause__ or error).split())
-            raise InputError(f"storage={_without_password(storage)!r}: {reason}") from error
+        except (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError, ValueError, TypeError) as error:
+            cause = error.__cause__ if isinstance(error, StorageInternalError) else None
+            reason = " ".join(str(cause or error).split())
+            raise InputError(f"storage={without_password(storage)!r}: {reason}") from error
     if study.user_attrs.get(_ABOUT, about) != about:
         raise InputError(
             f"study={name!r}: stands in the storage with another data set, base model, space, objective or other "
@@ -98,6 +103,20 @@ def _database(storage: str, heartbeat: int, on_stale: Callable[[Study, FrozenTri
         grace_period=_MISSED * heartbeat,
         heartbeat_stale_trial_callback=on_stale,
     )
+
+
+def _are_finished(connection: Connection) -> bool:
+    # Optuna notes the version last.
+    return connection.execute(sqlalchemy.text("SELECT 1 FROM alembic_version")).first() is not None
+
+
+def _make(url: str) -> None:
+    RDBStorage(url).engine.dispose()
+
+
+_TABLES = Tables(
+    "Optuna", lambda: {"studies", "trials", "version_info", "alembic_version"}, _are_finished, _make, resumes=True
+)
 
 
 def retry(study: Study, trial: FrozenTrial) -> None:
@@ -165,8 +184,3 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         yield
-
-
-def _without_password(url: str) -> str:
-    scheme, separator, rest = url.rpartition("@")
-    return f"{scheme.rsplit(':', 1)[0]}:***@{rest}" if separator else url

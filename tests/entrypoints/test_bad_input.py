@@ -1,5 +1,6 @@
 """Whatever a user can get wrong is one clear line and status 2, and the run, if one was begun, is FAILED."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -291,3 +292,14 @@ def test_store_in_a_folder_that_does_not_exist(launched: Entry, monkeypatch: pyt
 
 def test_device_that_is_not_there(launched: Entry, store_uri: str) -> None:
     assert_refused(launched("baseline", **tiny("baseline"), device="cuda:99"), "device='cuda:99'")
+
+
+@pytest.mark.parametrize(("given", "then"), [(None, "true"), ("false", "false")])
+def test_telemetry_of_mlflow_is_off_unless_the_user_has_set_it(
+    given: str | None, then: str, launched: Entry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if given:
+        monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", given)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "bogus://somewhere")
+    assert_refused(launched("baseline"), "bogus://somewhere")
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == then

@@ -36,6 +36,26 @@ def mlflow_server(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
+def guarded_mlflow_server(folder: Path, password: str) -> Iterator[str]:
+    """A tracking server that asks for users and passwords; it knows `admin`, and all others may read."""
+    config = folder / "auth.ini"
+    config.write_text(
+        f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder}/users.db\nadmin_username = admin\n"
+        f"admin_password = {password}\nauthorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+    )
+    command = [*_MLFLOW, "server", "--app-name", "basic-auth", "--workers", "1"]
+    command += [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/mlflow.db",
+        "--artifacts-destination",
+        str(folder / "artifacts"),
+    ]
+    environment = {"MLFLOW_AUTH_CONFIG_PATH": str(config), "MLFLOW_FLASK_SERVER_SECRET_KEY": "of the tests"}
+    with server(command, folder, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false", **environment) as uri:
+        yield uri
+
+
+@contextmanager
 def model_server(model_uri: str, store_uri: str, folder: Path) -> Iterator[str]:
     """`mlflow models serve` for a model of a store, in this environment; afterwards none of its processes is left."""
     command = [*_MLFLOW, "models", "serve", "--model-uri", model_uri, "--env-manager", "local", "--workers", "1"]

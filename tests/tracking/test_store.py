@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,8 +19,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from sensai.errors import InputError
-from sensai.tracking import Store
-from sensai.tracking import store as store_module
+from sensai.tracking import Store, reachable
+from sensai.tracking.owners import left_behind
 from tests.conftest import ROOT
 
 # Opens a run as a stage does, and then is busy.
@@ -78,6 +79,97 @@ def test_a_process_that_nobody_has_reaped_is_gone_too(store_uri: str) -> None:
         process.stdin.close()
 
 
+def opened_by_mlflow(client: MlflowClient, source: str = str(ROOT)) -> str:
+    """A run as `mlflow run` opens it, before it starts the process that the run is of."""
+    source_tags = {"mlflow.source.type": "PROJECT", "mlflow.source.name": source, "mlflow.project.entryPoint": "main"}
+    return client.create_run(os.environ["MLFLOW_EXPERIMENT_ID"], tags=source_tags).info.run_id
+
+
+@pytest.mark.parametrize("source", [str(ROOT), f"file://{ROOT}", f"file://{ROOT.parent}#{ROOT.name}"])
+def test_a_run_that_mlflow_left_before_our_code_began_is_closed(store_uri: str, source: str) -> None:
+    store = Store.connect()
+    run_id = opened_by_mlflow(store.client, source)
+    store.close_orphans()
+    assert store.client.get_run(run_id).info.status == "KILLED"
+    assert store.tags_of(run_id)["sensai.failure"] == "mlflow run was ended before the code of sensAI had started"
+
+
+@pytest.mark.parametrize("source", ["/another/project", "https://example.org/a.git", f"file://{ROOT}#another"])
+def test_a_run_of_another_project_is_left_alone(store_uri: str, source: str) -> None:
+    store = Store.connect()
+    run_id = opened_by_mlflow(store.client, source)
+    store.close_orphans()
+    assert store.client.get_run(run_id).info.status == "RUNNING"
+
+
+@pytest.mark.parametrize("carrier", ["of the run", "mlflow run"])
+def test_a_run_whose_process_is_about_to_begin_is_left_alone(store_uri: str, carrier: str, tmp_path: Path) -> None:
+    store = Store.connect()
+    (tmp_path / "mlflow").write_text("import sys\nprint('there', flush=True)\nsys.stdin.read()")
+    run_id = opened_by_mlflow(store.client) if carrier == "of the run" else None
+    given = {"MLFLOW_RUN_ID": run_id} if run_id else {}
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "mlflow"), "run" if run_id is None else "other", "."],
+        env={**os.environ, **given},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout.readline()
+        run_id = run_id or opened_by_mlflow(store.client)
+        store.close_orphans()
+        assert store.client.get_run(run_id).info.status == "RUNNING"
+    finally:
+        process.communicate()
+    store.close_orphans()
+    assert store.client.get_run(run_id).info.status == "KILLED"
+
+
+def test_a_run_that_was_wrongly_taken_for_left_behind_goes_on(store_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store.connect()
+    run_id = opened_by_mlflow(store.client)
+    store.close_orphans()
+    monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+    run = store.adopt()
+    assert store.client.get_run(run_id).info.status == "RUNNING"
+    assert "sensai.failure" not in store.tags_of(run_id)
+    with run.closing():
+        pass
+    assert store.client.get_run(run_id).info.status == "FINISHED"
+
+
+def test_the_own_run_is_not_taken_for_left_behind(store_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store.connect()
+    monkeypatch.setenv("MLFLOW_RUN_ID", opened_by_mlflow(store.client))
+    store.close_orphans()
+    assert store.client.get_run(os.environ["MLFLOW_RUN_ID"]).info.status == "RUNNING"
+
+
+def test_in_a_store_that_machines_share_nobody_is_hurried(store_uri: str) -> None:
+    client = MlflowClient(store_uri)
+    run = client.get_run(opened_by_mlflow(client))
+    assert left_behind(run, shared=False)
+    assert left_behind(run, shared=True) is None
+    run.info._start_time -= 25 * 3600 * 1000
+    assert left_behind(run, shared=True)
+
+
+@pytest.mark.parametrize("state", ["nothing", "no id", "FINISHED", "FAILED", "deleted"])
+def test_a_run_that_cannot_be_adopted(state: str, store_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store.connect()
+    run_id = {"nothing": "0" * 32, "no id": "../x y"}.get(state) or opened_by_mlflow(store.client)
+    if state == "deleted":
+        store.client.delete_run(run_id)
+    elif state.isupper():
+        store.client.set_terminated(run_id, state)
+    monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+    with pytest.raises(InputError, match=re.escape(f"MLFLOW_RUN_ID={run_id!r}: ")):
+        store.adopt()
+    if state.isupper():
+        assert store.client.get_run(run_id).info.status == state
+        assert "sensai.process" not in store.tags_of(run_id)
+
+
 def test_connect_goes_to_the_experiment_that_is_named(store_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     client = mlflow.MlflowClient(store_uri)
     given = os.environ["MLFLOW_EXPERIMENT_ID"]
@@ -108,7 +200,7 @@ def test_a_server_that_is_not_there_is_refused() -> None:
 
 
 def test_a_server_that_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "_ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(reachable, "ANSWER_SECONDS", 0.3)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

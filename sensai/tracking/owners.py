@@ -1,0 +1,90 @@
+"""Whose runs are: the process that writes into one is a tag of it, and one that it has left behind is recognised."""
+
+import json
+import os
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import psutil
+from mlflow.entities import Run, SourceType
+from mlflow.environment_variables import MLFLOW_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE
+
+from analysis import tags
+
+GONE = "its process is gone"
+NEVER_BEGUN = "mlflow run was ended before the code of sensAI had started"
+_ROOT = Path(__file__).resolve().parents[2]
+_SAME_PROCESS_SECONDS = 1.0
+# MLflow does not say on which machine it opened a run. In a store that several may share, none takes longer to begin.
+_SECONDS_TO_BEGIN_ELSEWHERE = 24 * 3600
+
+
+def this_process() -> str:
+    """Return this process as the value of a run's tag."""
+    process = psutil.Process()
+    return json.dumps({"host": socket.gethostname(), "pid": process.pid, "started": process.create_time()})
+
+
+def left_behind(run: Run, shared: bool) -> str | None:
+    """Return why a run that is still RUNNING is nobody's any more; None: its process may be there.
+
+    Args:
+        run: as the store has it.
+        shared: other machines may have opened it, too.
+    """
+    owner = run.data.tags.get(tags.PROCESS)
+    if owner is not None:
+        return GONE if _is_gone(owner) else None
+    if not _is_opened_by_mlflow(run) or _waits_for(run):
+        return None
+    age = time.time() - run.info.start_time / 1000
+    return NEVER_BEGUN if not shared or age > _SECONDS_TO_BEGIN_ELSEWHERE else None
+
+
+def _is_gone(tag: str) -> bool:
+    """Return whether a run's process ran on this machine and is gone."""
+    owner = json.loads(tag)
+    if owner["host"] != socket.gethostname():
+        return False
+    try:
+        process = psutil.Process(owner["pid"])
+        gone = process.status() == psutil.STATUS_ZOMBIE
+        return gone or abs(process.create_time() - owner["started"]) > _SAME_PROCESS_SECONDS
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _is_opened_by_mlflow(run: Run) -> bool:
+    """Return whether `mlflow run` opened a run for this very checkout."""
+    if run.data.tags.get(MLFLOW_SOURCE_TYPE) != SourceType.to_string(SourceType.PROJECT):
+        return False
+    # A folder, or the URL of a Git repository and the folder in it.
+    name = run.data.tags.get(MLFLOW_SOURCE_NAME, "")
+    if name.startswith("file://"):
+        repository, _, folder = name.partition("#")
+        name = str(Path(unquote(urlparse(repository).path)) / folder)
+    return name.startswith("/") and Path(name).resolve() == _ROOT
+
+
+def _waits_for(run: Run) -> bool:
+    """Return whether a process is there that is about to begin a run."""
+    return any(_may_begin(process, run) for process in psutil.process_iter())
+
+
+def _may_begin(process: psutil.Process, run: Run) -> bool:
+    with suppress(psutil.Error):
+        if _runs_projects(process.cmdline()):
+            return process.create_time() <= run.info.start_time / 1000
+        return process.pid != os.getpid() and process.environ().get(MLFLOW_RUN_ID.name) == run.info.run_id
+    # It has ended, or is another user's, who has started no project.
+    return False
+
+
+def _runs_projects(command: list[str]) -> bool:
+    """Return whether a command line is that of `mlflow run`, also as `python -m mlflow run`."""
+    names = [Path(part).name for part in command[:4]]
+    return "mlflow" in names and "run" in names[names.index("mlflow") + 1 :]
