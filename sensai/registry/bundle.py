@@ -12,11 +12,9 @@ from sensai.data.batches import Normalization
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
 from sensai.registry.image_format import ImageFormat
-from sensai.registry.pyfunc_model import FORMAT_VERSION
+from sensai.registry.pyfunc_model import FORMAT_VERSION, MANIFEST
 from sensai.runtimes.export import export_onnx
 from sensai.sites import count_flops
-
-MANIFEST = "manifest.json"
 
 
 class _FromImages(nn.Module):

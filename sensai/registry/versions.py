@@ -1,16 +1,13 @@
 """Versions of ensembles in the MLflow model registry."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
-from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
@@ -18,7 +15,6 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from analysis import tags
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
-from sensai.errors import InputError
 from sensai.registry import pyfunc_model
 from sensai.registry.bundle import export_bundle
 from sensai.registry.image_format import ImageFormat
@@ -26,7 +22,6 @@ from sensai.registry.promotion import nominate_newest
 from sensai.registry.pyfunc_model import Bundle
 from sensai.runtimes import TOLERANCE, largest_error, prepare
 
-_MODEL = "ensemble"
 _ABOUT = (
     "Ensembles of small members that were cut out of one base model by sensAI. `candidate` is the newest version, `champion` "
     "the one that `promote` chose."
@@ -64,17 +59,17 @@ def register_ensemble(
         RuntimeError: the exported members do not answer as the ensemble does on the example.
     """
     with tempfile.TemporaryDirectory() as parent:
-        folder = Path(parent) / _MODEL
+        folder = Path(parent) / pyfunc_model.ARTIFACT
         folder.mkdir()
         digest = export_bundle(ensemble, calibration, image_format, folder)
         _prove(Bundle(folder, digest), ensemble, image_format, example)
         model = Model.log(
             artifact_path=None,
-            name=_MODEL,
+            name=pyfunc_model.ARTIFACT,
             flavor=mlflow.pyfunc,
             run_id=run_id,
             python_model=pyfunc_model.__file__,
-            artifacts={_MODEL: str(folder)},
+            artifacts={pyfunc_model.ARTIFACT: str(folder)},
             model_config={pyfunc_model.PIN: digest},
             signature=_signature(ensemble, calibration),
             metadata={**asdict(image_format), "image_shape": image_format.shape(*ensemble.spec.input_shape)},
@@ -87,24 +82,6 @@ def register_ensemble(
         client.update_registered_model(model_name, _ABOUT)
     nominate_newest(client, model_name)
     return int(registered.version)
-
-
-@contextmanager
-def open_model(model_uri: str) -> Iterator[Any]:
-    """The model that a version registered (an `EnsembleModel` of the version's own script), to be used within the block.
-
-    Raises:
-        InputError: there is no such model, it is no ensemble, or its files are not those that were registered.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            # Without the checks of the signature, which take longer than a small ensemble; the model has its own.
-            model = mlflow.pyfunc.load_model(model_uri, dst_path=folder).unwrap_python_model()
-        except (MlflowException, OSError, ValueError, ImportError) as error:
-            raise InputError(f"model_uri={model_uri!r}: {str(error).splitlines()[0]}") from error
-        if not hasattr(model, "bundle"):
-            raise InputError(f"model_uri={model_uri!r}: is no ensemble that sensAI registered")
-        yield model
 
 
 def _prove(bundle: Bundle, ensemble: Ensemble, image_format: ImageFormat, example: np.ndarray) -> None:

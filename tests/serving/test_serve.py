@@ -19,15 +19,14 @@ import numpy as np
 import psutil
 import pytest
 import requests
-from mlflow.artifacts import download_artifacts
 
 from sensai.errors import InputError
+from sensai.registry.registered import find
 from sensai.retraining.backends.nodes import Node
-from sensai.serving import application
 from sensai.serving.application import Placement
 from tests.conftest import Entry, command
 from tests.helpers.asking import BAD_VALUES, ask, predictions, reason, with_value
-from tests.helpers.ensembles import NAMES, ensemble_of, images, probabilities, register
+from tests.helpers.ensembles import NAMES, ensemble_of, images, probabilities, register, swap_artifact
 from tests.helpers.pipeline import Place
 from tests.helpers.processes import still_running
 from tests.helpers.ray_nodes import ray_nodes, raylet_of, title, workers
@@ -204,15 +203,6 @@ def test_a_port_that_is_taken_is_named(serving: Serving) -> None:
     assert re.fullmatch(said, serving.refused.stderr.splitlines()[-1]), serving.refused.stderr
 
 
-def test_a_model_that_is_no_logged_one_is_refused(place: Place, tmp_path: Path) -> None:
-    with place.active():
-        folder = download_artifacts("models:/mine/1", dst_path=str(tmp_path / "model"))
-        file = Path(folder) / "MLmodel"
-        file.write_text(re.sub(r"(?m)^model_id: .*\n", "", file.read_text()))
-        with pytest.raises(InputError, match="is no ensemble that sensAI registered"):
-            application._pinned(folder)
-
-
 @pytest.mark.parametrize(
     ("deployment", "lost", "unanswered"),
     [("shard-0", 1, set()), ("shard-0", 2, {503}), ("ingress", 1, {500, 503})],
@@ -261,29 +251,34 @@ def test_without_the_package_its_extra_is_named(place: Place, monkeypatch: pytes
     assert refused.stderr.splitlines()[-1] == "error: serve: needs the package ray[serve]: pip install -e '.[serve]'"
 
 
-@pytest.mark.parametrize(
-    ("name", "before", "after"),
-    [
-        ("manifest.json", '"format_version": 3', '"format_version":  3'),
-        # As it was before manifests were pinned.
-        ("MLmodel", "manifest_sha256", "other"),
-    ],
-)
-def test_every_replica_refuses_a_manifest_that_is_not_the_registered_one(
-    empty_database: Path, tmp_path: Path, name: str, before: str, after: str
-) -> None:
+def test_every_replica_refuses_what_is_not_the_registered_ensemble(empty_database: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray.serve", reason="the extra `serve` is not installed", exc_type=ImportError)
     from sensai.serving.replicas import Source
 
     place = Place.make(tmp_path, empty_database)
-    source = Source(register(place, "mine", ENSEMBLE), place.uri, str(tmp_path), loopback=True)
-    with place.active(), source.bundle() as bundle:
-        assert bundle.image_shape == (9, 8, 1)
-    (file,) = tmp_path.rglob(name)
-    file.write_text(file.read_text().replace(before, after))
-    said = r"manifest\.json is not the file that was registered"
-    with place.active(), pytest.raises(ValueError, match=said), source.bundle():
-        pass
+    uri = register(place, "mine", ENSEMBLE)
+    with place.active():
+        source = Source(find(place.client, uri), place.uri, str(tmp_path), loopback=True)
+        with source.bundle() as bundle:
+            assert bundle.image_shape == (9, 8, 1)
+        swap_artifact(tmp_path)
+        said = r"manifest\.json is not the file that was registered"
+        with pytest.raises(InputError, match=said), source.bundle():
+            pass
+
+
+def test_a_swapped_artifact_is_not_served(empty_database: Path, tmp_path: Path, launched: Entry) -> None:
+    pytest.importorskip("ray.serve", reason="the extra `serve` is not installed", exc_type=ImportError)
+    place = Place.make(tmp_path, empty_database)
+    register(place, "mine", ENSEMBLE)
+    swap_artifact(tmp_path)
+    with place.active():
+        refused = launched("serve", model_uri="models:/mine@champion")
+    assert refused.returncode == 2
+    said = (
+        "error: serve: model_uri='models:/mine@champion': manifest.json is not the file that was registered: SHA-256 "
+    )
+    assert refused.stderr.splitlines()[-1].startswith(said)
 
 
 @pytest.mark.parametrize("uri", ["models:/nothing/1", "models:/mine@nobody", "x"])
