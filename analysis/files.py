@@ -1,10 +1,31 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and why one cannot be written."""
 
+import errno
 import os
+import re
+import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_REASONS = {
+    errno.ENOSPC: "no space is left",
+    # As a system says that no file may be so large.
+    errno.EFBIG: "no space is left",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission is denied",
+    errno.EPERM: "permission is denied",
+}
+# What libraries say that pass the system's reason on as text: Rust, NumPy, SQLite, Python for want of a temporary folder.
+_TEXTS = {
+    r"\(os error 28\)|No space left on device|Not enough free space|\d+ requested and \d+ written": errno.ENOSPC,
+    r"\(os error 122\)|[Dd]isk quota exceeded": errno.EDQUOT,
+    r"\(os error 30\)|Read-only file system|attempt to write a readonly database": errno.EROFS,
+    r"\(os error 13\)|No usable temporary directory": errno.EACCES,
+    r"database or disk is full": errno.ENOSPC,
+}
 
 
 @contextmanager
@@ -15,4 +36,46 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        # Where a folder is read-only there is nothing to remove, and the block's own error is the one to be told.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def why_not_written(error: BaseException, path: Path | str | None = None, needed: int = 0) -> str | None:
+    """Return in one line why something could not be written; None for an error of another kind.
+
+    Args:
+        error: what was raised, by whatever library; what it was raised from is looked at too.
+        path: that was written to, where the error names none.
+        needed: bytes, where they are known.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if (number := _number(cause)) is not None:
+            named = _path(cause) or path
+            told = _REASONS[number] + (_room(named, needed) if _REASONS[number] == _REASONS[errno.ENOSPC] else "")
+            return f"{str(named)!r} cannot be written: {told}" if named else told
+        cause = cause.__cause__
+    return None
+
+
+def _number(error: BaseException) -> int | None:
+    if isinstance(error, OSError) and error.errno in _REASONS:
+        return error.errno
+    return next((number for text, number in _TEXTS.items() if re.search(text, str(error))), None)
+
+
+def _path(error: BaseException) -> str | None:
+    """The file that an error names, of two the one that is written."""
+    named = getattr(error, "filename2", None) or getattr(error, "filename", None)
+    return str(named) if isinstance(named, str | os.PathLike) else None
+
+
+def _room(path: Path | str | None, needed: int) -> str:
+    if not path or "://" in str(path):
+        return ""
+    wanted = f"{needed} bytes are needed, " if needed else ""
+    with suppress(OSError, ValueError, StopIteration):
+        there = next(each for each in (Path(path), *Path(path).absolute().parents) if each.exists())
+        return f" ({wanted}{shutil.disk_usage(there).free} are free)"
+    return ""

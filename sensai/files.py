@@ -1,5 +1,7 @@
-"""Files and folders that are either whole or not there."""
+"""Files and folders that are either whole or not there; where there is no room for one, a line says so and nothing is left."""
 
+import errno
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -7,8 +9,57 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # Not imported the other way round: analysis stands by itself.
-from analysis.files import whole_file as whole_file
-from sensai.errors import InputError
+from analysis import files
+from sensai.errors import InputError, StorageError
+
+# By systems and file systems that cannot reserve.
+_CANNOT = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODEV}
+
+
+def storage_error(error: BaseException, path: Path | str | None = None, needed: int = 0) -> StorageError | None:
+    """Return the line for a file that could not be written (see `why_not_written`); None for an error of another kind."""
+    if isinstance(error, InputError):
+        return error if isinstance(error, StorageError) else None
+    reason = files.why_not_written(error, path, needed)
+    return None if reason is None else StorageError(reason)
+
+
+@contextmanager
+def writing(path: Path | str, needed: int = 0) -> Iterator[None]:
+    """Within the block something is written to `path`, which messages name where an error does not.
+
+    Raises:
+        StorageError: no space is left for it, or it may not be written; every other error stays as it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        failure = storage_error(error, path, needed)
+        if failure is None or failure is error:
+            raise
+        raise failure from error
+
+
+def reserve(path: Path, needed: int) -> None:
+    """Make a file and reserve so many bytes for it, before any of them is computed.
+
+    Raises:
+        StorageError: there are not so many; the file is removed.
+    """
+    try:
+        with writing(path, needed), path.open("ab") as file:
+            try:
+                if needed:
+                    os.posix_fallocate(file.fileno(), 0, needed)
+            # macOS has no such function.
+            except (AttributeError, OSError) as error:
+                if isinstance(error, OSError) and error.errno not in _CANNOT:
+                    raise
+                if shutil.disk_usage(path.parent).free < needed:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+    except StorageError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def make_folder(path: Path, parameter: str) -> Path:
@@ -25,21 +76,61 @@ def make_folder(path: Path, parameter: str) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file through a temporary name in the same folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as temporary:
+    """Write a text file through a temporary name in the same folder.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path, len(text.encode())) as temporary:
         temporary.write_text(text)
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its place when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
+def whole_file(path: Path, needed: int = 0) -> Iterator[Path]:
+    """A temporary name beside `path` that takes its place when the block ends without an error.
+
+    Args:
+        path: of the file.
+        needed: bytes that it will have, about; it is ensured that they are there.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with writing(path, needed), files.whole_file(path) as temporary:
+        if needed:
+            reserve(temporary, needed)
         yield temporary
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path` that takes its place when the block ends without an error.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            yield temporary
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.replace(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder of TMPDIR that is removed when the block ends.
+
+    Raises:
+        StorageError: nothing can be written there.
+    """
+    with writing("TMPDIR"):
+        parent = tempfile.gettempdir()
+    with writing(parent), tempfile.TemporaryDirectory(prefix="sensai-", dir=parent, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)

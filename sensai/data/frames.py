@@ -95,7 +95,9 @@ def _from_line(line: bytes, number: int, shape: tuple[int, int, int]) -> Frame:
 def _pixels(values: Any) -> np.ndarray:
     """uint8 (C, h, w)."""
     pixels = np.array(values)
-    if pixels.dtype.kind not in "iu" or pixels.size == 0 or pixels.min() < 0 or pixels.max() > 255:
+    fits = pixels.dtype.kind in "iu" and pixels.size > 0 and pixels.min() >= 0 and pixels.max() <= 255
+    # Among numbers `true` has become 1.
+    if not fits or bool in set(map(type, np.array(values, dtype=object).flat)):
         raise ValueError("pixels must be integers from 0 to 255")
     if pixels.ndim == 2:
         pixels = pixels[..., None]

@@ -22,12 +22,19 @@ from starlette.responses import Response
 
 from sensai.registry.pyfunc_model import Bundle
 from sensai.registry.registered import Registered
-from sensai.serving.protocol import parse_images, render_answer
+from sensai.serving.protocol import (
+    JSON,
+    RefusedRequestError,
+    check_content_type,
+    most_bytes,
+    parse_images,
+    read_body,
+    render_answer,
+)
 
 _SECONDS_TO_ANSWER = 30.0
 _SECONDS_TO_BE_READY = 5.0
 _SECONDS_BETWEEN_TRIES = 0.1
-_JSON = "application/json"
 
 
 @dataclass(frozen=True)
@@ -105,16 +112,21 @@ class Ingress:
             if route is None:
                 allowed = ", ".join(" ".join(each) for each in self._routes)
                 raise MlflowException(f"there are {allowed}", error_code=NOT_FOUND)
-            return Response(await route(request), media_type=_JSON)
+            return Response(await route(request), media_type=JSON)
+        except RefusedRequestError as error:
+            return Response(error.body(), error.status, media_type=JSON)
         except MlflowException as error:
-            return Response(error.serialize_as_json(), error.get_http_status_code(), media_type=_JSON)
+            return Response(error.serialize_as_json(), error.get_http_status_code(), media_type=JSON)
 
     def answered(self) -> int:
         """How many requests have got predictions."""
         return self._answered
 
     async def _invocations(self, request: Request) -> str:
-        images = self._bundle.checked(parse_images(await request.body()))
+        check_content_type(request.headers.get("content-type", ""))
+        announced = request.headers.get("content-length", "")
+        body = await read_body(request.stream(), announced, most_bytes(self._bundle.image_shape))
+        images = self._bundle.checked(parse_images(body))
         outputs: dict[int, np.ndarray] = {}
         for each in await self._of_all([self._outputs(shard, images) for shard in self._shards], _SECONDS_TO_ANSWER):
             outputs |= each

@@ -1,5 +1,6 @@
 """serve: real replicas on a real Ray cluster of two nodes, asked over HTTP, and killed."""
 
+import json
 import os
 import re
 import signal
@@ -10,8 +11,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -173,6 +175,45 @@ def test_what_are_no_images_is_refused_with_the_reason(serving: Serving, body: o
     answer = ask(serving.url, body)
     assert answer.status_code == 400
     assert re.search(said, reason(answer))
+
+
+@pytest.mark.parametrize("content_type", ["text/csv", "application/jsonl", "", "application/x-www-form-urlencoded"])
+def test_what_is_not_said_to_be_json_is_refused(serving: Serving, content_type: str) -> None:
+    answer = ask(serving.url, {"inputs": images(1).tolist()}, **{"Content-Type": content_type})
+    assert answer.status_code == 415
+    assert reason(answer) == f"the content type must be application/json, not {content_type!r}"
+
+
+def test_json_may_name_its_characters(serving: Serving) -> None:
+    headers = {"Content-Type": "Application/JSON; charset=utf-8"}
+    assert ask(serving.url, {"inputs": images(1).tolist()}, **headers).status_code == 200
+
+
+@pytest.mark.parametrize("announced", [True, False], ids=["announced", "in chunks"])
+def test_a_body_that_is_too_large_is_not_read(serving: Serving, announced: bool) -> None:
+    """It comes as slowly as it is taken; of one in chunks nobody knows how much there is."""
+    sent, chunk = 0, b"[" + b" " * 2**20
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal sent
+        while sent < 2**30:
+            sent += len(chunk)
+            yield chunk
+
+    ingress, *_ = serving.replicas("ingress").values()
+    before = ingress.memory_info().rss
+    host, port = serving.url.removeprefix("http://").split(":")
+    connection = HTTPConnection(host, int(port), timeout=_SECONDS)
+    headers = {"Content-Type": "application/json"} | ({"Content-Length": str(2**30)} if announced else {})
+    # The server may have closed the connection before all is sent, after the answer.
+    with suppress(BrokenPipeError, ConnectionResetError):
+        connection.request("POST", "/invocations", chunks(), headers, encode_chunked=not announced)
+    answer = connection.getresponse()
+    assert answer.status == 413
+    assert json.loads(answer.read())["message"].startswith("the body must have 16777216 bytes at most")
+    connection.close()
+    assert ingress.memory_info().rss - before < 2**27
+    assert predictions(serving.url, images(1)).shape == (1, len(NAMES))
 
 
 def test_health_is_told_where_mlflow_tells_it_and_nothing_else_is_there(serving: Serving) -> None:
