@@ -18,13 +18,17 @@ _REASONS = {
     errno.EACCES: "permission is denied",
     errno.EPERM: "permission is denied",
 }
-# What libraries say that pass the system's reason on as text: Rust, NumPy, SQLite, Python for want of a temporary folder.
+# What libraries say that pass the system's reason on as text: Rust, NumPy, Python for want of a temporary folder.
 _TEXTS = {
     r"\(os error 28\)|No space left on device|Not enough free space|\d+ requested and \d+ written": errno.ENOSPC,
     r"\(os error 122\)|[Dd]isk quota exceeded": errno.EDQUOT,
-    r"\(os error 30\)|Read-only file system|attempt to write a readonly database": errno.EROFS,
+    r"\(os error 30\)|Read-only file system": errno.EROFS,
     r"\(os error 13\)|No usable temporary directory": errno.EACCES,
+}
+_DATABASE_TEXTS = {
     r"database or disk is full": errno.ENOSPC,
+    r"attempt to write a readonly database": errno.EROFS,
+    r"unable to open database file": errno.EACCES,
 }
 
 
@@ -42,40 +46,58 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def why_not_written(error: BaseException, path: Path | str | None = None, needed: int = 0) -> str | None:
-    """Return in one line why something could not be written; None for an error of another kind.
+    """Return in one line why a file could not be written; None for an error of another kind.
 
     Args:
         error: what was raised, by whatever library; what it was raised from is looked at too.
         path: that was written to, where the error names none.
         needed: bytes, where they are known.
     """
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in _causes(error):
         if (number := _number(cause)) is not None:
-            named = _path(cause) or path
-            told = _REASONS[number] + (_room(named, needed) if _REASONS[number] == _REASONS[errno.ENOSPC] else "")
-            return f"{str(named)!r} cannot be written: {told}" if named else told
-        cause = cause.__cause__
+            return _told(number, _path(cause) or path, needed)
     return None
 
 
+def why_not_stored(error: BaseException, uri: str) -> str | None:
+    """Return in one line why a database on a disk of this machine could not be written; None for another error."""
+    for cause in _causes(error):
+        if (number := _in_text(cause, _DATABASE_TEXTS)) is not None:
+            return _told(number, uri, 0)
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
+
+
 def _number(error: BaseException) -> int | None:
-    if isinstance(error, OSError) and error.errno in _REASONS:
-        return error.errno
-    return next((number for text, number in _TEXTS.items() if re.search(text, str(error))), None)
+    return error.errno if isinstance(error, OSError) and error.errno in _REASONS else _in_text(error, _TEXTS)
+
+
+def _in_text(error: BaseException, texts: dict[str, int]) -> int | None:
+    return next((number for text, number in texts.items() if re.search(text, str(error))), None)
 
 
 def _path(error: BaseException) -> str | None:
     """The file that an error names, of two the one that is written."""
     named = getattr(error, "filename2", None) or getattr(error, "filename", None)
-    return str(named) if isinstance(named, str | os.PathLike) else None
+    return os.fspath(named) if isinstance(named, str | os.PathLike) else None
 
 
-def _room(path: Path | str | None, needed: int) -> str:
-    if not path or "://" in str(path):
-        return ""
+def _told(number: int, path: Path | str | None, needed: int) -> str:
+    reason = _REASONS[number] + (_room(str(path), needed) if _REASONS[number] == _REASONS[errno.ENOSPC] else "")
+    return f"{str(path)!r} cannot be written: {reason}" if path else reason
+
+
+def _room(path: str, needed: int) -> str:
+    """The bytes that are needed, where that is known, and those that are free on the disk of a file or an SQLite database."""
     wanted = f"{needed} bytes are needed, " if needed else ""
+    file = Path(path.partition(":///")[2] or path).absolute()
     with suppress(OSError, ValueError, StopIteration):
-        there = next(each for each in (Path(path), *Path(path).absolute().parents) if each.exists())
+        there = next(each for each in (file, *file.parents) if each.exists())
         return f" ({wanted}{shutil.disk_usage(there).free} are free)"
     return ""

@@ -20,11 +20,13 @@ from pydantic import ValidationError  # noqa: E402
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict, SettingsError  # noqa: E402
 
 from sensai.errors import InputError  # noqa: E402
+from sensai.files import storage_error  # noqa: E402
 from sensai.processes import end_with, keep_memory, let_threads_sleep  # noqa: E402
 from sensai.stages.configs import CONFIGS, EntryPoint, describe_errors, unknown_parameter  # noqa: E402
 
 # `mlflow run` waits for the process that it started; where it is killed, that would go on unseen.
 _OPENED_BY_MLFLOW = "MLFLOW_RUN_ID"
+_STORE, _DEFAULT_STORE = "MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"
 _BAD_INPUT = 2
 _INTERRUPTED = 130
 
@@ -78,6 +80,11 @@ def launch(stage: str) -> None:
         sys.exit(_fail(f"{stage}: {error}"))
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+    except Exception as error:
+        # Before there is a run, or where even that could not be written.
+        if (failure := storage_error(error, database=os.environ.get(_STORE, _DEFAULT_STORE))) is None:
+            raise
+        sys.exit(_fail(f"{stage}: {failure}"))
     # What answers on standard output names its run elsewhere.
     if run_id:
         print(f"{stage} run: {run_id}")

@@ -1,12 +1,16 @@
 """Files and folders that are either whole or not there; where there is no room for one, a line says so and nothing is left."""
 
 import errno
+import io
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
 
 # Not imported the other way round: analysis stands by itself.
 from analysis import files
@@ -16,11 +20,20 @@ from sensai.errors import InputError, StorageError
 _CANNOT = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODEV}
 
 
-def storage_error(error: BaseException, path: Path | str | None = None, needed: int = 0) -> StorageError | None:
-    """Return the line for a file that could not be written (see `why_not_written`); None for an error of another kind."""
+def storage_error(
+    error: BaseException, path: Path | str | None = None, needed: int = 0, database: str = ""
+) -> StorageError | None:
+    """Return the line for what could not be written; None for an error of another kind.
+
+    Args:
+        error: what was raised.
+        path: see `analysis.files.why_not_written`.
+        needed: likewise.
+        database: URI of the database that may have been written to.
+    """
     if isinstance(error, InputError):
         return error if isinstance(error, StorageError) else None
-    reason = files.why_not_written(error, path, needed)
+    reason = files.why_not_written(error, path, needed) or (files.why_not_stored(error, database) if database else None)
     return None if reason is None else StorageError(reason)
 
 
@@ -35,6 +48,22 @@ def writing(path: Path | str, needed: int = 0) -> Iterator[None]:
         yield
     except Exception as error:
         failure = storage_error(error, path, needed)
+        if failure is None or failure is error:
+            raise
+        raise failure from error
+
+
+@contextmanager
+def storing(database: str) -> Iterator[None]:
+    """Within the block a database is written to, of which messages name the URI.
+
+    Raises:
+        StorageError: no space is left for it, or it may not be written; every other error stays as it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        failure = storage_error(error, database=database)
         if failure is None or failure is error:
             raise
         raise failure from error
@@ -60,6 +89,39 @@ def reserve(path: Path, needed: int) -> None:
     except StorageError:
         path.unlink(missing_ok=True)
         raise
+
+
+def array_bytes(shape: tuple[int, ...], dtype: type) -> int:
+    """Return how large an array file is."""
+    return len(_array_header(shape, dtype)) + math.prod(shape) * np.dtype(dtype).itemsize
+
+
+def write_array(path: Path, shape: tuple[int, ...], dtype: type, chunks: Iterable[np.ndarray]) -> None:
+    """Write an array file (.npy) part by part; its space is reserved before the first part is asked for.
+
+    Not through a map, which ends the process by SIGBUS where no space is left.
+
+    Args:
+        path: of the file.
+        shape: of the array.
+        dtype: of the array.
+        chunks: consecutive parts along its first axis.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    needed = array_bytes(shape, dtype)
+    reserve(path, needed)
+    with writing(path, needed), path.open("r+b") as file:
+        file.write(_array_header(shape, dtype))
+        for chunk in chunks:
+            file.write(np.ascontiguousarray(chunk, dtype).data)
+
+
+def _array_header(shape: tuple[int, ...], dtype: type) -> bytes:
+    header, description = io.BytesIO(), np.lib.format.dtype_to_descr(np.dtype(dtype))
+    np.lib.format.write_array_header_1_0(header, {"descr": description, "fortran_order": False, "shape": shape})
+    return header.getvalue()
 
 
 def make_folder(path: Path, parameter: str) -> Path:
@@ -130,7 +192,18 @@ def temporary_folder() -> Iterator[Path]:
     Raises:
         StorageError: nothing can be written there.
     """
-    with writing("TMPDIR"):
-        parent = tempfile.gettempdir()
-    with writing(parent), tempfile.TemporaryDirectory(prefix="sensai-", dir=parent, ignore_cleanup_errors=True) as folder:
+    with writing_temporarily() as parent, tempfile.TemporaryDirectory(prefix="sensai-", dir=parent) as folder:
         yield Path(folder)
+
+
+@contextmanager
+def writing_temporarily() -> Iterator[str]:
+    """Within the block something is written to TMPDIR; yields its path.
+
+    Raises:
+        StorageError: nothing can be written there.
+    """
+    with writing("TMPDIR"):
+        folder = tempfile.gettempdir()
+    with writing(folder):
+        yield folder

@@ -6,7 +6,6 @@ and the model that answers is this project's own code.
 """
 
 import hashlib
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from mlflow.tracking import MlflowClient
 
 from analysis import tags
 from sensai.errors import InputError
+from sensai.files import storage_error, temporary_folder
 from sensai.registry.pyfunc_model import ARTIFACT, MANIFEST, Bundle, EnsembleModel
 
 # Where MLflow puts the bundle, below the folder of a model.
@@ -157,12 +157,12 @@ def _folder(path: str) -> str:
 @contextmanager
 def _files(uri: str, name: str) -> Iterator[Path]:
     """The folder of a bundle: copied from the store, or where it lies."""
-    with tempfile.TemporaryDirectory(prefix="sensai-") as parent:
+    with temporary_folder() as parent:
         remote = uri.startswith((_MODEL, _RUN))
         try:
             model = Path(mlflow.artifacts.download_artifacts(uri, dst_path=parent) if remote else uri)
         except _NOT_THERE as error:
-            raise InputError(f"{name}: {_first_line(error)}") from error
+            raise storage_error(error, parent) or InputError(f"{name}: {_first_line(error)}") from error
         folder = next((each for each in (model / _IN_MODEL, model) if (each / MANIFEST).is_file()), None)
         if folder is None:
             raise InputError(

@@ -1,10 +1,8 @@
 """Versions of ensembles in the MLflow model registry."""
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -15,6 +13,7 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from analysis import tags
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
+from sensai.files import temporary_folder
 from sensai.registry import pyfunc_model
 from sensai.registry.bundle import export_bundle
 from sensai.registry.image_format import ImageFormat
@@ -58,8 +57,8 @@ def register_ensemble(
     Raises:
         RuntimeError: the exported members do not answer as the ensemble does on the example.
     """
-    with tempfile.TemporaryDirectory() as parent:
-        folder = Path(parent) / pyfunc_model.ARTIFACT
+    with temporary_folder() as parent:
+        folder = parent / pyfunc_model.ARTIFACT
         folder.mkdir()
         digest = export_bundle(ensemble, calibration, image_format, folder)
         _prove(Bundle(folder, digest), ensemble, image_format, example)

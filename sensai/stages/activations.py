@@ -1,7 +1,6 @@
 """activations: one pass over the training split. Logs images_per_s, overhead, the statistics and a class-similarity heatmap."""
 
 import logging
-import tempfile
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from analysis import plots
 from sensai.activations import ActivationReader, Statistics, TaylorReader, load_statistics, save_statistics
 from sensai.data.batches import batches
 from sensai.data.dataset import Split
-from sensai.files import make_folder
+from sensai.files import make_folder, temporary_folder
 from sensai.grouping import class_similarity
 from sensai.sites import SiteMap
 from sensai.stages.baseline import base_model, site_map
@@ -41,8 +40,8 @@ def _execute(config: ActivationsConfig, context: Context) -> None:
     context.run.log_json(_description(sites), "sites.json")
     data = dataset_of(config)
     statistics = load_statistics(*_read(model, sites, config, context))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / _STATISTICS
+    with temporary_folder() as folder:
+        path = folder / _STATISTICS
         save_statistics(statistics, path)
         context.run.log_file(path)
     similarity = class_similarity(statistics)

@@ -1,5 +1,6 @@
 """One MLflow run: everything that is logged into it goes through here, with an explicit client and run id."""
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -10,14 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
+from sqlalchemy.exc import SQLAlchemyError
 
 from analysis import tags
 from sensai.errors import EndedEarlyError
+from sensai.files import storage_error, writing_temporarily
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_log = logging.getLogger(__name__)
 
 _LONGEST_PARAM = 6000
 _LONGEST_REASON = 1000
@@ -73,19 +79,23 @@ class Run:
 
     def log_json(self, content: Any, path: str) -> None:
         """Log a JSON artifact."""
-        self.client.log_dict(self.id, content, path)
+        with writing_temporarily():
+            self.client.log_dict(self.id, content, path)
 
     def log_frame(self, frame: pd.DataFrame, path: str) -> None:
         """Log a table as CSV."""
-        self.client.log_text(self.id, frame.to_csv(index=False), path)
+        with writing_temporarily():
+            self.client.log_text(self.id, frame.to_csv(index=False), path)
 
     def log_text(self, text: str, path: str) -> None:
         """Log a text artifact."""
-        self.client.log_text(self.id, text, path)
+        with writing_temporarily():
+            self.client.log_text(self.id, text, path)
 
     def log_figure(self, figure: "Figure", path: str) -> None:
         """Log a figure."""
-        self.client.log_figure(self.id, figure, path)
+        with writing_temporarily():
+            self.client.log_figure(self.id, figure, path)
 
     def log_file(self, path: Path) -> None:
         """Log a file under its own name."""
@@ -119,8 +129,12 @@ class Run:
             self._end(RunStatus.KILLED, str(error))
             raise
         except BaseException as error:
-            self._end(RunStatus.FAILED, f"{type(error).__name__}: {error}")
-            raise
+            told = storage_error(error, database=self.client.tracking_uri) or error
+            with _store_may_fail():
+                self._end(RunStatus.FAILED, f"{type(told).__name__}: {told}")
+            if told is error:
+                raise
+            raise told from error
 
     def _end(self, status: int, reason: str = "") -> None:
         if self._ended:
@@ -130,6 +144,15 @@ class Run:
         if reason:
             self.set_tags({tags.FAILURE: reason[:_LONGEST_REASON]})
         self.client.set_terminated(self.id, RunStatus.to_string(status))
+
+
+@contextmanager
+def _store_may_fail() -> Iterator[None]:
+    """What a run failed by is to be told, also where that can no longer be logged: its disk may be full too."""
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        _log.warning("the run could not be ended in the store: %s", next(iter(str(error).splitlines()), ""))
 
 
 def _metrics(metrics: Mapping[str, float], step: int) -> list[Metric]:

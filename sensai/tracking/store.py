@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from analysis import tags
 from analysis.artifacts import downloaded
 from sensai.errors import InputError
+from sensai.files import storage_error
 from sensai.tracking.run import Run
 
 _ANSWER_SECONDS = 5
@@ -159,12 +161,13 @@ class Store:
 
         Raises:
             InputError: the run has lost the artifact.
+            StorageError: there is no room for a copy.
         """
         with ExitStack() as kept:
             try:
                 local = kept.enter_context(downloaded(run_id, path, self.client.tracking_uri))
             except Exception as error:
-                raise InputError(
+                raise storage_error(error, tempfile.gettempdir()) or InputError(
                     f"run {run_id} has no artifact {path!r} any more ({type(error).__name__}); "
                     "delete the run or use force=true"
                 ) from error
