@@ -26,9 +26,9 @@ _TEXTS = {
     r"\(os error 13\)|No usable temporary directory": errno.EACCES,
 }
 _DATABASE_TEXTS = {
-    r"database or disk is full": errno.ENOSPC,
-    r"attempt to write a readonly database": errno.EROFS,
-    r"unable to open database file": errno.EACCES,
+    "database or disk is full": _REASONS[errno.ENOSPC],
+    "attempt to write a readonly database": "it is read-only",
+    "unable to open database file": "the file cannot be opened",
 }
 
 
@@ -55,15 +55,16 @@ def why_not_written(error: BaseException, path: Path | str | None = None, needed
     """
     for cause in _causes(error):
         if (number := _number(cause)) is not None:
-            return _told(number, _path(cause) or path, needed)
+            return _told(_REASONS[number], _path(cause) or path, needed)
     return None
 
 
 def why_not_stored(error: BaseException, uri: str) -> str | None:
     """Return in one line why a database on a disk of this machine could not be written; None for another error."""
     for cause in _causes(error):
-        if (number := _in_text(cause, _DATABASE_TEXTS)) is not None:
-            return _told(number, uri, 0)
+        for text, reason in _DATABASE_TEXTS.items():
+            if text in str(cause):
+                return _told(reason, uri, 0)
     return None
 
 
@@ -75,11 +76,9 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _number(error: BaseException) -> int | None:
-    return error.errno if isinstance(error, OSError) and error.errno in _REASONS else _in_text(error, _TEXTS)
-
-
-def _in_text(error: BaseException, texts: dict[str, int]) -> int | None:
-    return next((number for text, number in texts.items() if re.search(text, str(error))), None)
+    if isinstance(error, OSError) and error.errno in _REASONS:
+        return error.errno
+    return next((number for text, number in _TEXTS.items() if re.search(text, str(error))), None)
 
 
 def _path(error: BaseException) -> str | None:
@@ -88,9 +87,11 @@ def _path(error: BaseException) -> str | None:
     return os.fspath(named) if isinstance(named, str | os.PathLike) else None
 
 
-def _told(number: int, path: Path | str | None, needed: int) -> str:
-    reason = _REASONS[number] + (_room(str(path), needed) if _REASONS[number] == _REASONS[errno.ENOSPC] else "")
-    return f"{str(path)!r} cannot be written: {reason}" if path else reason
+def _told(reason: str, path: Path | str | None, needed: int) -> str:
+    if not path:
+        return reason
+    room = _room(str(path), needed) if reason == _REASONS[errno.ENOSPC] else ""
+    return f"{str(path)!r} cannot be written: {reason}{room}"
 
 
 def _room(path: str, needed: int) -> str:

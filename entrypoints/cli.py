@@ -104,6 +104,8 @@ def _quieten() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("sensai").setLevel(logging.INFO)
     logging.getLogger("alembic").propagate = False
+    # It logs every error of the database, with its traceback, and then raises it.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -76,19 +76,30 @@ def reserve(path: Path, needed: int) -> None:
         StorageError: there are not so many; the file is removed.
     """
     try:
-        with writing(path, needed), path.open("ab") as file:
-            try:
-                if needed:
-                    os.posix_fallocate(file.fileno(), 0, needed)
-            # macOS has no such function.
-            except (AttributeError, OSError) as error:
-                if isinstance(error, OSError) and error.errno not in _CANNOT:
-                    raise
-                if shutil.disk_usage(path.parent).free < needed:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        with writing(path, needed):
+            _allocate(path, needed)
     except StorageError:
-        path.unlink(missing_ok=True)
+        _remove(path)
         raise
+
+
+def _remove(path: Path) -> None:
+    # On a read-only file system there is nothing to remove, and it says so.
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def _allocate(path: Path, needed: int) -> None:
+    with path.open("ab") as file:
+        try:
+            if needed:
+                os.posix_fallocate(file.fileno(), 0, needed)
+        # macOS has no such function.
+        except (AttributeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in _CANNOT:
+                raise
+            if shutil.disk_usage(path.parent).free < needed:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
 
 
 def array_bytes(shape: tuple[int, ...], dtype: type) -> int:
@@ -155,14 +166,18 @@ def whole_file(path: Path, needed: int = 0) -> Iterator[Path]:
 
     Args:
         path: of the file.
-        needed: bytes that it will have, about; it is ensured that they are there.
+        needed: bytes that it will have, about; nothing is begun where there are fewer.
 
     Raises:
         StorageError: it cannot be written.
     """
     with writing(path, needed), files.whole_file(path) as temporary:
         if needed:
-            reserve(temporary, needed)
+            # Given back at once: libraries write to another file first, or begin with an empty one.
+            try:
+                _allocate(temporary, needed)
+            finally:
+                _remove(temporary)
         yield temporary
 
 

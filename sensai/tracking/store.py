@@ -71,7 +71,9 @@ class Store:
             store._describe_experiment()
             return store
         except (MlflowException, SQLAlchemyError, ImportError) as error:
-            raise InputError(f"MLFLOW_TRACKING_URI={uri!r}: {str(error).splitlines()[0]}") from error
+            raise storage_error(error, database=uri) or InputError(
+                f"MLFLOW_TRACKING_URI={uri!r}: {str(error).splitlines()[0]}"
+            ) from error
 
     def _describe_experiment(self) -> None:
         """Unless somebody has done so."""
