@@ -83,6 +83,9 @@ def _number(error: BaseException) -> int | None:
 
 def _path(error: BaseException) -> str | None:
     """The file that an error names, of two the one that is written."""
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
+        # Of a folder: source, target and reason of every file that was not copied.
+        return str(error.args[0][0][1])
     named = getattr(error, "filename2", None) or getattr(error, "filename", None)
     return os.fspath(named) if isinstance(named, str | os.PathLike) else None
 

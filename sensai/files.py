@@ -207,18 +207,7 @@ def temporary_folder() -> Iterator[Path]:
     Raises:
         StorageError: nothing can be written there.
     """
-    with writing_temporarily() as parent, tempfile.TemporaryDirectory(prefix="sensai-", dir=parent) as folder:
-        yield Path(folder)
-
-
-@contextmanager
-def writing_temporarily() -> Iterator[str]:
-    """Within the block something is written to TMPDIR; yields its path.
-
-    Raises:
-        StorageError: nothing can be written there.
-    """
     with writing("TMPDIR"):
-        folder = tempfile.gettempdir()
-    with writing(folder):
-        yield folder
+        parent = tempfile.gettempdir()
+    with writing(parent), tempfile.TemporaryDirectory(prefix="sensai-", dir=parent) as folder:
+        yield Path(folder)

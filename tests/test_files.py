@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -109,6 +110,10 @@ def test_what_cannot_be_written_is_named_with_the_bytes_needed_and_free(tmp_path
         (
             OSError(errno.ENOSPC, "No space left on device", "/from", None, "/x/to"),
             r"'/x/to' cannot be written: no space",
+        ),
+        (
+            shutil.Error([("/from/a", "/to/a", "[Errno 28] No space left on device: '/from/a'")]),
+            "^'/to/a' cannot be .*: no",
         ),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "'/mine' cannot be written: the disk quota is used up$"),
         (OSError(errno.EROFS, "Read-only file system"), "'/mine' cannot be written: the file system is read-only$"),

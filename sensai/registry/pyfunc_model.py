@@ -191,7 +191,7 @@ class EnsembleModel(PythonModel):
         self._pool = ThreadPoolExecutor(workers, "sensai-member") if workers > 1 else None
 
     def predict(
-        self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None
+        self, context: PythonModelContext | None, model_input: np.ndarray, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
         """Class probabilities float32 of images, and whether they are of none of the classes.
 

@@ -160,7 +160,7 @@ def _files(uri: str, name: str) -> Iterator[Path]:
     with temporary_folder() as parent:
         remote = uri.startswith((_MODEL, _RUN))
         try:
-            model = Path(mlflow.artifacts.download_artifacts(uri, dst_path=parent) if remote else uri)
+            model = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(parent)) if remote else uri)
         except _NOT_THERE as error:
             raise storage_error(error, parent) or InputError(f"{name}: {_first_line(error)}") from error
         folder = next((each for each in (model / _IN_MODEL, model) if (each / MANIFEST).is_file()), None)

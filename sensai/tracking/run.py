@@ -1,24 +1,26 @@
 """One MLflow run: everything that is logged into it goes through here, with an explicit client and run id."""
 
+import json
 import logging
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from mlflow.entities import Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 from sqlalchemy.exc import SQLAlchemyError
 
 from analysis import tags
 from sensai.errors import EndedEarlyError
-from sensai.files import storage_error, writing_temporarily
+from sensai.files import storage_error, temporary_folder, writing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,31 +81,52 @@ class Run:
 
     def log_json(self, content: Any, path: str) -> None:
         """Log a JSON artifact."""
-        with writing_temporarily():
-            self.client.log_dict(self.id, content, path)
+        self.log_text(json.dumps(content, indent=2, default=str), path)
 
     def log_frame(self, frame: pd.DataFrame, path: str) -> None:
         """Log a table as CSV."""
-        with writing_temporarily():
-            self.client.log_text(self.id, frame.to_csv(index=False), path)
+        self.log_text(frame.to_csv(index=False), path)
 
     def log_text(self, text: str, path: str) -> None:
         """Log a text artifact."""
-        with writing_temporarily():
-            self.client.log_text(self.id, text, path)
+        with self._file(path) as file:
+            file.write_text(text, encoding="utf-8")
 
     def log_figure(self, figure: "Figure", path: str) -> None:
         """Log a figure."""
-        with writing_temporarily():
-            self.client.log_figure(self.id, figure, path)
+        with self._file(path) as file:
+            figure.savefig(file)
 
     def log_file(self, path: Path) -> None:
         """Log a file under its own name."""
-        self.client.log_artifact(self.id, str(path))
+        with self._artifacts():
+            self.client.log_artifact(self.id, str(path))
 
     def log_folder(self, folder: Path, path: str) -> None:
         """Log everything in a folder below `path`."""
-        self.client.log_artifacts(self.id, str(folder), path)
+        with self._artifacts():
+            self.client.log_artifacts(self.id, str(folder), path)
+
+    @contextmanager
+    def _file(self, path: str) -> Iterator[Path]:
+        """A file of TMPDIR that is logged under `path` when the block ends: of the two places one may be full."""
+        with temporary_folder() as folder:
+            file = folder / PurePosixPath(path).name
+            yield file
+            below = str(PurePosixPath(path).parent)
+            with self._artifacts():
+                self.client.log_artifact(self.id, str(file), None if below == "." else below)
+
+    @contextmanager
+    def _artifacts(self) -> Iterator[None]:
+        """Within the block artifacts are written, of which MLflow does not say where they lie."""
+        try:
+            yield
+        except Exception as error:
+            if storage_error(error) is None:
+                raise
+            with writing(local_file_uri_to_path(self.client.get_run(self.id).info.artifact_uri)):
+                raise
 
     @contextmanager
     def closing(self) -> Iterator["Run"]:
