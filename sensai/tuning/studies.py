@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from sensai.errors import InputError
+from sensai.files import storage_error
 from sensai.tuning.goals import Direction
 from sensai.tuning.sampler import TrialSampler
 
@@ -77,7 +78,9 @@ def open_study(
             study.set_metric_names(list(directions))
         except (SQLAlchemyError, StorageInternalError, ImportError) as error:
             reason = " ".join(str(error.__cause__ or error).split())
-            raise InputError(f"storage={_without_password(storage)!r}: {reason}") from error
+            raise storage_error(error, database=storage) or InputError(
+                f"storage={_without_password(storage)!r}: {reason}"
+            ) from error
     if study.user_attrs.get(_ABOUT, about) != about:
         raise InputError(
             f"study={name!r}: stands in the storage with another data set, base model, space, objective or other "
