@@ -28,7 +28,6 @@ _TEXTS = {
 _DATABASE_TEXTS = {
     "database or disk is full": _REASONS[errno.ENOSPC],
     "attempt to write a readonly database": "it is read-only",
-    "unable to open database file": "the file cannot be opened",
 }
 
 

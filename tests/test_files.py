@@ -135,7 +135,6 @@ def test_every_library_is_understood(error: Exception, said: str) -> None:
     [
         ("database or disk is full", r"no space is left \(\d+ are free\)"),
         ("attempt to write a readonly database", "it is read-only"),
-        ("unable to open database file", "the file cannot be opened"),
     ],
 )
 def test_a_database_is_named_by_its_uri(tmp_path: Path, said: str, told: str) -> None:
