@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis import curves, runs
-from analysis.files import whole_file
+from analysis.files import whole_file, why_not_written
 
 # Types hold for no run, too; counts of runs that were made before a parameter or metric existed are NA.
 _CONFIG = {
@@ -105,7 +105,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m analysis.results", description=export.__doc__)
     parser.add_argument("folder", type=Path, help="of the Parquet files; made where it is not there yet")
     folder = parser.parse_args().folder
-    export(folder)
+    try:
+        export(folder)
+    except OSError as error:
+        if (reason := why_not_written(error, folder)) is None:
+            raise
+        parser.exit(2, f"error: {reason}\n")
     stored = pd.read_parquet(folder / "retrainings.parquet").sort_values("start", ascending=False)
     print(stored.set_index("run_id")[_PRINTED].to_string())  # noqa: T201  (what the user asked for)
 

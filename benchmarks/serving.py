@@ -39,7 +39,8 @@ from synthetic import add_member_arguments, random_ensemble
 from sensai.ensemble.calibration import RAW
 from sensai.evaluation import host
 from sensai.registry.image_format import ImageFormat
-from sensai.registry.versions import open_model, register_ensemble
+from sensai.registry.registered import open_model
+from sensai.registry.versions import register_ensemble
 
 _NAME = "benchmark"
 _URI = f"models:/{_NAME}/1"
@@ -69,7 +70,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         image = _registered(Path(folder), arguments)
-        model = stack.enter_context(open_model(_URI))
+        model = stack.enter_context(open_model(MlflowClient(), _URI))
         given = {"serve": ["--shards", str(arguments.shards)] if arguments.shards else []}
         urls = {
             name: stack.enter_context(_server([*command, *given.get(name, [])], Path(folder) / f"{name}.log"))

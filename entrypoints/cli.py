@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 # `mlflow run` waits for the process that it started; where it is killed, that would go on unseen.
 _OPENED_BY_MLFLOW = "MLFLOW_RUN_ID"
 _UNEXPECTED = 1
+_STORE, _DEFAULT_STORE = "MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"
 _BAD_INPUT = 2
 _SIGNALLED = 128
 _HELP = {"--help", "-h"}
@@ -151,8 +152,12 @@ class _Launch:
             return _SIGNALLED + (requested() or signal.SIGINT)
         if self._prints_traceback:
             print(full_traceback(error), file=sys.stderr)
-        if isinstance(error, InputError):
-            self._say(str(error))
+        from sensai.files import storage_error
+
+        # A full disk shows before there is a run too, and where the run could not even be closed.
+        told = storage_error(error, database=os.environ.get(_STORE, _DEFAULT_STORE)) or error
+        if isinstance(told, InputError):
+            self._say(str(told))
             return _BAD_INPUT
         self._say(f"{explained(error)}; {self._where(error)}")
         return _UNEXPECTED
@@ -202,6 +207,8 @@ def _quieten() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("sensai").setLevel(logging.INFO)
     logging.getLogger("alembic").propagate = False
+    # It logs every error of the database, with its traceback, and then raises it.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # It costs a request a run, and goes to standard output, where `predict` answers.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")

@@ -68,5 +68,9 @@ class EndedEarlyError(Exception):
     """What was begun has been given up for a reason that is no failure."""
 
 
+class StorageError(InputError):
+    """A file that cannot be written: no space is left, or the place is read-only or not the user's."""
+
+
 class UnreachableTargetError(InputError):
     """A size that no plan reaches."""

@@ -1,15 +1,140 @@
-"""Files and folders that are either whole or not there."""
+"""Files and folders that are either whole or not there; where there is no room for one, a line says so and nothing is left."""
 
+import errno
+import io
+import math
+import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
+
 # Not imported the other way round: analysis stands by itself.
-from analysis.files import whole_file as whole_file
-from sensai.errors import InputError
+from analysis import files
+from sensai.errors import InputError, StorageError
+
+# By systems and file systems that cannot reserve.
+_CANNOT = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODEV}
+
+
+def storage_error(
+    error: BaseException, path: Path | str | None = None, needed: int = 0, database: str = ""
+) -> StorageError | None:
+    """Return the line for what could not be written; None for an error of another kind.
+
+    Args:
+        error: what was raised.
+        path: see `analysis.files.why_not_written`.
+        needed: likewise.
+        database: URI of the database that may have been written to.
+    """
+    if isinstance(error, InputError):
+        return error if isinstance(error, StorageError) else None
+    reason = files.why_not_written(error, path, needed) or (files.why_not_stored(error, database) if database else None)
+    return None if reason is None else StorageError(reason)
+
+
+@contextmanager
+def writing(path: Path | str, needed: int = 0) -> Iterator[None]:
+    """Within the block something is written to `path`, which messages name where an error does not.
+
+    Raises:
+        StorageError: no space is left for it, or it may not be written; every other error stays as it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        failure = storage_error(error, path, needed)
+        if failure is None or failure is error:
+            raise
+        raise failure from error
+
+
+@contextmanager
+def storing(database: str) -> Iterator[None]:
+    """Within the block a database is written to, of which messages name the URI.
+
+    Raises:
+        StorageError: no space is left for it, or it may not be written; every other error stays as it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        failure = storage_error(error, database=database)
+        if failure is None or failure is error:
+            raise
+        raise failure from error
+
+
+def reserve(path: Path, needed: int) -> None:
+    """Make a file and reserve so many bytes for it, before any of them is computed.
+
+    Raises:
+        StorageError: there are not so many; the file is removed.
+    """
+    try:
+        with writing(path, needed):
+            _allocate(path, needed)
+    except StorageError:
+        _remove(path)
+        raise
+
+
+def _remove(path: Path) -> None:
+    # On a read-only file system there is nothing to remove, and it says so.
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def _allocate(path: Path, needed: int) -> None:
+    with path.open("ab") as file:
+        try:
+            if needed:
+                os.posix_fallocate(file.fileno(), 0, needed)
+        # macOS has no such function.
+        except (AttributeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in _CANNOT:
+                raise
+            if shutil.disk_usage(path.parent).free < needed:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+
+
+def array_bytes(shape: tuple[int, ...], dtype: type) -> int:
+    """Return how large an array file is."""
+    return len(_array_header(shape, dtype)) + math.prod(shape) * np.dtype(dtype).itemsize
+
+
+def write_array(path: Path, shape: tuple[int, ...], dtype: type, chunks: Iterable[np.ndarray]) -> None:
+    """Write an array file (.npy) part by part; its space is reserved before the first part is asked for.
+
+    Not through a map, which ends the process by SIGBUS where no space is left.
+
+    Args:
+        path: of the file.
+        shape: of the array.
+        dtype: of the array.
+        chunks: consecutive parts along its first axis.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    needed = array_bytes(shape, dtype)
+    reserve(path, needed)
+    with writing(path, needed), path.open("r+b") as file:
+        file.write(_array_header(shape, dtype))
+        for chunk in chunks:
+            file.write(np.ascontiguousarray(chunk, dtype).data)
+
+
+def _array_header(shape: tuple[int, ...], dtype: type) -> bytes:
+    header, description = io.BytesIO(), np.lib.format.dtype_to_descr(np.dtype(dtype))
+    np.lib.format.write_array_header_1_0(header, {"descr": description, "fortran_order": False, "shape": shape})
+    return header.getvalue()
+
 
 _KINDS = (
     *((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket")),
@@ -49,21 +174,65 @@ def make_folder(path: Path, parameter: str) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file through a temporary name in the same folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as temporary:
+    """Write a text file through a temporary name in the same folder.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path, len(text.encode())) as temporary:
         temporary.write_text(text)
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its place when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
+def whole_file(path: Path, needed: int = 0) -> Iterator[Path]:
+    """A temporary name beside `path` that takes its place when the block ends without an error.
+
+    Args:
+        path: of the file.
+        needed: bytes that it will have, about; nothing is begun where there are fewer.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with writing(path, needed), files.whole_file(path) as temporary:
+        if needed:
+            # Given back at once: libraries write to another file first, or begin with an empty one.
+            try:
+                _allocate(temporary, needed)
+            finally:
+                _remove(temporary)
         yield temporary
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path` that takes its place when the block ends without an error.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            yield temporary
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.replace(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder of TMPDIR that is removed when the block ends.
+
+    Raises:
+        StorageError: nothing can be written there.
+    """
+    with writing("TMPDIR"):
+        parent = tempfile.gettempdir()
+    with writing(parent), tempfile.TemporaryDirectory(prefix="sensai-", dir=parent) as folder:
+        yield Path(folder)

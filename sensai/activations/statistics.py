@@ -80,14 +80,18 @@ Statistics = dict[str, SiteStatistics]
 
 
 def save_statistics(statistics: Statistics, path: Path) -> None:
-    """Write statistics as safetensors, keys `<site>/<zeros|magnitude|elements|sensitivity>`, the last where there is one."""
+    """Write statistics as safetensors, keys `<site>/<zeros|magnitude|elements|sensitivity>`, the last where there is one.
+
+    Raises:
+        StorageError: they cannot be written.
+    """
     tensors = {
         f"{site}/{field}": np.ascontiguousarray(array)
         for site, values in statistics.items()
         for field in _FIELDS
         if (array := getattr(values, field)) is not None
     }
-    with whole_file(path) as temporary:
+    with whole_file(path, sum(array.nbytes for array in tensors.values())) as temporary:
         save_file(tensors, temporary, metadata={_SITES: json.dumps(list(statistics))})
 
 

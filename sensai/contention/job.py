@@ -10,9 +10,9 @@ from torch import nn
 
 from sensai.data.batches import Augmentation
 from sensai.data.dataset import Split
-from sensai.data.streaming import ImageFiles
+from sensai.data.streaming import ImageFiles, in_chunks
 from sensai.ensemble import Ensemble, load_ensemble, save_ensemble
-from sensai.files import write_text
+from sensai.files import make_folder, write_array, write_text
 from sensai.models.storage import load_network, save_network
 
 _JOB, _IMAGES, _LABELS, _BASE = "job.json", "images.npy", "labels.npy", "base"
@@ -55,11 +55,16 @@ def save_job(job: Job, folder: Path, images: Split, base: nn.Module, ensemble: E
         base: the network that scores.
         ensemble: the members that are trained, over again where there are fewer than `count`.
         count: how many trainings there are at most.
+
+    Raises:
+        StorageError: they cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, "work_dir")
     if not isinstance(images.images, ImageFiles):
-        np.save(folder / _IMAGES, images.images[images.rows], allow_pickle=False)
-    np.save(folder / _LABELS, images.labels, allow_pickle=False)
+        shape = images.images.shape[1:]
+        chunks = images.read(in_chunks(images.rows, shape))
+        write_array(folder / _IMAGES, (len(images), *shape), np.uint8, chunks)
+    write_array(folder / _LABELS, images.labels.shape, np.int64, [images.labels])
     save_network(base, ensemble.spec, folder / _BASE)
     for number in range(count):
         # By itself, so that a process reads no more than it trains.

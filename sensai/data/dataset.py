@@ -4,7 +4,8 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Generator, Iterable
+import shutil
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ from sensai.data.sources import Arrays, Source, digest, digits, torchvision_set,
 from sensai.data.splitting import split_off, why_no_validation
 from sensai.data.streaming import Images, in_chunks, read_ahead
 from sensai.errors import InputError
-from sensai.files import make_folder, whole_folder
+from sensai.files import array_bytes, make_folder, reserve, whole_folder, write_array, write_text, writing
 
 _log = logging.getLogger(__name__)
 _MANIFEST = "manifest.json"
@@ -126,6 +127,7 @@ def load_dataset(
 
     Raises:
         InputError: unknown name, missing or broken files, images that do not fit the network.
+        StorageError: there is no room for the decoded arrays.
     """
     source = _source(name, data_dir, work_dir)
     key = hashlib.sha256(f"{source.identity} {image_size} {rule}".encode()).hexdigest()[:32]
@@ -168,8 +170,11 @@ def _source(name: str, data_dir: str, work_dir: Path) -> Source:
 def _prepared(source: Source, folder: Path, image_size: int | None, rule: InputRule) -> dict[str, Any]:
     """The manifest of a data set, made on first use; beside it lie the decoded arrays, if the set is not streamed."""
     make_folder(folder.parent, "work_dir")
-    with locked(folder.with_suffix(".lock"), f"decoding the images of {folder.name}"):
+    with writing(folder.parent), locked(folder.with_suffix(".lock"), f"decoding the images of {folder.name}"):
         if not (folder / _MANIFEST).exists():
+            # What a process left that was killed while it decoded this.
+            for left in folder.parent.glob(f".{folder.name}.*"):
+                shutil.rmtree(left, ignore_errors=True)
             arrays = source.read(image_size, rule)
             with whole_folder(folder) as target:
                 if isinstance(source, FolderSource) and _bytes(arrays) > DECODED_LIMIT:
@@ -178,7 +183,7 @@ def _prepared(source: Source, folder: Path, image_size: int | None, rule: InputR
                     manifest = _description_of_decoded(_decode(arrays, target))
                 if isinstance(source, FolderSource):
                     manifest["equal_files"] = _equal_images(source)
-                (target / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+                write_text(target / _MANIFEST, json.dumps(manifest, indent=1))
     manifest = json.loads((folder / _MANIFEST).read_text())
     return dict(manifest)
 
@@ -188,22 +193,35 @@ def _bytes(arrays: Arrays) -> int:
 
 
 def _decode(arrays: Arrays, folder: Path) -> Arrays:
-    """The same images as array files in a folder."""
+    """The same images as array files in a folder, whose space is reserved before the first image is decoded."""
+    for split, (images, _) in arrays.splits.items():
+        reserve(_images_file(folder, split), array_bytes(images.shape, np.uint8))
     for split, (images, labels) in arrays.splits.items():
-        mapped = np.lib.format.open_memmap(folder / f"{split}_images.npy", "w+", np.uint8, images.shape)
-        chunks = in_chunks(np.arange(len(images)), images.shape[1:])
-        # Where no terminal clears the bar again, the next line would be written behind it.
-        with tqdm(total=len(images), desc=f"decoding {split}", unit="image", leave=False, disable=None) as bar:
-            for rows, chunk in zip(chunks, read_ahead(images, chunks), strict=True):
-                mapped[rows] = chunk
-                bar.update(len(rows))
-        np.save(folder / f"{split}_labels.npy", labels, allow_pickle=False)
+        write_array(_images_file(folder, split), images.shape, np.uint8, _decoded(images, split))
+        write_array(_labels_file(folder, split), labels.shape, np.int64, [labels])
     return Arrays(arrays.class_names, {split: _mapped(folder, split) for split in arrays.splits})
 
 
+def _decoded(images: Images, split: str) -> Iterator[np.ndarray]:
+    """All images in their order, part by part, with a bar of progress."""
+    # Where no terminal clears the bar again, the next line would be written behind it.
+    with tqdm(total=len(images), desc=f"decoding {split}", unit="image", leave=False, disable=None) as bar:
+        for chunk in read_ahead(images, in_chunks(np.arange(len(images)), images.shape[1:])):
+            yield chunk
+            bar.update(len(chunk))
+
+
+def _images_file(folder: Path, split: str) -> Path:
+    return folder / f"{split}_images.npy"
+
+
+def _labels_file(folder: Path, split: str) -> Path:
+    return folder / f"{split}_labels.npy"
+
+
 def _mapped(folder: Path, split: str) -> tuple[Images, np.ndarray]:
-    images = np.load(folder / f"{split}_images.npy", mmap_mode="r", allow_pickle=False)
-    return images, np.load(folder / f"{split}_labels.npy", allow_pickle=False)
+    images = np.load(_images_file(folder, split), mmap_mode="r", allow_pickle=False)
+    return images, np.load(_labels_file(folder, split), allow_pickle=False)
 
 
 def _description_of_decoded(arrays: Arrays) -> dict[str, Any]:

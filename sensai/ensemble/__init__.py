@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sensai.data.batches import Normalization
-from sensai.files import write_text
+from sensai.files import write_text, writing
 from sensai.models.factory import NetworkSpec
 from sensai.models.storage import describe, rebuild, save_weights
 
@@ -79,8 +79,13 @@ def class_scores(logits: Tensor, group_size: int) -> Tensor:
 
 
 def save_ensemble(ensemble: Ensemble, folder: Path) -> None:
-    """Write an ensemble into a folder: one safetensors file a member, the manifest last."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write an ensemble into a folder: one safetensors file a member, the manifest last.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     members: list[dict[str, Any]] = []
     for number, member in enumerate(ensemble.members):
         weights = f"member_{number:03d}.safetensors"

@@ -1,13 +1,14 @@
 """Networks on disk: safetensors for the weights, JSON for the specification and the widths."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
-from sensai.files import write_text
+from sensai.files import whole_file, write_text, writing
 from sensai.models.factory import NetworkSpec, build
 from sensai.models.widths import load_narrow, widths
 from sensai.models.wrappers import unwrap
@@ -17,9 +18,20 @@ SPEC_FILE = "network.json"
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
-    """Write the state dict of a network."""
+    """Write the state dict of a network.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
     # Cloned, since a layer that a network uses under two names shares its memory, which safetensors refuses.
-    save_file({key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}, path)
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
+    with whole_file(path, size_of(tensors)) as temporary:
+        save_file(tensors, temporary)
+
+
+def size_of(tensors: Mapping[str, Tensor]) -> int:
+    """Return the bytes of tensors, which are nearly all of a file of them."""
+    return sum(tensor.nbytes for tensor in tensors.values())
 
 
 def describe(model: nn.Module, spec: NetworkSpec) -> dict[str, Any]:
@@ -37,8 +49,13 @@ def rebuild(description: dict[str, Any], weights: Path) -> tuple[nn.Module, Netw
 
 
 def save_network(model: nn.Module, spec: NetworkSpec, folder: Path) -> None:
-    """Write a network into a folder, the JSON last."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a network into a folder, the JSON last.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     save_weights(model, folder / WEIGHTS_FILE)
     write_text(folder / SPEC_FILE, json.dumps(describe(model, spec), indent=1))
 

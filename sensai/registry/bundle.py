@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from sensai.data.batches import Normalization
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
+from sensai.files import whole_file, write_text
 from sensai.registry.image_format import ImageFormat
-from sensai.registry.pyfunc_model import FORMAT_VERSION
+from sensai.registry.pyfunc_model import FORMAT_VERSION, MANIFEST
 from sensai.runtimes.export import export_onnx
 from sensai.sites import count_flops
-
-MANIFEST = "manifest.json"
 
 
 class _FromImages(nn.Module):
@@ -40,6 +39,9 @@ def export_bundle(ensemble: Ensemble, calibration: Calibration, image_format: Im
 
     Returns:
         The SHA-256 of the manifest, which so pins them all.
+
+    Raises:
+        StorageError: a file cannot be written.
     """
     shape = ensemble.spec.input_shape
     networks = [_FromImages(member.network.cpu(), ensemble.normalization, image_format) for member in ensemble.members]
@@ -47,7 +49,8 @@ def export_bundle(ensemble: Ensemble, calibration: Calibration, image_format: Im
     members = []
     for number, (member, model) in enumerate(zip(ensemble.members, models, strict=True)):
         file = f"member_{number:03d}.onnx"
-        onnx.save(model, folder / file)
+        with whole_file(folder / file, model.ByteSize()) as temporary:
+            onnx.save(model, temporary)
         members.append(
             {
                 "classes": list(member.classes),
@@ -64,7 +67,7 @@ def export_bundle(ensemble: Ensemble, calibration: Calibration, image_format: Im
         "members": members,
         "calibration": calibration.to_json(),
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    write_text(folder / MANIFEST, json.dumps(manifest, indent=1))
     return _digest(folder / MANIFEST)
 
 

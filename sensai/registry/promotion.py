@@ -18,6 +18,7 @@ from mlflow.tracking import MlflowClient
 
 from analysis import tags
 from sensai.errors import InputError
+from sensai.registry.registered import check_files
 
 CANDIDATE = "candidate"
 CHAMPION = "champion"
@@ -202,7 +203,7 @@ def roll_back(client: MlflowClient, model_name: str) -> ModelVersion:
     """Make the version that served before the champion the champion again; returns it.
 
     Raises:
-        InputError: there is no champion, it replaced none, or that one is gone.
+        InputError: there is no champion, it replaced none, or that one is gone or not the one that was registered.
     """
     champion = champion_of(client, model_name)
     if champion is None:
@@ -211,6 +212,7 @@ def roll_back(client: MlflowClient, model_name: str) -> ModelVersion:
     if not before:
         raise InputError(f"rollback=True: version {champion.version} of {model_name!r} replaced no other")
     version = find(client, model_name, int(before[-1]))
+    check_files(version)
     # The alias first: what then is still noted is behind the champion.
     client.set_registered_model_alias(model_name, CHAMPION, version.version)
     client.set_registered_model_tag(model_name, tags.CHAMPIONS, ",".join(before))

@@ -17,10 +17,15 @@ import onnxruntime
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 # Of the manifest, as `sensai.registry.bundle` writes it.
 FORMAT_VERSION = 3
+
+# The bundle among the model's artifacts, and in it what pins every other file.
+ARTIFACT = "ensemble"
+MANIFEST = "manifest.json"
 
 # Of the model's configuration, which MLflow keeps beside the bundle: the digest of the manifest.
 PIN = "manifest_sha256"
@@ -36,6 +41,26 @@ _LARGEST = {"uint8": 255, "float32": 1}
 _JSON_KINDS = {"uint8": "iu", "float32": "iuf"}
 
 
+class RefusedImagesError(MlflowException):
+    """Images that an ensemble does not take; servers answer with status 400 and the reason.
+
+    MLflow's server puts all the images before the message of an exception, as text: this one keeps its own.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+        super().__init__(reason, error_code=INVALID_PARAMETER_VALUE)
+
+    @property
+    def message(self) -> str:
+        """The reason."""
+        return self._reason
+
+    @message.setter
+    def message(self, _: str) -> None:
+        pass
+
+
 class Bundle:
     """The files of an ensemble: which images it takes, its members, and how their outputs become an answer."""
 
@@ -49,7 +74,7 @@ class Bundle:
         Raises:
             ValueError: the manifest is not the one that was registered, or of another format version.
         """
-        self.manifest = _manifest(_pinned(folder / "manifest.json", digest))
+        self.manifest = _manifest(_pinned(folder / MANIFEST, digest))
         self._folder = folder
         calibration = self.manifest["calibration"]
         if calibration["method"] != "raw":
@@ -68,7 +93,7 @@ class Bundle:
                 value of uint8 and 7.0 is none.
 
         Raises:
-            MlflowException: another dtype or shape, or values out of range, with the reason; servers answer with status 400.
+            RefusedImagesError: another dtype or shape, or values out of range, with the reason.
         """
         dtype, given = self.manifest["dtype"], np.asarray(images)
         if from_json := given.dtype == object:
@@ -76,16 +101,23 @@ class Bundle:
         fits = given.dtype.kind in _JSON_KINDS[dtype] if from_json else given.dtype == dtype
         if not fits or given.shape[1:] != self.image_shape:
             shape = ", ".join(map(str, self.image_shape))
-            raise MlflowException.invalid_parameter_value(
-                f"images must be {dtype} of shape (N, {shape}), not {given.dtype} {given.shape}"
-            )
+            raise RefusedImagesError(f"images must be {dtype} of shape (N, {shape}), not {given.dtype} {given.shape}")
         # Written so that what is no number is refused too.
         largest = _LARGEST[dtype]
         if given.dtype != np.uint8 and given.size and not (given.min() >= 0 and given.max() <= largest):
-            raise MlflowException.invalid_parameter_value(
+            raise RefusedImagesError(
                 f"images must have values in [0, {largest}], not {given.min():g} to {given.max():g}"
             )
         return given.astype(dtype, copy=False)
+
+    def check(self) -> None:
+        """Read every file once.
+
+        Raises:
+            ValueError: a file is not the one that was registered.
+        """
+        for number in range(len(self.manifest["members"])):
+            self._member(number)
 
     def open_member(self, number: int, threads: int = 1) -> Run:
         """A member, ready to run on so many threads.
@@ -93,8 +125,7 @@ class Bundle:
         Raises:
             ValueError: its file is not the one that was registered.
         """
-        member = self.manifest["members"][number]
-        content = _pinned(self._folder / member["file"], member["sha256"])
+        content = self._member(number)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         # Threads that spin while they wait keep cores from other members.
@@ -106,6 +137,10 @@ class Bundle:
             return outputs
 
         return run
+
+    def _member(self, number: int) -> bytes:
+        member = self.manifest["members"][number]
+        return _pinned(self._folder / member["file"], member["sha256"])
 
     def answer(self, outputs: list[np.ndarray]) -> pd.DataFrame:
         """Class probabilities float32, and whether an image is of none of the classes, from the outputs of all members."""
@@ -131,12 +166,20 @@ class EnsembleModel(PythonModel):
     """All members on the same images, side by side on the cores of this machine."""
 
     def load_context(self, context: PythonModelContext) -> None:
+        """Open what MLflow has loaded: the digest too is of the artifact, so this finds only what came to harm.
+
+        Raises:
+            ValueError: a file is not the one that was registered.
+        """
+        self.open(Bundle(Path(context.artifacts[ARTIFACT]), context.model_config[PIN]))
+
+    def open(self, bundle: Bundle) -> None:
         """Open one session a member.
 
         Raises:
             ValueError: a file is not the one that was registered.
         """
-        self.bundle = Bundle(Path(context.artifacts["ensemble"]), context.model_config[PIN])
+        self.bundle = bundle
         members = self.bundle.manifest["members"]
         cores = _cores()
         self._runs = [self.bundle.open_member(number, max(cores // len(members), 1)) for number in range(len(members))]
@@ -146,12 +189,12 @@ class EnsembleModel(PythonModel):
         self._pool = ThreadPoolExecutor(workers, "sensai-member") if workers > 1 else None
 
     def predict(
-        self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None
+        self, context: PythonModelContext | None, model_input: np.ndarray, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
         """Class probabilities float32 of images, and whether they are of none of the classes.
 
         Raises:
-            MlflowException: images of another dtype or shape than the manifest says, or values out of range.
+            RefusedImagesError: images of another dtype or shape than the manifest says, or values out of range.
         """
         images = self.bundle.checked(model_input)
         each = map if self._pool is None else self._pool.map

@@ -1,12 +1,8 @@
 """Versions of ensembles in the MLflow model registry."""
 
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
@@ -19,7 +15,7 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from analysis import tags
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
-from sensai.errors import InputError
+from sensai.files import temporary_folder
 from sensai.registry import pyfunc_model
 from sensai.registry.bundle import export_bundle
 from sensai.registry.image_format import ImageFormat
@@ -27,7 +23,6 @@ from sensai.registry.promotion import nominate_newest
 from sensai.registry.pyfunc_model import Bundle
 from sensai.runtimes import TOLERANCE, largest_error, prepare
 
-_MODEL = "ensemble"
 _ABOUT = (
     "Ensembles of small members that were cut out of one base model by sensAI. `candidate` is the newest version, `champion` "
     "the one that `promote` chose."
@@ -64,18 +59,18 @@ def register_ensemble(
     Raises:
         RuntimeError: the exported members do not answer as the ensemble does on the example.
     """
-    with tempfile.TemporaryDirectory() as parent:
-        folder = Path(parent) / _MODEL
+    with temporary_folder() as parent:
+        folder = parent / pyfunc_model.ARTIFACT
         folder.mkdir()
         digest = export_bundle(ensemble, calibration, image_format, folder)
         _prove(Bundle(folder, digest), ensemble, image_format, example)
         model = Model.log(
             artifact_path=None,
-            name=_MODEL,
+            name=pyfunc_model.ARTIFACT,
             flavor=mlflow.pyfunc,
             run_id=run_id,
             python_model=pyfunc_model.__file__,
-            artifacts={_MODEL: str(folder)},
+            artifacts={pyfunc_model.ARTIFACT: str(folder)},
             model_config={pyfunc_model.PIN: digest},
             signature=_signature(ensemble, calibration),
             metadata={**asdict(image_format), "image_shape": image_format.shape(*ensemble.spec.input_shape)},
@@ -101,24 +96,6 @@ def _make_registered_model(client: MlflowClient, model_name: str) -> None:
     except MlflowException as error:
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
             raise
-
-
-@contextmanager
-def open_model(model_uri: str) -> Iterator[Any]:
-    """The model that a version registered (an `EnsembleModel` of the version's own script), to be used within the block.
-
-    Raises:
-        InputError: there is no such model, it is no ensemble, or its files are not those that were registered.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            # Without the checks of the signature, which take longer than a small ensemble; the model has its own.
-            model = mlflow.pyfunc.load_model(model_uri, dst_path=folder).unwrap_python_model()
-        except (MlflowException, OSError, ValueError, ImportError) as error:
-            raise InputError(f"model_uri={model_uri!r}: {str(error).splitlines()[0]}") from error
-        if not hasattr(model, "bundle"):
-            raise InputError(f"model_uri={model_uri!r}: is no ensemble that sensAI registered")
-        yield model
 
 
 def _prove(bundle: Bundle, ensemble: Ensemble, image_format: ImageFormat, example: np.ndarray) -> None:

@@ -10,7 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sensai.files import whole_file
+from sensai.files import whole_file, writing
+from sensai.models.storage import size_of
 from sensai.models.widths import load_tensors
 
 # What learns jointly goes back to the last epoch that all have written, which is at most one behind.
@@ -44,10 +45,15 @@ class Checkpoints:
         self.folder = folder
 
     def write(self, tensors: dict[str, Tensor], progress: Progress, state: Mapping[str, str]) -> None:
-        """Write what a network goes on from after so many epochs as its history has; older files but one are removed."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Write what a network goes on from after so many epochs as its history has; older files but one are removed.
+
+        Raises:
+            StorageError: it cannot be written; what was written before is still there.
+        """
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         metadata = {**state, "progress": json.dumps(vars(progress))}
-        with whole_file(self._file(len(progress.history))) as temporary:
+        with whole_file(self._file(len(progress.history)), size_of(tensors)) as temporary:
             save_file(tensors, temporary, metadata=metadata)
         for old in self._files()[:-_KEPT]:
             old.unlink(missing_ok=True)

@@ -3,14 +3,13 @@ nothing without their accuracy.
 """
 
 import copy
-import tempfile
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from sensai.files import temporary_folder
 from sensai.runtimes.export import INPUT
 from sensai.runtimes.prepared import Prepared, PreparedMember
 
@@ -46,8 +45,8 @@ class _QuantisedMember(PreparedMember):
     @cached_property
     def onnx(self) -> onnx.ModelProto:
         """Each integer operator between those that quantise and dequantise (QDQ)."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "member.onnx"
+        with temporary_folder() as folder:
+            path = folder / "member.onnx"
             quantize_static(
                 copy.deepcopy(self._exact.onnx),  # which it moves the weights out of
                 path,

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from mlflow.exceptions import MlflowException
-from mlflow.models import get_model_info
+from mlflow.tracking import MlflowClient
 
 from sensai.cores import deal
 from sensai.errors import InputError
+from sensai.registry.registered import find
 from sensai.retraining.backends.nodes import Node, room
 from sensai.retraining.backends.ray_cluster import ray_cluster
 
@@ -114,7 +114,9 @@ def served(model_uri: str, placement: Placement, host: str, port: int, ray_addre
     """
     if importlib.util.find_spec("ray") is None:
         raise InputError(_LACKING)
-    pinned = _pinned(model_uri)
+    model = find(MlflowClient(), model_uri)
+    with model.bundle() as bundle:
+        costs = [member["flops"] for member in bundle.manifest["members"]]
     if not ray_address:
         _check_free(host, port)
         # By default what Ray starts gives way to all else on the machine, which is not for a server.
@@ -127,12 +129,7 @@ def served(model_uri: str, placement: Placement, host: str, port: int, ray_addre
             raise InputError(_LACKING) from error
         from sensai.serving.replicas import Source
 
-        source = Source(pinned, mlflow.get_tracking_uri(), str(Path.cwd()), cluster.loopback)
-        try:
-            with source.bundle() as bundle:
-                costs = [member["flops"] for member in bundle.manifest["members"]]
-        except ValueError as error:
-            raise InputError(f"model_uri={model_uri!r}: {error}") from error
+        source = Source(model, mlflow.get_tracking_uri(), str(Path.cwd()), cluster.loopback)
         dealt = placement.dealt(costs, cluster.nodes)
         placement.check_resources(len(dealt) * placement.replicas, ray.cluster_resources())
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -185,17 +182,6 @@ def _application(source: Any, placement: Placement, dealt: list[list[int]]) -> A
     # It waits for others more than it computes.
     ingress = serve.deployment(Ingress, name="ingress", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=100)
     return ingress.bind(source, shards)
-
-
-def _pinned(model_uri: str) -> str:
-    """The same model by its id, which no alias moves."""
-    try:
-        model_id = get_model_info(model_uri).model_id
-    except (MlflowException, OSError, ImportError) as error:
-        raise InputError(f"model_uri={model_uri!r}: {str(error).splitlines()[0]}") from error
-    if model_id is None:
-        raise InputError(f"model_uri={model_uri!r}: is no ensemble that sensAI registered")
-    return f"models:/{model_id}"
 
 
 def _check_free(host: str, port: int) -> None:

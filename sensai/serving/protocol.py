@@ -1,13 +1,73 @@
 """The JSON that clients send and get: that of MLflow's scoring server, so that they need not tell the two apart."""
 
 import json
+import math
+from collections.abc import AsyncIterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
+JSON = "application/json"
 _KEYS = ("inputs", "instances")
+# A byte of JSON becomes up to 16 in memory, all at once.
+_MOST_BYTES = 16 * 2**20
+# Of one value as JSON, for images that are larger than that by themselves.
+_BYTES_A_VALUE = 32
+
+
+class RefusedRequestError(Exception):
+    """A request that is not read any further.
+
+    Attributes:
+        status: of the answer.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+    def body(self) -> str:
+        """Return the answer, in the form of MLflow's server."""
+        return json.dumps({"error_code": "INVALID_PARAMETER_VALUE", "message": str(self)})
+
+
+def most_bytes(image_shape: tuple[int, ...]) -> int:
+    """Return how large a body may be: 16 MiB, more where a single image of that shape takes more."""
+    return max(_MOST_BYTES, _BYTES_A_VALUE * math.prod(image_shape))
+
+
+def check_content_type(content_type: str) -> None:
+    """Refuse what is not said to be JSON.
+
+    Raises:
+        RefusedRequestError: with status 415.
+    """
+    if content_type.partition(";")[0].strip().lower() != JSON:
+        raise RefusedRequestError(415, f"the content type must be {JSON}, not {content_type[:100]!r}")
+
+
+async def read_body(chunks: AsyncIterable[bytes], announced: str, most: int) -> bytes:
+    """Return the body of a request, unless it is too large.
+
+    Args:
+        chunks: its parts, as they come.
+        announced: the header Content-Length; empty where there is none.
+        most: bytes that are read.
+
+    Raises:
+        RefusedRequestError: with status 413.
+    """
+    too_large = RefusedRequestError(413, f"the body must have {most} bytes at most; send fewer images at once")
+    if announced.isdigit() and int(announced) > most:
+        raise too_large
+    body = bytearray()
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > most:
+            raise too_large
+    return bytes(body)
 
 
 def parse_images(body: bytes) -> np.ndarray:

@@ -5,17 +5,14 @@ A replica loads the version that was pinned when serving began, whatever its ali
 
 import asyncio
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model
 from mlflow.protos.databricks_pb2 import NOT_FOUND, TEMPORARILY_UNAVAILABLE
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve._private import replica
@@ -23,13 +20,21 @@ from ray.serve.exceptions import RayServeException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sensai.registry.pyfunc_model import PIN, Bundle
-from sensai.serving.protocol import parse_images, render_answer
+from sensai.registry.pyfunc_model import Bundle
+from sensai.registry.registered import Registered
+from sensai.serving.protocol import (
+    JSON,
+    RefusedRequestError,
+    check_content_type,
+    most_bytes,
+    parse_images,
+    read_body,
+    render_answer,
+)
 
 _SECONDS_TO_ANSWER = 30.0
 _SECONDS_TO_BE_READY = 5.0
 _SECONDS_BETWEEN_TRIES = 0.1
-_JSON = "application/json"
 
 
 @dataclass(frozen=True)
@@ -37,36 +42,29 @@ class Source:
     """Where every replica finds the bundle.
 
     Attributes:
-        model_uri: of one version, no alias.
+        model: the version, and the digest that the store had of its manifest when serving began.
         store: tracking URI.
         folder: that relative paths in it start from.
         loopback: the cluster is this machine alone, and must not be reached from others.
     """
 
-    model_uri: str
+    model: Registered
     store: str
     folder: str
     loopback: bool
 
     @contextmanager
     def bundle(self) -> Iterator[Bundle]:
-        """The bundle in a folder that is there while the block runs; what has been opened stays open.
+        """Yield the bundle, whose files are there while the block runs; what has been opened stays open.
 
         Raises:
-            ValueError: it is no ensemble, or its manifest is not the one that was registered.
+            InputError: it is no ensemble, or its files are not those that were registered.
         """
         with suppress(FileNotFoundError):
             os.chdir(self.folder)
         mlflow.set_tracking_uri(self.store)
-        with tempfile.TemporaryDirectory() as parent:
-            folder = Path(mlflow.artifacts.download_artifacts(self.model_uri, dst_path=parent))
-            flavor = Model.load(str(folder)).flavors[mlflow.pyfunc.FLAVOR_NAME]
-            # Versions from before the manifest was pinned are refused with the reason.
-            digest = (flavor.get(mlflow.pyfunc.MODEL_CONFIG) or {}).get(PIN, "(unknown)")
-            artifacts = flavor.get("artifacts") or {}
-            if "ensemble" not in artifacts:
-                raise ValueError("is no ensemble that sensAI registered")
-            yield Bundle(folder / artifacts["ensemble"]["path"], digest)
+        with self.model.bundle() as bundle:
+            yield bundle
 
 
 class Shard:
@@ -114,16 +112,21 @@ class Ingress:
             if route is None:
                 allowed = ", ".join(" ".join(each) for each in self._routes)
                 raise MlflowException(f"there are {allowed}", error_code=NOT_FOUND)
-            return Response(await route(request), media_type=_JSON)
+            return Response(await route(request), media_type=JSON)
+        except RefusedRequestError as error:
+            return Response(error.body(), error.status, media_type=JSON)
         except MlflowException as error:
-            return Response(error.serialize_as_json(), error.get_http_status_code(), media_type=_JSON)
+            return Response(error.serialize_as_json(), error.get_http_status_code(), media_type=JSON)
 
     def answered(self) -> int:
         """How many requests have got predictions."""
         return self._answered
 
     async def _invocations(self, request: Request) -> str:
-        images = self._bundle.checked(parse_images(await request.body()))
+        check_content_type(request.headers.get("content-type", ""))
+        announced = request.headers.get("content-length", "")
+        body = await read_body(request.stream(), announced, most_bytes(self._bundle.image_shape))
+        images = self._bundle.checked(parse_images(body))
         outputs: dict[int, np.ndarray] = {}
         for each in await self._of_all([self._outputs(shard, images) for shard in self._shards], _SECONDS_TO_ANSWER):
             outputs |= each

@@ -1,7 +1,6 @@
 """activations: one pass over the training split. Logs images_per_s, overhead, the statistics and a class-similarity heatmap."""
 
 import logging
-import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from tqdm import tqdm
 from analysis import plots
 from sensai.activations import ActivationReader, Statistics, TaylorReader, load_statistics, save_statistics
 from sensai.data.batches import batches
-from sensai.files import make_folder
+from sensai.files import make_folder, temporary_folder
 from sensai.grouping.similarities import class_similarity
 from sensai.models.factory import NetworkSpec
 from sensai.sites import SiteMap
@@ -43,9 +42,9 @@ def _execute(config: ActivationsConfig, context: Context) -> None:
     context.run.log_json(_description(sites), "sites.json")
     data = dataset_of(config)
     statistics = load_statistics(*_read(model, spec, sites, config, context))
-    with tempfile.TemporaryDirectory() as folder:
-        save_statistics(statistics, Path(folder) / _STATISTICS)
-        context.run.log_folder(Path(folder))
+    with temporary_folder() as folder:
+        save_statistics(statistics, folder / _STATISTICS)
+        context.run.log_folder(folder)
     similarity = class_similarity(statistics)
     # For people: with all digits a thousand classes are 20 MB, of which the report's page holds a copy.
     frame = pd.DataFrame(similarity.round(_DIGITS), columns=list(data.class_names))

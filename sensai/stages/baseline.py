@@ -1,7 +1,6 @@
 """baseline: the trained K-way classifier. Logs val_accuracy, params, flops, the learning curve and the model."""
 
 import logging
-import tempfile
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
@@ -14,6 +13,7 @@ from analysis import plots
 from sensai.data.batches import batches, resident, steps_per_epoch, training_batches
 from sensai.errors import InputError
 from sensai.evaluation import accuracies, run_networks, size, softmax
+from sensai.files import temporary_folder
 from sensai.models.behaviour import check_modes
 from sensai.models.checkpoints import adopt, read_checkpoint
 from sensai.models.factory import NetworkSpec, auxiliary_heads, build, check_output, is_own, source_digest
@@ -61,9 +61,9 @@ def _execute(config: BaselineConfig, context: Context) -> None:
         images = batches(val, evaluation_batch(config), normalization_of(config, spec), device_of(config))
         outputs = run_networks([model], images)
         context.run.log_metrics({"val_accuracy": accuracies(softmax(outputs.members[0]), outputs.labels)["accuracy"]})
-    with tempfile.TemporaryDirectory() as folder:
-        save_network(model, spec, Path(folder))
-        context.run.log_folder(Path(folder), _MODEL)
+    with temporary_folder() as folder:
+        save_network(model, spec, folder)
+        context.run.log_folder(folder, _MODEL)
 
 
 def _initial_model(config: BaselineConfig) -> tuple[nn.Module, NetworkSpec]:

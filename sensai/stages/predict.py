@@ -18,8 +18,8 @@ from sensai import terminal
 from sensai.data.frames import STREAMS, Frame, Refused, from_files
 from sensai.errors import InputError
 from sensai.registry.image_format import ImageFormat
-from sensai.registry.pyfunc_model import REJECTED
-from sensai.registry.versions import open_model
+from sensai.registry.pyfunc_model import REJECTED, EnsembleModel
+from sensai.registry.registered import open_model
 from sensai.stages.configs import PredictConfig
 from sensai.stages.opening import opened
 from sensai.tracking import Run
@@ -33,17 +33,18 @@ def run(config: PredictConfig) -> None:
     """Answer every frame as it comes; standard output has the answers and nothing else.
 
     Raises:
-        InputError: no such model, a stream that breaks off, or images that could not be read; all answers have been given.
+        InputError: no such model, or not as it was registered; a stream that breaks off; or images that could not be read,
+            after all answers.
     """
     with (
-        opened(config, f"{config.stage} {config.model_uri}", __doc__) as (_, run),
-        open_model(config.model_uri) as model,
+        opened(config, f"{config.stage} {config.model_uri}", __doc__) as (store, run),
+        open_model(store.client, config.model_uri) as model,
     ):
         _answer_all(config, model, run)
     _log.info("%s run: %s", config.stage, run.id)
 
 
-def _answer_all(config: PredictConfig, model: Any, run: Run) -> None:
+def _answer_all(config: PredictConfig, model: EnsembleModel, run: Run) -> None:
     image_format = ImageFormat.of_manifest(model.bundle.manifest)
     shape = image_format.pixels_shape(model.bundle.image_shape)
     # What libraries prepare at the first call is no frame's latency.
@@ -79,7 +80,7 @@ def _frames(config: PredictConfig, shape: tuple[int, int, int]) -> Iterator[Fram
     return from_files(Path(config.images), shape)
 
 
-def _answer(model: Any, frame: Frame, image_format: ImageFormat) -> dict[str, Any]:
+def _answer(model: EnsembleModel, frame: Frame, image_format: ImageFormat) -> dict[str, Any]:
     start = time.perf_counter()
     answers = model.predict(None, image_format.of_pixels(frame.pixels[None]))
     milliseconds = (time.perf_counter() - start) * 1e3

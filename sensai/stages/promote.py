@@ -9,6 +9,7 @@ from analysis.locks import locked
 from sensai.errors import InputError
 from sensai.files import make_folder
 from sensai.registry import promotion
+from sensai.registry.registered import check_files
 from sensai.stages.configs import PromoteConfig
 from sensai.stages.opening import opened
 from sensai.tracking import Run, Store
@@ -43,6 +44,7 @@ def _promote(config: PromoteConfig, store: Store, run: Run) -> None:
     champion = promotion.champion_of(client, config.model_name)
     if champion is not None and champion.version == version.version:
         raise InputError(f"version={version.version}: is the champion of {config.model_name!r} already")
+    check_files(version)
     candidate = promotion.standing(client, version)
     best = promotion.standing(client, champion) if champion else None
     run.log_frame(promotion.compared(candidate, best), "comparison.csv")

@@ -7,12 +7,10 @@ metrics and curves.
 import json
 import logging
 import math
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -24,7 +22,7 @@ from sensai.cores import pinned
 from sensai.data.batches import batches
 from sensai.ensemble import Ensemble, load_ensemble, save_ensemble
 from sensai.evaluation import Size, size
-from sensai.files import write_text
+from sensai.files import temporary_folder, write_text
 from sensai.models.layout import laid_out
 from sensai.retraining.checkpoints import Progress
 from sensai.retraining.fitting import Budget
@@ -71,9 +69,9 @@ def _execute(config: RetrainConfig, context: Context) -> None:
     context.run.log_metrics(_savings(courses, sum(step.epochs for step in steps), slots, config))
     validated = prune.log_validation(ensemble, config, context.run)
     context.run.log_metrics(_given_up(validated, config, context))
-    with tempfile.TemporaryDirectory() as folder:
-        save_ensemble(ensemble, Path(folder))
-        context.run.log_folder(Path(folder), _MEMBERS)
+    with temporary_folder() as folder:
+        save_ensemble(ensemble, folder)
+        context.run.log_folder(folder, _MEMBERS)
 
 
 def _fit(

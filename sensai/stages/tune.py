@@ -19,7 +19,7 @@ from analysis import tags
 from analysis.first_contact import sqlite_path, sqlite_url
 from analysis.locks import locked
 from sensai.errors import InputError
-from sensai.files import make_folder
+from sensai.files import make_folder, storing
 from sensai.processes import first_interrupt_asks
 from sensai.registry.promotion import nominate
 from sensai.stages import activations, evaluate, group, latencies, prune, register, retrain
@@ -71,7 +71,8 @@ def _tune(config: TuneConfig, store: Store, parent: Run) -> None:
         trials = Trials(config, goal, name, store, parent.id, upstream, interrupted.is_set)
         study = _study(trials, about, space)
         propose = partial(_proposed, study, space, config)
-        Worker(study, space, goal, trials, propose, interrupted.is_set).run(config.trials)
+        with storing(config.storage or _beside(store, config)):
+            Worker(study, space, goal, trials, propose, interrupted.is_set).run(config.trials)
     choice = log_findings(study, config, base_accuracy, classes, parent)
     chosen = log_best(choice, config, base_accuracy, store, parent)
     if config.register_best and chosen is not None:

@@ -1,6 +1,5 @@
 """What runs have logged and the store does not have yet: it is sent in few requests, also while a run is busy."""
 
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,10 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
+from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.uri import is_local_uri
+
+from sensai.files import storage_error, temporary_folder, writing
 
 # That MLflow takes in one `log_batch`: so many values of each kind, and so many altogether.
 _MOST_METRICS = 1000
@@ -129,7 +132,15 @@ class LogBuffer:
         if self._repository is None:
             uri = self._artifact_uri or self._client.get_run(self._run_id).info.artifact_uri
             self._repository = get_artifact_repository(uri, self._client.tracking_uri)
-        self._repository.log_artifacts(str(folder), path or None)
+        try:
+            self._repository.log_artifacts(str(folder), path or None)
+        except Exception as error:
+            if storage_error(error) is None:
+                raise
+            # MLflow does not say where artifacts lie; a server's disk is the server's to name.
+            place = self._repository.artifact_uri
+            with writing(local_file_uri_to_path(place) if is_local_uri(place) else place):
+                raise
 
     def _send(self) -> None:
         with self._guard:
@@ -147,12 +158,12 @@ class LogBuffer:
             raise
 
     def _upload_files(self, files: dict[str, bytes]) -> None:
-        with tempfile.TemporaryDirectory() as parent:
+        with temporary_folder() as folder:
             for name, content in files.items():
-                file = Path(parent, name)
+                file = folder / name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(content)
-            self.upload(Path(parent))
+            self.upload(folder)
 
 
 class _Flusher:

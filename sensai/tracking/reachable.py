@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from analysis.first_contact import UnusableDatabaseError, sqlite_path, without_password
 from analysis.tracking_store import current_uri, ready
 from sensai.errors import InputError
+from sensai.files import storage_error
 
 ANSWER_SECONDS = 5
 _LONGEST_REASON = 300
@@ -50,6 +51,8 @@ def store_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, UnusableDatabaseError, ImportError, OSError) as error:
+        if told := storage_error(error, database=uri):
+            raise told from error
         # MLflow shows an URI as it is.
         reason = _reason(error).replace(uri, without_password(uri))
         raise InputError(f"{_named(uri)}: {reason[:_LONGEST_REASON]}") from error

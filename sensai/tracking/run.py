@@ -17,6 +17,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from analysis import tags
 from sensai.errors import EndedEarlyError, described
+from sensai.files import storage_error
 from sensai.signals import Terminated, at_last, requested, shielded
 from sensai.tracking.buffer import Entries, LogBuffer
 
@@ -83,7 +84,7 @@ class Run:
 
     def log_json(self, content: Any, path: str) -> None:
         """Log a JSON artifact."""
-        self.log_text(json.dumps(content, indent=2), path)
+        self.log_text(json.dumps(content, indent=2, default=str), path)
 
     def log_frame(self, frame: pd.DataFrame, path: str) -> None:
         """Log a table as CSV."""
@@ -127,6 +128,12 @@ class Run:
         try:
             yield self
             self.flush()
+        except Exception as error:
+            told = storage_error(error, database=self.client.tracking_uri) or error
+            self._fail(told)
+            if told is error:
+                raise
+            raise told from error
         except BaseException as error:
             self._fail(error)
             raise

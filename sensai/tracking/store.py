@@ -1,6 +1,7 @@
 """The tracking store: runs found by fingerprint, opened, adopted from `mlflow run`, and closed when their process is gone."""
 
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from analysis import tags
 from analysis.artifacts import downloaded_from
 from analysis.first_contact import sqlite_path
 from sensai.errors import InputError
+from sensai.files import storage_error
 from sensai.signals import shielded
 from sensai.tracking.experiments import NOT_THERE, chosen_experiment
 from sensai.tracking.owners import NEVER_BEGUN, left_behind, this_process
@@ -181,13 +183,14 @@ class Store:
 
         Raises:
             InputError: the run has lost the artifact.
+            StorageError: there is no room for a copy.
         """
         with ExitStack() as kept:
             try:
                 artifacts = self.run(run_id).info.artifact_uri
                 local = kept.enter_context(downloaded_from(artifacts, path, self.client.tracking_uri))
             except Exception as error:
-                raise InputError(
+                raise storage_error(error, tempfile.gettempdir()) or InputError(
                     f"run {run_id} has no artifact {path!r} any more ({type(error).__name__}); "
                     "delete the run or use force=true"
                 ) from error

@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from analysis.first_contact import Tables, prepare, without_password
 from sensai.errors import InputError
+from sensai.files import storage_error
 from sensai.tuning.goals import Direction
 from sensai.tuning.sampler import TrialSampler
 
@@ -83,7 +84,9 @@ def open_study(
         except (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError, ValueError, TypeError) as error:
             cause = error.__cause__ if isinstance(error, StorageInternalError) else None
             reason = " ".join(str(cause or error).split())
-            raise InputError(f"storage={without_password(storage)!r}: {reason}") from error
+            raise storage_error(error, database=storage) or InputError(
+                f"storage={without_password(storage)!r}: {reason}"
+            ) from error
     if study.user_attrs.get(_ABOUT, about) != about:
         raise InputError(
             f"study={name!r}: stands in the storage with another data set, base model, space, objective or other "

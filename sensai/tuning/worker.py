@@ -9,7 +9,8 @@ from typing import Any
 from optuna import Study, Trial, TrialPruned
 from optuna.trial import FrozenTrial, TrialState
 
-from sensai.errors import InputError
+from sensai.errors import InputError, StorageError
+from sensai.files import storage_error
 from sensai.tuning import studies
 from sensai.tuning.goals import Goal, Outcome
 from sensai.tuning.sampler import TrialSampler
@@ -53,12 +54,14 @@ class Worker:
     interrupted: Callable[[], bool] = lambda: False
     _running: int | None = None
     _trials: int = 0
+    _unwritable: StorageError | None = None
 
     def run(self, trials: int) -> None:
         """Work until the study has asked for so many configurations, and all of them are told, by whichever worker.
 
         Raises:
             KeyboardInterrupt: the user wants it to end; what was begun will be gone on with.
+            StorageError: a trial could not write its files; the others could not either.
         """
         self._trials, repeats = trials, 0
         while trials and repeats < _MOST_REPEATS:
@@ -95,6 +98,8 @@ class Worker:
             if self._running is None or not self._taken_for_lost(self._running):
                 raise
             return False
+        if self._unwritable is not None:
+            raise self._unwritable
         (trial,) = told
         if trial.state == TrialState.FAIL and trial.user_attrs.get(_RETRY):
             studies.retry(self.study, trial)
@@ -117,6 +122,7 @@ class Worker:
             raise
         except Exception as error:
             _log.warning("trial %d failed: %s", trial.number, error)
+            self._unwritable = storage_error(error)
             trial.set_user_attr(_FAILURE, f"{type(error).__name__}: {error}")
             # What the user could mend fails the same way again.
             trial.set_user_attr(_RETRY, not isinstance(error, InputError))

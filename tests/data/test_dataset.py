@@ -391,3 +391,16 @@ def test_each_size_has_its_own_copy(tmp_path: Path) -> None:
     for rule, image_size in ((ANY, None), (ANY, 12), (COLOUR_32, None)):
         load(f"{TINY}:tiny", tmp_path, rule, image_size=image_size)
     assert len(list((tmp_path / "data").glob("*/manifest.json"))) == 3
+
+
+# ----------------------------------------------------------------------------------------------------- the decoded copy
+
+
+def test_what_a_killed_process_left_half_decoded_is_removed(tmp_path: Path) -> None:
+    load("digits", tmp_path)
+    (folder,) = (path for path in (tmp_path / "data").iterdir() if path.is_dir())
+    left, other = folder.with_name(f".{folder.name}.abc"), folder.with_name(".another.abc")
+    folder.rename(left)
+    other.mkdir()
+    load("digits", tmp_path)
+    assert {path for path in (tmp_path / "data").iterdir() if path.is_dir()} == {folder, other}

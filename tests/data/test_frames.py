@@ -125,6 +125,7 @@ def test_frames_are_given_before_the_stream_ends(tmp_path: Path) -> None:
         '{"pixels": [[0.5]]}',
         '{"pixels": [[256]]}',
         '{"pixels": [[-1]]}',
+        '{"pixels": [[true, 7]]}',
         '{"pixels": [[1], [1, 2]]}',
         '{"pixels": [[[1, 2]]]}',
         '{"pixels": "abc"}',

@@ -44,6 +44,7 @@ BAD_VALUES = {
         (10**30, r"must be uint8 .*, not object"),
         ("7", r"must be uint8 .*, not <U"),
         (None, r"must be uint8 .*, not object"),
+        (True, r"must be uint8 .*, not bool \(2, 9, 8, 1\)"),
     ],
     "float32": [
         (1.5, r"must have values in \[0, 1\], not \S+ to 1\.5"),
@@ -51,5 +52,6 @@ BAD_VALUES = {
         (float("nan"), r"must have values in \[0, 1\], not nan to nan"),
         (float("inf"), r"must have values in \[0, 1\], not \S+ to inf"),
         ("0.5", r"must be float32 .*, not <U"),
+        (False, r"must be float32 .*, not bool"),
     ],
 }

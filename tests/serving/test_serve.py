@@ -1,5 +1,6 @@
 """serve: real replicas on a real Ray cluster of two nodes, asked over HTTP, and killed."""
 
+import json
 import os
 import re
 import signal
@@ -10,8 +11,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,15 +21,14 @@ import numpy as np
 import psutil
 import pytest
 import requests
-from mlflow.artifacts import download_artifacts
 
 from sensai.errors import InputError
+from sensai.registry.registered import find
 from sensai.retraining.backends.nodes import Node
-from sensai.serving import application
 from sensai.serving.application import Placement
 from tests.conftest import Entry, command
 from tests.helpers.asking import BAD_VALUES, ask, predictions, reason, with_value
-from tests.helpers.ensembles import NAMES, ensemble_of, images, probabilities, register
+from tests.helpers.ensembles import NAMES, ensemble_of, images, probabilities, register, swap_artifact
 from tests.helpers.pipeline import Place
 from tests.helpers.processes import still_running
 from tests.helpers.ray_nodes import ray_nodes, raylet_of, title, workers
@@ -176,6 +177,45 @@ def test_what_are_no_images_is_refused_with_the_reason(serving: Serving, body: o
     assert re.search(said, reason(answer))
 
 
+@pytest.mark.parametrize("content_type", ["text/csv", "application/jsonl", "", "application/x-www-form-urlencoded"])
+def test_what_is_not_said_to_be_json_is_refused(serving: Serving, content_type: str) -> None:
+    answer = ask(serving.url, {"inputs": images(1).tolist()}, **{"Content-Type": content_type})
+    assert answer.status_code == 415
+    assert reason(answer) == f"the content type must be application/json, not {content_type!r}"
+
+
+def test_json_may_name_its_characters(serving: Serving) -> None:
+    headers = {"Content-Type": "Application/JSON; charset=utf-8"}
+    assert ask(serving.url, {"inputs": images(1).tolist()}, **headers).status_code == 200
+
+
+@pytest.mark.parametrize("announced", [True, False], ids=["announced", "in chunks"])
+def test_a_body_that_is_too_large_is_not_read(serving: Serving, announced: bool) -> None:
+    """It comes as slowly as it is taken; of one in chunks nobody knows how much there is."""
+    sent, chunk = 0, b"[" + b" " * 2**20
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal sent
+        while sent < 2**30:
+            sent += len(chunk)
+            yield chunk
+
+    ingress, *_ = serving.replicas("ingress").values()
+    before = ingress.memory_info().rss
+    host, port = serving.url.removeprefix("http://").split(":")
+    connection = HTTPConnection(host, int(port), timeout=_SECONDS)
+    headers = {"Content-Type": "application/json"} | ({"Content-Length": str(2**30)} if announced else {})
+    # The server may have closed the connection before all is sent, after the answer.
+    with suppress(BrokenPipeError, ConnectionResetError):
+        connection.request("POST", "/invocations", chunks(), headers, encode_chunked=not announced)
+    answer = connection.getresponse()
+    assert answer.status == 413
+    assert json.loads(answer.read())["message"].startswith("the body must have 16777216 bytes at most")
+    connection.close()
+    assert ingress.memory_info().rss - before < 2**27
+    assert predictions(serving.url, images(1)).shape == (1, len(NAMES))
+
+
 def test_health_is_told_where_mlflow_tells_it_and_nothing_else_is_there(serving: Serving) -> None:
     for path, status in {"health": 200, "ping": 200, "invocations": 404, "version": 404}.items():
         assert requests.get(f"{serving.url}/{path}", timeout=_SECONDS).status_code == status, path
@@ -202,15 +242,6 @@ def test_a_port_that_is_taken_is_named(serving: Serving) -> None:
     assert serving.refused.returncode == 2
     said = r"error: serve: host='127\.0\.0\.1', port=\d+: cannot be listened on \(.*bind.*"
     assert re.fullmatch(said, serving.refused.stderr.splitlines()[-1]), serving.refused.stderr
-
-
-def test_a_model_that_is_no_logged_one_is_refused(place: Place, tmp_path: Path) -> None:
-    with place.active():
-        folder = download_artifacts("models:/mine/1", dst_path=str(tmp_path / "model"))
-        file = Path(folder) / "MLmodel"
-        file.write_text(re.sub(r"(?m)^model_id: .*\n", "", file.read_text()))
-        with pytest.raises(InputError, match="is no ensemble that sensAI registered"):
-            application._pinned(folder)
 
 
 @pytest.mark.parametrize(
@@ -261,29 +292,34 @@ def test_without_the_package_its_extra_is_named(place: Place, monkeypatch: pytes
     assert refused.stderr.splitlines()[-1] == "error: serve: needs the package ray[serve]: pip install -e '.[serve]'"
 
 
-@pytest.mark.parametrize(
-    ("name", "before", "after"),
-    [
-        ("manifest.json", '"format_version": 3', '"format_version":  3'),
-        # As it was before manifests were pinned.
-        ("MLmodel", "manifest_sha256", "other"),
-    ],
-)
-def test_every_replica_refuses_a_manifest_that_is_not_the_registered_one(
-    empty_database: Path, tmp_path: Path, name: str, before: str, after: str
-) -> None:
+def test_every_replica_refuses_what_is_not_the_registered_ensemble(empty_database: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray.serve", reason="the extra `serve` is not installed", exc_type=ImportError)
     from sensai.serving.replicas import Source
 
     place = Place.make(tmp_path, empty_database)
-    source = Source(register(place, "mine", ENSEMBLE), place.uri, str(tmp_path), loopback=True)
-    with place.active(), source.bundle() as bundle:
-        assert bundle.image_shape == (9, 8, 1)
-    (file,) = tmp_path.rglob(name)
-    file.write_text(file.read_text().replace(before, after))
-    said = r"manifest\.json is not the file that was registered"
-    with place.active(), pytest.raises(ValueError, match=said), source.bundle():
-        pass
+    uri = register(place, "mine", ENSEMBLE)
+    with place.active():
+        source = Source(find(place.client, uri), place.uri, str(tmp_path), loopback=True)
+        with source.bundle() as bundle:
+            assert bundle.image_shape == (9, 8, 1)
+        swap_artifact(tmp_path)
+        said = r"manifest\.json is not the file that was registered"
+        with pytest.raises(InputError, match=said), source.bundle():
+            pass
+
+
+def test_a_swapped_artifact_is_not_served(empty_database: Path, tmp_path: Path, launched: Entry) -> None:
+    pytest.importorskip("ray.serve", reason="the extra `serve` is not installed", exc_type=ImportError)
+    place = Place.make(tmp_path, empty_database)
+    register(place, "mine", ENSEMBLE)
+    swap_artifact(tmp_path)
+    with place.active():
+        refused = launched("serve", model_uri="models:/mine@champion")
+    assert refused.returncode == 2
+    said = (
+        "error: serve: model_uri='models:/mine@champion': manifest.json is not the file that was registered: SHA-256 "
+    )
+    assert refused.stderr.splitlines()[-1].startswith(said)
 
 
 @pytest.mark.parametrize("uri", ["models:/nothing/1", "models:/mine@nobody", "x"])

@@ -20,8 +20,8 @@ from sensai.registry.versions import register_ensemble
 from sensai.stages import predict
 from sensai.stages.configs import PredictConfig
 from sensai.stages.inputs import dataset_of
-from tests.conftest import command
-from tests.helpers.ensembles import ensemble_of, images, probabilities, register
+from tests.conftest import Entry, command
+from tests.helpers.ensembles import ensemble_of, images, probabilities, put_into_script, register, swap_artifact
 from tests.helpers.pipeline import FinishedMain, Place
 
 URI = "models:/sensai-ensemble/1"
@@ -113,19 +113,27 @@ def test_a_frame_of_none_of_the_classes_has_no_label(
     assert [answer["probability"] for answer in given] == pytest.approx(list(largest), abs=1e-5)
 
 
-def test_a_model_whose_manifest_was_changed_is_refused(empty_database: Path, tmp_path: Path) -> None:
+def test_a_swapped_artifact_is_refused_and_its_script_is_not_run(
+    empty_database: Path, tmp_path: Path, launched: Entry, capsys: pytest.CaptureFixture[str]
+) -> None:
     place = Place.make(tmp_path, empty_database)
-    uri = register(place, "mine", ensemble_of([(3, 0), (2,), (1,)]))
-    (file,) = tmp_path.rglob("manifest.json")
-    # All would run as before, and answer wrongly.
-    manifest = json.loads(file.read_text())
-    file.write_text(json.dumps(manifest | {"class_names": manifest["class_names"][::-1]}))
-    said = "manifest.json is not the file that was registered: SHA-256 "
+    uri = register(place, "mine", ensemble_of([(0, 1, 2, 3)]))
+    put_into_script(tmp_path, tmp_path / "trace")
     with place.active():
-        with pytest.raises(ValueError, match=said):
-            mlflow.pyfunc.load_model(uri)
-        with pytest.raises(InputError, match=f"^model_uri='{uri}': {said}"):
-            predict.run(PredictConfig(model_uri=uri))
+        (tmp_path / "frames").write_bytes(images(1).tobytes())
+        with (tmp_path / "frames").open() as frames, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "stdin", frames)
+            capsys.readouterr()
+            predict.run(PredictConfig(model_uri=uri, frames="raw"))
+        assert len(answers(capsys.readouterr().out)) == 1
+        assert not (tmp_path / "trace").exists()
+        swap_artifact(tmp_path)
+        refused = launched("predict", model_uri=uri, images=str(tmp_path))
+    assert refused.returncode == 2
+    said = f"error: predict: model_uri={uri!r}: manifest.json is not the file that was registered: SHA-256 "
+    assert refused.stderr.splitlines()[-1].startswith(said)
+    assert refused.stdout == ""
+    assert sorted(run.info.status for run in place.of("predict")) == ["FAILED", "FINISHED"]
 
 
 def test_whoever_reads_the_answers_may_leave(place: Place, tested: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,18 +198,11 @@ def test_a_model_of_others_is_refused(empty_database: Path, tmp_path: Path) -> N
     script.write_text(
         "from mlflow.models import set_model\nfrom tests.stages.test_predict import Foreign\nset_model(Foreign())\n"
     )
-    with Place.make(tmp_path, empty_database).active() as place:
+    with Place.make(tmp_path, empty_database).active():
         with mlflow.start_run():
             uri = mlflow.pyfunc.log_model(name="foreign", python_model=str(script), pip_requirements=[]).model_uri
         with pytest.raises(InputError, match=f"^model_uri='{uri}': is no ensemble that sensAI registered"):
             predict.run(PredictConfig(model_uri=uri))
-    # Asked for here, as Ray is an extra.
-    pytest.importorskip("ray.serve", reason="the extra `serve` is not installed", exc_type=ImportError)
-    from sensai.serving.replicas import Source
-
-    source = Source(uri, place.uri, str(tmp_path), loopback=True)
-    with place.active(), pytest.raises(ValueError, match="is no ensemble that sensAI registered"), source.bundle():
-        pass
 
 
 def test_without_standard_input_there_are_no_frames(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +213,7 @@ def test_without_standard_input_there_are_no_frames(place: Place, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    "uri", ["models:/nothing/1", "models:/sensai-ensemble@nobody", "models:/sensai-ensemble/9", "x"]
+    "uri", ["models:/nothing/1", "models:/sensai-ensemble@nobody", "models:/sensai-ensemble/9", "x", ".", ""]
 )
 def test_a_model_that_is_not_there_is_named(place: Place, uri: str) -> None:
     with place.active(), pytest.raises(InputError, match=f"^model_uri='{uri}': "):

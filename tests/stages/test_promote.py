@@ -1,11 +1,14 @@
 """promote: the champion is moved by comparison, goes back, and is always a version that is there."""
 
+import hashlib
+import json
 import os
 import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -49,12 +52,16 @@ class Shelf:
         client, run_id = self.place.client, self._run("register", {})
         if not self.versions:
             client.create_registered_model(MODEL)
-        client.log_text(run_id, "a model", "model/MLmodel")
+        manifest = json.dumps({"format_version": 3, "members": [], "calibration": {"method": "raw"}, "of": evaluated})
+        client.log_text(run_id, manifest, "model/artifacts/ensemble/manifest.json")
         made = client.create_model_version(
             MODEL,
-            f"runs:/{run_id}/model",
+            f"{client.get_run(run_id).info.artifact_uri}/model",
             run_id,
-            tags={"sensai.upstream.evaluate": evaluated},
+            tags={
+                "sensai.upstream.evaluate": evaluated,
+                "sensai.manifest": hashlib.sha256(manifest.encode()).hexdigest(),
+            },
         )
         client.set_registered_model_alias(MODEL, "candidate", made.version)
         self.versions.append(made.version)
@@ -62,6 +69,11 @@ class Shelf:
 
     def promote(self, **parameters: object) -> str:
         return promote.run(PromoteConfig(model_name=MODEL, work_dir=str(self.place.folder / "work"), **parameters))
+
+    def swap(self, version: int) -> None:
+        """Have the files of a version say something else."""
+        (manifest,) = Path(self.place.client.get_model_version(MODEL, str(version)).source[7:]).rglob("manifest.json")
+        manifest.write_text(f"{manifest.read_text()} ")
 
     @property
     def champion(self) -> int | None:
@@ -229,6 +241,19 @@ def test_a_folder_that_cannot_be_made_fails_the_run(shelf: Shelf) -> None:
         promote.run(PromoteConfig(model_name=MODEL, work_dir=str(shelf.place.folder / "file")))
     assert shelf.champion is None
     assert {run.info.status for run in shelf.place.runs().values()} == {"FINISHED", "FAILED"}
+
+
+def test_a_version_whose_files_were_swapped_is_neither_promoted_nor_gone_back_to(shelf: Shelf) -> None:
+    for _ in range(2):
+        shelf.add(0.9)
+        shelf.promote()
+    shelf.add(0.9)
+    for version, parameters in ((3, {}), (1, {"rollback": True})):
+        shelf.swap(version)
+        said = f"^version={version} of 'mine': manifest.json is not the file that was registered: SHA-256 "
+        with pytest.raises(InputError, match=said):
+            shelf.promote(**parameters)
+        assert shelf.champion == 2
 
 
 def test_the_champion_is_not_promoted_again(shelf: Shelf) -> None:

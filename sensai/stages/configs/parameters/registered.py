@@ -59,7 +59,8 @@ class Predict(_Registered):
 
     model_uri: GivenText = Field(
         "models:/sensai-ensemble@champion",
-        description="registered ensemble: models:/<name>@<alias> or models:/<name>/<version>",
+        description="registered ensemble: models:/<name>@<alias>, models:/<name>/<version>, models:/<model id>, "
+        "runs:/<run id>/ensemble, or a folder with its files",
     )
     images: FilePath = Field("-", description="an image file, a folder of them, or - for frames on standard input")
     frames: Literal["json", "raw"] = Field(
@@ -74,7 +75,7 @@ class Serve(_Registered):
 
     model_uri: GivenText = Field(
         "models:/sensai-ensemble@champion",
-        description="registered ensemble: models:/<name>@<alias>, read once, or models:/<name>/<version>",
+        description="registered ensemble, named as for predict; an alias is read once",
     )
     host: Host = Field("127.0.0.1", description="address that is listened on; 0.0.0.0 for all, without any protection")
     port: Port = Field(8000, description="likewise")

@@ -1,0 +1,175 @@
+"""The files of a registered ensemble, compared with what the store says of them; what lies beside them has no say.
+
+The store is trusted: its tag `sensai.manifest` of a version is the digest of the manifest, which pins every other file. The
+files themselves are not: they may lie where others write. So nothing of them is run or parsed before it has been compared,
+and the model that answers is this project's own code.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.utils.models import get_model_name_and_version
+from mlflow.tracking import MlflowClient
+
+from analysis import tags
+from sensai.errors import InputError
+from sensai.files import storage_error, temporary_folder
+from sensai.registry.pyfunc_model import ARTIFACT, MANIFEST, Bundle, EnsembleModel
+
+# Where MLflow puts the bundle, below the folder of a model.
+_IN_MODEL = Path("artifacts") / ARTIFACT
+_FORMS = (
+    "models:/<name>@<alias>, models:/<name>/<version>, models:/<model id>, runs:/<run id>/<name of the model>, or a folder "
+    "with the files of a version"
+)
+_MODEL, _RUN = "models:/", "runs:/"
+# What MLflow raises for a URI that it does not understand, or that leads nowhere.
+_NOT_THERE = (MlflowException, OSError, ValueError, ImportError)
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version of an ensemble.
+
+    Attributes:
+        name: how messages call it: as the user did.
+        uri: where its files are, and no alias that moves.
+        digest: SHA-256 of its manifest, as the store has it.
+    """
+
+    name: str
+    uri: str
+    digest: str
+
+    @contextmanager
+    def bundle(self) -> Iterator[Bundle]:
+        """Yield the bundle, whose files are there while the block runs; what has been opened stays open.
+
+        Raises:
+            InputError: the files cannot be read, are no ensemble, or are not those that were registered.
+        """
+        with _files(self.uri, self.name) as folder:
+            try:
+                bundle = Bundle(folder, self.digest)
+                bundle.check()
+            except (OSError, ValueError) as error:
+                raise InputError(f"{self.name}: {error}") from error
+            yield bundle
+
+
+def find(client: MlflowClient, model_uri: str) -> Registered:
+    """Return the version that a URI names, with the digest that the store has of its manifest.
+
+    A version by number or alias has a tag of its own. A logged model, a run or a folder has none: their manifest must be that
+    of a version of the store, of a logged model or a run that of one of its own versions.
+
+    Raises:
+        InputError: the URI names nothing, or nothing that the store knows as an ensemble.
+    """
+    name = f"model_uri={model_uri!r}"
+    if model_uri.startswith(_RUN):
+        return _by_files(client, name, model_uri)
+    if not model_uri.startswith(_MODEL):
+        return _by_files(client, name, _folder(model_uri))
+    try:
+        model, *number = get_model_name_and_version(client, model_uri)
+        version = client.get_model_version(model, number[0]) if number else None
+    except _NOT_THERE as error:
+        raise InputError(f"{name}: {_first_line(error)}") from error
+    return _of_version(name, version) if version else _by_files(client, name, model_uri)
+
+
+def check_files(version: ModelVersion) -> None:
+    """Refuse a version whose files are not those that were registered.
+
+    Raises:
+        InputError: the reason.
+    """
+    with _of_version(f"version={version.version} of {version.name!r}", version).bundle():
+        pass
+
+
+@contextmanager
+def open_model(client: MlflowClient, model_uri: str) -> Iterator[EnsembleModel]:
+    """Yield the model of a registered ensemble, ready to answer: this project's own code on the version's files.
+
+    Raises:
+        InputError: see `find` and `Registered.bundle`.
+    """
+    with find(client, model_uri).bundle() as bundle:
+        model = EnsembleModel()
+        model.open(bundle)
+        yield model
+
+
+def _of_version(name: str, version: ModelVersion) -> Registered:
+    """A version by what its tag says."""
+    if (digest := version.tags.get(tags.MANIFEST)) is None:
+        raise InputError(
+            f"{name}: is no ensemble that sensAI registered, or one from before files were pinned: version {version.version} "
+            f"of {version.name!r} has no tag {tags.MANIFEST} to compare them with; register it again"
+        )
+    return Registered(name, f"{_MODEL}{version.name}/{version.version}", digest)
+
+
+def _by_files(client: MlflowClient, name: str, uri: str) -> Registered:
+    """The version that has the very manifest that lies there."""
+    with _files(uri, name) as folder:
+        digest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+    found = client.search_model_versions(f"tags.`{tags.MANIFEST}` = '{digest}'")
+    if not any(_is_of(uri, version) for version in found):
+        others = f", which are those of version {found[0].version} of {found[0].name!r}" if found else ""
+        raise InputError(
+            f"{name}: no version that was registered from there has its files{others} (tag {tags.MANIFEST}={digest})"
+        )
+    return Registered(name, uri, digest)
+
+
+def _is_of(uri: str, version: ModelVersion) -> bool:
+    """Whether a version was made from the run or the logged model that a URI names; a folder may be of any version."""
+    if uri.startswith(_RUN):
+        return uri.removeprefix(_RUN).lstrip("/").partition("/")[0] == version.run_id
+    return not uri.startswith(_MODEL) or uri == version.source
+
+
+def _folder(path: str) -> str:
+    """The absolute path of a folder that is named as a model.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        if path and Path(path).is_dir():
+            return str(Path(path).absolute())
+        what = "is a file; " if path and Path(path).exists() else ""
+    # What no file system takes as a name.
+    except (OSError, ValueError):
+        what = ""
+    raise InputError(f"model_uri={path!r}: {what}must be {_FORMS}")
+
+
+@contextmanager
+def _files(uri: str, name: str) -> Iterator[Path]:
+    """The folder of a bundle: copied from the store, or where it lies."""
+    with temporary_folder() as parent:
+        remote = uri.startswith((_MODEL, _RUN))
+        try:
+            model = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(parent)) if remote else uri)
+        except _NOT_THERE as error:
+            raise storage_error(error, parent) or InputError(f"{name}: {_first_line(error)}") from error
+        folder = next((each for each in (model / _IN_MODEL, model) if (each / MANIFEST).is_file()), None)
+        if folder is None:
+            raise InputError(
+                f"{name}: is no ensemble that sensAI registered: there is neither {_IN_MODEL / MANIFEST} nor {MANIFEST}"
+            )
+        yield folder
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
