@@ -4,6 +4,7 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -17,6 +18,15 @@ from tests.helpers.processes import still_running
 _SECONDS = 120
 # Of those that `main` makes here.
 _RUNS = 15
+
+
+@pytest.fixture(autouse=True)
+def _not_ignored() -> Iterator[None]:
+    """As in a terminal; what a script starts in the background, and all below it, ignores these."""
+    before = {each: signal.signal(each, signal.default_int_handler) for each in (signal.SIGINT, signal.SIGHUP)}
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
 
 
 def runs_of(store_uri: str) -> list[mlflow.entities.Run]:
@@ -34,8 +44,6 @@ def signalled(store_uri: str, folder: Path, number: int, runs: int, seconds: flo
             cwd=folder,
             stdout=subprocess.DEVNULL,
             stderr=file,
-            # The tests may have been started in the background, where these are ignored.
-            preexec_fn=lambda: [signal.signal(each, signal.SIG_DFL) for each in (signal.SIGINT, signal.SIGHUP)],
         ) as process,
     ):
         try:
