@@ -55,7 +55,7 @@ class Family:
             inputs: what a part's function may name as its parameters.
         """
         self.kind = kind
-        self.inputs = frozenset(inputs)
+        self.inputs = tuple(inputs)
         self._package = package
         self._group = group
         self._parts: dict[str, Part] = {}
@@ -70,7 +70,7 @@ class Family:
 
         def add(function: FunctionT) -> FunctionT:
             part = Part(name, help, function)
-            if unknown := sorted(part.uses - self.inputs):
+            if unknown := sorted(part.uses - set(self.inputs)):
                 raise TypeError(
                     f"{self.kind} {name!r} takes {', '.join(unknown)}; allowed are {', '.join(sorted(self.inputs))}"
                 )
