@@ -16,7 +16,7 @@ InstanceNorm = nn.InstanceNorm1d | nn.InstanceNorm2d | nn.InstanceNorm3d
 PerChannel = BatchNorm | InstanceNorm | nn.PReLU
 
 
-class HollowConvolution(nn.Conv2d):
+class ZeroWidthConv2d(nn.Conv2d):
     """A convolution that reads or makes no channels, for which torch has no kernel: its bias everywhere, or zero."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -30,16 +30,16 @@ class HollowConvolution(nn.Conv2d):
         return (extent + padding - reach - 1) // self.stride[axis] + 1
 
 
-class HollowNorm(nn.BatchNorm2d):
+class ZeroWidthBatchNorm2d(nn.BatchNorm2d):
     """A batch norm of no channels, which torch refuses."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x
 
 
-_HOLLOW: dict[type[nn.Module], Any] = {nn.Conv2d: HollowConvolution, nn.BatchNorm2d: HollowNorm}
+_ZERO_WIDTH: dict[type[nn.Module], Any] = {nn.Conv2d: ZeroWidthConv2d, nn.BatchNorm2d: ZeroWidthBatchNorm2d}
 # Layers that torch computes without channels too.
-_EMPTIED_AS_IT_IS = nn.Linear | InstanceNorm | nn.PReLU | HollowConvolution | HollowNorm
+_EMPTIED_AS_IT_IS = nn.Linear | InstanceNorm | nn.PReLU | ZeroWidthConv2d | ZeroWidthBatchNorm2d
 
 
 def layer_widths(module: nn.Module) -> tuple[int, ...] | None:
@@ -82,9 +82,9 @@ def set_layer_widths(module: nn.Module, sizes: tuple[int, ...]) -> None:
     else:
         raise TypeError(f"{type(module).__name__} has no widths")
     if 0 in sizes and not isinstance(module, _EMPTIED_AS_IT_IS):
-        if type(module) not in _HOLLOW:
+        if type(module) not in _ZERO_WIDTH:
             raise TypeError(f"{type(module).__name__} cannot be emptied")
-        module.__class__ = _HOLLOW[type(module)]
+        module.__class__ = _ZERO_WIDTH[type(module)]
 
 
 def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -10,13 +10,13 @@ from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from sensai.models.widths import HollowConvolution
+from sensai.models.widths import ZeroWidthConv2d
 from sensai.runtimes.nodes import CONVOLUTIONS, aten, before, constant, replace, tensor
 from sensai.runtimes.shifts import ADDITIONS, absorb_shifts
 from sensai.sites import graph_of
 
 # As the export names the class of a layer.
-_HOLLOW = f"{HollowConvolution.__module__}.{HollowConvolution.__qualname__}"
+_ZERO_WIDTH = f"{ZeroWidthConv2d.__module__}.{ZeroWidthConv2d.__qualname__}"
 
 
 @torch.no_grad()
@@ -82,7 +82,7 @@ def _value(module: GraphModule, node: Node, values: dict[Node, Tensor]) -> Any:
     """What a node makes of any image, None where that depends on the image."""
     _, layer = next(reversed(node.meta.get("nn_module_stack", {"": ("", "")}).values()))
     # Nothing; or what a convolution without channels starts from.
-    if 0 in _shape(node)[1:] or (node.target is aten.new_zeros.default and layer == _HOLLOW):
+    if 0 in _shape(node)[1:] or (node.target is aten.new_zeros.default and layer == _ZERO_WIDTH):
         return torch.zeros(1, *_shape(node)[1:])
     weights = {source: tensor(module, source) for source in node.all_input_nodes if source.op == "get_attr"}
     if values.keys().isdisjoint(node.all_input_nodes) or not {*node.all_input_nodes} <= values.keys() | weights.keys():
