@@ -40,7 +40,7 @@ def default_augmentation(dataset: str) -> Augmentation:
 
 
 @dataclass(frozen=True)
-class Resident:
+class OnDeviceDataset:
     """A split in the memory of a GPU.
 
     Attributes:
@@ -60,7 +60,7 @@ class Resident:
         return np.arange(len(self))
 
 
-def resident(split: Split, device: torch.device) -> Split | Resident:
+def on_device_dataset(split: Split, device: torch.device) -> Split | OnDeviceDataset:
     """The same images in the same order, in a GPU's memory where they are decoded and fit; elsewhere the split as it is."""
     if device.type != "cuda" or not isinstance(split.images, np.ndarray):
         return split
@@ -68,11 +68,11 @@ def resident(split: Split, device: torch.device) -> Split | Resident:
     if len(split) * split.images[0].nbytes > free * _SHARE_OF_MEMORY:
         return split
     images, labels = torch.from_numpy(split.images[split.rows]), torch.from_numpy(split.labels)
-    return Resident(images.to(device), labels.to(device))
+    return OnDeviceDataset(images.to(device), labels.to(device))
 
 
 def batches(
-    split: Split | Resident, batch_size: int, normalization: Normalization, device: torch.device
+    split: Split | OnDeviceDataset, batch_size: int, normalization: Normalization, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """All images in order, as (images float32 (N, C, H, W), labels int64 (N,)) on the device."""
     parts = [split.rows[start : start + batch_size] for start in range(0, len(split), batch_size)]
@@ -81,7 +81,7 @@ def batches(
 
 
 def training_batches(
-    split: Split | Resident,
+    split: Split | OnDeviceDataset,
     batch_size: int,
     normalization: Normalization,
     device: torch.device,
@@ -105,10 +105,10 @@ def steps_per_epoch(split: Split, batch_size: int) -> int:
 
 
 def _raw_batches(
-    split: Split | Resident, parts: Sequence[np.ndarray], device: torch.device
+    split: Split | OnDeviceDataset, parts: Sequence[np.ndarray], device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Images uint8 (N, C, H, W) and labels int64 (N,) of each part of the rows."""
-    if isinstance(split, Resident):
+    if isinstance(split, OnDeviceDataset):
         for rows in parts:
             index = _moved(torch.from_numpy(rows), device)
             yield split.images[index], split.labels[index]

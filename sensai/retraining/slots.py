@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from sensai.cores import pinned
-from sensai.data.batches import Augmentation, batches, resident, steps_per_epoch, training_batches
+from sensai.data.batches import Augmentation, batches, on_device_dataset, steps_per_epoch, training_batches
 from sensai.data.dataset import Dataset
 from sensai.ensemble import Ensemble, load_ensemble
 from sensai.models.layout import laid_out
@@ -145,13 +145,15 @@ def _train(job: SlotJob, exchange: Exchange | None) -> dict[int, str]:
         teams,
         partial(
             training_batches,
-            resident(job.dataset.train, job.device),
+            on_device_dataset(job.dataset.train, job.device),
             stream.batch_size,
             *data,
             augmentation=stream.augmentation,
             seed=stream.seed,
         ),
-        partial(batches, resident(job.dataset.val, job.device), stream.batch_size, *data) if job.dataset.val else None,
+        partial(batches, on_device_dataset(job.dataset.val, job.device), stream.batch_size, *data)
+        if job.dataset.val
+        else None,
         teacher=_teacher(job) if lesson.taught else None,
         budget=job.budget,
         ended=partial(ended, job.folder / END, exchange),

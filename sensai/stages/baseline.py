@@ -10,7 +10,7 @@ from torch import nn
 from tqdm import tqdm
 
 from analysis import plots
-from sensai.data.batches import batches, resident, steps_per_epoch, training_batches
+from sensai.data.batches import batches, on_device_dataset, steps_per_epoch, training_batches
 from sensai.errors import InputError
 from sensai.evaluation import accuracies, run_networks, size, softmax
 from sensai.files import temporary_folder
@@ -114,7 +114,7 @@ def _train(model: nn.Module, spec: NetworkSpec, config: BaselineConfig, context:
         )
         training = partial(
             training_batches,
-            resident(data.train, device),
+            on_device_dataset(data.train, device),
             config.base_batch_size,
             normalization,
             device,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sensai.data.batches import Normalization, Resident, batches, resident, training_batches
+from sensai.data.batches import Normalization, OnDeviceDataset, batches, on_device_dataset, training_batches
 from sensai.data.dataset import Split
 from sensai.retraining.captured import captured
 from sensai.retraining.objectives import Objective
@@ -31,13 +31,13 @@ def split() -> Split:
 def test_elsewhere_nothing_is_captured_or_moved() -> None:
     model, _ = make("small_cnn", seed=0)
     assert captured(model, torch.device("cpu")) is model
-    assert resident(own := split(), torch.device("cpu")) is own
+    assert on_device_dataset(own := split(), torch.device("cpu")) is own
 
 
 @needs_gpu
 def test_a_resident_split_gives_the_same_batches() -> None:
-    there = resident(split(), GPU)
-    assert isinstance(there, Resident)
+    there = on_device_dataset(split(), GPU)
+    assert isinstance(there, OnDeviceDataset)
     assert there.images.is_cuda
     arguments = {"augmentation": "crop_flip", "seed": 3}
     for made in (batches, partial(training_batches, epoch=2, **arguments)):
@@ -55,7 +55,7 @@ def trained(model: torch.nn.Module, precision: Precision, objective: Objective) 
     losses = []
     for epoch in range(2):
         model.train()
-        data = resident(split(), GPU)
+        data = on_device_dataset(split(), GPU)
         for images, labels in training_batches(data, 16, NORMALIZATION, GPU, epoch, augmentation="crop", seed=0):
             optimizer.zero_grad(set_to_none=True)
             with autocast(precision, GPU):
