@@ -117,7 +117,7 @@ def _trash(query: Query) -> frozenset[str]:
 
 def _are(query: Query, number: int) -> bool:
     try:
-        return query.are(number)
+        return query.has_exactly(number)
     except MlflowException:  # a server that numbers its pages otherwise
         return False
 

@@ -95,7 +95,7 @@ class Query:
         )
         return [LoggedRun.of(run) for run in found]
 
-    def are(self, number: int) -> bool:
+    def has_exactly(self, number: int) -> bool:
         """Whether there are that many, at least one: the page that starts at the last of them has one run and no successor."""
         token = SearchUtils.create_page_token(number - 1).decode()
         last = self.client.search_runs(list(self.experiments), self.condition, max_results=1, page_token=token)
