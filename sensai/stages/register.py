@@ -80,7 +80,7 @@ stage = Stage(
     previous=evaluate.stage,
     execute=_execute,
     title=lambda config: config.model_name,
-    stands=_is_there,
+    is_current=_is_there,
     check=check,
 )
 run = stage.run

@@ -59,7 +59,7 @@ class Stage(Generic[ConfigT]):
         title: the part of the run's name that tells it from others of the stage.
         inputs: what enters the fingerprint beside the parameters, by content.
         check: refuses, before the stages before it are run, what it could not work with.
-        stands: whether what a finished run made beside its artifacts is still there.
+        is_current: whether what a finished run made beside its artifacts is still there.
     """
 
     version: int
@@ -69,7 +69,7 @@ class Stage(Generic[ConfigT]):
     title: Callable[[ConfigT], str] = lambda _: ""
     inputs: Callable[[ConfigT], dict[str, Any]] = field(default=lambda _: {})
     check: Callable[[ConfigT], None] = lambda _: None
-    stands: Callable[[ConfigT, Store, StoredRun], bool] = lambda *_: True
+    is_current: Callable[[ConfigT, Store, StoredRun], bool] = lambda *_: True
 
     @property
     def name(self) -> str:
@@ -123,7 +123,7 @@ class Stage(Generic[ConfigT]):
     def _found(self, config: ConfigT, store: Store, fingerprint: str) -> str | None:
         """The id of a finished run that gives what this one would."""
         found = None if config.force else store.find(self.name, fingerprint)
-        return found.info.run_id if found and self.stands(config, store, found) else None
+        return found.info.run_id if found and self.is_current(config, store, found) else None
 
     def fingerprint(self, config: ConfigT, upstream: str | None = None) -> str:
         """Digest of all that the result depends on; `upstream` is known where a run was named."""
