@@ -249,6 +249,7 @@ def test_an_irregular_ensemble_comes_back_bit_for_bit(tmp_path: Path) -> None:
     assert not any(module.training for module in loaded.modules())
 
 
+@pytest.mark.processes
 def test_a_fresh_process_gives_the_same_answer(tmp_path: Path) -> None:
     ensemble, _ = built([(label,) for label in range(10)])
     save_ensemble(ensemble, tmp_path / "ensemble")

@@ -16,6 +16,7 @@ from sensai.processes import allocator_settings, first_interrupt_asks
 from tests.conftest import ROOT
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(("of_the_user", "own", "given"), [(None, "passive", None), ("active", "active", "active")])
 def test_threads_sleep_unless_the_user_says_otherwise(of_the_user: str | None, own: str, given: str | None) -> None:
     code = (
@@ -44,6 +45,7 @@ print(pages() - before)
 """
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told")
 @pytest.mark.parametrize(
     ("of_the_user", "kept"),

@@ -1,147 +1,24 @@
 """Signals end the process wherever they come, and let what tidies up come to its end."""
 
-import os
 import signal
 import subprocess
 import sys
 import time
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import suppress
 
 import pytest
 
-from sensai import signals
-from sensai.signals import Interrupted, Terminated, requested, shielded, wait_for_signal
 from tests.conftest import ROOT
+from tests.helpers.signalled import SCENARIOS
 
 _SECONDS = 60
-_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-@pytest.fixture
-def caught(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Signals raise in this process while the test lasts."""
-    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
-    before = {number: signal.getsignal(number) for number in _ENDING}
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signals.catch_signals()
-    yield
-    signals.stop_raising()
-    signals.release_signals()
-    # No request is left behind, by which this process would be ended.
-    signals._state.number = 0
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-def send(number: int) -> None:
-    """As another process does, so that the handler runs here."""
-    os.kill(os.getpid(), number)
-    for _ in range(1000):
-        pass
-
-
-class _Object:
-    pass
-
-
-class _Lost:
-    def __init__(self, number: int) -> None:
-        self._number = number
-
-    def __del__(self) -> None:
-        send(self._number)
-
-
-def _in_a_weakref_callback(number: int) -> None:
-    kept = _Object()
-    reference = weakref.ref(kept, lambda _: send(number))
-    del kept
-    assert reference() is None
-
-
-def _in_a_del(number: int) -> None:
-    _Lost(number)
-
-
-def _in_a_library_that_catches_all(number: int) -> None:
-    with suppress(BaseException):
-        send(number)
-
-
-def _in_a_library_that_raises_another(number: int) -> None:
-    with suppress(RuntimeError):
-        try:
-            send(number)
-        except BaseException as error:
-            raise RuntimeError("interrupted") from error
-
-
-@pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, Terminated), (signal.SIGINT, Interrupted)])
-@pytest.mark.parametrize(
-    "lose",
-    [_in_a_weakref_callback, _in_a_del, _in_a_library_that_catches_all, _in_a_library_that_raises_another],
-)
-def test_a_signal_that_is_discarded_comes_again(
-    caught: None, lose: Callable[[int], None], number: int, expected: type[BaseException]
-) -> None:
-    lose(number)
-    assert requested() == number
-    with pytest.raises(expected) as ended:
-        time.sleep(_SECONDS)
-    assert number == signal.SIGINT or ended.value.code == 128 + number
-
-
-def test_what_tidies_up_is_not_cut_off_by_further_signals(caught: None) -> None:
-    tidied = []
-    with pytest.raises(Terminated):  # noqa: PT012
-        try:
-            send(signal.SIGTERM)
-        finally:
-            for number in _ENDING:
-                send(number)
-            # Longer than it takes until a signal that was lost comes again.
-            time.sleep(0.5)
-            tidied.append(True)
-    assert tidied == [True]
-
-
-def test_what_is_shielded_is_done_whole(caught: None) -> None:
-    done = []
-    with pytest.raises(Terminated):  # noqa: PT012
-        with shielded():
-            send(signal.SIGTERM)
-            time.sleep(0.5)
-            done.append(True)
-        time.sleep(_SECONDS)
-    assert done == [True]
-
-
-def test_who_waits_for_a_signal_ends_in_order(caught: None) -> None:
-    child = os.fork()
-    if not child:
-        time.sleep(0.5)
-        os.kill(os.getppid(), signal.SIGTERM)
-        os._exit(0)
-    wait_for_signal()
-    send(signal.SIGTERM)
-    time.sleep(0.5)
-    os.waitpid(child, 0)
-    assert requested() == signal.SIGTERM
-
-
-def test_a_forked_process_ends_by_itself_and_does_not_end_this_one(caught: None) -> None:
-    child = os.fork()
-    if not child:
-        signal.raise_signal(signal.SIGINT)
-        time.sleep(_SECONDS)
-        os._exit(0)
-    time.sleep(0.5)
-    os.kill(child, signal.SIGTERM)
-    _, status = os.waitpid(child, 0)
-    time.sleep(0.5)
-    assert (os.waitstatus_to_exitcode(status), requested()) == (-signal.SIGTERM, 0)
+@pytest.mark.processes
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_signals_in_a_process_of_its_own(scenario: str) -> None:
+    command = [sys.executable, "-m", "tests.helpers.signalled", scenario]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=4 * _SECONDS)
+    assert (done.stdout, done.returncode) == ("as it should be\n", 0), done.stderr
 
 
 def _script(body: str) -> "subprocess.Popen[str]":

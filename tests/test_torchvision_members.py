@@ -109,6 +109,7 @@ with torch.no_grad():
 """
 
 
+@pytest.mark.processes
 def test_members_answer_the_same_in_another_process(tmp_path: Path) -> None:
     answers = {}
     threads = torch.get_num_threads()

@@ -121,6 +121,7 @@ def test_the_interval_holds_the_estimate(pairs: list[tuple[bool, bool]]) -> None
     assert found.images == len(pairs)
 
 
+@pytest.mark.processes
 def test_of_main(finished: FinishedMain) -> None:
     run_id = finished.upstream("evaluate")
     metrics = finished.place.run(run_id).data.metrics

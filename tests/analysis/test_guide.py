@@ -10,6 +10,7 @@ from tests.helpers.pipeline import FinishedMain
 GUIDE = ROOT / "analysis" / "guide.ipynb"
 
 
+@pytest.mark.processes
 def test_the_guide_runs_and_every_question_has_an_answer(
     finished: FinishedMain, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,9 @@ from tests.analysis.test_report import FIGURES
 from tests.conftest import ROOT
 from tests.helpers.pipeline import FinishedMain, Place
 
+pytestmark = pytest.mark.processes
+
+
 PACKAGES = ("@sparticuz/chromium@147.0.0", "puppeteer-core@24.43.1")
 SCRIPT = ROOT / "tests" / "helpers" / "browser.mjs"
 

@@ -149,6 +149,7 @@ class TestOnlyWhatIsNewIsRead:
         assert list(runs.members(["one"])["run_id"]) == wanted
         assert sorted(given) == sorted(wanted)
 
+    @pytest.mark.processes
     def test_over_http(self, tmp_path: Path, given: list[str]) -> None:
         with mlflow_server(tmp_path) as uri:
             mlflow.set_tracking_uri(uri)
@@ -319,6 +320,7 @@ class TestFiles:
         with pytest.warns(UserWarning, match="set SENSAI_CACHE"):
             assert list(runs.stage_runs("prune")["run_id"]) == [made]
 
+    @pytest.mark.processes
     def test_two_processes_at_once(self, logbook: Logbook, store_uri: str) -> None:
         made = [prune_run(logbook, number) for number in range(20)]
         code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from analysis import runs\n"

@@ -17,6 +17,9 @@ from tests.conftest import ROOT
 from tests.helpers import contention
 from tests.helpers.processes import still_running
 
+pytestmark = pytest.mark.processes
+
+
 COLUMNS = {
     **{"task": "str", "way": "str", "n": "int64", "images": "int64", "images_per_s": "float64", "start_s": "float64"},
     **{"step_ms": "float64", "data_share": "float64", "peak_mib": "float64", "threads": "int64", "cores": "int64"},

@@ -26,6 +26,7 @@ def assert_refused(result: subprocess.CompletedProcess[str], *words: str) -> Non
         assert word in line, line
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("ratio", ["-0.1", "1", "1.5", "nan", "abc", ""])
 def test_ratio(entry: Entry, ratio: str) -> None:
     assert_refused(entry("prune", ratio=ratio), f"ratio='{ratio}'", "must be")
@@ -80,6 +81,7 @@ def test_a_data_function_that_gives_none(launched: Entry, tmp_path: Path, body: 
     assert_refused(launched("baseline", **tiny("baseline", dataset=f"{tmp_path}/mine.py:make")), word)
 
 
+@pytest.mark.processes
 def test_refusal_comes_before_torch_and_mlflow_are_imported(tmp_path: Path) -> None:
     arguments = command("main", ratio=2)
     result = subprocess.run(
@@ -100,6 +102,7 @@ def test_the_environment_gives_no_parameters(launched: Entry, monkeypatch: pytes
     assert "ratio" not in result.stderr
 
 
+@pytest.mark.processes
 def test_help_names_every_parameter(entry: Entry) -> None:
     result = entry("prune", help="")
     assert result.returncode == 0
@@ -179,6 +182,7 @@ def test_failure_of_a_missing_upstream_stage_fails_the_asked_one(
     assert run_of(store_uri).info.status == "FAILED"
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("layout", "words", "opened_by_mlflow"),
     [
@@ -274,6 +278,7 @@ def test_tracking_server_that_refuses(launched: Entry, monkeypatch: pytest.Monke
     assert_refused(launched("baseline"), "MLFLOW_TRACKING_URI", str(port))
 
 
+@pytest.mark.processes
 def test_tracking_server_that_never_answers(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

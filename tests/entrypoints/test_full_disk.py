@@ -83,7 +83,7 @@ def check_refused(tried: Attempt, stage: str, disk: Path) -> None:
         assert run.info.status == "FAILED"
         assert run.data.tags["sensai.failure"].startswith(f"StorageError: '{disk}")
     # Temporary names begin with a dot, and those of folders in TMPDIR with the project's name.
-    assert not [path for path in tried.ran.left if re.match(r"\.(?!sensai)|sensai-|tmp", path.rpartition("/")[2])]
+    assert not [path for path in tried.ran.left if re.match(r"\.(?!sensai|ses)|sensai-|tmp", path.rpartition("/")[2])]
 
 
 @pytest.mark.processes
@@ -98,7 +98,7 @@ def test_images_that_the_disk_does_not_hold_are_not_decoded(empty_database: Path
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kib", [40, 800, 1500, 2500, 4000])
+@pytest.mark.parametrize("kib", [40, 400, 800, 1500])
 def test_a_full_working_folder_ends_main_in_one_line_and_more_room_lets_it_go_on(
     empty_database: Path, tmp_path: Path, kib: int
 ) -> None:
@@ -110,7 +110,7 @@ def test_a_full_working_folder_ends_main_in_one_line_and_more_room_lets_it_go_on
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kib", [4, 100, 600])
+@pytest.mark.parametrize("kib", [100, 200, 600])
 def test_a_full_temporary_folder_ends_main_in_one_line(empty_database: Path, tmp_path: Path, kib: int) -> None:
     place, disk = Place.make(tmp_path, empty_database), tmp_path / "disk"
     check_refused(attempt(place, "main", kib, disk, {}, TMPDIR=str(disk)), "main", disk)
@@ -142,7 +142,7 @@ def test_a_full_database_is_named(empty_database: Path, tmp_path: Path, more: in
     )
     assert ran.status == 2, ran.errors
     assert "Traceback" not in ran.errors
-    said = rf"error: {stage}: 'sqlite:///{disk}/(mlflow|optuna)\.db' cannot be written: {_FULL}"
+    said = rf"error: {stage}: 'sqlite(\+pysqlite)?:///{disk}/(mlflow|optuna)\.db' cannot be written: {_FULL}"
     assert re.fullmatch(said, ran.errors.strip().splitlines()[-1]), ran.errors
 
 

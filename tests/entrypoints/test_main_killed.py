@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import mlflow
+import pytest
 from mlflow.entities import Run
 
 from analysis.artifacts import downloaded
@@ -29,6 +30,7 @@ def member_files(store_uri: str, run_id: str) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
+@pytest.mark.processes
 def test_main_goes_on_after_sigkill(store_uri: str, tmp_path: Path) -> None:
     process = subprocess.Popen(
         command("main", **PARAMETERS), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

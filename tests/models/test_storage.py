@@ -91,6 +91,7 @@ for folder in map(Path, sys.argv[1:]):
 """
 
 
+@pytest.mark.processes
 def test_networks_of_others_come_back_in_a_fresh_process(tmp_path: Path) -> None:
     (tmp_path / "nets.py").write_text(_NETS)
     arches = {

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from sensai.errors import InputError
+from sensai.errors import InputError, shortened
 from sensai.registry.registered import check_files, find, open_model
 from tests.helpers.ensembles import NAMES, ensemble_of, images, probabilities, put_into_script, register, swap_artifact
 from tests.helpers.pipeline import Place
@@ -182,7 +182,8 @@ def test_what_names_nothing_is_refused_with_what_may_be_named(
     registered: Registry, tmp_path: Path, name: str, said: str
 ) -> None:
     (tmp_path / "a.txt").write_text("")
-    with registered.place.active(), pytest.raises(InputError, match=f"^model_uri={re.escape(repr(name))}: .*{said}"):
+    shown = re.escape(shortened(repr(name)))
+    with registered.place.active(), pytest.raises(InputError, match=f"^model_uri={shown}: .*{said}"):
         find(registered.place.client, name)
 
 

@@ -13,6 +13,9 @@ from tests.helpers.ensembles import NAMES, ensemble_of, images, probabilities, r
 from tests.helpers.pipeline import Place
 from tests.helpers.server import model_server
 
+pytestmark = pytest.mark.processes
+
+
 ENSEMBLE = ensemble_of([(3, 0), (2,), (1,)])
 FORMATS = {"uint8": ImageFormat(), "float32": ImageFormat("float32")}
 

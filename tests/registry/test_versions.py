@@ -76,6 +76,7 @@ def elsewhere(finished_main: FinishedMain, tmp_path_factory: pytest.TempPathFact
     return Elsewhere(pd.read_csv(folder / "answers.csv"), set(modules[1].split()))
 
 
+@pytest.mark.processes
 def test_a_fresh_process_answers_as_the_ensemble_in_memory(finished: FinishedMain, elsewhere: Elsewhere) -> None:
     ensemble = retrain.load(Store.connect(), finished.upstream("retrain"))
     calibration = combining.load(Store.connect(), finished.upstream("evaluate"))

@@ -22,6 +22,7 @@ def one_looks_earlier(folder: Path, rank: int) -> list[bool]:
         return [before, ended(mine / END, exchange)]
 
 
+@pytest.mark.processes
 def test_slots_that_learn_jointly_end_in_the_same_epoch(tmp_path: Path) -> None:
     assert in_processes(partial(one_looks_earlier, tmp_path), [0, 1], threads=1) == [[False, True], [False, True]]
 

@@ -14,6 +14,9 @@ from sensai.retraining.checkpoints import Checkpoints, Progress
 from tests.helpers.processes import still_running
 from tests.helpers.retrain_tiny import EPOCHS, epochs_of, files, retrain, start, wait_for
 
+pytestmark = pytest.mark.processes
+
+
 JOBS = 2
 
 

@@ -182,6 +182,7 @@ def test_members_learn_jointly_from_each_other(tmp_path: Path, dataset: Dataset)
 
 
 # With plain bce slots are compared where one of them is killed: test_killed_slots.py.
+@pytest.mark.processes
 @pytest.mark.parametrize("lesson", [Lesson("bce", balance="sample"), Lesson("joint_kd", 0.5)], ids=str)
 def test_slots_change_nothing(tmp_path: Path, dataset: Dataset, teacher: nn.Module, lesson: Lesson) -> None:
     """Not even for networks that draw at random as they learn."""
@@ -209,6 +210,7 @@ def test_slots_change_nothing(tmp_path: Path, dataset: Dataset, teacher: nn.Modu
 
 
 # Every block of a ResNet may be emptied.
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("lesson", "jobs", "arch"),
     [(BCE, 1, "small_cnn"), (Lesson("joint"), 2, "small_cnn"), (Lesson("joint"), 1, "resnet20")],
@@ -256,12 +258,14 @@ def test_joint_training_goes_back_to_the_last_epoch_that_all_have_written(tmp_pa
         assert torch.equal(resumed.state_dict()[name], value), name
 
 
+@pytest.mark.processes
 def test_a_budget_is_dealt_to_the_slots(tmp_path: Path, dataset: Dataset) -> None:
     results = retrain(ensemble_of([(0,), (1,), (2,)], dataset), dataset, tmp_path, jobs=2, budget=Budget(epochs=8))
     assert sum(len(result.history) for result in results) == 8
     assert {result.stopped_by for result in results} == {"budget"}
 
 
+@pytest.mark.processes
 def test_a_joint_budget_ends_all_slots_in_one_epoch(tmp_path: Path, dataset: Dataset) -> None:
     results = retrain(
         ensemble_of([(0,), (1,), (2,)], dataset),

@@ -20,6 +20,9 @@ from tests.helpers.processes import still_running
 from tests.helpers.ray_nodes import add_node, ray_nodes, raylet_of, workers
 from tests.helpers.retrain_tiny import EPOCHS, epochs_of, files, retrain, start, wait_for
 
+pytestmark = pytest.mark.processes
+
+
 if TYPE_CHECKING:
     import ray
     from ray.cluster_utils import Cluster

@@ -44,6 +44,7 @@ def test_the_answers_are_those_of_the_members_in_memory(
             )
 
 
+@pytest.mark.processes
 def test_a_compiled_member_answers_alike_also_without_some_of_its_blocks(without_blocks: Ensemble) -> None:
     images = raw(2, shape=(9, 9, 2))
     with open_runtime("torch-compiled", prepare(without_blocks), 1) as runtime, torch.no_grad():

@@ -34,6 +34,9 @@ from tests.helpers.processes import still_running
 from tests.helpers.ray_nodes import ray_nodes, raylet_of, title, workers
 from tests.helpers.server import free_port, server
 
+pytestmark = pytest.mark.processes
+
+
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
@@ -212,7 +215,7 @@ def test_a_body_that_is_too_large_is_not_read(serving: Serving, announced: bool)
     assert answer.status == 413
     assert json.loads(answer.read())["message"].startswith("the body must have 16777216 bytes at most")
     connection.close()
-    assert ingress.memory_info().rss - before < 2**27
+    assert ingress.memory_info().rss - before < 2**29
     assert predictions(serving.url, images(1)).shape == (1, len(NAMES))
 
 

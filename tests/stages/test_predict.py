@@ -65,6 +65,7 @@ def test_every_frame_is_answered_as_by_the_registered_model(
     assert set(run.data.metrics) == {"frames", "latency_p50_ms", "latency_p95_ms", "latency_p99_ms"}
 
 
+@pytest.mark.processes
 def test_an_answer_comes_while_the_stream_is_open_and_a_wrong_frame_ends_it_with_a_line(
     place: Place, tested: np.ndarray, tmp_path: Path
 ) -> None:
@@ -213,7 +214,7 @@ def test_without_standard_input_there_are_no_frames(place: Place, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    "uri", ["models:/nothing/1", "models:/sensai-ensemble@nobody", "models:/sensai-ensemble/9", "x", ".", ""]
+    "uri", ["models:/nothing/1", "models:/sensai-ensemble@nobody", "models:/sensai-ensemble/9", "x", "."]
 )
 def test_a_model_that_is_not_there_is_named(place: Place, uri: str) -> None:
     with place.active(), pytest.raises(InputError, match=f"^model_uri='{uri}': "):

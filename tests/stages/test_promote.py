@@ -52,7 +52,18 @@ class Shelf:
         client, run_id = self.place.client, self._run("register", {})
         if not self.versions:
             client.create_registered_model(MODEL)
-        manifest = json.dumps({"format_version": 3, "members": [], "calibration": {"method": "raw"}, "of": evaluated})
+        manifest = json.dumps(
+            {
+                "format_version": 3,
+                "image_shape": [8, 8, 1],
+                "dtype": "uint8",
+                "layout": "NHWC",
+                "class_names": ["a", "b"],
+                "members": [],
+                "calibration": {"method": "raw", "threshold": None},
+                "of": evaluated,
+            }
+        )
         client.log_text(run_id, manifest, "model/artifacts/ensemble/manifest.json")
         made = client.create_model_version(
             MODEL,

@@ -39,6 +39,7 @@ def test_a_study_is_what_from_run_may_name(pruned: Pruned, monkeypatch: pytest.M
     monkeypatch.setenv("MLFLOW_RUN_ID", opened)
     assert reported(place, from_run=study) == run_id
     assert place.run(opened).data.tags["sensai.reused"] == run_id
+    opened = place.client.create_run(place.experiment).info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", opened)
     assert reported(place, from_run=study, force=True) == opened
     assert place.run(opened).info.status == "FINISHED"

@@ -38,6 +38,7 @@ def test_what_a_stop_has_cost_is_not_made_up(place: Place) -> None:
     assert "accuracy_given_up" not in place.run(retrained(place, epochs=4, patience=1)).data.metrics
 
 
+@pytest.mark.processes
 def test_a_budget_ends_the_members_together(place: Place) -> None:
     run_id = retrained(place, epochs=9, budget="8epochs", jobs=2)
     assert place.run(run_id).data.metrics["epochs_saved"] == 27 - 8
@@ -74,7 +75,7 @@ def _killed(*_: object, **__: object) -> None:
 
 def test_members_that_fail_fail_the_run_which_says_why(place: Place) -> None:
     with pytest.raises(InputError, match="the loss is not finite in epoch 0"):
-        retrained(place, lr=1e30)
+        retrained(place, lr=1000, weight_decay=1000)
     failed = [run for run in place.of("retrain") if run.info.status == "FAILED"]
     assert "not finite" in failed[0].data.tags["sensai.failure"]
     assert {run.info.status for run in place.runs().values() if stage_of(run) == "member"} == {"FAILED"}
@@ -100,6 +101,7 @@ def test_a_budget_that_is_none_is_refused(budget: str) -> None:
         retrain.RetrainConfig(budget=budget)
 
 
+@pytest.mark.processes
 def test_slots_on_ray_give_the_members_that_slots_of_this_machine_give(place: Place) -> None:
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     given = {**tiny("retrain"), "jobs": 2, "threads": 1, "backend": "ray", "work_dir": "work", "epochs": 2}

@@ -325,6 +325,7 @@ class TestFailure:
 class TestTwoProcesses:
     """Two that want one fingerprint at the same time: a process of its own, and this one."""
 
+    @pytest.mark.processes
     def test_one_computes_and_both_give_its_run(self, place: Place) -> None:
         config = place.config("baseline")
         work_dir = Path(config.work_dir)

@@ -352,6 +352,7 @@ def go_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> int:
     return max(written.count(name) for name in set(written))
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(("ended_by", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_a_process_that_is_ended_leaves_a_trial_that_the_next_one_goes_on_with(
     ended_by: signal.Signals,

@@ -26,6 +26,8 @@ from sensai.tracking import Run, Store, buffer, close_begun, log_on_top
 from tests.helpers.postgres import new_database
 from tests.helpers.server import mlflow_server
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture(
     scope="module",

@@ -176,6 +176,7 @@ def half_made(path: Path) -> None:
     connection.close()
 
 
+@pytest.mark.processes
 def test_a_half_made_store_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(first_contact, "_SILENT_SECONDS", 0.5)
     path = tmp_path / "it's my.db"

@@ -19,6 +19,9 @@ from sensai.tracking import Store
 from tests.conftest import ROOT, Entry
 from tests.helpers.server import guarded_mlflow_server
 
+pytestmark = pytest.mark.processes
+
+
 ADMIN, READER = "a long password of admin", "a long password of reader"
 
 
@@ -45,7 +48,6 @@ def reader(guarded: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return guarded
 
 
-@pytest.mark.processes
 def test_a_user_without_permission(reader: str, launched: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"MLFLOW_TRACKING_USERNAME='reader' has no permission .*\(403\)"):
         Store.connect()
@@ -93,7 +95,6 @@ def test_a_port_of_postgresql_that_never_answers(monkeypatch: pytest.MonkeyPatch
             Store.connect()
 
 
-@pytest.mark.processes
 def test_a_role_of_postgresql_that_may_only_read(postgres_database: str) -> None:
     mlflow.set_tracking_uri(postgres_database)
     Store.connect()
@@ -137,7 +138,6 @@ def _as_an_ordinary_user() -> list[str]:
     return ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize("made", [True, False])
 def test_a_store_that_may_only_be_read(made: bool, empty_database: Path, tmp_path: Path) -> None:
     folder = tmp_path / "read only"

@@ -47,6 +47,7 @@ def busy(store_uri: str) -> Iterator[tuple[subprocess.Popen, str]]:
         process.stdout.close()
 
 
+@pytest.mark.processes
 def test_the_run_of_a_process_that_was_killed_is_closed(busy: tuple[subprocess.Popen, str]) -> None:
     process, run_id = busy
     store = Store.connect()
@@ -62,6 +63,7 @@ def test_the_run_of_a_process_that_was_killed_is_closed(busy: tuple[subprocess.P
     assert store.tags_of(run_id)["sensai.failure"] == "its process is gone"
 
 
+@pytest.mark.processes
 def test_a_process_that_nobody_has_reaped_is_gone_too(store_uri: str) -> None:
     # So a killed process stays in a container whose first process is no init.
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
@@ -102,6 +104,7 @@ def test_a_run_of_another_project_is_left_alone(store_uri: str, source: str) -> 
     assert store.client.get_run(run_id).info.status == "RUNNING"
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("carrier", ["of the run", "mlflow run"])
 def test_a_run_whose_process_is_about_to_begin_is_left_alone(store_uri: str, carrier: str, tmp_path: Path) -> None:
     store = Store.connect()

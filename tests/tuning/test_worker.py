@@ -189,6 +189,7 @@ def test_a_storage_that_does_not_answer(storage: str, said: str) -> None:
     assert "secret" not in str(refused.value)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_a_killed_workers_trial_is_tried_again_once_by_another(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
@@ -242,6 +243,7 @@ def test_the_study_of_one_value_has_one_direction() -> None:
     assert [each.name for each in study.directions] == ["MAXIMIZE"]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "storage", ["postgresql://host:99999999x/db", "sqlite:///x.db?timeout=abc", "nothing", "nope://x"]
 )
