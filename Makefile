@@ -22,9 +22,12 @@ demo: $(STAMP)
 # Each test process has a core to itself; threads that wait leave theirs to others.
 PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
+# What runs stages, trains, or goes through every network takes minutes: `make check` leaves it to `make test`.
+MINUTES := stages analysis registry retraining runtimes test_activations.py test_pruning.py test_torchvision_members.py
+
 # Three levels of tests. The short one starts no other process; the long one is for what takes CI too long.
 check: lint
-	@$(PYTEST) -m "not long and not processes"
+	@$(PYTEST) -m "not long and not processes" $(MINUTES:%=--ignore=tests/%)
 
 test: lint
 	@$(PYTEST)
