@@ -15,7 +15,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 # The main job on the built-in digits, as an MLflow Project. MLflow opens the store before the project's code runs: it is made
 # first, in a way that bears several processes.
 demo: $(STAMP)
-	@python -m analysis.tracking_store
+	@python -m sensai.tracking.tracking_store
 	@mlflow run . --env-manager local
 	@echo "open the MLflow UI with: make ui"
 
@@ -23,7 +23,7 @@ demo: $(STAMP)
 PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # What runs stages, trains, or goes through every network takes minutes: `make check` leaves it to `make test`.
-MINUTES := stages analysis registry retraining runtimes test_activations.py test_pruning.py test_torchvision_members.py
+MINUTES := stages pipeline analysis registry training runtimes test_activations.py test_pruning.py test_torchvision_members.py
 
 # Three levels of tests. The short one starts no other process; the long one is for what takes CI too long.
 check: lint
@@ -46,7 +46,7 @@ ui: $(STAMP)
 
 # MLproject is written from the stages' configurations.
 mlproject: $(STAMP)
-	@python -m sensai.stages.mlproject > MLproject.new && mv MLproject.new MLproject
+	@python -m sensai.config.mlproject > MLproject.new && mv MLproject.new MLproject
 
 # The exact versions that everything is run with: the newest that pyproject.toml allows, or with RESOLUTION=lowest-direct the oldest.
 RESOLUTION ?= highest

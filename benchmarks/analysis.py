@@ -1,4 +1,4 @@
-"""What the run tables cost: `analysis.runs` / reading the same runs page by page with MLflow alone, and the second time.
+"""What the run tables cost: `sensai.analysis.runs` / reading the same runs page by page with MLflow alone, and the second time.
 
 python benchmarks/analysis.py [--runs 1000] [--members 10] [--pairs 3] [--more 10]
 
@@ -26,9 +26,10 @@ from mlflow.store.tracking.dbmodels import models
 from mlflow.tracking import MlflowClient
 from sqlalchemy import create_engine, insert
 
-from analysis import runs, tags
+from sensai.analysis import runs
+from sensai.config import CONFIGS
 from sensai.evaluation import host
-from sensai.stages.configs import CONFIGS
+from sensai.tracking import tags
 
 _START = 1_700_000_000_000
 _RUN_MS = 60_000

@@ -27,12 +27,12 @@ from torch import nn
 from sensai.ensemble import Ensemble
 from sensai.evaluation import host
 from sensai.models.layout import laid_out
-from sensai.retraining.captured import captured
-from sensai.retraining.checkpoints import Checkpoints
-from sensai.retraining.objectives import Objective
-from sensai.retraining.teams import JointLogits, Team
-from sensai.retraining.trainee import Recipe, Trainee
 from sensai.runtimes import in_turn
+from sensai.training.captured import captured
+from sensai.training.checkpoints import Checkpoints
+from sensai.training.objectives import Objective
+from sensai.training.teams import JointLogits, Team
+from sensai.training.trainee import Recipe, Trainee
 
 _RECIPE = Recipe(epochs=1000, lr=0.01, weight_decay=5e-4, patience=0, min_gain=0.0, metric="accuracy")
 

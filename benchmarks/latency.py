@@ -27,7 +27,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sensai.processes import let_threads_sleep
+from sensai.cluster.processes import let_threads_sleep
 
 # As in the entry points: threads of torch that spin after a call would keep the cores from the runtime that is timed next.
 let_threads_sleep()
@@ -39,7 +39,7 @@ from joblib import cpu_count
 from plotly import express
 from synthetic import add_member_arguments, combined, random_ensemble
 
-from sensai.cores import deal
+from sensai.cluster.cores import deal
 from sensai.ensemble import Ensemble
 from sensai.evaluation import host
 from sensai.runtimes import CANDIDATES, GPU_CANDIDATES, Prepared, compare, in_turn, open_runtime, prepare, prepare_base

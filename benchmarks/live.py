@@ -27,14 +27,14 @@ import pandas as pd
 import torch
 from synthetic import add_member_arguments, random_ensemble
 
-from sensai.cores import deal
+from sensai.cluster.cores import deal
 from sensai.data.dataset import Dataset, Split
 from sensai.ensemble import Ensemble
 from sensai.evaluation import host
-from sensai.retraining.members import Slots, retrain_members
-from sensai.retraining.slots import Lesson, Stream
-from sensai.retraining.trainee import Recipe
 from sensai.tracking import Run, Store
+from sensai.training.members import Slots, retrain_members
+from sensai.training.slots import Lesson, Stream
+from sensai.training.trainee import Recipe
 
 _SLOTS = 2
 

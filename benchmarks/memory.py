@@ -24,12 +24,12 @@ import torch
 from joblib import cpu_count
 
 from sensai.activations import ActivationReader
+from sensai.cluster.processes import allocator_settings, keep_memory
 from sensai.evaluation import host
 from sensai.models.factory import NetworkSpec, build
 from sensai.models.layout import to_channels_last
-from sensai.processes import allocator_settings, keep_memory
-from sensai.retraining.precision import autocast
 from sensai.sites import find_sites
+from sensai.training.precision import autocast
 
 _CLASSES = 10
 _WORK = ["scoring", "fp32", "bf16"]

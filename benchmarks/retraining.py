@@ -17,15 +17,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import torch
 
-from sensai.contention.job import Job, save_job
-from sensai.contention.measuring import WAYS, measure
 from sensai.data.batches import Normalization
 from sensai.data.dataset import Split
-from sensai.ensemble.members import build_ensemble
+from sensai.ensemble.building import build_ensemble
 from sensai.evaluation import host
 from sensai.models.factory import NetworkSpec, build
 from sensai.models.layout import with_memory_format
 from sensai.sites import find_sites
+from sensai.stages.contention.job import Job, save_job
+from sensai.stages.contention.measuring import WAYS, measure
 
 _CLASSES = 10
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sensai.processes import let_threads_sleep
+from sensai.cluster.processes import let_threads_sleep
 
 # As in the entry points: threads of torch that spin after a call would keep the cores from the runtime that is timed next.
 let_threads_sleep()
@@ -32,7 +32,7 @@ from synthetic import add_member_arguments, combined, random_ensemble
 
 from sensai.evaluation import host
 from sensai.runtimes import compare, prepare, prepare_base
-from sensai.runtimes.comparison import Comparison
+from sensai.runtimes.latency_comparison import Comparison
 from sensai.runtimes.scaling import EnsembleModel, NetworkModel, break_even
 
 

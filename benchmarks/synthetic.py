@@ -11,8 +11,8 @@ from torch import nn
 from sensai.activations import SiteStatistics, Statistics
 from sensai.data.batches import Normalization
 from sensai.ensemble import Ensemble
+from sensai.ensemble.building import build_ensemble
 from sensai.ensemble.calibration import Calibration, class_contrasts
-from sensai.ensemble.members import build_ensemble
 from sensai.grouping.partitions import Group
 from sensai.models.factory import NetworkSpec, build
 from sensai.models.layout import with_memory_format

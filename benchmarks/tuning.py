@@ -38,18 +38,18 @@ from optuna.pruners import NopPruner
 from optuna.trial import FrozenTrial
 from scipy.stats import bootstrap
 
-from entrypoints.cli import parse
+from sensai.cli import parse
+from sensai.config import PruneConfig, RetrainConfig, TuneConfig
 from sensai.evaluation import host
-from sensai.retraining.backends.local import in_processes
+from sensai.pipeline.context import dataset_of
 from sensai.stages import prune, retrain
-from sensai.stages.configs import PruneConfig, RetrainConfig, TuneConfig
-from sensai.stages.inputs import dataset_of
-from sensai.stages.searched import space_of
+from sensai.stages.tune.search_space import space_of
 from sensai.tracking import Store
+from sensai.training.backends.local import in_processes
 from sensai.tuning.front import fidelity_correlations, hypervolumes, trial_table
 from sensai.tuning.goals import Goal, Outcome
+from sensai.tuning.halving import next_fixed
 from sensai.tuning.logged import LoggedRun, add_logged
-from sensai.tuning.promotion import next_fixed
 from sensai.tuning.sampler import TrialSampler
 from sensai.tuning.space import EPOCHS, Space
 from sensai.tuning.studies import open_study

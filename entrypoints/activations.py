@@ -1,6 +1,6 @@
-"""activations: see `sensai/stages/activations.py`; parameters as in MLproject."""
+"""Run the entry point `activations` for `mlflow run`; its stage is `sensai.stages.activations`."""
 
-from cli import launch
+from checkout import launch
 
 if __name__ == "__main__":
     launch("activations")

@@ -1,6 +1,6 @@
-"""baseline: see `sensai/stages/baseline.py`; parameters as in MLproject."""
+"""Run the entry point `baseline` for `mlflow run`; its stage is `sensai.stages.baseline`."""
 
-from cli import launch
+from checkout import launch
 
 if __name__ == "__main__":
     launch("baseline")

@@ -1,6 +1,6 @@
-"""contention: see `sensai/stages/contention.py`; parameters as in MLproject."""
+"""Run the entry point `contention` for `mlflow run`; its stage is `sensai.stages.contention`."""
 
-from cli import launch
+from checkout import launch
 
 if __name__ == "__main__":
     launch("contention")

@@ -1,6 +1,6 @@
-"""evaluate: see `sensai/stages/evaluate.py`; parameters as in MLproject."""
+"""Run the entry point `evaluate` for `mlflow run`; its stage is `sensai.stages.evaluate`."""
 
-from cli import launch
+from checkout import launch
 
 if __name__ == "__main__":
     launch("evaluate")

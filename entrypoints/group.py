@@ -1,6 +1,6 @@
-"""group: see `sensai/stages/group.py`; parameters as in MLproject."""
+"""Run the entry point `group` for `mlflow run`; its stage is `sensai.stages.group`."""
 
-from cli import launch
+from checkout import launch
 
 if __name__ == "__main__":
     launch("group")

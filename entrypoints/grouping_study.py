@@ -1,6 +1,6 @@
-"""grouping_study: see `sensai/stages/grouping_study.py`; parameters as in MLproject."""
+"""Run the entry point `grouping_study` for `mlflow run`; its stage is `sensai.stages.grouping_study`."""
 
-from cli import launch
+from checkout import launch
 
 if __name__ == "__main__":
     launch("grouping_study")

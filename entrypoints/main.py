@@ -1,6 +1,6 @@
-"""main: see `sensai/stages/main.py`; parameters as in MLproject."""
+"""Run the entry point `main` for `mlflow run`; its stage is `sensai.stages.main`."""
 
-from cli import launch
+from checkout import launch
 
 if __name__ == "__main__":
     launch("main")

@@ -1,6 +1,6 @@
-"""predict: see `sensai/stages/predict.py`; parameters as in MLproject."""
+"""Run the entry point `predict` for `mlflow run`; its stage is `sensai.stages.predict`."""
 
-from cli import launch
+from checkout import launch
 
 if __name__ == "__main__":
     launch("predict")

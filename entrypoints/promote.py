@@ -1,6 +1,6 @@
-"""promote: see `sensai/stages/promote.py`; parameters as in MLproject."""
+"""Run the entry point `promote` for `mlflow run`; its stage is `sensai.stages.promote`."""
 
-from cli import launch
+from checkout import launch
 
 if __name__ == "__main__":
     launch("promote")

@@ -1,6 +1,6 @@
-"""prune: see `sensai/stages/prune.py`; parameters as in MLproject."""
+"""Run the entry point `prune` for `mlflow run`; its stage is `sensai.stages.prune`."""
 
-from cli import launch
+from checkout import launch
 
 if __name__ == "__main__":
     launch("prune")

@@ -1,6 +1,6 @@
-"""register: see `sensai/stages/register.py`; parameters as in MLproject."""
+"""Run the entry point `register` for `mlflow run`; its stage is `sensai.stages.register`."""
 
-from cli import launch
+from checkout import launch
 
 if __name__ == "__main__":
     launch("register")

@@ -1,6 +1,6 @@
-"""report: see `sensai/stages/report.py`; parameters as in MLproject."""
+"""Run the entry point `report` for `mlflow run`; its stage is `sensai.stages.report`."""
 
-from cli import launch
+from checkout import launch
 
 if __name__ == "__main__":
     launch("report")

@@ -1,6 +1,6 @@
-"""retrain: see `sensai/stages/retrain.py`; parameters as in MLproject."""
+"""Run the entry point `retrain` for `mlflow run`; its stage is `sensai.stages.retrain`."""
 
-from cli import launch
+from checkout import launch
 
 if __name__ == "__main__":
     launch("retrain")

@@ -1,6 +1,6 @@
-"""serve: see `sensai/stages/serve.py`; parameters as in MLproject."""
+"""Run the entry point `serve` for `mlflow run`; its stage is `sensai.stages.serve`."""
 
-from cli import launch
+from checkout import launch
 
 if __name__ == "__main__":
     launch("serve")

@@ -1,6 +1,6 @@
-"""tune: see `sensai/stages/tune.py`; parameters as in MLproject."""
+"""Run the entry point `tune` for `mlflow run`; its stage is `sensai.stages.tune`."""
 
-from cli import launch
+from checkout import launch
 
 if __name__ == "__main__":
     launch("tune")

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from sensai.data.batches import member_targets
 from sensai.ensemble import Ensemble
 from sensai.grouping.partitions import Group, labels_of
-from sensai.retraining.objectives import outcome_metrics
 from sensai.sites import count_flops, count_params
+from sensai.training.objectives import outcome_metrics
 
 # Of confidence, as in Guo et al. 2017.
 _BINS = 15

@@ -7,15 +7,15 @@ import os
 import shutil
 import stat
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
-# Not imported the other way round: analysis stands by itself.
-from analysis import files
 from sensai.errors import InputError, StorageError
+from sensai.write_errors import why_not_stored, why_not_written
 
 # By systems and file systems that cannot reserve.
 _CANNOT = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODEV}
@@ -28,13 +28,13 @@ def storage_error(
 
     Args:
         error: what was raised.
-        path: see `analysis.files.why_not_written`.
+        path: see `sensai.write_errors.why_not_written`.
         needed: likewise.
         database: URI of the database that may have been written to.
     """
     if isinstance(error, InputError):
         return error if isinstance(error, StorageError) else None
-    reason = files.why_not_written(error, path, needed) or (files.why_not_stored(error, database) if database else None)
+    reason = why_not_written(error, path, needed) or (why_not_stored(error, database) if database else None)
     return None if reason is None else StorageError(reason)
 
 
@@ -196,7 +196,7 @@ def whole_file(path: Path, needed: int = 0) -> Iterator[Path]:
     Raises:
         StorageError: it cannot be written.
     """
-    with writing(path, needed), files.whole_file(path) as temporary:
+    with writing(path, needed), _replacing(path) as temporary:
         if needed:
             # Given back at once: libraries write to another file first, or begin with an empty one.
             try:
@@ -204,6 +204,19 @@ def whole_file(path: Path, needed: int = 0) -> Iterator[Path]:
             finally:
                 _remove(temporary)
         yield temporary
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` that takes its place when the block ends without an error."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        # Where a folder is read-only there is nothing to remove, and the block's own error is the one to be told.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager

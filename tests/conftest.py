@@ -16,8 +16,8 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
-from entrypoints.cli import launch
-from sensai.stages.configs import CONFIGS
+from sensai.cli import launch
+from sensai.config import CONFIGS
 from tests.helpers.postgres import new_database, postgres_server
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > BYTES:
 # Files that one process runs. Two Ray clusters, each a dozen processes that must start within fixed times, starve each other on
 # two cores; `finished_main` takes half a minute in each process that asks for it.
 TOGETHER = {
-    "tests/retraining/test_ray.py": "ray",
+    "tests/training/test_ray.py": "ray",
     "tests/serving/test_serve.py": "ray",
     "tests/analysis/test_comparison.py": "main",
     "tests/analysis/test_guide.py": "main",

@@ -23,8 +23,8 @@ from sensai.activations import (
     Statistics,
     TaylorReader,
     channel_sums,
-    graph,
     load_statistics,
+    read_points,
     save_statistics,
     taylor,
 )
@@ -174,7 +174,7 @@ def test_features_without_pixels_are_their_own_pixel() -> None:
 def test_a_map_that_is_worked_on_in_parts_gives_the_sums_of_the_whole(memory_format: torch.memory_format) -> None:
     # In parts of one image or of a few (by the number of threads).
     activation = torch.randn(7, 5, 256, 256).to(memory_format=memory_format)
-    assert activation[0].numel() > graph._VALUES_AT_ONCE
+    assert activation[0].numel() > read_points._VALUES_AT_ONCE
     before = activation.clone()
     zeros, magnitude = channel_sums(activation, 0.3)
     exact = activation.double().abs()

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sensai.data.batches import Normalization
 from sensai.ensemble import Ensemble, Member, class_scores, combine, load_ensemble, save_ensemble
-from sensai.ensemble.members import build_ensemble, cut_further, fit_none_biases
+from sensai.ensemble.building import build_ensemble, cut_further, fit_none_biases
 from sensai.models.widths import widths
 from sensai.sites import Plan, find_sites
 from tests.conftest import ROOT

@@ -10,8 +10,8 @@ from torch import nn
 
 from sensai.data.batches import Normalization
 from sensai.ensemble import Ensemble, Member
+from sensai.ensemble.building import build_ensemble
 from sensai.ensemble.calibration import RAW
-from sensai.ensemble.members import build_ensemble
 from sensai.evaluation import (
     Outputs,
     Size,
@@ -31,8 +31,8 @@ from sensai.evaluation import (
     softmax,
 )
 from sensai.models.factory import NetworkSpec
-from sensai.retraining.objectives import outcome_metrics
 from sensai.sites import find_sites
+from sensai.training.objectives import outcome_metrics
 from tests.helpers.networks import images_for, make, three_layers
 
 GROUPS = [(3,), (8, 0, 5), (1, 2), (4, 6, 7, 9)]

@@ -26,8 +26,8 @@ from sensai.files import (
     writing,
 )
 from sensai.grouping.methods.groups_file import read_groups
-from sensai.models.checkpoints import read_checkpoint
-from sensai.stages.inputs import file_digest
+from sensai.models.foreign_checkpoints import read_checkpoint
+from sensai.pipeline.context import file_digest
 from sensai.tuning.space import read_space
 
 

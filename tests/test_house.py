@@ -3,18 +3,19 @@
 import ast
 import re
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 
-from sensai.stages.configs import CONFIGS
-from sensai.stages.mlproject import render
+from sensai.config import CONFIGS
+from sensai.config.mlproject import render
 from tests.conftest import ROOT
 
 # From the bottom up, as in DESIGN: a module imports only what stands before it.
 LAYERS = [
-    {"cores", "documents", "errors", "files", "last_resort", "parts", "plugins", "processes", "signals", "terminal"},
+    {"documents", "errors", "files", "last_resort", "locks", "parts", "plugins", "signals", "terminal", "write_errors"},
     {"data"},
     {"models"},
     {"sites"},
@@ -23,17 +24,21 @@ LAYERS = [
     {"policy"},
     {"grouping"},
     {"ensemble"},
-    {"retraining"},
+    {"cluster"},
+    {"training"},
     {"runtimes"},
     {"evaluation"},
-    {"contention"},
     {"tracking"},
+    {"analysis"},
     {"registry"},
     {"serving"},
     {"tuning"},
+    {"config"},
+    {"pipeline"},
     {"stages"},
+    {"cli"},
 ]
-BELOW_TRACKING = {name for layer in LAYERS[:13] for name in layer}
+BELOW_TRACKING = {name for layer in LAYERS[: LAYERS.index({"tracking"})] for name in layer}
 
 
 def _layer(module: str) -> int:
@@ -91,15 +96,21 @@ def test_what_stands_below_tracking_knows_no_mlflow(path: Path) -> None:
 
 
 def test_nothing_imports_the_entry_points() -> None:
-    names = {path.stem for path in _modules("entrypoints")}
-    for path in [*_modules("sensai"), *_modules("analysis")]:
-        top = {name.split(".")[0] for name in _imports(path)}
-        assert not top & ({"entrypoints"} | (names - {"main"}))
+    for path in _modules("sensai"):
+        assert not {name.split(".")[0] for name in _imports(path)} & {"entrypoints", "checkout"}
 
 
-def test_analysis_imports_neither_torch_nor_sensai() -> None:
-    for path in _modules("analysis"):
-        assert not {name.split(".")[0] for name in _imports(path)} & {"torch", "torchvision", "sensai"}, path
+def test_analysis_and_tracking_import_no_torch() -> None:
+    for path in [*_modules("sensai/analysis"), *_modules("sensai/tracking"), *_modules("sensai/config")]:
+        assert not {name.split(".")[0] for name in _imports(path)} & {"torch", "torchvision"}, path
+
+
+def test_names_of_files_are_unique_and_folders_small() -> None:
+    modules = [path for path in _modules("sensai") if path.name != "__init__.py"]
+    twice = [name for name, count in Counter(path.name for path in modules).items() if count > 1]
+    assert not twice
+    crowded = {str(folder): count for folder, count in Counter(path.parent for path in modules).items() if count > 15}
+    assert set(crowded) <= {str(ROOT / "sensai/stages")}
 
 
 def test_mlproject_is_what_the_configurations_say() -> None:
@@ -107,9 +118,9 @@ def test_mlproject_is_what_the_configurations_say() -> None:
 
 
 def test_every_stage_has_its_entry_point_and_module() -> None:
-    scripts = {path.stem for path in _modules("entrypoints")} - {"cli"}
+    scripts = {path.stem for path in _modules("entrypoints")} - {"checkout"}
     assert scripts == set(CONFIGS)
-    assert all((ROOT / "sensai" / "stages" / f"{stage}.py").is_file() for stage in CONFIGS)
+    assert all(_is_module(f"sensai.stages.{stage}") for stage in CONFIGS)
 
 
 def test_mlproject_hands_every_parameter_over() -> None:
@@ -135,7 +146,7 @@ def test_conda_lists_the_dependencies_of_pyproject() -> None:
     assert not [name for name in pip["pip"] if name.startswith("sensai")]
 
 
-@pytest.mark.parametrize("folder", ["sensai", "entrypoints", "analysis"])
+@pytest.mark.parametrize("folder", ["sensai", "entrypoints"])
 def test_nothing_is_pickled(folder: str) -> None:
     for path in _modules(folder):
         text = path.read_text()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sensai.last_resort import explained, full_traceback, kept, use_short_hooks
-from sensai.retraining.backends.local import in_processes
+from sensai.training.backends.local import in_processes
 
 
 def test_the_traceback_lies_in_the_working_folder(tmp_path: Path) -> None:

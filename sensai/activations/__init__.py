@@ -2,7 +2,7 @@
 `taylor`) at which nodes of the exported network (`graph`).
 """
 
-from sensai.activations.graph import channel_sums
+from sensai.activations.read_points import channel_sums
 from sensai.activations.reader import ZERO_THRESHOLD, ActivationReader
 from sensai.activations.statistics import SiteStatistics, Statistics, load_statistics, save_statistics
 from sensai.activations.taylor import TaylorReader

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sensai.activations.graph import ReadPoint, add_sums, exported_graph, read_points
+from sensai.activations.read_points import ReadPoint, add_sums, exported_graph, read_points
 from sensai.activations.statistics import SiteStatistics, Statistics
 from sensai.sites import Site
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from sensai.activations.graph import add_gates
+from sensai.activations.read_points import add_gates
 from sensai.activations.reader import ActivationReader
 from sensai.activations.statistics import SiteStatistics
 

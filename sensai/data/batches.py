@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sensai.data import names
+from sensai.data import dataset_names
 from sensai.data.dataset import Split
 
 Augmentation = Literal["none", "crop", "crop_flip"]
@@ -36,7 +36,7 @@ class Normalization:
 
 def default_augmentation(dataset: str) -> Augmentation:
     """Shifted crops everywhere, mirrored too unless the images are symbols."""
-    return "crop" if dataset in names.NOT_MIRRORED else "crop_flip"
+    return "crop" if dataset in dataset_names.NOT_MIRRORED else "crop_flip"
 
 
 @dataclass(frozen=True)

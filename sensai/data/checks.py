@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sensai.data.names import SPLITS
+from sensai.data.dataset_names import SPLITS
 from sensai.documents import is_text
 from sensai.errors import InputError
 

@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from analysis.locks import locked
-from sensai.data import names
+from sensai.data import dataset_names
+from sensai.data.dataset_names import InputRule
 from sensai.data.duplicates import equal_files
 from sensai.data.folders import FolderSource, image_folder
-from sensai.data.names import InputRule
 from sensai.data.sources import Arrays, Source, digest, digits, torchvision_set, user_set
 from sensai.data.splitting import split_off, why_no_validation
 from sensai.data.streaming import Images, in_chunks, read_ahead
 from sensai.errors import InputError
 from sensai.files import array_bytes, make_folder, reserve, whole_folder, write_array, write_text, writing
+from sensai.locks import locked
 
 _log = logging.getLogger(__name__)
 _MANIFEST = "manifest.json"
@@ -117,7 +117,7 @@ def load_dataset(
     Warn of what makes its accuracies worth less: no validation split, or an image that lies in two splits.
 
     Args:
-        name: one of `names.DATASETS`, `path/to/file.py:factory` or `package.module:factory`.
+        name: one of `dataset_names.DATASETS`, `path/to/file.py:factory` or `package.module:factory`.
         data_dir: where the files lie; torchvision's sets download into it (default `work_dir`/downloads).
         work_dir: where decoded arrays, or what is known of a streamed set, are kept.
         rule: the input that the architecture takes.
@@ -156,11 +156,11 @@ def load_dataset(
 
 
 def _source(name: str, data_dir: str, work_dir: Path) -> Source:
-    if name in names.BUILT_IN:
+    if name in dataset_names.BUILT_IN:
         return digits()
-    if name in names.TORCHVISION:
+    if name in dataset_names.TORCHVISION:
         return torchvision_set(name, Path(data_dir) if data_dir else work_dir / "downloads")
-    if name == names.FOLDER:
+    if name == dataset_names.FOLDER:
         if not data_dir:
             raise InputError("data_dir='': dataset=imagefolder needs the folder that holds train/")
         return image_folder(Path(data_dir))

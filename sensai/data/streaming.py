@@ -15,7 +15,7 @@ import numpy as np
 from torch import get_num_threads
 
 from sensai.data.decoding import decode
-from sensai.data.fitting import fit
+from sensai.data.resizing import fit
 
 # Batches in decoding while one is computed with: all that is ever in memory beside it.
 _AHEAD = 2

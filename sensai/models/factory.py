@@ -8,9 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sensai.data.names import InputRule
+from sensai.data.dataset_names import InputRule
 from sensai.errors import InputError, suggestion
-from sensai.models import names
+from sensai.models.architecture_names import (
+    ARCHITECTURES,
+    BASIC_RESNET_DEPTHS,
+    BOTTLENECK_RESNET_DEPTHS,
+    ELSEWHERE,
+    TORCHVISION,
+    VGG_DEPTHS,
+)
 from sensai.models.mobilenetv2 import MobileNetV2
 from sensai.models.resnet import resnet
 from sensai.models.shufflenetv2 import WIDTHS, ShuffleNetV2
@@ -25,9 +32,9 @@ torch.backends.cudnn.allow_tf32 = False
 
 _FACTORIES: dict[str, Callable[..., nn.Module]] = {
     "small_cnn": SmallCNN,
-    **{f"vgg{depth}_bn": partial(vgg, depth) for depth in names.VGG_DEPTHS},
-    **{f"resnet{depth}": partial(resnet, depth, block="basic") for depth in names.BASIC_RESNET_DEPTHS},
-    **{f"resnet{depth}": partial(resnet, depth, block="bottleneck") for depth in names.BOTTLENECK_RESNET_DEPTHS},
+    **{f"vgg{depth}_bn": partial(vgg, depth) for depth in VGG_DEPTHS},
+    **{f"resnet{depth}": partial(resnet, depth, block="basic") for depth in BASIC_RESNET_DEPTHS},
+    **{f"resnet{depth}": partial(resnet, depth, block="bottleneck") for depth in BOTTLENECK_RESNET_DEPTHS},
     "mobilenetv2": MobileNetV2,
     "shufflenetv2": ShuffleNetV2,
 }
@@ -81,7 +88,7 @@ class NetworkSpec:
 
 def is_own(arch: str) -> bool:
     """Whether a name refers to the user's own code."""
-    return ":" in arch and not arch.startswith(names.TORCHVISION)
+    return ":" in arch and not arch.startswith(TORCHVISION)
 
 
 def source_digest(arch: str) -> str:
@@ -99,13 +106,13 @@ def input_rule(arch: str) -> InputRule:
     Raises:
         InputError: an unknown architecture.
     """
-    if arch in names.ARCHITECTURES:
-        return names.ARCHITECTURES[arch]
-    if arch.startswith(names.TORCHVISION):
+    if arch in ARCHITECTURES:
+        return ARCHITECTURES[arch]
+    if arch.startswith(TORCHVISION):
         # Imported here, since torchvision takes seconds and most networks do without.
         from sensai.models import torchvision_networks
 
-        return torchvision_networks.input_rule(arch.removeprefix(names.TORCHVISION))
+        return torchvision_networks.input_rule(arch.removeprefix(TORCHVISION))
     if is_own(arch):
         return InputRule(image_size=None, channels=None)
     raise _unknown(arch)
@@ -113,11 +120,11 @@ def input_rule(arch: str) -> InputRule:
 
 def auxiliary_heads(arch: str) -> tuple[str, ...]:
     """First parts of the keys that checkpoints of this network may hold for heads that only its training has."""
-    if not arch.startswith(names.TORCHVISION):
+    if not arch.startswith(TORCHVISION):
         return ()
     from sensai.models import torchvision_networks
 
-    return torchvision_networks.auxiliary_heads(arch.removeprefix(names.TORCHVISION))
+    return torchvision_networks.auxiliary_heads(arch.removeprefix(TORCHVISION))
 
 
 def build(spec: NetworkSpec) -> nn.Module:
@@ -128,10 +135,10 @@ def build(spec: NetworkSpec) -> nn.Module:
     """
     if spec.arch in _FACTORIES:
         return _build_ours(spec)
-    if spec.arch.startswith(names.TORCHVISION):
+    if spec.arch.startswith(TORCHVISION):
         from sensai.models import torchvision_networks
 
-        name = spec.arch.removeprefix(names.TORCHVISION)
+        name = spec.arch.removeprefix(TORCHVISION)
         return torchvision_networks.build(name, spec.num_classes, spec.image_size, spec.arch_args)
     if is_own(spec.arch):
         return _build_own(spec)
@@ -157,7 +164,7 @@ def check_output(network: nn.Module, spec: NetworkSpec) -> None:
 
 
 def _unknown(arch: str) -> InputError:
-    return InputError(f"arch={arch!r}: is no architecture; {suggestion(arch, names.ARCHITECTURES, names.ELSEWHERE)}")
+    return InputError(f"arch={arch!r}: is no architecture; {suggestion(arch, ARCHITECTURES, ELSEWHERE)}")
 
 
 def _build_ours(spec: NetworkSpec) -> nn.Module:

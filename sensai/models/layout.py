@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from sensai.models.architecture_names import ARCHITECTURES
 from sensai.models.factory import NetworkSpec
-from sensai.models.names import ARCHITECTURES
 
 # Channels that oneDNN takes at once, at most: 16 floats with AVX-512, 8 with AVX2.
 _BLOCK = 16

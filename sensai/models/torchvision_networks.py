@@ -6,9 +6,9 @@ from typing import Any
 from torch import nn
 from torchvision import models
 
-from sensai.data.names import InputRule
+from sensai.data.dataset_names import InputRule
 from sensai.errors import InputError, suggestion
-from sensai.models.names import TORCHVISION
+from sensai.models.architecture_names import TORCHVISION
 
 # Heads that only training uses; without them every network gives one plain tensor (N, K).
 _WITHOUT_HEADS: dict[str, Any] = {"aux_logits": False, "init_weights": False}

@@ -16,9 +16,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.tracking import MlflowClient
 
-from analysis import tags
 from sensai.errors import InputError
 from sensai.registry.registered import check_files
+from sensai.tracking import tags
 
 CANDIDATE = "candidate"
 CHAMPION = "champion"

@@ -17,10 +17,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.utils.models import get_model_name_and_version
 from mlflow.tracking import MlflowClient
 
-from analysis import tags
 from sensai.errors import InputError
 from sensai.files import storage_error, temporary_folder
 from sensai.registry.pyfunc_model import ARTIFACT, MANIFEST, Bundle, EnsembleModel
+from sensai.tracking import tags
 
 # Where MLflow puts the bundle, below the folder of a model.
 _IN_MODEL = Path("artifacts") / ARTIFACT

@@ -12,7 +12,6 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
-from analysis import tags
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
 from sensai.files import temporary_folder
@@ -22,6 +21,7 @@ from sensai.registry.image_format import ImageFormat
 from sensai.registry.promotion import nominate_newest
 from sensai.registry.pyfunc_model import Bundle
 from sensai.runtimes import TOLERANCE, largest_error, prepare
+from sensai.tracking import tags
 
 _ABOUT = (
     "Ensembles of small members that were cut out of one base model by sensAI. `candidate` is the newest version, `champion` "

@@ -18,7 +18,7 @@ from sensai.runtimes.choice import (
     measure,
     open_runtime,
 )
-from sensai.runtimes.comparison import Combine, Comparison, compare
+from sensai.runtimes.latency_comparison import Combine, Comparison, compare
 from sensai.runtimes.prepared import Prepared, prepare, prepare_base
 from sensai.runtimes.quantised import quantised
 from sensai.runtimes.runtime import Runtime

@@ -11,7 +11,7 @@ from torch.fx.node import map_arg
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from sensai.models.widths import ZeroWidthConv2d
-from sensai.runtimes.nodes import CONVOLUTIONS, aten, before, constant, replace, tensor
+from sensai.runtimes.operators import CONVOLUTIONS, aten, before, constant, replace, tensor
 from sensai.runtimes.shifts import ADDITIONS, absorb_shifts
 from sensai.sites import graph_of
 

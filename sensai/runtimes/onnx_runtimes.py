@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 from onnx.compose import add_prefix
 
-from sensai.cores import deal
+from sensai.cluster.cores import deal
 from sensai.runtimes.export import INPUT
 from sensai.runtimes.prepared import Prepared
 from sensai.runtimes.runtime import Runtime

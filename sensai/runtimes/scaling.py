@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import nnls
 
-from sensai.cores import deal
+from sensai.cluster.cores import deal
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from sensai.runtimes.nodes import CONVOLUTIONS, aten, before, constant, tensor
+from sensai.runtimes.operators import CONVOLUTIONS, aten, before, constant, tensor
 
 ADDITIONS = (aten.add.Tensor, aten.add_.Tensor)
 _RELUS = (aten.relu.default, aten.relu_.default)

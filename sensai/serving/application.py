@@ -13,11 +13,11 @@ from typing import Any
 import mlflow
 from mlflow.tracking import MlflowClient
 
-from sensai.cores import deal
+from sensai.cluster.cores import deal
+from sensai.cluster.nodes import Node, room
+from sensai.cluster.ray_cluster import ray_cluster
 from sensai.errors import InputError
 from sensai.registry.registered import find
-from sensai.retraining.backends.nodes import Node, room
-from sensai.retraining.backends.ray_cluster import ray_cluster
 
 NAME = "sensai"
 _LACKING = "needs the package ray[serve]: pip install -e '.[serve]'"
@@ -127,7 +127,7 @@ def served(model_uri: str, placement: Placement, host: str, port: int, ray_addre
             from ray import serve
         except ImportError as error:
             raise InputError(_LACKING) from error
-        from sensai.serving.replicas import Source
+        from sensai.serving.shards import Source
 
         source = Source(model, mlflow.get_tracking_uri(), str(Path.cwd()), cluster.loopback)
         dealt = placement.dealt(costs, cluster.nodes)
@@ -168,7 +168,7 @@ def _deployed(application: Any, model_uri: str) -> Any:
 def _application(source: Any, placement: Placement, dealt: list[list[int]]) -> Any:
     from ray import serve
 
-    from sensai.serving.replicas import Ingress, Shard
+    from sensai.serving.shards import Ingress, Shard
 
     options = {
         "num_replicas": placement.replicas,

@@ -1,7 +1,7 @@
 """The removable channels of a network (`graph`), and what removing some of them leaves of its size (`sizes`)."""
 
 from sensai.sites.exporting import graph_of
-from sensai.sites.graph import Cut, Plan, Scope, Site, SiteMap, find_sites
+from sensai.sites.site_map import Cut, Plan, Scope, Site, SiteMap, find_sites
 from sensai.sites.sizes import SizePrediction, count_flops, count_params
 from sensai.sites.tracing import Side
 

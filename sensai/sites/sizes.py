@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sensai.models.resnet import ParameterFreeShortcut
 from sensai.models.widths import layer_widths
-from sensai.sites.graph import Plan, SiteMap
+from sensai.sites.site_map import Plan, SiteMap
 from sensai.sites.tracing import Side
 
 

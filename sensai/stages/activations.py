@@ -13,18 +13,18 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from analysis import plots
 from sensai.activations import ActivationReader, Statistics, TaylorReader, load_statistics, save_statistics
+from sensai.analysis import plots
+from sensai.config import ActivationsConfig
 from sensai.data.batches import batches
 from sensai.files import make_folder, temporary_folder
 from sensai.grouping.similarities import class_similarity
 from sensai.models.factory import NetworkSpec
+from sensai.pipeline.context import dataset_of, device_of, evaluation_batch, example_images, normalization_of
+from sensai.pipeline.stage import Context, Stage
 from sensai.sites import SiteMap
 from sensai.stages.baseline import base_model, site_map
 from sensai.stages.baseline import stage as baseline_stage
-from sensai.stages.configs import ActivationsConfig
-from sensai.stages.inputs import dataset_of, device_of, evaluation_batch, example_images, normalization_of
-from sensai.stages.stage import Context, Stage
 from sensai.tracking import Store
 
 _log = logging.getLogger(__name__)

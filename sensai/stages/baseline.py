@@ -9,27 +9,20 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from analysis import plots
+from sensai.analysis import plots
+from sensai.config import BaselineConfig, StageConfig
+from sensai.config.parameter_types import parse_patterns, parse_renames
 from sensai.data.batches import batches, on_device_dataset, steps_per_epoch, training_batches
 from sensai.errors import InputError
 from sensai.evaluation import accuracies, run_networks, size, softmax
 from sensai.files import temporary_folder
 from sensai.models.behaviour import check_modes
-from sensai.models.checkpoints import adopt, read_checkpoint
 from sensai.models.factory import NetworkSpec, auxiliary_heads, build, check_output, is_own, source_digest
+from sensai.models.foreign_checkpoints import adopt, read_checkpoint
 from sensai.models.layout import laid_out, with_memory_format
 from sensai.models.storage import load_network, save_network
 from sensai.models.wrappers import unwrap
-from sensai.pruning import provable
-from sensai.retraining.captured import captured
-from sensai.retraining.checkpoints import Checkpoints, Progress
-from sensai.retraining.fitting import fit
-from sensai.retraining.objectives import Objective
-from sensai.retraining.teams import Team
-from sensai.retraining.trainee import Recipe, Trainee
-from sensai.sites import SiteMap, find_sites
-from sensai.stages.configs import BaselineConfig, StageConfig
-from sensai.stages.inputs import (
+from sensai.pipeline.context import (
     augmentation_of,
     dataset_of,
     device_of,
@@ -38,9 +31,16 @@ from sensai.stages.inputs import (
     network_spec_of,
     normalization_of,
 )
-from sensai.stages.stage import Context, Stage
-from sensai.stages.values import parse_patterns, parse_renames
+from sensai.pipeline.stage import Context, Stage
+from sensai.pruning import provable
+from sensai.sites import SiteMap, find_sites
 from sensai.tracking import Store
+from sensai.training.captured import captured
+from sensai.training.checkpoints import Checkpoints, Progress
+from sensai.training.fitting import fit
+from sensai.training.objectives import Objective
+from sensai.training.teams import Team
+from sensai.training.trainee import Recipe, Trainee
 
 _log = logging.getLogger(__name__)
 _MODEL = "model"

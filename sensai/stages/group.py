@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis import plots
 from sensai.activations import Statistics
+from sensai.analysis import plots
+from sensai.config import Group as GroupParameters
+from sensai.config import GroupConfig, PruneConfig, RetrainConfig
 from sensai.data.batches import batches
 from sensai.errors import InputError
 from sensai.evaluation import confusion, run_networks
@@ -20,13 +22,11 @@ from sensai.grouping.costs import MemberCosts
 from sensai.grouping.grouping_inputs import GroupingInputs, form_groups
 from sensai.grouping.partitions import Group
 from sensai.grouping.similarities import class_similarity, confusion_similarity, coupling_means, leaf_order
+from sensai.pipeline.context import dataset_of, device_of, evaluation_batch, file_digest, normalization_of
+from sensai.pipeline.stage import Context, Stage
 from sensai.sites import SiteMap, SizePrediction
 from sensai.stages import activations
 from sensai.stages.baseline import base_model, check_removable, site_map
-from sensai.stages.configs import Group as GroupParameters
-from sensai.stages.configs import GroupConfig, PruneConfig, RetrainConfig
-from sensai.stages.inputs import dataset_of, device_of, evaluation_batch, file_digest, normalization_of
-from sensai.stages.stage import Context, Stage
 from sensai.tracking import Store
 
 _GROUPS = "groups.json"

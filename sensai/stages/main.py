@@ -6,15 +6,14 @@ With `control` the same is done once more with one K-way network, pruned to the 
 import logging
 from typing import Any
 
-from analysis import tags
-from analysis.report import differences_table, summary_table
+from sensai.analysis.report import differences_table, summary_table
+from sensai.config import MainConfig, StageConfig
 from sensai.errors import UnreachableTargetError
+from sensai.pipeline.run_lifecycle import opened
+from sensai.pipeline.stage import Stage, data_tags, run_name
 from sensai.stages import activations, baseline, evaluate, group, prune, register, report, retrain
-from sensai.stages.configs import MainConfig, StageConfig
-from sensai.stages.opening import opened
-from sensai.stages.stage import Stage, data_tags, run_name
 from sensai.terminal import say
-from sensai.tracking import Run, Store
+from sensai.tracking import Run, Store, tags
 
 _log = logging.getLogger(__name__)
 

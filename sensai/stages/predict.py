@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from sensai import terminal
-from sensai.data.frames import STREAMS, Frame, Refused, from_files
+from sensai.config import PredictConfig
+from sensai.data.single_images import STREAMS, Frame, Refused, from_files
 from sensai.errors import InputError
+from sensai.pipeline.run_lifecycle import opened
 from sensai.registry.image_format import ImageFormat
 from sensai.registry.pyfunc_model import REJECTED, EnsembleModel
 from sensai.registry.registered import open_model
-from sensai.stages.configs import PredictConfig
-from sensai.stages.opening import opened
 from sensai.tracking import Run
 
 _log = logging.getLogger(__name__)

@@ -5,13 +5,13 @@
 import logging
 from pathlib import Path
 
-from analysis.locks import locked
+from sensai.config import PromoteConfig
 from sensai.errors import InputError
 from sensai.files import make_folder
+from sensai.locks import locked
+from sensai.pipeline.run_lifecycle import opened
 from sensai.registry import promotion
 from sensai.registry.registered import check_files
-from sensai.stages.configs import PromoteConfig
-from sensai.stages.opening import opened
 from sensai.tracking import Run, Store
 
 _log = logging.getLogger(__name__)

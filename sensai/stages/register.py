@@ -2,18 +2,18 @@
 
 from mlflow.entities import Run as StoredRun
 
-from analysis import tags
+from sensai.config import MainConfig, RegisterConfig, TuneConfig
 from sensai.errors import InputError
+from sensai.pipeline.context import dataset_of
+from sensai.pipeline.stage import Context, Stage
 from sensai.registry.image_format import ImageFormat
 from sensai.registry.promotion import find
 from sensai.registry.pyfunc_model import REJECTED
 from sensai.registry.versions import register_ensemble
-from sensai.stages import combining, evaluate, retrain
-from sensai.stages.configs import MainConfig, RegisterConfig, TuneConfig
-from sensai.stages.inputs import dataset_of
+from sensai.stages import evaluate, retrain
+from sensai.stages.evaluate import combining
 from sensai.stages.prune import title as prune_title
-from sensai.stages.stage import Context, Stage
-from sensai.tracking import Store
+from sensai.tracking import Store, tags
 
 # Metrics of the evaluation that a version is looked up by.
 _TAGGED_METRICS = ("accuracy", "accuracy_drop", "flops_base", "flops_max", "flops_speedup", "latency_member_max_ms")

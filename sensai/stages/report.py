@@ -10,15 +10,14 @@ from dataclasses import dataclass
 
 from mlflow.entities import Run as StoredRun
 
-from analysis import tags
-from analysis.comparison import IncomparableError
-from analysis.report import comparison, evaluation, study
+from sensai.analysis.differences import IncomparableError
+from sensai.analysis.report import comparison_page, evaluation_page, study_page
+from sensai.config import ReportConfig, TuneConfig
+from sensai.config.parameter_types import parse_run_ids
 from sensai.errors import InputError
+from sensai.pipeline.stage import Context, Stage, reuse, upstream_of
 from sensai.stages import evaluate, retrain
-from sensai.stages.configs import ReportConfig, TuneConfig
-from sensai.stages.stage import Context, Stage, reuse, upstream_of
-from sensai.stages.values import parse_run_ids
-from sensai.tracking import Run, Store
+from sensai.tracking import Run, Store, tags
 
 _PAGE = "report.html"
 # What the run of the page is found by, where all runs that it is about have it in common.
@@ -64,7 +63,7 @@ def _execute(config: ReportConfig, context: Context) -> None:
         # The run that answered, where the one that is named was answered from the cache: it has the artifacts.
         control_run = context.store.finished_run(config.control_run, ["evaluate"], "control_run").info.run_id
     try:
-        html = evaluation.render(context.upstream["evaluate"], context.store.client.tracking_uri, control_run)
+        html = evaluation_page.render(context.upstream["evaluate"], context.store.client.tracking_uri, control_run)
     except IncomparableError as error:
         raise InputError(f"from_run={config.from_run!r}, control_run={config.control_run!r}: {error}") from error
     context.run.log_text(html, _PAGE)
@@ -100,7 +99,7 @@ def _studied(tuned: StoredRun, store: Store) -> _Subject:
         f"report of {tuned.info.run_name}",
         {"from_run": run_id},
         _shared([tuned]) | {tags.UPSTREAM + name: each for name, each in upstream.items()},
-        lambda: study.render(run_id, store.client.tracking_uri),
+        lambda: study_page.render(run_id, store.client.tracking_uri),
     )
 
 
@@ -110,7 +109,7 @@ def _compared(found: Sequence[StoredRun], store: Store) -> _Subject:
         f"report of {len(run_ids)} runs",
         {"compare_runs": ",".join(run_ids)},
         _shared(found),
-        lambda: comparison.render(run_ids, store.client.tracking_uri),
+        lambda: comparison_page.render(run_ids, store.client.tracking_uri),
     )
 
 

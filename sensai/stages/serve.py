@@ -2,11 +2,11 @@
 
 import logging
 
+from sensai.config import ServeConfig
+from sensai.config.parameter_types import parse_resources
+from sensai.pipeline.run_lifecycle import opened
 from sensai.serving.application import Placement, served
 from sensai.signals import wait_for_signal
-from sensai.stages.configs import ServeConfig
-from sensai.stages.opening import opened
-from sensai.stages.values import parse_resources
 
 _log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from mlflow.entities import Run, SourceType
 from mlflow.environment_variables import MLFLOW_RUN_ID
 from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE
 
-from analysis import tags
+from sensai.tracking import tags
 
 GONE = "its process is gone"
 NEVER_BEGUN = "mlflow run was ended before the code of sensAI had started"

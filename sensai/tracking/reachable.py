@@ -8,10 +8,10 @@ import requests
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from analysis.first_contact import UnusableDatabaseError, sqlite_path, without_password
-from analysis.tracking_store import current_uri, ready
 from sensai.errors import InputError
 from sensai.files import storage_error
+from sensai.tracking.first_contact import UnusableDatabaseError, sqlite_path, without_password
+from sensai.tracking.tracking_store import current_uri, ready
 
 ANSWER_SECONDS = 5
 _LONGEST_REASON = 300

@@ -15,10 +15,10 @@ from mlflow.entities import Metric, RunStatus
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
-from analysis import tags
 from sensai.errors import EndedEarlyError, described
 from sensai.files import storage_error
 from sensai.signals import Terminated, at_last, requested, shielded
+from sensai.tracking import tags
 from sensai.tracking.buffer import Entries, LogBuffer
 
 if TYPE_CHECKING:

@@ -14,13 +14,13 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from analysis import tags
-from analysis.artifacts import downloaded_from
-from analysis.first_contact import sqlite_path
 from sensai.errors import InputError
 from sensai.files import storage_error
 from sensai.signals import shielded
+from sensai.tracking import tags
+from sensai.tracking.artifacts import downloaded_from
 from sensai.tracking.experiments import NOT_THERE, chosen_experiment
+from sensai.tracking.first_contact import sqlite_path
 from sensai.tracking.owners import NEVER_BEGUN, left_behind, this_process
 from sensai.tracking.reachable import permission_errors, reachable_store, store_errors
 from sensai.tracking.run import Run

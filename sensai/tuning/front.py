@@ -17,7 +17,7 @@ from optuna.visualization import plot_hypervolume_history
 
 from sensai.tuning import studies
 from sensai.tuning.goals import METRICS, RUN, Direction
-from sensai.tuning.promotion import configuration
+from sensai.tuning.halving import configuration
 from sensai.tuning.space import EPOCHS
 
 _DIRECTIONS: dict[str, Direction] = {"val_accuracy": "maximize", "cost": "minimize"}

@@ -16,9 +16,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from analysis.first_contact import Tables, prepare, without_password
 from sensai.errors import InputError
 from sensai.files import storage_error
+from sensai.tracking.first_contact import Tables, prepare, without_password
 from sensai.tuning.goals import Direction
 from sensai.tuning.sampler import TrialSampler
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.curves import curves, stopped
+from sensai.analysis.curves import curves, stopped
 from sensai.stages import retrain
 from tests.helpers.pipeline import Place
 

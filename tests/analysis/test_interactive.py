@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from analysis.interactive import accuracies, coupling_heatmap, heatmap, learning_curves, members, widths
+from sensai.analysis.interactive import accuracies, coupling_heatmap, heatmap, learning_curves, members, widths
 
 GROUPS = [[0, 2], [1, 3]]
 NAMES = ["<b>crane</b>", "crane", "a & b", "crane"]

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import interactive_tuning
+from sensai.analysis import interactive_tuning
 from tests.analysis.test_interactive import content, decoded
 from tests.analysis.test_tuning_plots import table
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from analysis import runs
+from sensai.analysis import runs
 from sensai.stages.retrain import classes_tag
 from sensai.tracking import Store
 

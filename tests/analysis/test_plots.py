@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from analysis import plots
+from sensai.analysis import plots
 
 FEW, MANY = 3, 1000
 LEGIBLE = 40

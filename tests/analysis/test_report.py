@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
-from analysis.comparison import IncomparableError
-from analysis.report.evaluation import differences_table, render, summary_table
-from analysis.report.page import RunLink, render_page
+from sensai.analysis.differences import IncomparableError
+from sensai.analysis.report.evaluation_page import differences_table, render, summary_table
+from sensai.analysis.report.page import RunLink, render_page
 from tests.analysis.conftest import Logbook
 from tests.helpers.pipeline import FinishedMain
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.runs import compare, read_table
+from sensai.analysis.runs import compare, read_table
 from sensai.stages import report, tune
 from tests.analysis.test_report import FIGURES
 from tests.conftest import ROOT

@@ -5,7 +5,7 @@ import json
 
 import pandas as pd
 
-from analysis.report import comparison
+from sensai.analysis.report import comparison_page
 from tests.analysis.conftest import Logbook
 from tests.analysis.test_report import (
     assert_stands_alone,
@@ -33,7 +33,7 @@ def evaluated(
 def test_a_row_each_with_what_differs_and_what_came_out(logbook: Logbook, store_uri: str) -> None:
     first, second = evaluated(logbook, 0.5, 0.875, 1e6), evaluated(logbook, 0.25, 0.9375, 2e6)
     third = logbook.run({"stage": "prune", "config": json.dumps({"ratio": 0.5, "method": None, "seed": 0})}, {"x": 1.5})
-    page = comparison.render([first, second, third], store_uri)
+    page = comparison_page.render([first, second, third], store_uri)
     assert_stands_alone(page)
     assert [row[:4] + row[6:] for row in rows(page, "What differs")] == [
         ["run_id", "name", "stage", "status", "ratio", "method"],
@@ -62,7 +62,7 @@ def test_the_front_is_of_what_no_other_beats_on_the_same_data(logbook: Logbook, 
         evaluated(logbook, 0.5, 0.25, 9e6, ("digits", "2")),
         evaluated(logbook, 0.5, 0.5, 9e6, ("/some/where/own.py:own", "3")),
     ]
-    page = comparison.render(ids, store_uri)
+    page = comparison_page.render(ids, store_uri)
     table = pd.read_csv(io.StringIO(downloads(page)["Accuracy and FLOPs.csv"])).set_index("run_id")
     assert table["front"].to_dict() == dict(zip(ids, [True, True, False, False, True, True], strict=True))
     names = [trace["name"] for trace in figures(page)["Accuracy and FLOPs"]["data"]]
@@ -76,6 +76,6 @@ def test_the_front_is_of_what_no_other_beats_on_the_same_data(logbook: Logbook, 
 
 def test_runs_without_accuracies_have_no_figure(logbook: Logbook, store_uri: str) -> None:
     ids = [logbook.run({"stage": "prune"}, {"val_accuracy": 0.5}) for _ in range(2)]
-    page = comparison.render(ids, store_uri)
+    page = comparison_page.render(ids, store_uri)
     assert not figures(page)
     assert_stands_alone(page)

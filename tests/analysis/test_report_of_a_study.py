@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.report import study
-from analysis.report.page import Table
+from sensai.analysis.report import study_page
+from sensai.analysis.report.page import Table
 from tests.analysis.conftest import Logbook
 from tests.analysis.test_report import (
     assert_stands_alone,
@@ -105,7 +105,7 @@ def said(page: str) -> str:
 
 def test_it_says_what_was_asked_and_what_came_out(logbook: Logbook, store_uri: str) -> None:
     run_id, _ = tuned(logbook, version=3.0)
-    page = study.render(run_id, store_uri)
+    page = study_page.render(run_id, store_uri)
     assert "objective=flops_max, mode=front, max_accuracy_drop=0.1, trials=2." in page
     assert rows(page, "What was searched")[1:] == [
         ["method", "singletons, <b>own</b>", ""],
@@ -127,14 +127,14 @@ def test_it_says_what_was_asked_and_what_came_out(logbook: Logbook, store_uri: s
 
 def test_where_nothing_is_within_it_says_so(logbook: Logbook, store_uri: str) -> None:
     run_id, _ = tuned(logbook, {**BEST, "within": False})
-    told = said(study.render(run_id, store_uri))
+    told = said(study_page.render(run_id, store_uri))
     assert "comes nearest: nothing is within what was asked for (the cheapest that loses" in told
     assert "registered" not in told
 
 
 def test_a_study_without_a_finished_trial(logbook: Logbook, store_uri: str) -> None:
     reason = {"within": False, "reason": "there is no finished trial"}
-    page = study.render(tuned(logbook, reason, TRIALS.iloc[:0])[0], store_uri)
+    page = study_page.render(tuned(logbook, reason, TRIALS.iloc[:0])[0], store_uri)
     assert "Nothing is recommended: there is no finished trial." in said(page)
     assert not figures(page)
     assert_stands_alone(page)
@@ -142,7 +142,7 @@ def test_a_study_without_a_finished_trial(logbook: Logbook, store_uri: str) -> N
 
 def test_figures_and_tables_hold_what_was_logged(logbook: Logbook, store_uri: str) -> None:
     run_id, content = tuned(logbook)
-    page = study.render(run_id, store_uri)
+    page = study_page.render(run_id, store_uri)
     assert_stands_alone(page)
     assert list(figures(page)) == FIGURES
     found = downloads(page)
@@ -156,7 +156,7 @@ def test_figures_and_tables_hold_what_was_logged(logbook: Logbook, store_uri: st
 
 
 def test_names_are_text_and_never_markup(logbook: Logbook, store_uri: str) -> None:
-    page = without_data(own_part(study.render(tuned(logbook)[0], store_uri)))
+    page = without_data(own_part(study_page.render(tuned(logbook)[0], store_uri)))
     assert not [markup for markup in ("<b>", "<i>") if markup in page]
     assert "&lt;i&gt;mine&lt;/i&gt;" in page
 

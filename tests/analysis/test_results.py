@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis import curves, results, runs
+from sensai.analysis import curves, results, runs
 from tests.analysis.conftest import Logbook
 from tests.helpers.pipeline import FinishedMain, Place
 

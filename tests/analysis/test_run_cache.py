@@ -15,7 +15,7 @@ from mlflow.cli import gc
 from mlflow.entities import ViewType
 from pandas.testing import assert_frame_equal
 
-from analysis import runs
+from sensai.analysis import runs
 from tests.analysis.conftest import Logbook
 from tests.analysis.test_runs import member_run, prune_run
 from tests.conftest import ROOT

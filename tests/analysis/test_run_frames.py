@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
-from analysis.runs.frames import COLUMNS, metric, metrics, run_frame, selected, tag, updated
-from analysis.runs.logged import LoggedRun
+from sensai.analysis.runs.frames import COLUMNS, metric, metrics, run_frame, selected, tag, updated
+from sensai.analysis.runs.queries import LoggedRun
 
 names = st.sampled_from(["a", "b", "c/d", "é"])
 runs_of_any_kind = st.lists(

@@ -10,7 +10,7 @@ import mlflow
 import pandas as pd
 import pytest
 
-from analysis import runs
+from sensai.analysis import runs
 from tests.analysis.conftest import Logbook
 from tests.helpers.pipeline import FinishedMain
 
@@ -135,7 +135,7 @@ class TestStageRuns:
     @pytest.mark.parametrize("page", [1, 2, 5, 6])
     def test_every_page_is_read(self, logbook: Logbook, monkeypatch: pytest.MonkeyPatch, page: int) -> None:
         ids = [prune_run(logbook, number) for number in range(5)]
-        monkeypatch.setattr("analysis.runs.logged.PAGE", page)
+        monkeypatch.setattr("sensai.analysis.runs.queries.PAGE", page)
         assert list(runs.stage_runs("prune")["run_id"]) == ids[::-1]
 
 
@@ -174,7 +174,7 @@ class TestMembers:
     def test_every_page_is_read(self, logbook: Logbook, monkeypatch: pytest.MonkeyPatch) -> None:
         for number in range(5):
             member_run(logbook, "retrain", "r", number, "cat")
-        monkeypatch.setattr("analysis.runs.logged.PAGE", 2)
+        monkeypatch.setattr("sensai.analysis.runs.queries.PAGE", 2)
         assert list(runs.members()["member"]) == [0, 1, 2, 3, 4]
 
 

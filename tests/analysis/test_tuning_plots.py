@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import tuning_plots
+from sensai.analysis import tuning_plots
 from tests.analysis.test_plots import drawn, texts
 
 

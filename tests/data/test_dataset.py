@@ -15,7 +15,7 @@ from sensai.data.checks import checked
 from sensai.data.dataset import Dataset, load_dataset
 from sensai.data.sources import Arrays, digest
 from sensai.errors import InputError
-from sensai.models.names import InputRule
+from sensai.models.architecture_names import InputRule
 from tests.conftest import ROOT
 from tests.helpers import tiny_data
 

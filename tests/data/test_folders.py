@@ -16,7 +16,7 @@ from PIL import Image
 from sensai.data import dataset, folders
 from sensai.data.dataset import Dataset, load_dataset
 from sensai.errors import InputError
-from sensai.models.names import InputRule
+from sensai.models.architecture_names import InputRule
 
 ANY = InputRule(None, None)
 

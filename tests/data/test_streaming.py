@@ -15,7 +15,7 @@ from PIL import Image
 from sensai.data import dataset
 from sensai.data.batches import Normalization, batches, training_batches
 from sensai.data.dataset import Dataset, load_dataset
-from sensai.data.names import InputRule
+from sensai.data.dataset_names import InputRule
 from sensai.data.streaming import ImageFiles
 from sensai.errors import InputError
 from tests.conftest import SHARED_DATA

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from sensai.data.dataset import load_dataset
-from sensai.data.names import TORCHVISION
+from sensai.data.dataset_names import TORCHVISION
 from sensai.errors import InputError
-from sensai.models.names import InputRule
+from sensai.models.architecture_names import InputRule
 
 
 def _write_idx(path: Path, values: np.ndarray) -> None:

@@ -12,6 +12,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from sensai.config.parameter_types import CombineMethod
 from sensai.ensemble import combine
 from sensai.ensemble.calibration import (
     METHODS,
@@ -23,7 +24,6 @@ from sensai.ensemble.calibration import (
     methods_for,
     rejection_threshold,
 )
-from sensai.stages.values import CombineMethod
 
 Groups = list[tuple[int, ...]]
 MIXED: Groups = [(3,), (2, 0), (1,)]

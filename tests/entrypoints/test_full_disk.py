@@ -162,7 +162,7 @@ def test_run_tables_are_read_although_they_cannot_be_kept_and_results_that_canno
     assert ran.status == 0, ran.errors
     assert ran.out.strip() == "3"
     assert "run tables are not kept for the next time" in ran.errors
-    exporting = [sys.executable, "-m", "analysis.results", str(disk / "results")]
+    exporting = [sys.executable, "-m", "sensai.analysis.results", str(disk / "results")]
     ran = run_on_small_disk(exporting, disk, 4, **environment)
     assert ran.status == 2, ran.errors
     assert re.fullmatch(rf"error: '{disk}/results.*' cannot be written: {_FULL}", ran.errors.strip().splitlines()[-1])

@@ -11,8 +11,8 @@ import mlflow
 import pytest
 from mlflow.entities import Run
 
-from analysis.artifacts import downloaded
 from sensai.stages import retrain
+from sensai.tracking.artifacts import downloaded
 from tests.conftest import TINY, command, tiny
 
 PARAMETERS = {**TINY, "epochs": 6}

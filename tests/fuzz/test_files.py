@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save
 
+from sensai.config import TuneConfig
+from sensai.data.dataset_names import InputRule
 from sensai.data.folders import image_folder
-from sensai.data.frames import Frame, Refused, from_files, from_json_lines, from_raw
-from sensai.data.names import InputRule
+from sensai.data.single_images import Frame, Refused, from_files, from_json_lines, from_raw
 from sensai.errors import InputError
 from sensai.grouping.methods.groups_file import read_groups
-from sensai.models.checkpoints import adopt, read_checkpoint
+from sensai.models.foreign_checkpoints import adopt, read_checkpoint
 from sensai.models.small import SmallCNN
-from sensai.stages.configs import TuneConfig
-from sensai.stages.searched import space_of
+from sensai.stages.tune.search_space import space_of
 from tests.fuzz.inputs import ODD_TEXTS, as_json, damaged, documents, fuzzed, numbers, only, scalars, short_texts, texts
 
 SHAPE = (6, 5, 3)

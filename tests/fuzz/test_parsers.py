@@ -7,25 +7,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from entrypoints.cli import parse
+from sensai.cli import parse
+from sensai.config import CONFIGS, EntryPoint, RetrainConfig, StageConfig, describe_errors, parameter_types, refusal
 from sensai.errors import InputError
-from sensai.stages import values
-from sensai.stages.configs import CONFIGS, EntryPoint, RetrainConfig, StageConfig, describe_errors, refusal
 from tests.fuzz.inputs import LONGEST_MESSAGE, as_json, documents, fuzzed, only, scalars, short_texts, texts
 
 # What a configuration's texts are read as later.
 READ_AS = {
-    "rename": values.parse_renames,
-    "mean": values.parse_channel_values,
-    "std": values.parse_channel_values,
-    "group_counts": values.parse_counts,
-    "trainings": values.parse_counts,
-    "fidelities": values.parse_fidelities,
-    "ratios": values.parse_ratios,
-    "methods": values.parse_methods,
-    "compare_runs": values.parse_run_ids,
-    "budget": values.parse_budget,
-    "resources": values.parse_resources,
+    "rename": parameter_types.parse_renames,
+    "mean": parameter_types.parse_channel_values,
+    "std": parameter_types.parse_channel_values,
+    "group_counts": parameter_types.parse_counts,
+    "trainings": parameter_types.parse_counts,
+    "fidelities": parameter_types.parse_fidelities,
+    "ratios": parameter_types.parse_ratios,
+    "methods": parameter_types.parse_methods,
+    "compare_runs": parameter_types.parse_run_ids,
+    "budget": parameter_types.parse_budget,
+    "resources": parameter_types.parse_resources,
     "arch_args": lambda text: json.loads(text or "{}"),
 }
 stages = st.sampled_from(list(CONFIGS))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.runs.tables import read_table
+from sensai.analysis.runs.tables import read_table
 from tests.fuzz.inputs import damaged, fuzzed, only, texts
 
 TABLE = pd.DataFrame({"classes": ["a", "b"], "site": ["0", "NA"], "accuracy": [0.5, None]})

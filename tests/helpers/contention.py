@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sensai.contention.job import Job, save_job
 from sensai.data.batches import Normalization
 from sensai.data.dataset import Split
-from sensai.ensemble.members import build_ensemble
+from sensai.ensemble.building import build_ensemble
 from sensai.sites import find_sites
+from sensai.stages.contention.job import Job, save_job
 from tests.helpers.networks import images_for, make
 from tests.helpers.tiny_data import tiny
 

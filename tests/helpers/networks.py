@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sensai.models.architecture_names import ARCHITECTURES
 from sensai.models.factory import NetworkSpec, build
-from sensai.models.names import ARCHITECTURES
 from sensai.sites import Plan, SiteMap, find_sites
 
 # Every architecture, the variants of its shortcuts, and a bottleneck network of few layers.

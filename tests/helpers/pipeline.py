@@ -12,7 +12,7 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from sensai.stages.configs import CONFIGS, StageConfig
+from sensai.config import CONFIGS, StageConfig
 from tests.conftest import tiny
 
 

@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sensai.cores import deal
+from sensai.cluster.cores import deal
+from sensai.cluster.ray_cluster import RayCluster, ray_cluster
 from sensai.data.batches import Normalization
 from sensai.data.dataset import load_dataset
 from sensai.ensemble import Ensemble, save_ensemble
-from sensai.ensemble.members import build_ensemble
-from sensai.models.names import InputRule
-from sensai.retraining.backends.ray_cluster import RayCluster, ray_cluster
-from sensai.retraining.members import Slots, retrain_members
-from sensai.retraining.slots import Lesson, Stream
-from sensai.retraining.trainee import Recipe
+from sensai.ensemble.building import build_ensemble
+from sensai.models.architecture_names import InputRule
 from sensai.sites import find_sites
+from sensai.training.members import Slots, retrain_members
+from sensai.training.slots import Lesson, Stream
+from sensai.training.trainee import Recipe
 from tests.helpers.networks import images_for, make
 
 # Not from tests.conftest, with which every slot would import MLflow.
@@ -61,7 +61,7 @@ def retrain(folder: Path, loss: str, jobs: int, cluster: RayCluster | None = Non
 
 
 def _on_ray(members: list[list[int]], devices: list[torch.device], cluster: RayCluster) -> Slots:
-    from sensai.retraining.backends.ray_tasks import run_on_ray
+    from sensai.training.backends.ray_tasks import run_on_ray
 
     return Slots(members, devices, 1, partial(run_on_ray, cluster), cluster.loopback)
 

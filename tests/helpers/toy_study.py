@@ -14,7 +14,7 @@ from optuna import Study, Trial
 from optuna.pruners import NopPruner
 
 from sensai.tuning.goals import Goal, Outcome
-from sensai.tuning.promotion import next_fixed
+from sensai.tuning.halving import next_fixed
 from sensai.tuning.sampler import TrialSampler
 from sensai.tuning.space import EPOCHS, Allowed, Space, make_space
 from sensai.tuning.studies import open_study

@@ -14,18 +14,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analysis.files import whole_file as plain_whole_file
 from sensai.activations.statistics import SiteStatistics, save_statistics
-from sensai.contention.job import Job, save_job
 from sensai.data.dataset import Split, load_dataset
 from sensai.ensemble import save_ensemble
 from sensai.ensemble.calibration import RAW
-from sensai.files import make_folder, temporary_folder, whole_folder, write_array, write_text, writing
-from sensai.models.names import InputRule
+from sensai.files import make_folder, temporary_folder, whole_file, whole_folder, write_array, write_text, writing
+from sensai.models.architecture_names import InputRule
 from sensai.models.storage import save_network
 from sensai.registry.bundle import export_bundle
 from sensai.registry.image_format import ImageFormat
-from sensai.retraining.checkpoints import Checkpoints, Progress
+from sensai.stages.contention.job import Job, save_job
+from sensai.training.checkpoints import Checkpoints, Progress
 from tests.helpers.ensembles import ensemble_of, images
 
 # More than the disk has.
@@ -51,7 +50,7 @@ def _temporary(folder: Path) -> None:
 
 def _table(folder: Path) -> None:
     frame = pd.DataFrame({"a": np.random.default_rng(0).random(_BYTES // 8)})
-    with writing(folder), plain_whole_file(folder / "table.parquet") as target:
+    with writing(folder), whole_file(folder / "table.parquet") as target:
         frame.to_parquet(target)
 
 

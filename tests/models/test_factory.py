@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sensai.errors import InputError
-from sensai.models import names, torchvision_networks
+from sensai.models import architecture_names, torchvision_networks
 from sensai.models.factory import NetworkSpec, build, input_rule
 from sensai.models.resnet import ParameterFreeShortcut
 from tests.helpers.networks import EVERY, contract_id, images_for, make, shared
@@ -102,7 +102,7 @@ def test_unknown_networks_are_refused(arch: str, arch_args: dict[str, Any], mess
 
 
 def test_the_names_of_torchvision_that_are_suggested_are_all_of_them() -> None:
-    assert torchvision_networks.names() == names.TORCHVISION_NETWORKS
+    assert torchvision_networks.names() == architecture_names.TORCHVISION_NETWORKS
 
 
 def test_the_block_can_be_chosen() -> None:
@@ -123,7 +123,7 @@ def test_initial_weights_follow_the_seed() -> None:
 
 def test_networks_of_fixed_input_say_so() -> None:
     assert input_rule("small_cnn") == (None, None, None)
-    assert all(input_rule(arch) == (32, 3, 32) for arch in names.ARCHITECTURES if arch != "small_cnn")
+    assert all(input_rule(arch) == (32, 3, 32) for arch in architecture_names.ARCHITECTURES if arch != "small_cnn")
     assert input_rule("nets.py:make") == input_rule("package.nets:make") == (None, None, None)
     with pytest.raises(InputError, match=r"did you mean .*resnet20"):
         input_rule("resnet21")

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sensai.models.architecture_names import ARCHITECTURES
 from sensai.models.factory import NetworkSpec
 from sensai.models.layout import laid_out, takes_channels_last, to_channels_last, with_memory_format
-from sensai.models.names import ARCHITECTURES
 from sensai.models.resnet import ParameterFreeShortcut
 from tests.helpers.networks import assert_same, make, snapshot
 

@@ -11,8 +11,8 @@ from torchvision import models
 
 from sensai.errors import InputError
 from sensai.models import torchvision_networks
-from sensai.models.checkpoints import adopt, read_checkpoint
 from sensai.models.factory import NetworkSpec, auxiliary_heads, build, input_rule
+from sensai.models.foreign_checkpoints import adopt, read_checkpoint
 
 
 def spec(name: str, side: int | None = None, **arguments: Any) -> NetworkSpec:

@@ -19,12 +19,13 @@ from mlflow.tracking import MlflowClient
 
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import RAW
+from sensai.pipeline.context import dataset_of
 from sensai.registry import versions
 from sensai.registry.bundle import export_bundle
 from sensai.registry.image_format import ImageFormat
 from sensai.registry.versions import register_ensemble
-from sensai.stages import combining, retrain
-from sensai.stages.inputs import dataset_of
+from sensai.stages import retrain
+from sensai.stages.evaluate import combining
 from sensai.tracking import Store
 from tests.helpers.ensembles import NAMES, ensemble_of, images, outputs_of, probabilities
 from tests.helpers.pipeline import FinishedMain, Place

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
+from sensai.config.parameter_types import RuntimeName
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import RAW
 from sensai.errors import InputError
 from sensai.runtimes import CANDIDATES, RUNTIMES, Prepared, fastest, in_turn, measure, prepare, quantised
 from sensai.runtimes.onnx_runtimes import OnnxSessions
-from sensai.stages.values import RuntimeName
 from tests.runtimes.test_runtimes import raw
 
 

@@ -22,9 +22,9 @@ import psutil
 import pytest
 import requests
 
+from sensai.cluster.nodes import Node
 from sensai.errors import InputError
 from sensai.registry.registered import find
-from sensai.retraining.backends.nodes import Node
 from sensai.serving.application import Placement
 from tests.conftest import Entry, command
 from tests.helpers.asking import BAD_VALUES, ask, predictions, reason, with_value
@@ -297,7 +297,7 @@ def test_without_the_package_its_extra_is_named(place: Place, monkeypatch: pytes
 
 def test_every_replica_refuses_what_is_not_the_registered_ensemble(empty_database: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray.serve", reason="the extra `serve` is not installed", exc_type=ImportError)
-    from sensai.serving.replicas import Source
+    from sensai.serving.shards import Source
 
     place = Place.make(tmp_path, empty_database)
     uri = register(place, "mine", ENSEMBLE)

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sensai.activations import Statistics
+from sensai.config import CONFIGS, ActivationsConfig
 from sensai.data import dataset
 from sensai.data.streaming import ImageFiles
 from sensai.errors import InputError
-from sensai.stages import activations, baseline, inputs
-from sensai.stages.configs import CONFIGS, ActivationsConfig
+from sensai.pipeline import context
+from sensai.stages import activations, baseline
 from sensai.tracking import Store
 from tests.helpers.pipeline import Place
 
@@ -39,7 +40,7 @@ def test_an_evaluation_batch_has_a_bounded_number_of_pixels(place: Place, side: 
     for name in ("cat", "dog"):
         write(root / "train" / name / "0.png", 0)
     config = place.config("activations", dataset="imagefolder", data_dir=str(root), image_size=side)
-    assert inputs.evaluation_batch(config) == expected
+    assert context.evaluation_batch(config) == expected
 
 
 def write(path: Path, seed: int) -> None:
@@ -51,7 +52,7 @@ def write(path: Path, seed: int) -> None:
 def config(place: Place, monkeypatch: pytest.MonkeyPatch) -> ActivationsConfig:
     """A streamed folder of three classes, and an untrained network."""
     monkeypatch.setattr(dataset, "DECODED_LIMIT", 0)
-    monkeypatch.setattr(inputs, "_EVALUATION_BATCH", BATCH)
+    monkeypatch.setattr(context, "_EVALUATION_BATCH", BATCH)
     root = place.folder / "set"
     for number in range(COUNT):
         write(root / "train" / f"class{number % 3}" / f"{number:03d}.png", number)
@@ -89,7 +90,7 @@ def test_shards_give_the_numbers_of_one_pass(config: ActivationsConfig, place: P
 
 def test_a_killed_pass_goes_on_at_the_shard_where_it_was(config: ActivationsConfig, place: Place) -> None:
     baseline.run(config.upstream(CONFIGS["baseline"]))
-    images = inputs.dataset_of(config).train.images
+    images = context.dataset_of(config).train.images
     assert isinstance(images, ImageFiles)
     # Shards have 2, 2 and 3 batches: rows 0-31, 32-63, 64-99.
     broken = images.folder / images.names[70]

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from sensai import evaluation
+from sensai.cluster.processes import allocator_settings
 from sensai.data.decoding import decode
-from sensai.processes import allocator_settings
-from sensai.stages import contention
-from sensai.stages.inputs import dataset_of
+from sensai.pipeline.context import dataset_of
+from sensai.stages.contention import experiment
 from tests.conftest import Entry, tiny
 from tests.entrypoints.test_bad_input import assert_refused
 from tests.helpers.pipeline import Place
@@ -25,7 +25,7 @@ LOGGED = ("images_per_s", "start_s", "step_ms", "data_share", "peak_mib", "threa
 # Python runs it at the start of every process below.
 NOTE_PROCESS = """
 import json, os, sys
-if "sensai.contention.process" in sys.orig_argv:
+if "sensai.stages.contention.measured_process" in sys.orig_argv:
     with open(os.path.join(os.path.dirname(__file__), f"{os.getpid()}.json"), "w") as file:
         names = ["OMP_WAIT_POLICY", "MALLOC_TRIM_THRESHOLD_"]
         json.dump({"naive": "naive" in sys.orig_argv, "given": [os.environ.get(name) for name in names]}, file)
@@ -70,13 +70,13 @@ def test_it_logs_the_table_the_figure_and_every_figure_by_number(
         speed = table[table["task"] == task].set_index("way")["images_per_s"]
         assert run.data.metrics[f"{task}_speedup"] == pytest.approx(speed["engine"] / speed["naive"])
     assert not (Path(config.work_dir) / "checkpoints" / run.data.tags["sensai.fingerprint"]).exists()
-    assert contention.run(config) == run_id
+    assert experiment.run(config) == run_id
 
 
 def test_no_more_images_than_there_are(place: Place) -> None:
     config = place.config("contention", contention_images=5000)
     train = dataset_of(config).train
-    np.testing.assert_array_equal(contention.images_of(config).rows, train.rows)
+    np.testing.assert_array_equal(experiment.images_of(config).rows, train.rows)
 
 
 def test_naive_processes_decode_the_files_of_the_same_images(place: Place, tmp_path: Path) -> None:
@@ -91,8 +91,8 @@ def test_naive_processes_decode_the_files_of_the_same_images(place: Place, tmp_p
     config = place.config(
         "contention", dataset="imagefolder", data_dir=str(tmp_path / "images"), contention_images=6, val_fraction=0.2
     )
-    images = contention.images_of(config)
-    files = contention.job_of(config, images).files
+    images = experiment.images_of(config)
+    files = experiment.job_of(config, images).files
     assert len(set(images.labels)) == 2
     assert len(files) == len(set(files)) == len(images) == 6
     for row, path in zip(images.rows, files, strict=True):

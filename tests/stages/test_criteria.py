@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from sensai.config import PruneConfig
 from sensai.errors import InputError
 from sensai.policy.criterion_inputs import criterion_of
 from sensai.policy.plans import ratio_plan
 from sensai.stages import activations, baseline, group, main, prune
-from sensai.stages.configs import PruneConfig
 from sensai.tracking import Store
 from tests.helpers.pipeline import Place, stage_of
 from tests.stages.conftest import Pruned

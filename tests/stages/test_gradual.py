@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sensai.config import RetrainConfig
 from sensai.models.widths import widths
-from sensai.retraining.checkpoints import Progress
-from sensai.retraining.members import retrain_members
+from sensai.pipeline.stage import Context, upstream_of
 from sensai.stages import prune, retrain
-from sensai.stages.configs import RetrainConfig
-from sensai.stages.gradual import Step, steps_of
-from sensai.stages.stage import Context, upstream_of
+from sensai.stages.retrain.gradual import Step, steps_of
 from sensai.tracking import Store
+from sensai.training.checkpoints import Progress
+from sensai.training.members import retrain_members
 from tests.conftest import command, tiny
 from tests.helpers.pipeline import Place, stage_of
 from tests.stages.conftest import Pruned

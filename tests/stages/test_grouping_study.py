@@ -12,10 +12,10 @@ import pandas as pd
 import psutil
 import pytest
 
-from analysis.comparison import right_answers, right_in_group
+from sensai.analysis.differences import right_answers, right_in_group
+from sensai.config import PruneConfig
 from sensai.errors import InputError
 from sensai.stages import grouping_study, prune
-from sensai.stages.configs import PruneConfig
 from tests.conftest import ROOT, command, tiny
 from tests.helpers.pipeline import Place, parent_of, stage_of
 from tests.helpers.processes import still_running

@@ -13,10 +13,11 @@ import torch
 from sensai import evaluation
 from sensai.ensemble.calibration import cross_fitted
 from sensai.errors import InputError
+from sensai.pipeline.context import dataset_of
 from sensai.runtimes import CANDIDATES
-from sensai.stages import combining, evaluate, main, report, retrain
-from sensai.stages.inputs import dataset_of
-from sensai.stages.latencies import timing_host
+from sensai.stages import evaluate, main, report, retrain
+from sensai.stages.evaluate import combining
+from sensai.stages.evaluate.latencies import timing_host
 from sensai.tracking import Store
 from tests.conftest import ROOT
 from tests.helpers.pipeline import FinishedMain, Place, parent_of, stage_of

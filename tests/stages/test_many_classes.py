@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis import runs
+from sensai.analysis import runs
+from sensai.config import CONFIGS
 from sensai.stages import main, predict, promote
-from sensai.stages.configs import CONFIGS
 from tests.conftest import ROOT, tiny
 
 pytestmark = [pytest.mark.long, pytest.mark.processes]

@@ -13,13 +13,13 @@ import pytest
 from mlflow.pyfunc import PythonModel
 from PIL import ExifTags, Image
 
+from sensai.config import PredictConfig
 from sensai.ensemble.calibration import Calibration
 from sensai.errors import InputError
+from sensai.pipeline.context import dataset_of
 from sensai.registry.image_format import ImageFormat
 from sensai.registry.versions import register_ensemble
 from sensai.stages import predict
-from sensai.stages.configs import PredictConfig
-from sensai.stages.inputs import dataset_of
 from tests.conftest import Entry, command
 from tests.helpers.ensembles import ensemble_of, images, probabilities, put_into_script, register, swap_artifact
 from tests.helpers.pipeline import FinishedMain, Place

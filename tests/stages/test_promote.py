@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from analysis import runs
+from sensai.analysis import runs
+from sensai.config import PromoteConfig
 from sensai.errors import InputError
 from sensai.registry import promotion
 from sensai.stages import promote
-from sensai.stages.configs import PromoteConfig
 from tests.conftest import ROOT
 from tests.helpers.pipeline import Place
 from tests.helpers.server import free_port
@@ -305,7 +305,7 @@ _KILLED = """
 import os, signal, sys
 from mlflow.tracking import MlflowClient
 from sensai.stages import promote
-from sensai.stages.configs import PromoteConfig
+from sensai.config import PromoteConfig
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)

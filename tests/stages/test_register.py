@@ -6,9 +6,9 @@ from types import ModuleType
 import pytest
 from mlflow.exceptions import MlflowException
 
+from sensai.config import MainConfig, RegisterConfig
 from sensai.errors import InputError
 from sensai.stages import main, register
-from sensai.stages.configs import MainConfig, RegisterConfig
 from tests.helpers.ensembles import ensemble_of
 from tests.helpers.ensembles import register as register_other
 from tests.helpers.pipeline import FinishedMain, Place

@@ -9,8 +9,8 @@ import mlflow
 import pytest
 from mlflow.entities import Run
 
+from sensai.config import CONFIGS
 from sensai.stages import retrain
-from sensai.stages.configs import CONFIGS
 from tests.conftest import Entry, tiny
 from tests.helpers.counting import Counter as Requests
 from tests.helpers.counting import counted

@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 
+from sensai.config import PruneConfig
 from sensai.errors import InputError
 from sensai.stages import prune
-from sensai.stages.configs import PruneConfig
-from sensai.stages.planning import MemberPlan
+from sensai.stages.prune.planning import MemberPlan
 from sensai.tracking import Store
 from tests.stages.conftest import Pruned
 

@@ -14,11 +14,12 @@ import pytest
 from mlflow.entities import Run
 from optuna.trial import TrialState
 
+from sensai.config import CONFIGS
 from sensai.errors import InputError
-from sensai.retraining.checkpoints import Checkpoints
-from sensai.retraining.slots import member_checkpoints
-from sensai.stages import latencies, prune, retrain, tune
-from sensai.stages.configs import CONFIGS
+from sensai.stages import prune, retrain, tune
+from sensai.stages.evaluate import latencies
+from sensai.training.checkpoints import Checkpoints
+from sensai.training.slots import member_checkpoints
 from tests.conftest import ROOT, Entry, command, tiny
 from tests.helpers.pipeline import Place, parent_of, stage_of
 from tests.stages.conftest import Pruned

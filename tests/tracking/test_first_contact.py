@@ -15,9 +15,9 @@ import pytest
 import sqlalchemy
 from mlflow.tracking import MlflowClient
 
-from analysis import first_contact
-from analysis.first_contact import UnusableDatabaseError, prepare, sqlite_path, sqlite_url
-from analysis.tracking_store import MLFLOW_TABLES, tracking_client
+from sensai.tracking import first_contact
+from sensai.tracking.first_contact import UnusableDatabaseError, prepare, sqlite_path, sqlite_url
+from sensai.tracking.tracking_store import MLFLOW_TABLES, tracking_client
 from tests.conftest import ROOT
 
 # Comes to the store as a stage, a notebook, a study or `make demo` does, and uses it. Imports come first and then a signal, so
@@ -28,9 +28,9 @@ CONTACTS = {
     "stage": "from sensai.tracking import Store\nbegin()\nstore = Store.connect()\n"
     "with store.create('run', None).closing(): pass",
     "analysis": "from analysis import runs\nbegin()\nassert runs.stage_runs('prune').empty",
-    "artifact": "from analysis.runs import table\nfrom mlflow.exceptions import MlflowException\nbegin()\n"
+    "artifact": "from sensai.analysis.runs import table\nfrom mlflow.exceptions import MlflowException\nbegin()\n"
     "try: table('0' * 32, 'a.csv')\nexcept MlflowException as error: assert 'not found' in str(error), error",
-    "program": "from analysis.tracking_store import main\nbegin()\nmain()",
+    "program": "from sensai.tracking.tracking_store import main\nbegin()\nmain()",
     "study": "import os\nfrom tests.helpers import toy_study\nbegin()\n"
     "own = toy_study.study(os.environ['STORAGE'])\ntoy_study.worker(own).run(3)",
 }

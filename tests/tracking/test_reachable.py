@@ -13,9 +13,8 @@ import pytest
 from mlflow.server import get_app_client
 from mlflow.tracking import MlflowClient
 
-from analysis import first_contact
 from sensai.errors import InputError
-from sensai.tracking import Store
+from sensai.tracking import Store, first_contact
 from tests.conftest import ROOT, Entry
 from tests.helpers.server import guarded_mlflow_server
 

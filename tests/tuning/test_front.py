@@ -16,7 +16,7 @@ from sensai.tuning.front import (
     most_accurate,
     trial_table,
 )
-from sensai.tuning.promotion import best_first, domination_ranks
+from sensai.tuning.halving import best_first, domination_ranks
 from tests.helpers import toy_study
 
 # Few values, so that many are equal.

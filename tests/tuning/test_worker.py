@@ -14,8 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 from sensai.errors import InputError
 from sensai.tuning import studies
 from sensai.tuning.goals import Goal, Outcome
+from sensai.tuning.halving import configuration, next_fixed
 from sensai.tuning.logged import LoggedRun, add_logged
-from sensai.tuning.promotion import configuration, next_fixed
 from sensai.tuning.space import EPOCHS
 from tests.conftest import ROOT
 from tests.helpers import toy_study

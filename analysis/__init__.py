@@ -1,1 +1,0 @@
-"""Run tables as DataFrames, plots and the report, from what was logged. Imports neither torch nor sensai."""

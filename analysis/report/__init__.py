@@ -1,5 +1,0 @@
-"""One self-contained HTML page: on an `evaluation`, a `study` or a `comparison` of runs; `page` is how they stand there."""
-
-from analysis.report.evaluation import differences_table, summary_table
-
-__all__ = ["differences_table", "summary_table"]

@@ -1,0 +1,123 @@
+"""Learning curves of members as DataFrames, and what stopping them earlier would have saved and cost.
+
+A stop changes nothing before it, so one run in which every member is trained to its end tells what any rule would have done.
+"""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mlflow.tracking import MlflowClient
+
+from sensai.analysis import runs
+from sensai.tracking.artifacts import artifact_names, downloaded
+from sensai.tracking.tracking_store import tracking_client
+
+# What a retrain run has: a row for every epoch of every member.
+CURVES = "curves.csv"
+_PREFIX = "curve/"
+_TEXTS = dict.fromkeys(("stage_run", "run_id", "classes", "stopped_by"), "str")
+_COLUMNS = {
+    **dict.fromkeys(("stage_run", "run_id"), "str"),
+    "member": "int64",
+    **dict.fromkeys(("classes", "stopped_by"), "str"),
+    "epoch": "int64",
+}
+
+
+def curves(run_ids: Sequence[str], *, tracking_uri: str | None = None) -> pd.DataFrame:
+    """Every epoch of every member of some retrain runs.
+
+    Args:
+        run_ids: of retrain runs.
+        tracking_uri: of the store that holds them; None: the one that MLflow is set to.
+
+    Returns:
+        Columns stage_run, run_id (the member's), member, classes, stopped_by, epoch (from 0), and one float64 column a metric:
+        train_loss, and of the validation split loss, accuracy, balanced_accuracy, roc_auc (fractions; with a joint loss of
+        all classes together).
+    """
+    logged = [run_id for run_id in run_ids if CURVES in artifact_names(run_id, tracking_uri)]
+    tables = [_table(run_id, tracking_uri) for run_id in logged]
+    if earlier := [run_id for run_id in run_ids if run_id not in logged]:
+        tables += _of_member_runs(earlier, tracking_uri)
+    # The first part gives the columns where there is no member.
+    frame = pd.concat([pd.DataFrame(columns=list(_COLUMNS)), *tables], ignore_index=True).astype(_COLUMNS)
+    return frame.sort_values(["stage_run", "member", "epoch"], kind="stable", ignore_index=True)
+
+
+def _table(run_id: str, tracking_uri: str | None) -> pd.DataFrame:
+    with downloaded(run_id, CURVES, tracking_uri) as file:
+        # Values are those that the member runs have, to the last digit.
+        frame = pd.read_csv(file, dtype=_TEXTS, keep_default_na=False, na_values=[""], float_precision="round_trip")
+    return frame.assign(stage_run=run_id, stopped_by=frame["stopped_by"].fillna(""))
+
+
+def _of_member_runs(run_ids: Sequence[str], tracking_uri: str | None) -> list[pd.DataFrame]:
+    """From the metrics of each member's run: earlier versions had no table, and it takes six requests a member."""
+    client = tracking_client(tracking_uri)
+    members = runs.members(run_ids, tracking_uri=tracking_uri)
+    members = members[members["split"] == "val"]
+    rows = members[[name for name in _COLUMNS if name != "epoch"]].to_dict("records")
+    return [_curve(client, row) for row in rows]
+
+
+def _curve(client: MlflowClient, member: dict[Hashable, Any]) -> pd.DataFrame:
+    names = [name for name in client.get_run(member["run_id"]).data.metrics if name.startswith(_PREFIX)]
+    series = {
+        name.removeprefix(_PREFIX): pd.Series(
+            {point.step: point.value for point in client.get_metric_history(member["run_id"], name)}, dtype="float64"
+        )
+        for name in sorted(names)
+    }
+    frame = pd.DataFrame(series).sort_index().rename_axis("epoch").reset_index()
+    return frame.assign(**{str(name): value for name, value in member.items()})
+
+
+def stopped(
+    frame: pd.DataFrame,
+    metric: str,
+    *,
+    patience: int = 0,
+    min_gain: float = 0.0,
+    target: float | None = None,
+) -> pd.DataFrame:
+    """What a stop rule would have made of curves that were trained to their end.
+
+    Args:
+        frame: of `curves`.
+        metric: the column that the rule watches; the best epoch is that of its largest value.
+        patience: as parameter of `retrain`.
+        min_gain: likewise.
+        target: likewise.
+
+    Returns:
+        One row a member: stage_run, run_id, member, classes, epochs (in full), epochs_run, epochs_saved, value (the best
+        until the stop), given_up (the best of all less that).
+    """
+    rows = []
+    for run_id, curve in frame.sort_values("epoch").groupby("run_id", sort=False):
+        values = curve[metric].to_numpy()
+        run = _epochs_run(values, patience, min_gain, target)
+        rows.append(
+            {
+                **{name: curve[name].iloc[0] for name in ("stage_run", "member", "classes")},
+                "run_id": run_id,
+                "epochs": len(values),
+                "epochs_run": run,
+                "epochs_saved": len(values) - run,
+                "value": values[:run].max(),
+                "given_up": values.max() - values[:run].max(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _epochs_run(values: np.ndarray, patience: int, min_gain: float, target: float | None) -> int:
+    best, since = -np.inf, 0
+    for epoch, value in enumerate(values):
+        best, since = (value, 0) if value > best + min_gain else (best, since + 1)
+        if (target is not None and value >= target) or (patience and since >= patience):
+            return epoch + 1
+    return len(values)

@@ -1,0 +1,154 @@
+"""Differences in accuracy with their intervals, from the answers that evaluate runs logged: two ensembles on the same images,
+or an ensemble and its base model. N images.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from sensai.analysis.resampling import percentile_interval, resampled
+from sensai.analysis.runs import read_table
+from sensai.tracking import tags
+from sensai.tracking.artifacts import artifact_names, downloaded
+from sensai.tracking.tracking_store import tracking_client
+
+# What evaluate logs of the test split, and prune and retrain of the validation split: a row an image.
+ANSWERS = "answers.csv"
+VAL_ANSWERS = "val_answers.csv"
+
+
+class IncomparableError(ValueError):
+    """Runs without answers, or with answers to different images."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One top-1 accuracy less another on the same images, as fractions.
+
+    Attributes:
+        difference: the estimate.
+        low: lower bound of its interval.
+        high: upper bound.
+        images: N.
+    """
+
+    difference: float
+    low: float
+    high: float
+    images: int
+
+
+def accuracy_difference(
+    run_a: str, run_b: str, *, confidence: float = 0.95, seed: int = 0, tracking_uri: str | None = None
+) -> Difference:
+    """The accuracy of the ensemble of one evaluate run less that of another's.
+
+    Args:
+        run_a: an evaluate run, or one that was answered by it from the cache.
+        run_b: likewise, on the same data.
+        confidence: of the interval, in (0, 1).
+        seed: of the resamples.
+        tracking_uri: of the store that holds both; None: the one that MLflow is set to.
+
+    Raises:
+        IncomparableError: a run without answers, or runs on different data.
+    """
+    client = tracking_client(tracking_uri)
+    first, second = (_evaluation(client, run_id) for run_id in (run_a, run_b))
+    answers_a, answers_b = (_answers(client, run) for run in (first, second))
+    digest_a, digest_b = (run.data.tags.get(tags.DATA_DIGEST) for run in (first, second))
+    if digest_a != digest_b or not answers_a["label"].equals(answers_b["label"]):
+        raise IncomparableError(f"runs {run_a} and {run_b} must be evaluations of the same data")
+    return paired_difference(_right(answers_a, "ensemble"), _right(answers_b, "ensemble"), confidence, seed)
+
+
+def base_difference(
+    run_id: str, *, confidence: float = 0.95, seed: int = 0, tracking_uri: str | None = None
+) -> Difference:
+    """The accuracy of the ensemble of an evaluate run less that of its base model.
+
+    Args:
+        run_id: an evaluate run, or one that was answered by it from the cache.
+        confidence: of the interval, in (0, 1).
+        seed: of the resamples.
+        tracking_uri: of the store that holds it; None: the one that MLflow is set to.
+
+    Raises:
+        IncomparableError: the run has no answers.
+    """
+    client = tracking_client(tracking_uri)
+    answers = _answers(client, _evaluation(client, run_id))
+    return paired_difference(_right(answers, "ensemble"), _right(answers, "base"), confidence, seed)
+
+
+def right_answers(run_id: str, *, tracking_uri: str | None = None) -> np.ndarray:
+    """Which images of the test split the ensemble of an evaluate run answered rightly, bool (N,).
+
+    Raises:
+        IncomparableError: the run has no answers.
+    """
+    client = tracking_client(tracking_uri)
+    return _right(_answers(client, _evaluation(client, run_id)), "ensemble")
+
+
+def right_in_group(run_id: str, *, tracking_uri: str | None = None) -> np.ndarray:
+    """Which images of the validation split the member of their class tells from its other classes, bool (N,), in a run of prune
+    or retrain.
+
+    Raises:
+        IncomparableError: the run has no answers.
+    """
+    client = tracking_client(tracking_uri)
+    return _answers(client, _evaluation(client, run_id), VAL_ANSWERS)["right_in_group"].to_numpy(copy=True)
+
+
+def paired_difference(right_a: np.ndarray, right_b: np.ndarray, confidence: float = 0.95, seed: int = 0) -> Difference:
+    """The percentile interval of the bootstrap over images, both answers to an image drawn together.
+
+    Where all images differ alike, as those of a run and itself, resamples have no spread and the interval is the estimate.
+
+    Args:
+        right_a: bool (N,): which images the first answered rightly.
+        right_b: bool (N,): likewise the second.
+        confidence: of the interval, in (0, 1).
+        seed: of the resamples.
+    """
+    differences = right_a.astype(np.int8) - right_b.astype(np.int8)
+    estimate = float(differences.mean())
+    low = high = estimate
+    # Of a single image, which is always alike, scipy makes no interval.
+    if np.ptp(differences):
+        low, high = percentile_interval(resampled((differences,), np.mean, seed), confidence)
+    return Difference(estimate, low, high, len(differences))
+
+
+def _evaluation(client: MlflowClient, run_id: str) -> Run:
+    """The run that an id names, or that answered it from the cache."""
+    run = client.get_run(run_id)
+    reused = run.data.tags.get(tags.REUSED)
+    return client.get_run(reused) if reused else run
+
+
+def _answers(client: MlflowClient, run: Run, name: str = ANSWERS) -> pd.DataFrame:
+    """A row an image of the split: its label, and what was answered."""
+    return _logged_answers(run.info.run_id, name, client.tracking_uri)
+
+
+# Several measures are of the same answers, which never change.
+@lru_cache(maxsize=8)
+def _logged_answers(run_id: str, name: str, tracking_uri: str) -> pd.DataFrame:
+    if name not in artifact_names(run_id, tracking_uri):
+        stages = "evaluate" if name == ANSWERS else "prune or retrain"
+        raise IncomparableError(
+            f"run {run_id} has no {name}; it must be a run of {stages}, and one of an earlier version be made anew"
+        )
+    with downloaded(run_id, name, tracking_uri) as file:
+        return read_table(file)
+
+
+def _right(answers: pd.DataFrame, column: str) -> np.ndarray:
+    return (answers[column] == answers["label"]).to_numpy()

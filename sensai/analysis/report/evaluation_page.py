@@ -1,0 +1,246 @@
+"""The page on an evaluation, from what was logged."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from mlflow.entities import Run
+
+from sensai.analysis import interactive
+from sensai.analysis.curves import curves
+from sensai.analysis.differences import accuracy_difference, base_difference
+from sensai.analysis.report.page import Image, Plot, Table, render_page
+from sensai.analysis.report.page_inputs import Logged, table_of
+from sensai.tracking import tags
+from sensai.tracking.tracking_store import tracking_client
+
+# Row of the summary -> the metrics of an evaluate run that stand in it, in the order of `_SUMMARY_COLUMNS`. Of a single
+# member accuracies are not comparable.
+_SUMMARY_ROWS = {
+    "base model": ("base_accuracy", "base_top5_accuracy", "params_base", "flops_base", "latency_base_ms"),
+    "largest member": (None, None, "params_max", "flops_max", "latency_member_max_ms"),
+    "ensemble": ("accuracy", "top5_accuracy", "params_total", "flops_total", "latency_ensemble_ms"),
+}
+_SUMMARY_COLUMNS = ("accuracy", "top5_accuracy", "params", "flops", "latency_ms")
+
+
+def summary_table(metrics: Mapping[str, float], control: Mapping[str, float] | None = None) -> pd.DataFrame:
+    """Base model against ensemble: accuracy (fractions of the test split), params, FLOPs, latency (ms at batch 1).
+
+    Args:
+        metrics: of an evaluate run.
+        control: of the evaluate run of the control, one K-way network pruned to the FLOPs of the largest member.
+
+    Returns:
+        Rows `base model`, `largest member`, `ensemble` and, where given, `control`; columns accuracy, top-5, params, flops,
+        latency_ms. Of a single member accuracies are not comparable and left empty.
+    """
+    rows = {name: [metrics.get(metric or "") for metric in row] for name, row in _SUMMARY_ROWS.items()}
+    if control is not None:
+        rows["control"] = [control.get(metric or "") for metric in _SUMMARY_ROWS["ensemble"]]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(_SUMMARY_COLUMNS), dtype="float64")
+    table.index.name = "network"
+    return pd.DataFrame(
+        {
+            "accuracy": table["accuracy"].map("{:.4f}".format, na_action="ignore"),
+            "top5_accuracy": table["top5_accuracy"].map("{:.4f}".format, na_action="ignore"),
+            "params": table["params"].map("{:,.0f}".format, na_action="ignore"),
+            "flops": table["flops"].map("{:,.0f}".format, na_action="ignore"),
+            "latency_ms": table["latency_ms"].map("{:.3f}".format, na_action="ignore"),
+        }
+    ).fillna("")
+
+
+def differences_table(evaluate_run: str, tracking_uri: str, control_run: str = "") -> pd.DataFrame:
+    """What the ensemble gains in accuracy on the same test images, with paired 95 % intervals, as fractions.
+
+    Args:
+        evaluate_run: of the ensemble.
+        tracking_uri: of the store that holds it.
+        control_run: the evaluate run of the control, if there is one.
+
+    Returns:
+        Rows `ensemble - base model` and, where given, `ensemble - control`; columns difference, 95 % interval.
+
+    Raises:
+        IncomparableError: a run without answers, or a control on other data.
+    """
+    found = {"ensemble - base model": base_difference(evaluate_run, tracking_uri=tracking_uri)}
+    if control_run:
+        found["ensemble - control"] = accuracy_difference(evaluate_run, control_run, tracking_uri=tracking_uri)
+    rows = {
+        name: {"difference": f"{each.difference:+.4f}", "95 % interval": f"{each.low:+.4f} to {each.high:+.4f}"}
+        for name, each in found.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("accuracy")
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """What the runs of an evaluation have logged.
+
+    Attributes:
+        logged: in the store.
+        run: the evaluation.
+        runs: stage -> run id, of it and of all that it stands on.
+    """
+
+    logged: Logged
+    run: Run
+    runs: Mapping[str, str]
+
+    @classmethod
+    def of(cls, evaluate_run: str, tracking_uri: str) -> "_Evaluation":
+        logged = Logged(tracking_client(tracking_uri))
+        run = logged.client.get_run(evaluate_run)
+        upstream = {
+            key.removeprefix(tags.UPSTREAM): value
+            for key, value in run.data.tags.items()
+            if key.startswith(tags.UPSTREAM)
+        }
+        return cls(logged, run, upstream | {"evaluate": evaluate_run})
+
+    def artifacts(self, stage: str) -> set[str]:
+        """The names of what a stage's run has."""
+        return self.logged.artifacts(self.runs[stage])
+
+    def content(self, stage: str, name: str) -> bytes:
+        """One of them."""
+        return self.logged.content(self.runs[stage], name)
+
+
+def render(evaluate_run: str, tracking_uri: str, control_run: str = "") -> str:
+    """The page on one evaluate run, as HTML without references to other files or hosts.
+
+    Args:
+        evaluate_run: what the page is about.
+        tracking_uri: of the store that holds it.
+        control_run: the evaluate run of the control, if there is one.
+
+    Raises:
+        IncomparableError: a run without answers, or a control on other data.
+    """
+    evaluation = _Evaluation.of(evaluate_run, tracking_uri)
+    logged = evaluation.logged
+    control = logged.client.get_run(control_run).data.metrics if control_run else None
+    tables = [
+        Table("Base model and ensemble", summary_table(evaluation.run.data.metrics, control).reset_index()),
+        Table("Differences in accuracy", differences_table(evaluate_run, tracking_uri, control_run).reset_index()),
+        *_tables(evaluation),
+    ]
+    links = [logged.link(stage, run_id) for stage, run_id in evaluation.runs.items()]
+    if control_run:
+        links.append(logged.link("evaluate of the control", control_run))
+    config = json.loads(evaluation.run.data.tags.get(tags.CONFIG, "{}"))
+    return render_page(evaluation.run.info.run_name, [*tables, *_figures(evaluation)], links, config)
+
+
+def _tables(evaluation: _Evaluation) -> Iterator[Table]:
+    names = {"combine.csv": "Combination of outputs", "runtimes.csv": "Runtimes", "members.csv": "Members"}
+    there = evaluation.artifacts("evaluate")
+    for name, title in names.items():
+        # Not all were logged by earlier versions.
+        if name in there:
+            yield Table(title, table_of(evaluation.content("evaluate", name)))
+
+
+def _figures(evaluation: _Evaluation) -> Iterator[Plot | Image]:
+    """In the order of `_PLOTS` and `_IMAGES`, those that were logged."""
+    there = {stage: evaluation.artifacts(stage) for stage in ("activations", "prune", "evaluate")}
+    for stage, name, title, note, draw in _PLOTS:
+        if name in there[stage]:
+            content = evaluation.content(stage, name)
+            yield Plot(title, f"{note} (run {evaluation.runs[stage]})", draw(content), content)
+    yield _coupling(evaluation)
+    yield from _learning_curves(evaluation)
+    for stage, name, title, note in _IMAGES:
+        if name in there[stage]:
+            yield Image(title, f"{note} (run {evaluation.runs[stage]})", evaluation.content(stage, name))
+
+
+def _coupling(evaluation: _Evaluation) -> Plot:
+    content = evaluation.content("group", "coupling.csv")
+    matrix, _ = _matrix(content)
+    grouped = json.loads(evaluation.content("group", "groups.json"))
+    # Before version 3 of the stage the order was not logged.
+    order = grouped.get("order", range(len(matrix)))
+    figure = interactive.coupling_heatmap(matrix, grouped["class_names"], grouped["groups"], order)
+    note = "Channels that the plans of both classes remove, classes in the order of a dendrogram"
+    return Plot("Coupling", f"{note} (run {evaluation.runs['group']})", figure, content)
+
+
+def _learning_curves(evaluation: _Evaluation) -> Iterator[Plot]:
+    """Where members were retrained."""
+    if (retrain_run := evaluation.runs.get("retrain")) is None:
+        return
+    uri = evaluation.logged.client.tracking_uri
+    table = curves([retrain_run], tracking_uri=uri)
+    if table.empty:
+        return
+    # With a joint loss there is one accuracy of all classes together; without validation data there is only the loss.
+    measure = next(name for name in ("balanced_accuracy", "accuracy", "train_loss") if name in table)
+    figure = interactive.learning_curves(table, measure)
+    where = "training" if measure == "train_loss" else "validation"
+    note = f"{measure.replace('_', ' ').capitalize()} of each member on {where} data, until it was stopped"
+    yield Plot("Learning curves", f"{note} (run {retrain_run})", figure, table.to_csv(index=False).encode())
+
+
+def _matrix(content: bytes) -> tuple[np.ndarray, list[str]]:
+    """A matrix and the names of its columns, of which two may be the same."""
+    text = io.StringIO(content.decode())
+    names = next(csv.reader(text))
+    return pd.read_csv(text, header=None).to_numpy(), names
+
+
+def _heatmap(told: str) -> Callable[[bytes], go.Figure]:
+    return lambda content: interactive.heatmap(*_matrix(content), told)
+
+
+def _of_table(draw: Callable[[pd.DataFrame], go.Figure]) -> Callable[[bytes], go.Figure]:
+    return lambda content: draw(table_of(content))
+
+
+# Stage, artifact, title, what it shows, and what draws it.
+_PLOTS = (
+    (
+        "evaluate",
+        "members.csv",
+        "Accuracy and size",
+        "A point a member, on the test split",
+        _of_table(interactive.members),
+    ),
+    (
+        "prune",
+        "layers.csv",
+        "Widths",
+        "Share of each site's channels that each member keeps",
+        _of_table(interactive.widths),
+    ),
+    (
+        *("evaluate", "confusion.csv", "Confusion", "Test images by class and answer"),
+        _heatmap("%{y}<br>answered %{x}<br>%{z} images"),
+    ),
+    (
+        *("evaluate", "confusion_groups.csv", "Confusion between groups", "Test images by group of class and answer"),
+        _heatmap("%{y}<br>answered %{x}<br>%{z} images"),
+    ),
+    (
+        *("activations", "class_similarity.csv", "Similarity", "Correlation of the classes' APoZ"),
+        _heatmap("%{y}<br>%{x}<br>%{z:.3f}"),
+    ),
+)
+# Stage, artifact, title, what it shows.
+_IMAGES = (
+    (
+        "evaluate",
+        "confusion_in_groups.png",
+        "Confusion in groups",
+        "Test images answered in their group, by class and answer",
+    ),
+    ("evaluate", "reliability.png", "Reliability", "Accuracy by largest probability, before and after combination"),
+)

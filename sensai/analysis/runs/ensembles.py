@@ -1,0 +1,63 @@
+"""The versions of registered ensembles."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
+
+from sensai.analysis.runs.frames import metrics, selected
+from sensai.analysis.runs.queries import pages
+from sensai.analysis.runs.run_cache import finished_runs
+from sensai.analysis.runs.tables import frame_of
+from sensai.tracking import tags
+from sensai.tracking.tracking_store import tracking_client
+
+_ENSEMBLE_COLUMNS = {
+    "model_name": "str",
+    "version": "int64",
+    "aliases": "str",
+    "created": "datetime64[ms, UTC]",
+    "run_id": "str",
+    "evaluate_run": "str",
+}
+
+
+def ensembles(model_name: str | None = None, *, fresh: bool = False) -> pd.DataFrame:
+    """The versions of registered ensembles, newest first.
+
+    Args:
+        model_name: of one registered model; None: all.
+        fresh: read every evaluate run anew, where `stage_runs` keeps them; versions are read each time.
+
+    Returns:
+        Columns model_name, version, aliases (joined by commas: candidate, champion, ...), created (UTC), run_id (the register
+        run), evaluate_run; `tags.<name>` (text, as they stand on the version); `metrics.<name>` of the evaluate run (test
+        data; fractions, counts, ms as DESIGN names them).
+    """
+    client = tracking_client()
+    wanted = f"name = '{model_name}'" if model_name else None
+    evaluated = finished_runs(client, f"tags.`{tags.STAGE}` = 'evaluate'", fresh=fresh)
+    aliases = {
+        model.name: model.aliases
+        for model in pages(lambda token: client.search_registered_models(wanted, page_token=token))
+    }
+    rows = [
+        _ensemble_row(version, aliases[version.name])
+        for version in pages(lambda token: client.search_model_versions(wanted, page_token=token))
+    ]
+    frame = frame_of(rows, _ENSEMBLE_COLUMNS)
+    evaluated = selected(evaluated, evaluated["run_id"].isin(frame["evaluate_run"]))
+    frame = frame.join(metrics(evaluated).set_index(evaluated["run_id"]), on="evaluate_run")
+    return frame.sort_values(["created", "version"], ascending=False, ignore_index=True)
+
+
+def _ensemble_row(version: ModelVersion, aliases: Mapping[str, str]) -> dict[str, object]:
+    return {
+        "model_name": version.name,
+        "version": int(version.version),
+        "aliases": ",".join(sorted(name for name, number in aliases.items() if int(number) == int(version.version))),
+        "created": pd.Timestamp(version.creation_timestamp, unit="ms", tz="UTC"),
+        "run_id": version.run_id or "",
+        "evaluate_run": version.tags.get(f"{tags.UPSTREAM}evaluate", ""),
+        **{f"tags.{name}": value for name, value in version.tags.items()},
+    }

@@ -1,0 +1,173 @@
+"""The members of ensembles: how each did, how large it is and how wide its layers are."""
+
+import json
+import warnings
+from collections.abc import Sequence
+from functools import lru_cache
+
+import pandas as pd
+from mlflow.tracking import MlflowClient
+
+from sensai.analysis.runs.frames import metric, run_frame, tag
+from sensai.analysis.runs.queries import FINISHED, LoggedRun, Query, answering, kept_at_once
+from sensai.analysis.runs.run_cache import finished_runs
+from sensai.analysis.runs.tables import table
+from sensai.tracking import tags
+from sensai.tracking.artifacts import downloaded
+from sensai.tracking.tracking_store import tracking_client
+
+# Asked for one by one, more runs than these take longer than all members together.
+_FEW = 20
+_GROUP_RUN = f"{tags.UPSTREAM}group"
+_IS_MEMBER = f"tags.`{tags.STAGE}` = 'member'"
+
+_MEMBER_COLUMNS = {
+    "run_id": "str",
+    "stage_run": "str",
+    "split": "str",
+    "member": "int64",
+    "classes": "str",
+    "binary_accuracy": "float64",
+    "balanced_accuracy": "float64",
+    "roc_auc": "float64",
+    "params": "float64",
+    "flops": "float64",
+    "epochs_run": "float64",
+    "seconds": "float64",
+    "stopped_by": "str",
+}
+_MEMBER_METRICS = [name for name, kind in _MEMBER_COLUMNS.items() if kind == "float64"]
+_LAYER_COLUMNS = {
+    "member": "int64",
+    "classes": "str",
+    "depth": "int64",
+    "site": "str",
+    "channels": "int64",
+    "kept": "int64",
+}
+_SIZE_COLUMNS = {
+    "member": "int64",
+    "classes": "str",
+    "channels_kept": "int64",
+    "params": "int64",
+    "flops": "int64",
+    "bytes": "int64",
+}
+
+
+@kept_at_once()
+def members(
+    run_ids: Sequence[str] | None = None, *, fresh: bool = False, tracking_uri: str | None = None
+) -> pd.DataFrame:
+    """The member runs: validation metrics of `retrain` (split `val`) and test metrics of `evaluate` (split `test`).
+
+    Those of up to 20 runs are read from the server each time; all are kept on this machine as `stage_runs` keeps them.
+
+    Args:
+        run_ids: of retrain or evaluate runs; None: all.
+        fresh: read every run anew.
+        tracking_uri: of the store that holds them; None: the one that MLflow is set to.
+
+    Returns:
+        Columns run_id, stage_run (the retrain or evaluate run), split, member, classes (joined by +), binary_accuracy,
+        balanced_accuracy, roc_auc (fractions), params, flops (2 x multiply-accumulates), epochs_run, seconds, stopped_by.
+    """
+    client = tracking_client(tracking_uri)
+    wanted = None if run_ids is None else set(run_ids)
+    if wanted is not None and len(wanted) <= _FEW:
+        found = run_frame([run for run_id in sorted(wanted) for run in _members_of(client, run_id)])
+    else:
+        found = finished_runs(client, _IS_MEMBER, fresh=fresh)
+    frame = _member_table(found, client.tracking_uri)
+    if wanted is not None:
+        frame = frame[frame["stage_run"].isin(wanted)]
+    return frame.sort_values(["stage_run", "split", "member"], kind="stable", ignore_index=True)
+
+
+def _members_of(client: MlflowClient, run_id: str) -> list[LoggedRun]:
+    # Members of an evaluation stand on the retraining, too, and filters know no "or".
+    validated = f"tags.`{tags.UPSTREAM}retrain` = '{run_id}' and tags.`{tags.SPLIT}` = 'val'"
+    tested = f"tags.`{tags.UPSTREAM}evaluate` = '{run_id}'"
+    query = Query.to(client, f"{_IS_MEMBER} and {FINISHED}")
+    return [*query.runs(validated), *query.runs(tested)]
+
+
+def _member_table(runs: pd.DataFrame, tracking_uri: str) -> pd.DataFrame:
+    evaluated, retrained = (tag(runs, tags.UPSTREAM + stage) for stage in ("evaluate", "retrain"))
+    columns = {
+        **{name: metric(runs, name) for name in _MEMBER_METRICS},
+        "run_id": runs["run_id"],
+        "stage_run": evaluated.fillna(retrained),
+        "split": tag(runs, tags.SPLIT),
+        "member": tag(runs, tags.MEMBER),
+        "classes": [
+            _joined(*each, tracking_uri)
+            for each in zip(tag(runs, tags.CLASSES), tag(runs, _GROUP_RUN), tag(runs, tags.MEMBER), strict=True)
+        ],
+        "stopped_by": tag(runs, tags.STOPPED_BY).fillna(""),
+    }
+    return pd.DataFrame(columns)[list(_MEMBER_COLUMNS)].astype(_MEMBER_COLUMNS)
+
+
+@lru_cache(maxsize=4096)
+def _joined(classes: str, group_run: str, member: str, tracking_uri: str) -> str:
+    """The classes of a member: of many its tag has only the first and their number, and the run of `group` all."""
+    content = json.loads(classes)
+    if isinstance(content, list):
+        return "+".join(content)
+    try:
+        return _groups(group_run, tracking_uri)[int(member)]
+    # Where artifacts are gone, a table of what is known is better than none.
+    except Exception as error:
+        warnings.warn(
+            f"the classes of members are cut short: run {group_run} has no groups.json ({error})", stacklevel=2
+        )
+        return f"{content['first']}+... ({content['count']} classes)"
+
+
+@lru_cache(maxsize=8)
+def _groups(group_run: str, tracking_uri: str) -> list[str]:
+    """The classes of every group, joined by +."""
+    with downloaded(group_run, "groups.json", tracking_uri) as file:
+        grouped = json.loads(file.read_text())
+    return ["+".join(grouped["class_names"][label] for label in group) for group in grouped["groups"]]
+
+
+def layers(run_id: str) -> pd.DataFrame:
+    """The irregular widths of one pruning: a row for every member and site.
+
+    Args:
+        run_id: a prune run, or a later one that stands on it.
+
+    Returns:
+        Columns member, classes, depth (position of the site), site, channels (of the base model), kept.
+
+    Raises:
+        ValueError: the run stands on no pruning.
+    """
+    return table(_prune_run(run_id), "layers.csv").astype(_LAYER_COLUMNS)
+
+
+def sizes(run_id: str) -> pd.DataFrame:
+    """How large the members of one pruning are: a row for each.
+
+    Args:
+        run_id: a prune run, or a later one that stands on it.
+
+    Returns:
+        Columns member, classes, channels_kept (over all sites), params, flops (2 x multiply-accumulates of one image), bytes
+        (of the parameters).
+
+    Raises:
+        ValueError: the run stands on no pruning.
+    """
+    return table(_prune_run(run_id), "members.csv").astype(_SIZE_COLUMNS)
+
+
+def _prune_run(run_id: str) -> str:
+    run = answering(tracking_client(), run_id)
+    own = run.run_id if run.tags.get(tags.STAGE) == "prune" else None
+    prune_run = run.upstream.get("prune", own)
+    if prune_run is None:
+        raise ValueError(f"run {run_id} is no prune run and stands on none")
+    return prune_run

@@ -1,0 +1,135 @@
+"""Runs as the tables need them, read from the tracking store page by page with the filters on the server's side."""
+
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from mlflow.entities import Run, ViewType
+from mlflow.store.entities import PagedList
+from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from mlflow.utils.search_utils import SearchUtils
+
+from sensai.tracking import tags
+
+PAGE = 1000
+FINISHED = "attributes.status = 'FINISHED'"
+UNFINISHED = "attributes.status != 'FINISHED'"
+
+_OURS = "sensai."
+
+
+class LoggedRun(NamedTuple):
+    """What the tables show of a run; a tuple, since tens of thousands are made at once.
+
+    Attributes:
+        run_id: its id.
+        experiment_id: of the experiment that it is in.
+        name: as the UI shows it.
+        status: RUNNING, FINISHED, FAILED, KILLED or SCHEDULED.
+        start: ms since 1970, UTC.
+        end: likewise; None while it runs.
+        config: the typed configuration as JSON text, apart from the tags: few tables need it, and it is most of their length.
+        tags: those of sensAI but `sensai.config`, and the parent's id.
+        metrics: the latest value of each.
+    """
+
+    run_id: str
+    experiment_id: str
+    name: str
+    status: str
+    start: int
+    end: int | None
+    config: str
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+    @classmethod
+    def of(cls, run: Run) -> "LoggedRun":
+        """From MLflow's own."""
+        info, run_tags = run.info, run.data.tags
+        kept = {key: value for key, value in run_tags.items() if key.startswith(_OURS) or key == MLFLOW_PARENT_RUN_ID}
+        config = kept.pop(tags.CONFIG, "{}")
+        name, metrics = info.run_name or "", run.data.metrics
+        return cls(
+            info.run_id, info.experiment_id, name, info.status, info.start_time, info.end_time, config, kept, metrics
+        )
+
+    @property
+    def upstream(self) -> dict[str, str]:
+        """Stage -> id of the run of it that this one stands on."""
+        return {
+            key.removeprefix(tags.UPSTREAM): value for key, value in self.tags.items() if key.startswith(tags.UPSTREAM)
+        }
+
+
+@dataclass(frozen=True)
+class Query:
+    """The runs in all active experiments for which a filter holds.
+
+    Attributes:
+        client: of the store.
+        experiments: id -> when it was made, ms since 1970.
+        condition: the filter, as `search_runs` takes it.
+    """
+
+    client: MlflowClient
+    experiments: Mapping[str, int | None]
+    condition: str
+
+    @classmethod
+    def to(cls, client: MlflowClient, condition: str) -> "Query":
+        """A query to a store as its experiments are now."""
+        found = pages(lambda token: client.search_experiments(page_token=token))
+        return cls(client, {each.experiment_id: each.creation_time for each in found}, condition)
+
+    def runs(self, *further: str, view: int = ViewType.ACTIVE_ONLY) -> list[LoggedRun]:
+        """Those for which further filters hold, too, newest first."""
+        condition = " and ".join((self.condition, *further))
+        found = pages(
+            lambda token: self.client.search_runs(
+                list(self.experiments), condition, view, max_results=PAGE, page_token=token
+            )
+        )
+        return [LoggedRun.of(run) for run in found]
+
+    def has_exactly(self, number: int) -> bool:
+        """Whether there are that many, at least one: the page that starts at the last of them has one run and no successor."""
+        token = SearchUtils.create_page_token(number - 1).decode()
+        last = self.client.search_runs(list(self.experiments), self.condition, max_results=1, page_token=token)
+        return len(last) == 1 and not last.token
+
+
+@contextmanager
+def kept_at_once() -> Iterator[None]:
+    """Around what makes tens of thousands of objects, none of them garbage, which Python would look through again and again.
+
+    That takes a third of the time. Garbage is looked for again afterwards, where it was before.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def pages(query: Callable[[str | None], PagedList]) -> Iterator[Any]:
+    """What a query gives page by page."""
+    token = None
+    while True:
+        page = query(token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def answering(client: MlflowClient, run_id: str) -> LoggedRun:
+    """The run that an id names, or the one that answered it where it was reused."""
+    run = LoggedRun.of(client.get_run(run_id))
+    reused = run.tags.get(tags.REUSED)
+    return run if reused is None else LoggedRun.of(client.get_run(reused))

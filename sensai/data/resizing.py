@@ -1,0 +1,80 @@
+"""Images brought to the size and channel count that a network takes, by one stated rule.
+
+The size is `image_size` where given, else what the architecture asks for, else the images' own (which then must be one
+size). Images that grow by at most a quarter are padded evenly with zeros (28 -> 32); all others are scaled so that
+the shorter side fits (bilinear, antialiased) and cropped at the centre. Grey images are repeated for a network of three
+channels; colour images for a network of one channel are refused.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from sensai.data.dataset_names import InputRule
+from sensai.errors import InputError
+
+_LARGEST_PADDING = 1.25
+
+
+def target_size(requested: int | None, rule: InputRule, native: tuple[int, int] | None) -> tuple[int, int]:
+    """Height and width that images are brought to.
+
+    Args:
+        requested: the parameter `image_size`, if given.
+        rule: what the architecture asks for.
+        native: the size that all images share, or None where they differ.
+
+    Raises:
+        InputError: neither is given and the images differ in size, or the network takes none so small.
+    """
+    if requested and rule.smallest and requested < rule.smallest:
+        raise InputError(f"image_size={requested}: the network takes {rule.smallest} and more")
+    side = requested or rule.image_size
+    if side is not None:
+        return (side, side)
+    if native is None:
+        raise InputError("image_size='': the images differ in size; give the side in pixels, e.g. image_size=32")
+    return native
+
+
+def target_channels(rule: InputRule, native: int) -> int:
+    """Number of channels that images are brought to.
+
+    Raises:
+        InputError: colour images for a network of one channel.
+    """
+    channels = rule.channels or native
+    if channels not in (native, 3) or (native not in (1, channels)):
+        raise InputError(f"dataset: its images have {native} channels, the network takes {channels}")
+    return channels
+
+
+def fit(images: np.ndarray, size: tuple[int, int], channels: int) -> np.ndarray:
+    """Images of one size brought to another by the module's rule.
+
+    Args:
+        images: uint8, shape (N, C, h, w).
+        size: height and width of the result.
+        channels: channel count of the result, C or (from C = 1) 3.
+
+    Returns:
+        uint8, shape (N, channels, *size).
+    """
+    if images.shape[2:] != size:
+        images = _resize(torch.from_numpy(np.ascontiguousarray(images)), size).numpy()
+    if images.shape[1] != channels:
+        images = np.repeat(images, channels, axis=1)
+    return images
+
+
+def _resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    height, width = images.shape[2:]
+    (to_height, to_width) = size
+    enlargement = max(to_height / height, to_width / width)
+    if to_height >= height and to_width >= width and enlargement <= _LARGEST_PADDING:
+        top, left = (to_height - height) // 2, (to_width - width) // 2
+        return F.pad(images, (left, to_width - width - left, top, to_height - height - top))
+    scaled = (max(round(height * enlargement), to_height), max(round(width * enlargement), to_width))
+    images = F.interpolate(images, scaled, mode="bilinear", antialias=True)
+    top, left = (scaled[0] - to_height) // 2, (scaled[1] - to_width) // 2
+    return images[:, :, top : top + to_height, left : left + to_width]

@@ -1,0 +1,86 @@
+"""Training and scoring as sensAI does it: slots that share their batches, with pinned threads; one pass for all classes."""
+
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from sensai.activations import ActivationReader
+from sensai.cluster.cores import deal, pinned, share_cores
+from sensai.data.batches import batches, steps_per_epoch, training_batches
+from sensai.data.dataset import Dataset, Split
+from sensai.ensemble import Ensemble
+from sensai.evaluation import size
+from sensai.sites import find_sites
+from sensai.stages.contention.job import Job, load_base, load_members, load_split
+from sensai.stages.contention.work import Spent, Work, timed
+from sensai.training.members import Slots, retrain_members
+from sensai.training.slots import Lesson, Stream
+from sensai.training.trainee import Recipe
+
+_RECIPE = Recipe(epochs=1, lr=0.01, weight_decay=5e-4, patience=0, min_gain=0.0, metric="balanced_accuracy")
+
+
+def training(folder: Path, job: Job, numbers: Sequence[int]) -> Work:
+    """Members retrained for an epoch."""
+    ensemble, device = load_members(folder, numbers), torch.device(job.device)
+    slots = _slots(ensemble, job)
+    stream = Stream(job.batch_size, job.augmentation, seed=0)
+    made = partial(training_batches, augmentation=stream.augmentation, seed=stream.seed)
+
+    def epoch(count: int) -> Spent:
+        train = load_split(folder, job, count)
+        seconds = _retrain(ensemble, train, stream, slots, folder)
+        # Every slot makes these batches for itself.
+        with pinned(slots.threads):
+            data = timed(
+                made(train, stream.batch_size, ensemble.normalization, device, epoch=0), device, lambda *_: None
+            )
+        return Spent(seconds, data.seconds, steps_per_epoch(train, stream.batch_size))
+
+    return epoch
+
+
+def scoring(folder: Path, job: Job, numbers: Sequence[int]) -> Work:
+    """The statistics of all classes in one pass, which stands for as many passes as there are numbers."""
+    ensemble, device = load_members(folder, numbers), torch.device(job.device)
+    model = load_base(folder).to(device)
+    read = partial(batches, batch_size=job.scoring_batch, normalization=ensemble.normalization, device=device)
+    example, _ = next(read(load_split(folder, job, job.scoring_batch)))
+    reader = ActivationReader(model, find_sites(model, example).sites, example, len(ensemble.class_names))
+    return lambda count: timed(read(load_split(folder, job, count)), device, reader.read)
+
+
+def threads(job: Job, task: str, numbers: Sequence[int]) -> int:
+    """How many threads all slots ask for, or the one process that scores."""
+    if task == "scoring":
+        return torch.get_num_threads()
+    jobs, each = share_cores(len(numbers), job.jobs, job.threads)
+    return jobs * each
+
+
+def _slots(ensemble: Ensemble, job: Job) -> Slots:
+    jobs, threads = share_cores(len(ensemble.members), job.jobs, job.threads)
+    costs = [size(member.network, ensemble.spec.input_shape).flops for member in ensemble.members]
+    return Slots(deal(costs, jobs), [torch.device(job.device)] * jobs, threads)
+
+
+def _retrain(ensemble: Ensemble, train: Split, stream: Stream, slots: Slots, folder: Path) -> float:
+    """An epoch of all members; returns the seconds of the slot that trained longest, from its first batch on."""
+    mean, std = ensemble.normalization.mean, ensemble.normalization.std
+    dataset = Dataset("", ensemble.class_names, train, None, None, "", mean, std)
+    with tempfile.TemporaryDirectory(dir=folder) as checkpoints:
+        progress = retrain_members(
+            ensemble,
+            dataset,
+            _RECIPE,
+            stream,
+            Lesson(),
+            slots,
+            teacher=None,
+            folder=Path(checkpoints),
+            on_epoch=lambda *_: None,
+        )
+    return max(sum(progress[number].seconds for number in members) for members in slots.members)

@@ -1,0 +1,223 @@
+"""evaluate: the one reading of the test split. Logs accuracies, sizes and latencies of base model and ensemble, both answers
+to every image, the ways to combine members' outputs beside each other, confusion matrices (of groups: between and inside them)
+and the members' table; one child run a member with its test metrics.
+"""
+
+import json
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from sensai import evaluation
+from sensai.analysis import plots
+from sensai.analysis.differences import ANSWERS
+from sensai.config import EvaluateConfig, GroupingStudyConfig, MainConfig, StageConfig, TuneConfig
+from sensai.data.batches import batches
+from sensai.data.dataset import Split
+from sensai.ensemble import Ensemble
+from sensai.errors import InputError
+from sensai.grouping.partitions import Group
+from sensai.pipeline.context import dataset_of, device_of, evaluation_batch
+from sensai.pipeline.stage import Context, Stage
+from sensai.runtimes import check_runtime, prepare
+from sensai.stages import retrain
+from sensai.stages.baseline import base_model
+from sensai.stages.evaluate import combining, int8, latencies
+from sensai.stages.group import class_label
+from sensai.tracking import tags
+
+
+def _execute(config: EvaluateConfig, context: Context) -> None:
+    test_images, val_images = test_split(config), combining.validation_split(config)
+    device = device_of(config)
+    base, spec = base_model(context, config)
+    ensemble = retrain.load(context.store, context.upstream["retrain"]).to(device)
+    context.run.set_tags({tags.HOST: json.dumps(_timing_host(config)), tags.VAL_DIGEST: dataset_of(config).val_digest})
+
+    val = None if val_images is None else _answered(val_images, ensemble, base, config)
+    test = _answered(test_images, ensemble, base, config)
+    outputs = test.outputs
+    calibration = combining.calibrate(ensemble, test, val, config, context.run)
+    probabilities = calibration(outputs.members, ensemble.groups)
+
+    prepared = prepare(ensemble)
+    times = latencies.measured(base, ensemble, prepared, calibration, test_images, config, device, context.run)
+    if config.int8 and val_images is not None:
+        context.run.log_metrics(
+            int8.metrics(prepared, ensemble.groups, calibration, val_images, test_images, evaluation_batch(config))
+        )
+    members = _members_table(ensemble, outputs, times.members)
+    base_size = evaluation.size(base, spec.input_shape)
+    context.run.log_metrics(
+        {
+            **_accuracy_metrics(probabilities, test.base, outputs),
+            "binary_accuracy_mean": members["binary_accuracy"].mean(),
+            "binary_accuracy_min": members["binary_accuracy"].min(),
+            "params_base": base_size.params,
+            "params_max": members["params"].max(),
+            "params_total": members["params"].sum(),
+            "flops_base": base_size.flops,
+            "flops_max": members["flops"].max(),
+            "flops_total": members["flops"].sum(),
+            "flops_speedup": base_size.flops / members["flops"].max(),
+            **times.metrics(),
+        }
+    )
+    context.run.log_frame(_answers(probabilities, test.base, outputs), ANSWERS)
+    context.run.log_frame(members, "members.csv")
+    context.run.log_figure(plots.members(members), "members.png")
+    matrix = evaluation.confusion(probabilities, outputs.labels)
+    _log_confusion(matrix, ensemble.class_names, context)
+    if 1 < len(ensemble.members) < len(ensemble.class_names):
+        context.run.log_metrics(evaluation.group_metrics(outputs, ensemble))
+        _log_group_confusion(matrix, ensemble, context)
+    _log_member_runs(ensemble, members, config, context)
+
+
+def check(config: EvaluateConfig | MainConfig | GroupingStudyConfig | TuneConfig) -> None:
+    """Refuse data without the splits that are needed, and a runtime that is not here: better now than after all the training.
+
+    Raises:
+        InputError: there is no test split, no validation split that the parameters need, or no such runtime on this machine.
+    """
+    if config.runtime != "auto":
+        check_runtime(config.runtime)
+    test_split(config)
+    combining.validation_split(config)
+
+
+def _timing_host(config: EvaluateConfig) -> dict[str, str]:
+    return latencies.timing_host(config.runtime, device_of(config), config.latency_batch_size)
+
+
+def test_split(config: StageConfig) -> Split:
+    """The test split.
+
+    Raises:
+        InputError: the data have none.
+    """
+    test = dataset_of(config).test
+    if test is None:
+        raise InputError(
+            f"dataset={config.dataset!r}: has no test split to evaluate on; lay the folder out as train/ and test/ "
+            "(and, if you like, val/), one folder a class in each"
+        )
+    return test
+
+
+def _answered(split: Split, ensemble: Ensemble, base: torch.nn.Module, config: EvaluateConfig) -> combining.Answered:
+    """What members and base model say about a split."""
+    stream = tqdm(
+        batches(split, evaluation_batch(config), ensemble.normalization, device_of(config)),
+        total=-(-len(split) // evaluation_batch(config)),
+        desc="evaluate",
+    )
+    outputs = evaluation.run_networks([*(member.network for member in ensemble.members), base], stream)
+    return combining.Answered(outputs, evaluation.softmax(outputs.members.pop()))
+
+
+def _accuracy_metrics(
+    probabilities: np.ndarray, base_probabilities: np.ndarray, outputs: evaluation.Outputs
+) -> dict[str, float]:
+    own = evaluation.accuracies(probabilities, outputs.labels)
+    base = evaluation.accuracies(base_probabilities, outputs.labels)
+    return {
+        **own,
+        **{f"base_{name}": value for name, value in base.items()},
+        "accuracy_drop": base["accuracy"] - own["accuracy"],
+    }
+
+
+def _answers(probabilities: np.ndarray, base_probabilities: np.ndarray, outputs: evaluation.Outputs) -> pd.DataFrame:
+    """Class indices, one row an image in the order of the split: what `sensai.analysis.differences` reads."""
+    return pd.DataFrame(
+        {
+            "label": outputs.labels,
+            "ensemble": probabilities.argmax(1),
+            "base": base_probabilities.argmax(1),
+        }
+    )
+
+
+def _members_table(ensemble: Ensemble, outputs: evaluation.Outputs, times: list[float]) -> pd.DataFrame:
+    rows = []
+    metrics = evaluation.member_metrics(outputs, ensemble)
+    for number, (member, values, milliseconds) in enumerate(zip(ensemble.members, metrics, times, strict=True)):
+        sizes = evaluation.size(member.network, ensemble.spec.input_shape)
+        rows.append(
+            {
+                "member": number,
+                "classes": class_label(member.classes, ensemble.class_names),
+                **retrain.named_for_member(values),
+                "params": sizes.params,
+                "flops": sizes.flops,
+                "bytes": sizes.bytes,
+                "latency_ms": milliseconds,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _log_confusion(matrix: np.ndarray, names: tuple[str, ...], context: Context) -> None:
+    context.run.log_frame(pd.DataFrame(matrix, columns=list(names)), "confusion.csv")
+    context.run.log_figure(
+        plots.heatmap(matrix, names, "Test images: true class (row), answer (column)"), "confusion.png"
+    )
+
+
+def _log_group_confusion(matrix: np.ndarray, ensemble: Ensemble, context: Context) -> None:
+    names, groups = ensemble.class_names, ensemble.groups
+    context.run.log_metrics(evaluation.error_shares(matrix, groups))
+    labels = [f"group {number}" for number in range(len(groups))]
+    between = evaluation.confusion_between_groups(matrix, groups)
+    inside = evaluation.confusion_in_groups(matrix, groups)
+    context.run.log_frame(pd.DataFrame(between, columns=labels), "confusion_groups.csv")
+    context.run.log_frame(_in_groups_table(inside, groups, names), "confusion_in_groups.csv")
+    context.run.log_figure(
+        plots.heatmaps({"": (between, labels)}, "Test images: group of the true class (row), of the answer (column)"),
+        "confusion_groups.png",
+    )
+    panels = {
+        label: (counts, [names[each] for each in group])
+        for label, counts, group in zip(labels, inside, groups, strict=True)
+        if len(group) > 1
+    }
+    context.run.log_figure(
+        plots.heatmaps(panels, "Test images answered in their group: true class (row), answer (column)"),
+        "confusion_in_groups.png",
+    )
+
+
+def _in_groups_table(inside: list[np.ndarray], groups: list[Group], names: tuple[str, ...]) -> pd.DataFrame:
+    """One row for every pair of true class and answer of a group that occurs."""
+    rows = [
+        {"group": number, "label": names[group[label]], "answer": names[group[answer]], "images": counts[label, answer]}
+        for number, (counts, group) in enumerate(zip(inside, groups, strict=True))
+        for label, answer in np.argwhere(counts)
+    ]
+    return pd.DataFrame(rows, columns=["group", "label", "answer", "images"])
+
+
+def _log_member_runs(ensemble: Ensemble, members: pd.DataFrame, config: EvaluateConfig, context: Context) -> None:
+    retrained = context.store.member_runs(context.upstream["retrain"])
+    measured = members.drop(columns=["member", "classes"]).astype("float64").to_dict("records")
+    for number in range(len(ensemble.members)):
+        run = retrain.open_member_run(ensemble, number, config, context, split="test")
+        with run.closing():
+            if number in retrained:
+                run.set_tags({tags.MEMBER_RUN: retrained[number]})
+            run.log_metrics({str(name): value for name, value in measured[number].items() if not np.isnan(value)})
+
+
+stage = Stage(
+    version=7,
+    config=EvaluateConfig,
+    previous=retrain.stage,
+    execute=_execute,
+    title=retrain.title,
+    inputs=lambda config: {"host": _timing_host(config)},
+    check=check,
+)
+run = stage.run

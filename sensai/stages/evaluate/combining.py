@@ -1,0 +1,142 @@
+"""Which class probabilities the ensemble answers with: all methods of `combine` fitted on validation data and judged side by
+side, the chosen one stored.
+"""
+
+import json
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from sensai import evaluation
+from sensai.analysis import plots
+from sensai.config import EvaluateConfig, GroupingStudyConfig, MainConfig, TuneConfig
+from sensai.data.dataset import Split
+from sensai.ensemble import Ensemble
+from sensai.ensemble.calibration import RAW, Calibration, cross_fitted, fit, methods_for, rejection_threshold
+from sensai.errors import InputError
+from sensai.pipeline.context import dataset_of
+from sensai.tracking import Run, Store
+
+_CALIBRATION = "calibration.json"
+_BASE = "base model"
+# That `evaluate` logs anyway.
+_LOGGED = "accuracy"
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What was said about a split.
+
+    Attributes:
+        outputs: of the members.
+        base: float64 (N, K), the base model's class probabilities.
+    """
+
+    outputs: evaluation.Outputs
+    base: np.ndarray
+
+
+def validation_split(config: EvaluateConfig | MainConfig | GroupingStudyConfig | TuneConfig) -> Split | None:
+    """The validation split, None where it has too few images for any fit.
+
+    Raises:
+        InputError: the parameters need one.
+    """
+    val = dataset_of(config).val
+    # What is fitted is judged on an image that was held out.
+    if val is not None and len(val) > 1:
+        return val
+    if config.combine not in (None, RAW.method):
+        raise InputError(
+            f"combine={config.combine!r}: is fitted on validation data, and dataset={config.dataset!r} has none; "
+            f"without them it is {RAW.method}"
+        )
+    if config.reject is not None:
+        raise InputError(
+            f"reject={config.reject:g}: is a share of the validation data, and dataset={config.dataset!r} has none"
+        )
+    if config.int8:
+        raise InputError(
+            f"int8=true: takes the ranges of activations from validation data, and dataset={config.dataset!r} has none"
+        )
+    return None
+
+
+def calibrate(
+    ensemble: Ensemble, test: Answered, val: Answered | None, config: EvaluateConfig, run: Run
+) -> Calibration:
+    """The calibration that the ensemble answers with; all that can be fitted are logged side by side."""
+    fitted = _fitted(ensemble, val, config)
+    tested = {name: each(test.outputs.members, ensemble.groups) for name, each in fitted.items()}
+    table = _compared(tested, ensemble, test, val)
+    method = config.combine or likeliest(table)
+    _log_comparison(table, method, run)
+    run.log_figure(_reliability(tested, test), "reliability.png")
+    chosen = fitted[method]
+    if val is not None and config.reject is not None:
+        validated = chosen(val.outputs.members, ensemble.groups)
+        threshold = rejection_threshold(validated, config.reject)
+        run.log_metrics(evaluation.rejection_metrics(tested[method], test.outputs.labels, threshold))
+        chosen = replace(chosen, threshold=threshold)
+    run.log_json(chosen.to_json(), _CALIBRATION)
+    return chosen
+
+
+def load(store: Store, run_id: str) -> Calibration:
+    """The calibration that an evaluate run has chosen."""
+    with store.downloaded(run_id, _CALIBRATION) as file:
+        return Calibration.from_json(json.loads(file.read_text()))
+
+
+def _fitted(ensemble: Ensemble, val: Answered | None, config: EvaluateConfig) -> dict[str, Calibration]:
+    """What there is to choose from, by its name; without validation data that is `raw` alone."""
+    if val is None:
+        return {RAW.method: RAW}
+    names = [RAW.method, *methods_for(ensemble.groups)]
+    if config.combine is not None and config.combine not in names:
+        names.append(config.combine)
+    return {name: fit(name, val.outputs.members, ensemble.groups, val.outputs.labels) for name in names}
+
+
+def _compared(tested: dict[str, np.ndarray], ensemble: Ensemble, test: Answered, val: Answered | None) -> pd.DataFrame:
+    """Metrics of all methods and the base model: on the test split, and with the prefix `val_` on validation data."""
+    tables = [_judged(tested | {_BASE: test.base}, test.outputs.labels)]
+    if val is not None:
+        labels = val.outputs.labels
+        validated = {name: cross_fitted(name, val.outputs.members, ensemble.groups, labels) for name in tested}
+        tables.append(_judged(validated | {_BASE: val.base}, labels).add_prefix("val_"))
+    return pd.concat(tables, axis=1)
+
+
+def likeliest(table: pd.DataFrame) -> str:
+    """The method to take: of a row each, that of the least `val_nll`, or `raw` where none was validated.
+
+    Which is best depends on how the members were trained, see docs/experiments.md.
+    """
+    return str(table["val_nll"].drop(_BASE).idxmin()) if "val_nll" in table else RAW.method
+
+
+def _log_comparison(table: pd.DataFrame, method: str, run: Run) -> None:
+    """The table, each method's metrics by its name, the chosen one's and the base model's without."""
+    run.log_frame(table.rename_axis("combine").reset_index(), "combine.csv")
+    own = {f"{metric}_{name}": table[metric][name] for name in table.index.drop(_BASE) for metric in table}
+    further = table.columns.drop(_LOGGED)
+    chosen = {metric: table[metric][method] for metric in further}
+    base = {f"base_{metric}": table[metric][_BASE] for metric in further}
+    run.log_metrics(own | chosen | base)
+
+
+def _reliability(tested: dict[str, np.ndarray], test: Answered) -> Figure:
+    curves = {
+        name: evaluation.reliability_curve(probabilities, test.outputs.labels)
+        for name, probabilities in (tested | {_BASE: test.base}).items()
+    }
+    return plots.reliability(curves, "Test images: largest probability and accuracy")
+
+
+def _judged(probabilities: dict[str, np.ndarray], labels: np.ndarray) -> pd.DataFrame:
+    """One row of `probability_metrics` for each."""
+    rows = {name: evaluation.probability_metrics(each, labels) for name, each in probabilities.items()}
+    return pd.DataFrame.from_dict(rows, orient="index")

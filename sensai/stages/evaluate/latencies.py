@@ -1,0 +1,123 @@
+"""What base model, members and ensemble take for images as they come live: in their fastest runtime, or a given one."""
+
+import json
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from sensai import evaluation
+from sensai.analysis import plots
+from sensai.config import EvaluateConfig
+from sensai.data.dataset import Split
+from sensai.ensemble import Ensemble
+from sensai.ensemble.calibration import Calibration
+from sensai.runtimes import CANDIDATES, GPU_CANDIDATES, Combine, Comparison, Prepared, compare, prepare, prepare_base
+from sensai.tracking import Run, tags
+
+# Raised whenever the same members take another time since they are timed otherwise.
+VERSION = 2
+_AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """Milliseconds of a batch.
+
+    Attributes:
+        base: of the base model.
+        members: of each member by itself.
+        ensemble: of all members together.
+    """
+
+    base: float
+    members: list[float]
+    ensemble: float
+
+    def metrics(self) -> dict[str, float]:
+        """As `evaluate` logs them."""
+        slowest = max(self.members)
+        return {
+            "latency_base_ms": self.base,
+            "latency_member_max_ms": slowest,
+            "latency_ensemble_ms": self.ensemble,
+            "speedup_critical_path": self.base / slowest,
+            "speedup_ensemble": self.base / self.ensemble,
+        }
+
+
+def timing_host(runtime: str, device: torch.device, images: int = 1) -> dict[str, str]:
+    """The machine, and how it is timed: what latencies must share to be compared.
+
+    Args:
+        runtime: that is asked for, or `auto`.
+        device: whose runtimes are tried.
+        images: that are answered at once.
+    """
+    return {
+        **evaluation.host(),
+        "timing": str(VERSION),
+        "runtime": runtime,
+        "device": device.type,
+        "images": str(images),
+    }
+
+
+def critical_path(
+    base: nn.Module, ensemble: Ensemble, split: Split, runtime: str, device: torch.device
+) -> dict[str, float]:
+    """`latency_base_ms` and `latency_member_max_ms` of one image, measured as for `evaluate`, without the whole ensemble."""
+    comparison = _compared(base, ensemble, prepare(ensemble), None, split.images[split.rows[:1]], runtime, device)
+    return {"latency_base_ms": comparison.base_ms, "latency_member_max_ms": max(comparison.member_ms)}
+
+
+def measured(
+    base: nn.Module,
+    ensemble: Ensemble,
+    prepared: Prepared,
+    calibration: Calibration,
+    split: Split,
+    config: EvaluateConfig,
+    device: torch.device,
+    run: Run,
+) -> Latencies:
+    """Time a batch of a split in all runtimes of the device that may be chosen, which are logged as table and figure."""
+
+    def combine(outputs: list[np.ndarray]) -> np.ndarray:
+        return calibration(outputs, ensemble.groups)
+
+    images = split.images[split.rows[: config.latency_batch_size]]
+    comparison = _compared(base, ensemble, prepared, combine, images, config.runtime, device)
+    table = pd.DataFrame(comparison.rows())
+    run.log_frame(table, "runtimes.csv")
+    run.log_figure(plots.runtimes(table), "runtimes.png")
+    run.log_metrics({"overhead_ensemble": comparison.overhead})
+    chosen = {network: f"{each.runtime} x{each.threads}" for network, each in comparison.chosen.items()}
+    run.set_tags({tags.RUNTIME: json.dumps(chosen)})
+    return Latencies(comparison.base_ms, comparison.member_ms, comparison.ensemble_ms)
+
+
+def _compared(
+    base: nn.Module,
+    ensemble: Ensemble,
+    prepared: Prepared,
+    combine: Combine | None,
+    images: np.ndarray,
+    runtime: str,
+    device: torch.device,
+) -> Comparison:
+    """Of images (N, C, H, W), in a runtime or, for `auto`, in the fastest of the device."""
+    on_gpu = device.type == "cuda"
+    names = (runtime,) if runtime != _AUTO else GPU_CANDIDATES if on_gpu else CANDIDATES
+    with torch.cuda.device(device) if on_gpu else nullcontext():
+        return compare(
+            prepare_base(base, ensemble),
+            prepared,
+            np.ascontiguousarray(images.transpose(0, 2, 3, 1)),
+            combine,
+            1 if set(names) <= set(GPU_CANDIDATES) else torch.get_num_threads(),
+            names=names,
+        )

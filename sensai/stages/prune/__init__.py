@@ -1,0 +1,209 @@
+"""prune: which channels each member goes without. Logs plans only (weights are rebuilt from base and plan), the sizes that
+follow, and val_accuracy and val_in_group_accuracy of the members as they are cut, with the answers they come from.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sensai.analysis import plots
+from sensai.analysis.differences import VAL_ANSWERS
+from sensai.config import Prune, PruneConfig, StageConfig
+from sensai.data.batches import batches
+from sensai.ensemble import Ensemble
+from sensai.ensemble.building import build_ensemble, fit_none_biases
+from sensai.ensemble.calibration import RAW
+from sensai.evaluation import Size, accuracies, right_in_group, run_networks, size
+from sensai.pipeline.context import dataset_of, device_of, evaluation_batch, example_images, normalization_of
+from sensai.pipeline.stage import Context, Stage
+from sensai.pruning import pruning_error
+from sensai.sites import Plan, SiteMap, SizePrediction
+from sensai.stages import group
+from sensai.stages.baseline import base_model, site_map
+from sensai.stages.group import class_label
+from sensai.stages.prune.planning import MemberPlan, make_plans, removable
+from sensai.tracking import Run, Store
+
+_log = logging.getLogger(__name__)
+_PLANS = "plans.json"
+# Images on which a member is proved; whether a cut is exact does not depend on how many there are.
+PROOF_IMAGES = 2
+
+
+def _execute(config: PruneConfig, context: Context) -> None:
+    candidates = removable(config, context)
+    sites = candidates.sites
+    for layer, reason in sites.kept_whole.items():
+        _log.info("%s is kept whole: %s", layer, reason)
+    model, spec = base_model(context, config)
+    prediction = SizePrediction(model, sites, spec.input_shape)
+    groups = group.load(context.store, context.upstream["group"])
+    plans = make_plans(config, candidates, groups, prediction, spec.num_classes)
+    context.run.log_json(_to_json(plans, sites), _PLANS)
+    error = _proved(plans, sites, config, context)
+    ensemble = build(context, config, plans)
+    # MLflow's comparison of runs opens with what was logged first.
+    log_validation(ensemble, config, context.run)
+    _log_sizes(ensemble, plans, sites, config, context)
+    context.run.log_metrics({"proof_error": error})
+
+
+def build(context: Context, config: StageConfig, plans: Sequence[MemberPlan]) -> Ensemble:
+    """The members as they are cut, on the device, with the "none" rows of groups fitted on validation data.
+
+    Where there are none they are fitted on the training images: a bias of zero would be no choice at all.
+    """
+    ensemble, data = cut(context, config, plans), dataset_of(config)
+    fitted_on = data.train if data.val is None else data.val
+    images = batches(fitted_on, evaluation_batch(config), ensemble.normalization, device_of(config))
+    fit_none_biases(ensemble, site_map(context, config).head, images)
+    return ensemble
+
+
+def cut(context: Context, config: StageConfig, plans: Sequence[MemberPlan]) -> Ensemble:
+    """The same with the "none" rows as they come."""
+    model, spec = base_model(context, config)
+    pairs = [(member.classes, member.plan) for member in plans]
+    names, normalization = dataset_of(config).class_names, normalization_of(config, spec)
+    ensemble = build_ensemble(model, spec, site_map(context, config), pairs, names, normalization)
+    return ensemble.to(device_of(config)).eval()
+
+
+def log_validation(ensemble: Ensemble, config: StageConfig, run: Run) -> dict[str, float]:
+    """The `val_accuracy` and `val_in_group_accuracy` that are logged of an ensemble, with val_answers.csv, which has a row an
+    image: label and ensemble (class indices), right_in_group (whether the member of its class tells it from its other
+    classes). Empty, and nothing is logged, where the data have no validation split.
+    """
+    val = dataset_of(config).val
+    if val is None:
+        return {}
+    images = batches(val, evaluation_batch(config), ensemble.normalization, device_of(config))
+    outputs = run_networks([member.network for member in ensemble.members], images)
+    probabilities, right = RAW(outputs.members, ensemble.groups), right_in_group(outputs, ensemble)
+    answers = {"label": outputs.labels, "ensemble": probabilities.argmax(1), "right_in_group": right}
+    run.log_frame(pd.DataFrame(answers), VAL_ANSWERS)
+    metrics = {
+        "val_accuracy": accuracies(probabilities, outputs.labels)["accuracy"],
+        "val_in_group_accuracy": float(right.mean()),
+    }
+    run.log_metrics(metrics)
+    return metrics
+
+
+def _proved(plans: list[MemberPlan], sites: SiteMap, config: PruneConfig, context: Context) -> float:
+    """The largest difference between a member and the masked network.
+
+    Raises:
+        RuntimeError: it is more than arithmetic leaves.
+    """
+    model, spec = base_model(context, config)
+    images = example_images(config, spec, PROOF_IMAGES)
+    errors = [pruning_error(model, sites, member.plan, images) for member in plans]
+    for member, (error, tolerance) in zip(plans, errors, strict=True):
+        if error > tolerance:
+            raise RuntimeError(f"member {member.classes}: pruned and masked differ by {error:.3g} > {tolerance:.3g}")
+    return max(error for error, _ in errors)
+
+
+def _log_sizes(
+    ensemble: Ensemble, plans: list[MemberPlan], sites: SiteMap, config: PruneConfig, context: Context
+) -> None:
+    base = size(base_model(context, config)[0], ensemble.spec.input_shape)
+    sizes = [size(member.network, ensemble.spec.input_shape) for member in ensemble.members]
+    layers = _layers(plans, sites, ensemble.class_names)
+    context.run.log_frame(layers, "layers.csv")
+    context.run.log_frame(_members(plans, sizes, sites, ensemble.class_names), "members.csv")
+    context.run.log_figure(plots.widths(layers), "widths.png")
+    context.run.log_metrics(
+        {
+            "members": len(plans),
+            "channels_kept": float(np.mean([kept_channels(member.plan, sites) for member in plans])) / sites.channels,
+            "params_base": base.params,
+            "params_max": max(each.params for each in sizes),
+            "params_total": sum(each.params for each in sizes),
+            "flops_base": base.flops,
+            "flops_max": max(each.flops for each in sizes),
+            "flops_total": sum(each.flops for each in sizes),
+        }
+    )
+
+
+def kept_channels(plan: Plan, sites: SiteMap) -> int:
+    """How many of the removable channels a plan keeps."""
+    return sites.channels - sum(len(removed) for removed in plan.values())
+
+
+def _layers(plans: list[MemberPlan], sites: SiteMap, class_names: tuple[str, ...]) -> pd.DataFrame:
+    rows = [
+        {
+            "member": number,
+            "classes": class_label(member.classes, class_names),
+            "depth": depth,
+            "site": site.name,
+            "channels": site.channels,
+            "kept": site.channels - len(member.plan.get(site.name, ())),
+        }
+        for number, member in enumerate(plans)
+        for depth, site in enumerate(sites.sites)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _members(plans: list[MemberPlan], sizes: list[Size], sites: SiteMap, class_names: tuple[str, ...]) -> pd.DataFrame:
+    rows = [
+        {
+            "member": number,
+            "classes": class_label(member.classes, class_names),
+            "channels_kept": kept_channels(member.plan, sites),
+            "params": each.params,
+            "flops": each.flops,
+            "bytes": each.bytes,
+        }
+        for number, (member, each) in enumerate(zip(plans, sizes, strict=True))
+    ]
+    return pd.DataFrame(rows)
+
+
+def _to_json(plans: list[MemberPlan], sites: SiteMap) -> dict[str, Any]:
+    members = [
+        {"classes": list(each.classes), "removed": {site: removed.tolist() for site, removed in each.plan.items()}}
+        for each in plans
+    ]
+    return {"members": members, "kept_whole": sites.kept_whole}
+
+
+def load(store: Store, run_id: str) -> list[MemberPlan]:
+    """The plans of a run."""
+    with store.downloaded(run_id, _PLANS) as file:
+        content = json.loads(file.read_text())
+    return [
+        MemberPlan(
+            tuple(member["classes"]),
+            {site: np.array(removed, np.int64) for site, removed in member["removed"].items()},
+        )
+        for member in content["members"]
+    ]
+
+
+def title(config: Prune) -> str:
+    """What tells one pruning from another."""
+    if config.policy == "threshold":
+        return f"apoz>{config.apoz_threshold:g} mean<{config.mean_threshold:g}"
+    by = "" if config.criterion == "apoz" else f" by {config.criterion}"
+    if config.target_flops is not None:
+        whole = " of the ensemble" if config.target_of == "ensemble" else ""
+        return f"target_flops={config.target_flops:g}{whole}{by}"
+    return f"ratio={config.ratio:g}{by}" + (" in each layer" if config.ranking == "layer" else "")
+
+
+def run_title(config: Prune) -> str:
+    """What tells one ensemble as it is cut from another."""
+    return title(config) if config.method == "singletons" else f"{group.title(config)} {title(config)}"
+
+
+stage = Stage(version=4, config=PruneConfig, previous=group.stage, execute=_execute, title=run_title)
+run = stage.run

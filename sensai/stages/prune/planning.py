@@ -1,0 +1,134 @@
+"""What members go without: the plan of each by the chosen policy, criterion and target."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from torch import nn
+
+from sensai.activations import Statistics
+from sensai.config import Prune, PruneConfig, RetrainConfig
+from sensai.errors import InputError, UnreachableTargetError
+from sensai.grouping.partitions import Group
+from sensai.pipeline.stage import Context
+from sensai.policy.criterion_inputs import Criterion, criterion_of, norms_of_filters
+from sensai.policy.plans import BY_APOZ, WidthRule, flops_plans, ratio_plan, threshold_plan
+from sensai.pruning import head_rows
+from sensai.sites import Plan, SiteMap, SizePrediction
+from sensai.stages import group
+from sensai.stages.baseline import base_model
+
+
+@dataclass(frozen=True)
+class MemberPlan:
+    """What one member goes without."""
+
+    classes: Group
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Removable:
+    """What may be removed, and the order in which it goes.
+
+    Attributes:
+        sites: those within the scope.
+        statistics: of these sites.
+        criterion: how dispensable their channels are.
+    """
+
+    sites: SiteMap
+    statistics: Statistics
+    criterion: Criterion
+
+
+def removable(config: PruneConfig | RetrainConfig, context: Context) -> Removable:
+    """What may be removed from the base model, ranked as the parameters say.
+
+    Raises:
+        InputError: nothing is within the scope; `taylor` on statistics that were read without a backward pass, of a run that
+            was named.
+    """
+    sites, statistics = group.within_scope(config, context)
+    return Removable(sites, statistics, _criterion(config, base_model(context, config)[0], sites, statistics))
+
+
+def _criterion(config: Prune, model: nn.Module, sites: SiteMap, statistics: Statistics) -> Criterion:
+    if "criterion" in config.ignored():
+        return BY_APOZ
+    backward = all(values.sensitivity is not None for values in statistics.values())
+    if config.needs_backward and not backward:
+        raise InputError(
+            f"criterion={config.criterion!r}: the run of from_run stands on statistics without a backward pass; "
+            f"it must be of a run of group that was made with criterion={config.criterion}"
+        )
+    return criterion_of(config.criterion, config.seed, partial(norms_of_filters, model, sites.sites))
+
+
+def make_plans(
+    config: PruneConfig, candidates: Removable, groups: Sequence[Group], prediction: SizePrediction, num_classes: int
+) -> list[MemberPlan]:
+    """The plan of the member of each group, by the chosen policy.
+
+    Raises:
+        UnreachableTargetError: a FLOPs target that cannot be reached.
+    """
+    if config.target_flops is None:
+        return [MemberPlan(classes, _plan(config, candidates, classes)) for classes in groups]
+    teams = [groups] if config.target_of == "ensemble" else [[classes] for classes in groups]
+    plans = [
+        plan
+        for team in teams
+        for plan in _plans_to_target(config.target_flops, config, candidates, team, prediction, num_classes)
+    ]
+    return [MemberPlan(classes, plan) for classes, plan in zip(groups, plans, strict=True)]
+
+
+def _plans_to_target(
+    share: float,
+    config: PruneConfig,
+    candidates: Removable,
+    groups: Sequence[Group],
+    prediction: SizePrediction,
+    num_classes: int,
+) -> list[Plan]:
+    """The plans of members that are ranked together, the largest of which may have a share of the base model's FLOPs."""
+    rows = np.array([head_rows(len(classes), num_classes) for classes in groups])
+    plans = flops_plans(
+        [candidates.criterion(candidates.statistics, classes) for classes in groups],
+        flops=lambda removed: prediction.at(removed, rows)[1],
+        target=share * prediction.flops,
+        ranking=config.ranking,
+        rule=_rule(config, candidates),
+    )
+    flops = max(prediction(plan, outputs)[1] for plan, outputs in zip(plans, rows, strict=True))
+    if flops > share * prediction.flops:
+        raise UnreachableTargetError(
+            f"target_flops={share:g}: with scope={config.scope}, min_channels={config.min_channels} and "
+            f"round_to={config.round_to} no less than {flops / prediction.flops:.4f} can be reached"
+        )
+    return plans
+
+
+def _plan(config: PruneConfig, candidates: Removable, classes: Group) -> Plan:
+    if config.policy == "threshold":
+        return threshold_plan(
+            candidates.statistics,
+            classes,
+            apoz_threshold=config.apoz_threshold,
+            mean_threshold=config.mean_threshold,
+            rule=_rule(config, candidates),
+        )
+    return ratio_plan(
+        candidates.statistics,
+        classes,
+        config.ratio,
+        ranking=config.ranking,
+        rule=_rule(config, candidates),
+        criterion=candidates.criterion,
+    )
+
+
+def _rule(config: PruneConfig, candidates: Removable) -> WidthRule:
+    return WidthRule(config.min_channels, config.round_to, candidates.sites.branches)

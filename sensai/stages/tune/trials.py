@@ -1,0 +1,269 @@
+"""The trials of a study: each a run of its own with the stages that it needs below it, and logged runs that are as good."""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Run as StoredRun
+from optuna import Trial, TrialPruned
+from pydantic import ValidationError
+
+from sensai.config import PruneConfig, RetrainConfig, TuneConfig
+from sensai.errors import EndedEarlyError
+from sensai.pipeline.callbacks import Watcher, watched
+from sensai.pipeline.context import dataset_of, device_of
+from sensai.pipeline.stage import Context, Stage, data_tags, upstream_of
+from sensai.stages import activations, group, prune, retrain
+from sensai.stages.baseline import base_model
+from sensai.stages.evaluate.latencies import critical_path, timing_host
+from sensai.tracking import Run, Store, tags
+from sensai.tuning.goals import Goal, Outcome
+from sensai.tuning.logged import LoggedRun
+from sensai.tuning.space import EPOCHS, Space, Values
+from sensai.tuning.studies import complete
+
+STAGE = "trial"
+# Attribute of a trial: its own run.
+TRIAL_RUN = "trial_run"
+_LATENCIES = ("latency_base_ms", "latency_member_max_ms")
+_PRUNE_RUN = f"{tags.UPSTREAM}prune"
+_SIZES = ("flops_max", "flops_total", "flops_base", "params_max", "members")
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What tries configurations.
+
+    Attributes:
+        config: of the study.
+        goal: of the study.
+        study: its name.
+        store: where runs are looked for and made.
+        parent: run that those of trials are nested below.
+        upstream: stage -> run id, of what all trials stand on.
+        interrupted: whether the user wants it to end.
+    """
+
+    config: TuneConfig
+    goal: Goal
+    study: str
+    store: Store
+    parent: str
+    upstream: Mapping[str, str]
+    interrupted: Callable[[], bool]
+
+    def __call__(self, trial: Trial, values: Values) -> Outcome:
+        """Try a configuration: prune, and retrain where it has epochs, unless the store knows what comes of it.
+
+        Raises:
+            InputError: it cannot be built, or not trained.
+            TrialPruned: it has been given up, since others are better.
+        """
+        config = self.config.trial(**values)
+        # Under plain names too, by which people filter: the UI shows no nested run that a filter leaves out.
+        labels = {
+            tags.STUDY: self.study,
+            tags.TRIAL: str(trial.number),
+            **{tags.UPSTREAM + stage: run_id for stage, run_id in self.upstream.items()},
+            **{name: str(value) for name, value in values.items()},
+        }
+        run = self.store.create(_title(trial.number, values), self.parent, {**labels, **self._described(config)})
+        trial.set_user_attr(TRIAL_RUN, run.id)
+        try:
+            with run.closing():
+                run.log_params(config.model_dump())
+                outcome = self._tried(trial, config, run, self.store.labelled(labels))
+                run.log_metrics({**outcome.metrics, "val_accuracy": outcome.val_accuracy, "cost": outcome.cost})
+        except EndedEarlyError as error:
+            raise TrialPruned(str(error)) from error
+        return outcome
+
+    def _tried(self, trial: Trial, config: RetrainConfig, run: Run, store: Store) -> Outcome:
+        run_id = prune.stage.ensure(_as_cut(config), store, run.id)
+        upstream = self._link(run, prune.stage, run_id)
+        latencies = self._measured(config, upstream, run) if self.goal.objective == "latency" else {}
+        outcome = self._outcome(upstream, 0, latencies)
+        if not config.epochs or not self._worth_training(trial, outcome):
+            return outcome
+        with watched(_Watching(trial, self.interrupted, prunes=self.goal.limit is not None)):
+            run_id = retrain.stage.ensure(config, store, run.id)
+        return self._outcome(self._link(run, retrain.stage, run_id), config.epochs, latencies)
+
+    def _link(self, run: Run, stage: Stage[Any], run_id: str) -> dict[str, str]:
+        """Tag a trial's run with what it stands on, by stage."""
+        upstream = {**upstream_of(self.store.tags_of(run_id)), stage.name: run_id}
+        run.set_tags({tags.UPSTREAM + name: each for name, each in upstream.items()})
+        return upstream
+
+    def _worth_training(self, trial: Trial, as_cut: Outcome) -> bool:
+        """Whether it keeps to the limit of cost, which training does not change.
+
+        Raises:
+            EndedEarlyError: the accuracy that is sought has been reached at less cost.
+        """
+        if self.goal.limit is not None:
+            return as_cut.cost <= self.goal.limit
+        if self.goal.min_val_accuracy is not None:
+            reached = [each for each in complete(trial.study) if all(by <= 0 for by in each.constraints.values())]
+            cheapest = min((each.value for each in reached if each.value is not None), default=math.inf)
+            if cheapest <= as_cut.cost:
+                trial.report(as_cut.cost, 0)
+                raise EndedEarlyError(f"costs {as_cut.cost:.4g}; {cheapest:.4g} is known to be enough")
+        return True
+
+    def _measured(self, config: RetrainConfig, upstream: Mapping[str, str], run: Run) -> dict[str, float]:
+        """The latencies of the members as they are cut, which training does not change; measured here once."""
+        run.set_tags({tags.HOST: self._host})
+        known = self._known_latencies(upstream["prune"])
+        if known is None:
+            context = Context(self.store, run, dict(upstream), run.id, Path(config.work_dir))
+            ensemble = prune.cut(context, config, prune.load(self.store, upstream["prune"]))
+            val = dataset_of(config).val
+            assert val is not None
+            base, _ = base_model(context, config)
+            known = critical_path(base, ensemble, val, self.config.runtime, device_of(config))
+        run.log_metrics(known)
+        return known
+
+    def _known_latencies(self, prune_run: str) -> dict[str, float] | None:
+        """Measured by another trial on such a machine; None where none has."""
+        return self._measured_by(self.store.tagged(STAGE, _PRUNE_RUN, prune_run)).get(prune_run)
+
+    def _measured_by(self, trials: Iterable[StoredRun]) -> dict[str, dict[str, float]]:
+        """Prune run -> the latencies that trials on such a machine have measured of its members."""
+        return {
+            run.data.tags[_PRUNE_RUN]: {name: run.data.metrics[name] for name in _LATENCIES}
+            for run in trials
+            if run.data.tags.get(tags.HOST) == self._host and run.data.metrics.keys() >= set(_LATENCIES)
+        }
+
+    @cached_property
+    def _host(self) -> str:
+        """What latencies depend on beside the members."""
+        return json.dumps(timing_host(self.config.runtime, device_of(self.config)))
+
+    def logged(self, space: Space) -> Iterator[LoggedRun]:
+        """Finished runs, whoever logged them, that the study would be answered by if it asked for their parameters.
+
+        Only the seed may be another one. What was retrained, or is to be in a trial that was begun, is known by that; as it was
+        cut it is one more only where the study has trials without retraining.
+        """
+        runs = {stage: self._finished(stage) for stage in (prune.stage, retrain.stage)}
+        retrained = {run.data.tags[_PRUNE_RUN] for run in runs[retrain.stage]}
+        on_the_way = {run.info.run_id for run in runs[prune.stage] if run.data.tags.get(tags.STUDY) == self.study}
+        passed = set() if 0 in self.config.rungs else retrained | on_the_way
+        as_cut = [run for run in runs[prune.stage] if run.info.run_id not in passed]
+        by_latency = self.goal.objective == "latency"
+        measured = self._measured_by(self.store.tagged(STAGE, *self._of_these_data)) if by_latency else {}
+        metrics = {run.info.run_id: run.data.metrics for found in runs.values() for run in found}
+        for stage, found in ((prune.stage, as_cut), (retrain.stage, runs[retrain.stage])):
+            for run in found:
+                if (values := self._values(stage, run, space)) is None:
+                    continue
+                upstream = {**upstream_of(run.data.tags), stage.name: run.info.run_id}
+                latencies = measured.get(upstream["prune"]) if by_latency else {}
+                if latencies is not None:
+                    yield LoggedRun(values, self._outcome(upstream, values[EPOCHS], latencies, metrics))
+
+    @property
+    def _of_these_data(self) -> tuple[str, str]:
+        return tags.DATA_DIGEST, dataset_of(self.config).digest
+
+    def _finished(self, stage: Stage[Any]) -> list[StoredRun]:
+        """Of the same data, oldest first; retraining by no epochs is pruning."""
+        found = self.store.tagged(stage.name, *self._of_these_data)
+        if self.config.warm_start == "study":
+            found = [run for run in found if run.data.tags.get(tags.STUDY) == self.study]
+        if stage is retrain.stage:
+            found = [run for run in found if json.loads(run.data.tags[tags.CONFIG])["epochs"]]
+        return found[::-1]
+
+    def _values(self, stage: Stage[Any], run: StoredRun, space: Space) -> Values | None:
+        """What a run was configured with; None where the study would not be answered by it."""
+        logged = {EPOCHS: 0, **json.loads(run.data.tags[tags.CONFIG])}
+        own = {each.name: logged[each.name] for each in space.parameters if each.exists(logged) and each.name in logged}
+        try:
+            config = self.config.trial(**{**own, EPOCHS: logged[EPOCHS], "seed": logged["seed"]})
+        except ValidationError:
+            return None
+        return logged if self._fingerprint(stage, config) == run.data.tags[tags.FINGERPRINT] else None
+
+    def _fingerprint(self, stage: Stage[Any], config: RetrainConfig) -> str:
+        as_cut = _as_cut(config)
+        groups = group.stage.config.model_validate(as_cut.upstream(group.stage.config).model_dump())
+        before = group.stage.fingerprint(groups, self._activations[groups.needs_backward])
+        cut = prune.stage.fingerprint(as_cut, before)
+        return cut if stage is prune.stage else retrain.stage.fingerprint(config, cut)
+
+    @cached_property
+    def _activations(self) -> dict[bool, str]:
+        """Whether they take a backward pass -> the fingerprint of the activations, which is made from files."""
+        stage, before = activations.stage, {}
+        for criterion in ("apoz", "taylor"):
+            shared = self.config.trial(criterion=criterion, policy="ratio").upstream(stage.config)
+            own = stage.config.model_validate(shared.model_dump())
+            before[own.needs_backward] = stage.fingerprint(own)
+        return before
+
+    def _outcome(
+        self,
+        upstream: Mapping[str, str],
+        epochs: int,
+        latencies: Mapping[str, float],
+        known: Mapping[str, Mapping[str, float]] | None = None,
+    ) -> Outcome:
+        """What runs found; `known` are the metrics of those that have been read already."""
+        last = upstream["retrain" if epochs else "prune"]
+        sizes, found = ((known or {}).get(each) or self.store.metrics_of(each) for each in (upstream["prune"], last))
+        metrics: dict[str, float] = {name: sizes[name] for name in _SIZES}
+        metrics |= {EPOCHS: epochs, "flops_speedup": sizes["flops_base"] / sizes["flops_max"], **latencies}
+        if latencies:
+            cost = latencies["latency_member_max_ms"] / latencies["latency_base_ms"]
+        else:
+            cost = sizes[self.goal.objective] / sizes["flops_base"]
+        return Outcome(found["val_accuracy"], cost, last, metrics)
+
+    def _described(self, config: RetrainConfig) -> dict[str, str]:
+        return {
+            tags.STAGE: STAGE,
+            tags.CONFIG: config.model_dump_json(),
+            **data_tags(config),
+        }
+
+
+class _Watching(Watcher):
+    """Has training end after an epoch in which the user interrupts it, or after which the study's pruner gives it up."""
+
+    def __init__(self, trial: Trial, interrupted: Callable[[], bool], prunes: bool) -> None:
+        self._trial = trial
+        self._interrupted = interrupted
+        self._prunes = prunes
+        self._values: dict[int, list[float]] = {}
+        self._pruned: EndedEarlyError | None = None
+
+    def on_epoch(self, member: int, members: int, epoch: int, value: float) -> None:
+        """Report the mean of all members, once all have had the epoch."""
+        values = self._values.setdefault(epoch, [])
+        values.append(value)
+        if not self._prunes or len(values) < members or self._pruned:
+            return
+        self._trial.report(sum(values) / members, epoch + 1)
+        if self._trial.should_prune():
+            self._pruned = EndedEarlyError(f"pruned after {epoch + 1} epochs")
+
+    def why_end(self) -> BaseException | None:
+        """See Watcher."""
+        return KeyboardInterrupt() if self._interrupted() else self._pruned
+
+
+def _as_cut(config: RetrainConfig) -> PruneConfig:
+    return PruneConfig.model_validate(config.upstream(PruneConfig).model_dump())
+
+
+def _title(number: int, values: Values) -> str:
+    shown = (f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in values.items())
+    return f"trial {number}: {' '.join(shown)}"

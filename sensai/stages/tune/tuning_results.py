@@ -1,0 +1,123 @@
+"""What a study has found, as its run carries it: tables, figures, best.json."""
+
+import json
+import logging
+from typing import Any
+
+import pandas as pd
+from optuna import Study
+
+from sensai.analysis import tuning_plots
+from sensai.config import TuneConfig
+from sensai.tracking import Run, Store, tags
+from sensai.tuning.front import (
+    Choice,
+    cheapest,
+    fidelity_correlations,
+    front,
+    hypervolumes,
+    importances,
+    most_accurate,
+    trial_table,
+)
+from sensai.tuning.space import EPOCHS, Values
+
+_log = logging.getLogger(__name__)
+_SHOWN = ["trial", EPOCHS, "val_accuracy", "cost", "flops_speedup"]
+
+
+def log_findings(study: Study, config: TuneConfig, base_accuracy: float, classes: int, run: Run) -> Choice | None:
+    """Log what the study knows; returns what it recommends, None where it knows nothing.
+
+    Args:
+        study: of which all trials count, those of other workers too.
+        config: of tune.
+        base_accuracy: of the base model, on validation data.
+        classes: that the data have: nobody pays more than a base model for each.
+        run: that it is logged into.
+    """
+    table = trial_table(study)
+    best = front(table)
+    most_cost = float(classes) if config.objective == "flops_total" else 1.0
+    volumes = hypervolumes(table, most_cost)
+    weights, correlations = importances(study), fidelity_correlations(study)
+    frames = {
+        "trials": table,
+        "front": best,
+        "hypervolume": volumes,
+        "importances": weights,
+        "fidelities": correlations,
+    }
+    for name, frame in frames.items():
+        run.log_frame(frame, f"{name}.csv")
+    cost = f"{config.objective} as a share of the base model's"
+    choice = _recommended(table, config, base_accuracy)
+    if choice is not None:
+        run.log_figure(tuning_plots.front(table, best, base_accuracy, cost), "front.png")
+        run.log_figure(tuning_plots.hypervolume(volumes), "hypervolume.png")
+        run.log_figure(tuning_plots.slices(table, cost), "slices.png")
+        if len(weights):
+            run.log_figure(tuning_plots.importances(weights, config.objective), "importances.png")
+        run.log_metrics(
+            {
+                "best_val_accuracy": choice.row["val_accuracy"],
+                "best_flops_speedup": choice.row["flops_speedup"],
+                "hypervolume": volumes["hypervolume"].iloc[-1],
+            }
+        )
+    run.log_metrics({"trials": len(table), "base_val_accuracy": base_accuracy})
+    _log.info("the front:\n%s", best[best.columns.intersection(_SHOWN)].round(4).to_string(index=False))
+    return choice
+
+
+def log_best(choice: Choice | None, config: TuneConfig, base_accuracy: float, store: Store, run: Run) -> Values | None:
+    """Log best.json; returns the configuration that is recommended, None where nothing is within what is allowed."""
+    if choice is None:
+        run.log_json({"within": False, "reason": "there is no finished trial"}, "best.json")
+        _log.warning("no trial has finished: nothing to recommend")
+        return None
+    values = configuration_of(choice.row, store)
+    content = {
+        "within": choice.within,
+        "rule": _rule(config),
+        "base_val_accuracy": base_accuracy,
+        "accuracy_drop": choice.accuracy_drop,
+        "objective": config.objective,
+        **_plain(choice.row),
+        "parameters": values,
+    }
+    run.log_json(content, "best.json")
+    verdict = _rule(config) if choice.within else f"nothing is within ({_rule(config)}); the nearest"
+    row = choice.row
+    _log.info(
+        "%s: trial %d, val_accuracy %.4f (base model %.4f), %s %.4f of the base model's",
+        *(verdict, row["trial"], row["val_accuracy"], base_accuracy, config.objective, row["cost"]),
+    )
+    return values if choice.within else None
+
+
+def _recommended(table: pd.DataFrame, config: TuneConfig, base_accuracy: float) -> Choice | None:
+    if config.limit is not None:
+        return most_accurate(table, base_accuracy, config.limit)
+    if config.min_val_accuracy is not None:
+        return cheapest(table, base_accuracy, base_accuracy - config.min_val_accuracy)
+    return cheapest(table, base_accuracy, config.max_accuracy_drop)
+
+
+def _rule(config: TuneConfig) -> str:
+    if config.limit is not None:
+        return f"the most accurate whose {config.objective} is at most {config.limit:g} of the base model's"
+    if config.min_val_accuracy is not None:
+        return f"the cheapest with a val_accuracy of at least {config.min_val_accuracy:g}"
+    return f"the cheapest that loses at most {config.max_accuracy_drop:g} against the base model on validation data"
+
+
+def configuration_of(row: pd.Series, store: Store) -> Values:
+    """What the last run of a trial was configured with, the epochs that it had included."""
+    return {**json.loads(store.tags_of(row["run_id"])[tags.CONFIG]), EPOCHS: int(row[EPOCHS])}
+
+
+def _plain(row: pd.Series) -> dict[str, Any]:
+    """A row as JSON has it; its parameters stand there in full."""
+    kept = row[[name for name in row.index if not str(name).startswith("params.")]].dropna()
+    return json.loads(kept.to_json())

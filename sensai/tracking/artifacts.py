@@ -1,0 +1,54 @@
+"""Artifacts of runs as files on this machine."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.tracking import MlflowClient
+
+from sensai.tracking.tracking_store import ready
+
+
+@contextmanager
+def downloaded(run_id: str, path: str, tracking_uri: str | None = None) -> Iterator[Path]:
+    """A file or folder that a run logged, to be read within the block: MLflow makes a copy each time, and removes none.
+
+    Args:
+        run_id: any run.
+        path: below the run's artifacts.
+        tracking_uri: of the store that holds the run; None: the one that MLflow is set to.
+
+    Raises:
+        MlflowException: there is no such run.
+        Exception: it has no such artifact; of which class depends on where artifacts are kept.
+    """
+    uri = ready(tracking_uri)
+    with downloaded_from(_location(run_id, uri), path, uri) as local:
+        yield local
+
+
+@contextmanager
+def downloaded_from(artifact_uri: str, path: str, tracking_uri: str) -> Iterator[Path]:
+    """The same where the place of the run's artifacts is known, which saves a request."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(get_artifact_repository(artifact_uri, tracking_uri).download_artifacts(path, folder))
+
+
+def artifact_names(run_id: str, tracking_uri: str | None = None) -> set[str]:
+    """The names of the files and folders at the top of a run's artifacts.
+
+    Raises:
+        MlflowException: there is no such run.
+    """
+    uri = ready(tracking_uri)
+    return {each.path for each in get_artifact_repository(_location(run_id, uri), uri).list_artifacts()}
+
+
+@lru_cache(maxsize=1024)
+def _location(run_id: str, tracking_uri: str) -> str:
+    """Where a run's artifacts lie, which never changes."""
+    location: str = MlflowClient(tracking_uri).get_run(run_id).info.artifact_uri
+    return location

@@ -1,0 +1,115 @@
+"""Slots as Ray tasks. One whose node is lost runs again on another node, from its last checkpoints."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
+
+import numpy as np
+import ray
+from ray.exceptions import RayError, RayTaskError
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from sensai.cluster.nodes import room
+from sensai.cluster.ray_cluster import RayCluster
+from sensai.errors import InputError
+from sensai.training.slots import SlotJob, SlotLostError, run_slot
+
+_RETRIES = 3
+_SECONDS_BETWEEN_LOOKS = 2.0
+_SECONDS_TO_FAIL = 10.0
+_SECONDS_TO_END = 30.0
+
+
+def run_on_ray(cluster: RayCluster, jobs: Sequence[SlotJob]) -> dict[int, str]:
+    """Run slots side by side as far as there is room; those that learn jointly all at once.
+
+    Returns:
+        Member -> why it failed twice.
+
+    Raises:
+        SlotLostError: a slot was lost, one of several that learn jointly or one that Ray has tried several times; the
+            others have been ended too.
+        InputError: there is no room for slots that learn jointly.
+    """
+    _store_mapped_arrays()
+    # All jobs have the same data set: it is stored once with them.
+    stored = ray.put(list(jobs))
+    start = partial(_start, stored, len(jobs), num_cpus=jobs[0].threads, num_gpus=int(_on_gpu(jobs[0])))
+    if not jobs[0].lesson.joint:
+        return _results(start(max_retries=_RETRIES))
+    # Those that learn jointly first go back to a common epoch, so none is tried again by itself.
+    with _reserved(cluster, jobs) as strategy:
+        return _results(start(max_retries=0, scheduling_strategy=strategy))
+
+
+@contextmanager
+def _reserved(cluster: RayCluster, jobs: Sequence[SlotJob]) -> Iterator[PlacementGroupSchedulingStrategy]:
+    """Places for all jobs at once: with some of them started, these would wait for the others in vain."""
+    place = {"CPU": jobs[0].threads} | ({"GPU": 1} if _on_gpu(jobs[0]) else {})
+    group = placement_group([place] * len(jobs))
+    try:
+        while not group.wait(_SECONDS_BETWEEN_LOOKS):
+            _check_room(cluster, jobs)
+        yield PlacementGroupSchedulingStrategy(group)
+    finally:
+        remove_placement_group(group)
+
+
+def _check_room(cluster: RayCluster, jobs: Sequence[SlotJob]) -> None:
+    """There may be room later where other work is in the way, but not where nodes are missing."""
+    available = room(cluster.nodes, jobs[0].threads, _on_gpu(jobs[0]))
+    if available < len(jobs):
+        raise InputError(
+            f"jobs={len(jobs)}: loss={jobs[0].lesson.loss} needs all slots at once, and the Ray cluster has room for "
+            f"{available} of {jobs[0].threads} threads"
+        )
+
+
+def _run_numbered(jobs: Sequence[SlotJob], number: int, folder: str) -> dict[int, str]:
+    # Paths that were given as relative ones.
+    with suppress(FileNotFoundError):
+        os.chdir(folder)
+    return run_slot(jobs[number])
+
+
+def _start(jobs: "ray.ObjectRef[list[SlotJob]]", count: int, **options: Any) -> list["ray.ObjectRef[dict[int, str]]"]:
+    task = ray.remote(_run_numbered).options(**options)
+    return [task.remote(jobs, number, os.getcwd()) for number in range(count)]
+
+
+def _results(tasks: list["ray.ObjectRef[dict[int, str]]"]) -> dict[int, str]:
+    """What all tasks answer; as soon as one fails, the others are ended."""
+    try:
+        waiting = tasks
+        while waiting:
+            done, waiting = ray.wait(waiting)
+            ray.get(done)
+        return {number: reason for failures in ray.get(tasks) for number, reason in failures.items()}
+    except RayTaskError as error:
+        _end(tasks)
+        # Raised in the task: the same error as in a process of this machine.
+        raise error.cause from error
+    except RayError as error:
+        _end(tasks)
+        raise SlotLostError(" ".join(str(error).split())) from error
+
+
+def _end(tasks: list["ray.ObjectRef[dict[int, str]]"]) -> None:
+    """Nobody writes checkpoints any more when this returns."""
+    # The others of a lost slot's team fail too. To cancel a task that is just ending makes Ray end this process (2.60).
+    _, running = ray.wait(tasks, num_returns=len(tasks), timeout=_SECONDS_TO_FAIL)
+    for task in running:
+        ray.cancel(task, force=True)
+    ray.wait(tasks, num_returns=len(tasks), timeout=_SECONDS_TO_END)
+
+
+def _on_gpu(job: SlotJob) -> bool:
+    return job.device.type == "cuda"
+
+
+def _store_mapped_arrays() -> None:
+    """Let Ray store mapped arrays as it does others, which tasks read without a copy, not as bytes to be copied."""
+    ray.util.register_serializer(np.memmap, serializer=np.asarray, deserializer=lambda array: array)

@@ -1,0 +1,589 @@
+"""The training loop: it learns, keeps its best epoch, stops, and goes on after being killed as if it had not been."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from sensai.data.batches import Normalization, batches, steps_per_epoch, training_batches
+from sensai.data.dataset import Split
+from sensai.models.factory import NetworkSpec, build
+from sensai.training.checkpoints import Checkpoints, Progress
+from sensai.training.fitting import Batches, Budget, fit
+from sensai.training.objectives import Objective, judge
+from sensai.training.teams import Team
+from sensai.training.trainee import Recipe, Trainee
+from tests.helpers import tiny_data
+
+CPU = torch.device("cpu")
+NORMALIZATION = Normalization((0.3,), (0.3,))
+BATCH = 24
+RECIPE = Recipe(epochs=4, lr=0.05, weight_decay=5e-4, patience=0, min_gain=0.0, metric="accuracy")
+OBJECTIVE = Objective.multiclass(3)
+
+
+def split_of(name: str) -> Split:
+    images, labels = tiny_data.tiny("")[name]
+    return Split(images[:, None], labels.astype(np.int64), np.arange(len(labels)))
+
+
+TRAIN, VAL = split_of("train"), split_of("test")
+validation = partial(batches, VAL, 13, NORMALIZATION, CPU)
+
+
+def training(epoch: int) -> Batches:
+    return training_batches(TRAIN, BATCH, NORMALIZATION, CPU, epoch, augmentation="none", seed=0)
+
+
+def network(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return build(NetworkSpec("small_cnn", 3, 1, (8, 8)))
+
+
+def run(
+    checkpoint: Path,
+    recipe: Recipe = RECIPE,
+    *,
+    model: nn.Module | None = None,
+    train: Callable[[int], Batches] = training,
+    judged: Callable[[], Batches] | None = validation,
+    on_epoch: Callable[[int, dict[str, float]], None] = lambda _epoch, _metrics: None,
+) -> tuple[nn.Module, Progress]:
+    model = model or network()
+    trainee = Trainee(model, recipe, steps_per_epoch(TRAIN, BATCH), Checkpoints(checkpoint))
+    team = Team(model, OBJECTIVE, [trainee])
+    failures = fit([team], train, judged, on_epoch=lambda _position, epoch, metrics: on_epoch(epoch, metrics))
+    assert failures == {}
+    return model, trainee.progress
+
+
+def assert_same_weights(first: nn.Module, second: nn.Module) -> None:
+    for name, value in first.state_dict().items():
+        assert torch.equal(second.state_dict()[name], value), name
+
+
+def test_it_learns_what_can_be_told_apart(tmp_path: Path) -> None:
+    seen = []
+    model, progress = run(tmp_path / "c", on_epoch=lambda epoch, metrics: seen.append((epoch, metrics)))
+    assert progress.history[progress.best_epoch]["accuracy"] >= 0.95
+    assert progress.history[-1]["train_loss"] < 0.5 * progress.history[0]["train_loss"]
+    assert (progress.done, progress.stopped_by, len(progress.history)) == (True, "epochs", 4)
+    assert progress.seconds > 0
+    assert seen == list(enumerate(progress.history))
+    assert progress.history[0].keys() == {"loss", "accuracy", "balanced_accuracy", "roc_auc", "train_loss"}
+    assert not model.training
+    assert judge([(model, OBJECTIVE)], validation())[0]["accuracy"] >= 0.95
+
+
+def test_the_training_loss_is_the_mean_over_the_images(tmp_path: Path) -> None:
+    """Without learning and in batches of other sizes it is the loss of the whole; batch norm needs the same batches."""
+    pairs = list(training(0))
+    model = network().train()
+    with torch.no_grad():
+        parts = [(float(OBJECTIVE.loss(model(images), labels)), len(labels)) for images, labels in pairs]
+    _, progress = run(tmp_path / "c", replace(RECIPE, epochs=1, lr=1e-12))
+    expected = sum(loss * count for loss, count in parts) / sum(count for _, count in parts)
+    assert progress.history[0]["train_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def spoilt_from(first: int) -> Callable[[int], Iterator[tuple[Tensor, Tensor]]]:
+    """Training batches whose labels are wrong from one epoch on."""
+
+    def pairs(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, labels in training(epoch):
+            yield images, (labels + 1) % 3 if epoch >= first else labels
+
+    return pairs
+
+
+def test_the_weights_of_the_best_epoch_are_returned(tmp_path: Path) -> None:
+    model, progress = run(tmp_path / "c", replace(RECIPE, epochs=6), train=spoilt_from(3))
+    history = progress.history
+    best = max(range(6), key=lambda epoch: (history[epoch]["accuracy"], -history[epoch]["loss"]))
+    assert progress.best_epoch == best < 5
+    assert history[-1]["accuracy"] < history[best]["accuracy"]
+    (metrics,) = judge([(model, OBJECTIVE)], validation())
+    assert metrics == {name: history[best][name] for name in metrics}
+
+
+def test_the_recipe_names_the_metric_that_is_watched(tmp_path: Path) -> None:
+    _, progress = run(tmp_path / "c", replace(RECIPE, epochs=6, metric="roc_auc"), train=spoilt_from(3))
+    history = progress.history
+    assert progress.best_epoch == max(range(6), key=lambda epoch: (history[epoch]["roc_auc"], -history[epoch]["loss"]))
+
+
+def test_ties_go_to_the_lower_loss(tmp_path: Path) -> None:
+    # An epoch of these images suffices for accuracy 1; from there only the loss tells epochs apart.
+    _, progress = run(tmp_path / "c", replace(RECIPE, epochs=8))
+    best = progress.history[progress.best_epoch]
+    rivals = [each for each in progress.history if each["accuracy"] == best["accuracy"]]
+    assert len(rivals) > 1
+    assert best["loss"] == min(each["loss"] for each in rivals)
+
+
+def test_without_validation_the_last_epoch_is_the_best(tmp_path: Path) -> None:
+    model, progress = run(tmp_path / "c", judged=None)
+    assert progress.best_epoch == 3
+    assert [list(metrics) for metrics in progress.history] == [["train_loss"]] * 4
+    with_validation, other = run(tmp_path / "d", replace(RECIPE, metric="unknown"))
+    assert other.best_epoch == 3
+    assert_same_weights(model, with_validation)
+
+
+# ------------------------------------------------------------------------------------------------------ killed, resumed
+
+
+class _Killed(Exception):
+    pass
+
+
+def killed_after(epoch: int) -> Callable[[int, dict[str, float]], None]:
+    def on_epoch(number: int, _metrics: dict[str, float]) -> None:
+        if number == epoch:
+            raise _Killed
+
+    return on_epoch
+
+
+def killed_within(epoch: int) -> Callable[[int], Iterator[tuple[Tensor, Tensor]]]:
+    def pairs(number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for step, pair in enumerate(training(number)):
+            if (number, step) == (epoch, 2):
+                raise _Killed
+            yield pair
+
+    return pairs
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Progress]:
+    return run(tmp_path_factory.mktemp("whole") / "c")
+
+
+def assert_same_training(first: tuple[nn.Module, Progress], second: tuple[nn.Module, Progress]) -> None:
+    assert_same_weights(first[0], second[0])
+    assert second[1].history == first[1].history
+    assert (second[1].best_epoch, second[1].stopped_by) == (first[1].best_epoch, first[1].stopped_by)
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 2, 3])
+def test_killed_after_an_epoch_and_resumed_is_as_if_never_killed(
+    tmp_path: Path, uninterrupted: tuple[nn.Module, Progress], epoch: int
+) -> None:
+    checkpoint = tmp_path / "deeper" / "c.safetensors"
+    with pytest.raises(_Killed):
+        run(checkpoint, on_epoch=killed_after(epoch))
+    seen: list[tuple[int, dict[str, float]]] = []
+    # The new process starts with other weights; all that matters is in the checkpoint.
+    resumed = run(checkpoint, model=network(seed=99), on_epoch=lambda number, metrics: seen.append((number, metrics)))
+    assert_same_training(uninterrupted, resumed)
+    # What was trained before is told again, so that a run's curve is whole.
+    assert seen == list(enumerate(uninterrupted[1].history))
+
+
+@pytest.mark.parametrize("epoch", [0, 2])
+def test_killed_within_an_epoch_the_epoch_is_done_again(
+    tmp_path: Path, uninterrupted: tuple[nn.Module, Progress], epoch: int
+) -> None:
+    with pytest.raises(_Killed):
+        run(tmp_path / "c", train=killed_within(epoch))
+    trained: list[int] = []
+
+    def counted(number: int) -> Batches:
+        trained.append(number)
+        return training(number)
+
+    # From the start there is nothing to go on from, so the first weights must be the same.
+    resumed = run(tmp_path / "c", train=counted, model=network(seed=0 if epoch == 0 else 99))
+    assert_same_training(uninterrupted, resumed)
+    assert trained == list(range(epoch, 4))
+
+
+def test_killed_again_and_again(tmp_path: Path, uninterrupted: tuple[nn.Module, Progress]) -> None:
+    for epoch in range(3):
+        with pytest.raises(_Killed):
+            run(tmp_path / "c", on_epoch=killed_after(epoch))
+    assert_same_training(uninterrupted, run(tmp_path / "c"))
+
+
+def test_killed_after_the_best_epoch_its_weights_still_come_back(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, epochs=6)
+    whole = run(tmp_path / "whole", recipe, train=spoilt_from(3))
+    assert whole[1].best_epoch < 4
+    with pytest.raises(_Killed):
+        run(tmp_path / "c", recipe, train=spoilt_from(3), on_epoch=killed_after(4))
+    assert_same_training(whole, run(tmp_path / "c", recipe, train=spoilt_from(3), model=network(seed=99)))
+
+
+def test_a_finished_training_is_not_done_again(tmp_path: Path, uninterrupted: tuple[nn.Module, Progress]) -> None:
+    run(tmp_path / "c")
+
+    def must_not(_epoch: int) -> Batches:
+        raise AssertionError("trained again")
+
+    again = run(tmp_path / "c", model=network(seed=99), train=must_not)
+    assert_same_training(uninterrupted, again)
+    assert not again[0].training
+
+
+def test_a_checkpoint_is_safetensors_and_the_last_two_are_kept(tmp_path: Path) -> None:
+    run(tmp_path / "c", replace(RECIPE, epochs=3))
+    assert sorted(entry.name for entry in (tmp_path / "c").iterdir()) == ["000002.safetensors", "000003.safetensors"]
+    with safe_open(tmp_path / "c" / "000003.safetensors", framework="pt") as file:
+        assert {key.partition(".")[0] for key in file.keys()} == {"network", "best", "momentum"}  # noqa: SIM118
+        assert file.metadata().keys() == {"progress", "param_groups", "schedule"}
+
+
+# ---------------------------------------------------------------------------------------------------------------- stops
+
+
+def test_a_plateau_ends_the_training(tmp_path: Path) -> None:
+    _, progress = run(tmp_path / "c", replace(RECIPE, epochs=9, patience=2, min_gain=2.0))
+    # No gain of two whole units is possible, so two epochs after the first it is over.
+    assert (len(progress.history), progress.stopped_by, progress.done) == (3, "plateau", True)
+
+
+def test_patience_starts_anew_with_each_gain(tmp_path: Path) -> None:
+    # Epochs 0-2 teach, from 3 on the labels are wrong: no gain after the best of the first.
+    _, progress = run(tmp_path / "c", replace(RECIPE, epochs=12, patience=3), train=spoilt_from(3))
+    accuracies = [metrics["accuracy"] for metrics in progress.history]
+    last_gain = max(epoch for epoch in range(len(accuracies)) if accuracies[epoch] > max([-1.0, *accuracies[:epoch]]))
+    assert progress.stopped_by == "plateau"
+    assert len(accuracies) == last_gain + 1 + 3
+
+
+def test_patience_of_zero_never_stops(tmp_path: Path) -> None:
+    _, progress = run(tmp_path / "c", replace(RECIPE, epochs=5, patience=0, min_gain=2.0))
+    assert (len(progress.history), progress.stopped_by) == (5, "epochs")
+
+
+def test_a_resumed_training_stops_at_the_same_plateau(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, epochs=9, patience=3, min_gain=2.0)
+    whole = run(tmp_path / "whole", recipe)
+    with pytest.raises(_Killed):
+        run(tmp_path / "c", recipe, on_epoch=killed_after(1))
+    assert_same_training(whole, run(tmp_path / "c", recipe))
+
+
+def test_without_validation_there_is_no_plateau_to_see(tmp_path: Path) -> None:
+    _, progress = run(tmp_path / "c", replace(RECIPE, epochs=5, patience=2), judged=None)
+    assert (len(progress.history), progress.stopped_by) == (5, "epochs")
+
+
+def team_of(folder: Path, recipe: Recipe, *, steps: int | None = None, model: nn.Module | None = None) -> Team:
+    model = model or network()
+    trainee = Trainee(model, recipe, steps or steps_per_epoch(TRAIN, BATCH), Checkpoints(folder))
+    return Team(model, OBJECTIVE, [trainee])
+
+
+def test_a_loss_that_is_not_finite_twice_is_said(tmp_path: Path) -> None:
+    team = team_of(tmp_path / "c", replace(RECIPE, lr=1e20))
+    assert fit([team], training, validation) == {0: "the loss is not finite in epoch 0; try a smaller learning rate"}
+    # Nothing was learnt, so it stands as it did before.
+    assert_same_weights(team.model, network())
+
+
+def test_weights_that_are_not_finite_after_the_last_step_are_noticed_too(tmp_path: Path) -> None:
+    """One step an epoch: the loss is taken before the step that breaks the network."""
+
+    def one_step(epoch: int) -> Batches:
+        return list(training(epoch))[:1]
+
+    failures = fit([team_of(tmp_path / "c", replace(RECIPE, lr=1e38), steps=1)], one_step, validation)
+    assert "not finite" in failures[0]
+
+
+def test_a_training_that_fails_once_goes_on_from_its_last_checkpoint_at_half_the_learning_rate(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def broken_once(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        calls.append(epoch)
+        for images, labels in training(epoch):
+            yield (images * float("nan") if calls.count(2) == 1 and epoch == 2 else images), labels
+
+    team = team_of(tmp_path / "c", RECIPE)
+    assert fit([team], broken_once, validation) == {}
+    assert calls == [0, 1, 2, 2, 3]
+    progress = team.lead.progress
+    assert (len(progress.history), progress.stopped_by) == (4, "epochs")
+    assert progress.failure == "the loss is not finite in epoch 2; try a smaller learning rate"
+    _, whole = run(tmp_path / "whole")
+    assert progress.history[:2] == whole.history[:2]
+    peaks = [Trainee(network(), RECIPE, 1, Checkpoints(tmp_path / name)).optimizer for name in ("c", "whole")]
+    assert [optimizer.param_groups[0]["max_lr"] for optimizer in peaks] == [RECIPE.lr / 2, RECIPE.lr]
+
+
+def test_killed_while_it_is_tried_again_a_training_is_not_tried_a_third_time(tmp_path: Path) -> None:
+    def broken(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for step, (images, labels) in enumerate(training(epoch)):
+            calls.append(epoch)
+            if step == 1 and calls.count(0) == kill_at:
+                raise _Killed
+            yield images * float("nan"), labels
+
+    calls: list[int] = []
+    kill_at = len(list(training(0))) + 2
+    with pytest.raises(_Killed):
+        fit([team_of(tmp_path / "c", RECIPE)], broken, validation)
+    calls, kill_at = [], -1
+    again = team_of(tmp_path / "c", RECIPE)
+    assert list(fit([again], broken, validation)) == [0]
+    assert len(calls) == len(list(training(0)))
+    assert again.lead.optimizer.param_groups[0]["max_lr"] == RECIPE.lr / 2
+
+
+class TooLarge(nn.Module):
+    """Asks for memory that no machine has, so many times: as it learns, or as it is judged."""
+
+    def __init__(self, times: int, learning: bool) -> None:
+        super().__init__()
+        self.network, self.left, self.learning = network(), times, learning
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.training == self.learning and self.left:
+            self.left -= 1
+            torch.empty(2**60)
+        return self.network(images)
+
+
+# Judged together with others it lacks memory once, and once more by itself.
+@pytest.mark.parametrize(
+    ("times", "learning", "failed"), [(1, True, False), (99, True, True), (2, False, False), (99, False, True)]
+)
+def test_a_lack_of_memory_leaves_the_others_alone(tmp_path: Path, times: int, learning: bool, failed: bool) -> None:
+    teams = [team_of(tmp_path / "a", RECIPE), team_of(tmp_path / "b", RECIPE, model=TooLarge(times, learning))]
+    failures = fit(teams, training, validation)
+    assert list(failures) == ([1] if failed else [])
+    alone, progress = run(tmp_path / "whole")
+    assert teams[0].lead.progress.history == progress.history
+    assert_same_weights(teams[0].model, alone)
+    if failed:
+        assert failures[1].startswith("out of memory in epoch 0 (")
+    else:
+        assert teams[1].lead.progress.stopped_by == "epochs"
+        assert teams[1].lead.progress.failure.startswith("out of memory in epoch 0 (")
+
+
+def test_other_errors_are_not_hidden(tmp_path: Path) -> None:
+    class Broken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network()
+
+        def forward(self, images: Tensor) -> Tensor:
+            raise RuntimeError("sizes do not match")
+
+    with pytest.raises(RuntimeError, match="sizes do not match"):
+        fit([team_of(tmp_path / "c", RECIPE, model=Broken())], training, validation)
+
+
+# ------------------------------------------------------------------------------------------------------ several at once
+
+BINARY = [Objective.balanced((label,), 3, TRAIN.labels) for label in range(3)]
+
+
+def teams_of(folder: Path, recipes: list[Recipe], numbers: tuple[int, ...] = (0, 1, 2), seed: int = 0) -> list[Team]:
+    made = []
+    for number in numbers:
+        torch.manual_seed(number)
+        model = build(NetworkSpec("small_cnn", 1, 1, (8, 8)))
+        trainee = Trainee(model, recipes[number], steps_per_epoch(TRAIN, BATCH), Checkpoints(folder / f"{number}"))
+        made.append(Team(model, BINARY[number], [trainee], seed=seed + number))
+    return made
+
+
+RECIPES = [
+    replace(RECIPE, metric="balanced_accuracy"),
+    replace(RECIPE, metric="balanced_accuracy", epochs=6, patience=1, min_gain=2.0),
+    replace(RECIPE, metric="balanced_accuracy", epochs=5, lr=0.02),
+]
+
+
+def test_what_becomes_of_a_network_does_not_depend_on_the_others(tmp_path: Path) -> None:
+    together = teams_of(tmp_path / "together", RECIPES)
+    made: list[int] = []
+
+    def counted(epoch: int) -> Batches:
+        made.append(epoch)
+        return training(epoch)
+
+    fit(together, counted, validation)
+    # The batches of an epoch are made once for all that are still in training.
+    assert made == [0, 1, 2, 3, 4]
+    assert [(len(t.lead.progress.history), t.lead.progress.stopped_by) for t in together] == [
+        (4, "epochs"),
+        (2, "plateau"),
+        (5, "epochs"),
+    ]
+    for number in range(3):
+        (alone,) = teams_of(tmp_path / "alone", RECIPES, (number,))
+        fit([alone], training, validation)
+        assert alone.lead.progress.history == together[number].lead.progress.history
+        assert_same_weights(alone.model, together[number].model)
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_killed_between_two_checkpoints_of_one_epoch(tmp_path: Path, position: int) -> None:
+    whole = teams_of(tmp_path / "whole", RECIPES)
+    fit(whole, training, validation)
+
+    def kill(number: int, epoch: int, _metrics: dict[str, float]) -> None:
+        if (number, epoch) == (position, 1):
+            raise _Killed
+
+    with pytest.raises(_Killed):
+        fit(teams_of(tmp_path / "c", RECIPES), training, validation, on_epoch=kill)
+    told: list[tuple[int, int]] = []
+    resumed = teams_of(tmp_path / "c", RECIPES)
+    assert [each.lead.epoch for each in resumed] == [2 if number <= position else 1 for number in range(3)]
+    made: list[int] = []
+
+    def counted(epoch: int) -> Batches:
+        made.append(epoch)
+        return training(epoch)
+
+    fit(resumed, counted, validation, on_epoch=lambda number, epoch, _metrics: told.append((number, epoch)))
+    # Those that were left behind catch up; from there on all share their batches again.
+    assert made == sorted(set(made))
+    assert sorted(told) == [(n, epoch) for n in range(3) for epoch in range(len(whole[n].lead.progress.history))]
+    for one, other in zip(whole, resumed, strict=True):
+        assert one.lead.progress.history == other.lead.progress.history
+        assert_same_weights(one.model, other.model)
+
+
+def test_a_target_that_is_reached_ends_the_training(tmp_path: Path) -> None:
+    _, progress = run(tmp_path / "c", replace(RECIPE, epochs=9, target=0.9))
+    accuracies = [metrics["accuracy"] for metrics in progress.history]
+    assert (progress.stopped_by, progress.done) == ("target", True)
+    assert accuracies[-1] >= 0.9 > max([0.0, *accuracies[:-1]])
+
+
+def test_a_target_out_of_reach_or_unseen_ends_nothing(tmp_path: Path) -> None:
+    for name, judged in (("a", validation), ("b", None)):
+        _, progress = run(tmp_path / name, replace(RECIPE, epochs=2, target=1.1), judged=judged)
+        assert (len(progress.history), progress.stopped_by) == (2, "epochs")
+
+
+# --------------------------------------------------------------------------------------------------------------- budget
+
+
+def test_a_budget_of_epochs_is_spent_and_not_more(tmp_path: Path) -> None:
+    teams = teams_of(tmp_path, [replace(recipe, patience=0, epochs=9) for recipe in RECIPES])
+    assert fit(teams, training, validation, budget=Budget(epochs=11)) == {}
+    assert sum(team.lead.epoch for team in teams) == 11
+    assert {team.lead.progress.stopped_by for team in teams} == {"budget"}
+    # Where nothing is known yet of what an epoch brings, all get the same.
+    assert min(team.lead.epoch for team in teams) >= 2
+
+
+def test_what_a_budget_leaves_over_goes_to_those_that_gain(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, metric="loss_gain", epochs=20)
+    learning, stuck = teams_of(tmp_path, [recipe] * 3, (0, 1))
+    for team, values in ((learning, np.arange(20)), (stuck, np.zeros(20))):
+        team.lead.progress.history[:] = [{"loss_gain": float(value), "loss": 1.0} for value in values[:3]]
+        team.lead.progress.seconds = 3.0
+
+    fit([learning, stuck], training, validation, budget=Budget(epochs=7))
+    assert (learning.lead.epoch, stuck.lead.epoch) == (4, 3)
+
+
+@pytest.mark.parametrize(("budget", "next_is"), [(Budget(epochs=7), 0), (Budget(seconds=500), 1)])
+def test_the_next_epoch_is_for_the_gain_of_an_epoch_or_of_a_second(
+    tmp_path: Path, budget: Budget, next_is: int
+) -> None:
+    teams = teams_of(tmp_path, [replace(RECIPE, metric="loss_gain", epochs=20)] * 3, (0, 1))
+    # The first gains twice as much an epoch, and takes a hundred times as long.
+    for team, gain, seconds in zip(teams, (2.0, 1.0), (300.0, 3.0), strict=True):
+        team.lead.progress.history[:] = [{"loss_gain": gain * epoch, "loss": 1.0} for epoch in range(3)]
+        team.lead.progress.seconds = seconds
+    told: list[int] = []
+    fit(teams, training, validation, budget=budget, on_epoch=lambda number, epoch, _: told.append(number))
+    # After what is told of the three epochs that each has had.
+    assert told[6] == next_is
+
+
+def test_a_budget_of_seconds_ends_a_training_that_has_had_them(tmp_path: Path) -> None:
+    teams = teams_of(tmp_path / "a", RECIPES)
+    fit(teams, training, validation, budget=Budget(seconds=1e-9))
+    assert [team.lead.epoch for team in teams] == [1, 1, 1]
+    fit(plenty := teams_of(tmp_path / "b", RECIPES), training, validation, budget=Budget(seconds=1e9))
+    assert [team.lead.progress.stopped_by for team in plenty] == ["epochs", "plateau", "epochs"]
+    assert [team.lead.epoch for team in plenty] == [4, 2, 5]
+
+
+def test_an_epoch_that_the_budget_will_not_last_for_is_not_begun(tmp_path: Path) -> None:
+    teams = teams_of(tmp_path, RECIPES)
+    fit(teams, training, validation, budget=Budget(epochs=3))
+    again = teams_of(tmp_path, RECIPES)
+    for team, seconds in zip(again, (1.0, 3.0, 5.0), strict=True):
+        team.lead.progress.done, team.lead.progress.seconds = False, seconds
+    # Nine seconds are gone, and 2.5 left: enough for an epoch of the first, and then, with what that took, for no other.
+    fit(again, training, validation, budget=Budget(seconds=11.5))
+    assert [team.lead.epoch >= 2 for team in again] == [True, False, False]
+
+
+def test_a_budget_of_epochs_goes_on_after_a_kill(tmp_path: Path) -> None:
+    recipes = [replace(recipe, patience=0, epochs=9) for recipe in RECIPES]
+
+    def kill(number: int, epoch: int, _metrics: dict[str, float]) -> None:
+        if (number, epoch) == (1, 1):
+            raise _Killed
+
+    budget = Budget(epochs=11)
+    fit(whole := teams_of(tmp_path / "whole", recipes), training, validation, budget=budget)
+    with pytest.raises(_Killed):
+        fit(teams_of(tmp_path / "c", recipes), training, validation, on_epoch=kill, budget=budget)
+    fit(resumed := teams_of(tmp_path / "c", recipes), training, validation, budget=budget)
+    assert sum(team.lead.epoch for team in resumed) == 11
+    # No clock decided who got the epochs.
+    for own, other in zip(resumed, whole, strict=True):
+        assert own.lead.progress.history == other.lead.progress.history
+        assert_same_weights(own.model, other.model)
+
+
+def test_epochs_that_begin_together_are_within_the_budget_together(tmp_path: Path) -> None:
+    teams = teams_of(tmp_path, [replace(recipe, patience=0, epochs=9) for recipe in RECIPES])
+    fit(teams, training, validation, budget=Budget(epochs=3))
+    again = teams_of(tmp_path, [replace(recipe, patience=0, epochs=9) for recipe in RECIPES])
+    for team in again:
+        team.lead.progress.done, team.lead.progress.seconds = False, 1000.0
+    made: list[int] = []
+
+    def noted(epoch: int) -> Batches:
+        made.append(epoch)
+        return training(epoch)
+
+    # 3000 seconds are gone and 1500 left: each could go on for an epoch of a thousand, no two of them together.
+    fit(again, noted, validation, budget=Budget(seconds=4500))
+    assert made[:3] == [1, 1, 1]
+
+
+def test_the_noise_of_a_network_is_its_own(tmp_path: Path) -> None:
+    """With dropout too, neither other teams nor a kill change what a network becomes."""
+
+    def noisy(folder: Path, numbers: tuple[int, ...], seed: int = 0) -> list[Team]:
+        made = teams_of(folder, [replace(RECIPE, epochs=3)] * 3, numbers, seed)
+        for team in made:
+            team.model.pool = nn.Sequential(team.model.pool, nn.Dropout(0.5))
+        return made
+
+    together, (alone,) = noisy(tmp_path / "together", (0, 1, 2)), noisy(tmp_path / "alone", (2,))
+    fit(together, training, validation)
+    torch.manual_seed(99)
+    fit([alone], training, validation)
+    assert_same_weights(together[2].model, alone.model)
+    kill = killed_after(1)
+    with pytest.raises(_Killed):
+        fit(noisy(tmp_path / "c", (2,)), training, validation, on_epoch=lambda _, *epoch: kill(*epoch))
+    torch.manual_seed(7)
+    fit(resumed := noisy(tmp_path / "c", (2,)), training, validation)
+    assert_same_weights(resumed[0].model, alone.model)
+    # It is noise: another seed gives another network.
+    fit(others := noisy(tmp_path / "other", (2,), seed=1), training, validation)
+    assert not torch.equal(others[0].model.classifier.weight, alone.model.classifier.weight)
