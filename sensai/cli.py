@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import sys
-from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -29,8 +28,6 @@ from sensai.signals import (
 )
 
 if TYPE_CHECKING:
-    from pydantic_settings import BaseSettings
-
     from sensai.config import EntryPoint
 
 # `mlflow run` waits for the process that it started; where it is killed, that would go on unseen.
@@ -43,52 +40,14 @@ _HELP = {"--help", "-h"}
 
 
 def parse(stage: str, arguments: list[str]) -> "EntryPoint":
-    """The configuration of a stage from its command line.
+    """Return the configuration of a stage from its command line.
 
     Raises:
         InputError: unknown parameters, or values that are not allowed, all of them named.
     """
-    from pydantic import ValidationError
-    from pydantic_settings import CliApp, SettingsError
+    from sensai.config import arguments as command_line
 
-    from sensai.config import CONFIGS, describe_errors, unknown_parameter
-
-    config = CONFIGS[stage]
-    for argument in arguments:
-        name = argument.removeprefix("--").partition("=")[0]
-        if argument.startswith("--") and name not in {*config.model_fields, "help"}:
-            raise unknown_parameter(name, config)
-    try:
-        given = CliApp.run(_command_line(config), _with_flags(arguments, config), cli_exit_on_error=False)
-        return config.model_validate(given.model_dump())
-    except ValidationError as error:
-        raise InputError(describe_errors(error)) from error
-    except SettingsError as error:
-        raise InputError(str(error).removeprefix("error parsing CLI: ")) from error
-
-
-def _with_flags(arguments: list[str], config: "type[EntryPoint]") -> list[str]:
-    """The arguments with `true` behind each flag that stands alone, as `--traceback` does."""
-    flags = {f"--{name}" for name, field in config.model_fields.items() if field.annotation is bool}
-    given: list[str] = []
-    for argument, following in zip_longest(arguments, arguments[1:], fillvalue="--"):
-        given += [argument, "true"] if argument in flags and following.startswith("--") else [argument]
-    return given
-
-
-def _command_line(config: "type[EntryPoint]") -> "type[BaseSettings]":
-    """The configuration as settings that come from the command line alone, never from the environment."""
-    from pydantic_settings import BaseSettings, SettingsConfigDict
-
-    class CommandLine(BaseSettings, config):  # type: ignore[misc, valid-type]
-        __doc__ = config.__doc__
-        model_config = SettingsConfigDict(case_sensitive=True, cli_hide_none_type=True, cli_avoid_json=True)
-
-        @classmethod
-        def settings_customise_sources(cls, *_: object, **__: object) -> tuple[()]:
-            return ()
-
-    return CommandLine
+    return command_line.parse(stage, arguments, defaults_are_given=_OPENED_BY_MLFLOW in os.environ)
 
 
 def launch(stage: str) -> None:
@@ -129,6 +88,11 @@ class _Launch:
             return self._ended(error)
 
     def _run(self) -> None:
+        if _HELP & set(self._arguments):
+            from sensai.config.help import render
+
+            terminal.say(render(self._stage))
+            return
         config = parse(self._stage, self._arguments)
         self._work_dir = Path(getattr(config, "work_dir", self._work_dir))
         self._prints_traceback = config.traceback
@@ -141,8 +105,6 @@ class _Launch:
             terminal.say(f"{self._stage} run: {run_id}")
 
     def _ended(self, error: BaseException) -> int:
-        if isinstance(error, SystemExit) and _HELP & set(self._arguments):
-            return 0
         _close_runs(error)
         if requested() or isinstance(error, KeyboardInterrupt):
             return _SIGNALLED + (requested() or signal.SIGINT)

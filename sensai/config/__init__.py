@@ -1,14 +1,16 @@
-"""Every stage's parameters (`parameters`), and each entry point's configuration made of them (`entry_points`).
+"""Every parameter, declared once (`sections`), and each entry point's configuration made of them (`entry_points`).
 
+A declaration has the type, the default, the help and a `Usage`: when the parameter matters, to which stages, and whether
+`tune` searches it. Fingerprints, inheritance, the space of `tune`, `--help`, MLproject and the reference page follow from it.
 Imports neither torch nor MLflow, so that a wrong parameter is refused at once.
 """
 
+from sensai.config.entry_point import EntryPoint
 from sensai.config.entry_points import (
     CONFIGS,
     ActivationsConfig,
     BaselineConfig,
     ContentionConfig,
-    EntryPoint,
     EvaluateConfig,
     GroupConfig,
     GroupingStudyConfig,
@@ -22,11 +24,10 @@ from sensai.config.entry_points import (
     ServeConfig,
     StageConfig,
     TuneConfig,
-    describe_errors,
-    refusal,
-    unknown_parameter,
 )
-from sensai.config.parameters import Group, Prune, Retrain
+from sensai.config.refusals import describe_errors, refusal, unknown_parameter
+from sensai.config.sections.cut import Group, Prune
+from sensai.config.sections.trained import Retrain
 
 __all__ = [
     "CONFIGS",

@@ -35,7 +35,12 @@ def _text(value: str) -> str:
     return value
 
 
-def _line(value: str) -> str:
+def check_line(value: str) -> str:
+    """Return a text of one line that can be stored.
+
+    Raises:
+        ValueError: it has control characters, cannot be encoded, or is too long.
+    """
     if _CONTROL.search(_text(value)):
         raise ValueError("must be one line, without control characters")
     if len(value) > _LONGEST_TEXT:
@@ -121,9 +126,9 @@ def whole_numbers(value: str, least: int, most: int, what: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-Text = Annotated[str, AfterValidator(_line)]
-GivenText = Annotated[str, AfterValidator(_line), AfterValidator(_given)]
-StudyName = Annotated[str, AfterValidator(_line), Field(max_length=250)]
+Text = Annotated[str, AfterValidator(check_line)]
+GivenText = Annotated[str, AfterValidator(check_line), AfterValidator(_given)]
+StudyName = Annotated[str, AfterValidator(check_line), Field(max_length=250)]
 FilePath = Annotated[str, AfterValidator(check_path)]
 WorkDir = Annotated[str, AfterValidator(check_path), AfterValidator(_given)]
 RunId = Annotated[str, AfterValidator(_run_id)]

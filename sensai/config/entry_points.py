@@ -1,101 +1,60 @@
-"""The configuration of every entry point, and what is said of a bad one.
+"""The configuration of every entry point: sections of parameters, composed."""
 
-Every parameter of a stage enters its fingerprint, but for those in `NOT_IN_FINGERPRINT` and those that its `ignored` names
-for the chosen method.
-"""
+from typing import Annotated, Any, Self
 
-import difflib
-from typing import Any, ClassVar, Self
-
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from sensai.config.bounds import MOST_SEED, RunId
-from sensai.config.parameter_types import parse_methods
-from sensai.config.parameters import (
-    Activations,
-    Baseline,
-    Common,
-    Contention,
-    Evaluate,
-    FromRun,
-    Group,
-    GroupingStudy,
-    Main,
-    Predict,
-    Promote,
-    Prune,
-    Register,
-    Report,
-    Retrain,
-    Serve,
-    Tune,
-)
-from sensai.documents import shown
-from sensai.errors import InputError
-from sensai.policy.criteria import CRITERIA
+from sensai.config.entry_point import EntryPoint
+from sensai.config.sections.base_model import Baseline, Common, FromRun
+from sensai.config.sections.cut import Activations, Group, Prune
+from sensai.config.sections.registered_versions import Predict, Promote, Serve
+from sensai.config.sections.searches import Contention, GroupingStudy, Tune
+from sensai.config.sections.trained import Evaluate, Main, Register, Report, Retrain
+from sensai.config.usage import Usage, parameters_of
 
-# What cannot change a result, or enters it by content (data, checkpoint, groups file) or in some stages only (criterion, seed).
-NOT_IN_FINGERPRINT = frozenset(
-    {
-        *("data_dir", "checkpoint", "groups_file", "criterion", "seed"),
-        *("shards", "device", "jobs", "threads", "backend", "ray_address", "force", "work_dir", "traceback"),
-    }
-)
-
-# The configuration is stored as a tag, which MLflow cuts at this length.
-_LONGEST_TAG = 8000
+# The stages that a study varies.
+_SEARCHED_STAGES = {"group", "prune", "retrain"}
 
 
-class EntryPoint(BaseModel):
-    """The parameters of one entry point."""
-
-    stage: ClassVar[str]
-
-    traceback: bool = Field(
-        False,
-        description="print the traceback of what goes wrong; that of an unexpected error is kept in any case, in a file and "
-        "as an artifact",
-    )
-
-    @model_validator(mode="after")
-    def _fits_into_a_tag(self) -> Self:
-        if (length := len(self.model_dump_json())) > _LONGEST_TAG:
-            raise ValueError(
-                f"all parameters together must have at most {_LONGEST_TAG} characters as JSON, not {length}"
-            )
-        return self
-
-
-class StageConfig(Common, EntryPoint):
+class StageConfig(Common):
     """The parameters of one stage of the pipeline."""
 
-    adds: ClassVar[type[Common]]
-
-    @classmethod
-    def own_parameters(cls) -> set[str]:
-        """The parameters that this stage adds to those of the stage before it."""
-        before = cls.adds.__mro__[1]
-        inherited = set(before.model_fields) if before is not Common and issubclass(before, Common) else set()
-        return set(cls.adds.model_fields) - inherited
-
     def fingerprint_parameters(self) -> dict[str, Any]:
-        """The parameters of this very stage that its result depends on."""
-        return self.model_dump(include=self.own_parameters() - NOT_IN_FINGERPRINT - self.ignored())
+        """Return the parameters that enter the fingerprint of this very stage."""
+        known = parameters_of(type(self))
+        return self.model_dump(include={name for name, each in known.items() if each.enters(self.stage, self)})
 
     def upstream(self, config: "type[StageConfig]") -> "StageConfig":
-        """The configuration of an earlier stage with these values, but for `force`, `from_run` and what is ignored."""
+        """Return the configuration of an earlier stage: these values, without `force`, `from_run` and what is ignored."""
         left = {"force", "from_run"} | self.ignored()
         return config.model_validate(self.model_dump(include=set(config.model_fields) - left))
 
+    @classmethod
+    def inherited_names(cls) -> set[str]:
+        """Return the parameters that a run takes over from the run that it stands on."""
+        return {name for name, each in parameters_of(cls).items() if not each.usage.operational}
+
+    @classmethod
+    def searched_names(cls) -> set[str]:
+        """Return the parameters that `tune` may search."""
+        return {
+            name
+            for name, each in parameters_of(cls).items()
+            if each.in_fingerprints and each.usage.search and each.stages & _SEARCHED_STAGES
+        }
+
 
 class BaselineConfig(Baseline, StageConfig):
+    """Train the base model, or take it from a checkpoint."""
+
     stage = "baseline"
-    adds = Baseline
 
 
 class ActivationsConfig(Activations, FromRun, StageConfig):
+    """Gather the statistics of every channel by class, in one pass over the training split."""
+
     stage = "activations"
-    adds = Activations
 
     def fingerprint_parameters(self) -> dict[str, Any]:
         # There are two kinds of pass. Stored runs call the one with a backward pass after the first criterion that took it.
@@ -104,54 +63,47 @@ class ActivationsConfig(Activations, FromRun, StageConfig):
 
 
 class GroupConfig(Group, FromRun, StageConfig):
-    stage = "group"
-    adds = Group
+    """Decide which classes share a member."""
 
-    def fingerprint_parameters(self) -> dict[str, Any]:
-        return super().fingerprint_parameters() | ({"seed": self.seed} if self.sampled else {})
+    stage = "group"
 
 
 class PruneConfig(Prune, FromRun, StageConfig):
-    stage = "prune"
-    adds = Prune
+    """Decide which channels each member goes without."""
 
-    def fingerprint_parameters(self) -> dict[str, Any]:
-        # Parameters of earlier stages that this one goes by too.
-        shared = {"scope": self.scope} | ({"ratio": self.ratio} if self.by_ratio else {})
-        if "criterion" in self.ignored():
-            return super().fingerprint_parameters() | shared
-        seed = {"seed": self.seed} if "seed" in CRITERIA[self.criterion].uses else {}
-        return super().fingerprint_parameters() | shared | {"criterion": self.criterion} | seed
+    stage = "prune"
 
 
 class RetrainConfig(Retrain, FromRun, StageConfig):
-    stage = "retrain"
-    adds = Retrain
+    """Train every member on its own classes."""
 
-    def fingerprint_parameters(self) -> dict[str, Any]:
-        return super().fingerprint_parameters() | ({"seed": self.seed} if self.epochs else {})
+    stage = "retrain"
 
 
 class EvaluateConfig(Evaluate, FromRun, StageConfig):
+    """Read the test split once: accuracies, sizes and latencies of base model and ensemble."""
+
     stage = "evaluate"
-    adds = Evaluate
 
 
 class RegisterConfig(Register, FromRun, StageConfig):
+    """Put the ensemble into the model registry as a new version."""
+
     stage = "register"
-    adds = Register
 
 
 class MainConfig(Main, StageConfig):
+    """Run the whole pipeline, from the data to a registered version and its report."""
+
     stage = "main"
-    adds = Main
 
 
 class ReportConfig(Report, FromRun, StageConfig):
-    stage = "report"
-    adds = Report
+    """Make one HTML page of what was logged."""
 
-    from_run: RunId = Field(
+    stage = "report"
+
+    from_run: Annotated[RunId, Usage(operational=True)] = Field(
         "",
         description="id of the run of evaluate to stand on, whose parameters are inherited; or of tune: the study's page",
     )
@@ -160,23 +112,25 @@ class ReportConfig(Report, FromRun, StageConfig):
     def _runs_compared_by_themselves(self) -> Self:
         others = [f"{name}={value!r}" for name in ("from_run", "control_run") if (value := getattr(self, name))]
         if self.compare_runs and others:
-            raise ValueError(f"compare_runs={self.compare_runs!r}: stands by itself, without {' and '.join(others)}")
+            compared = ",".join(self.compare_runs)
+            raise ValueError(f"compare_runs={compared!r}: stands by itself, without {' and '.join(others)}")
         return self
 
 
 class GroupingStudyConfig(GroupingStudy, FromRun, StageConfig):
+    """Find out whether it matters how classes are grouped."""
+
     stage = "grouping_study"
-    adds = GroupingStudy
 
     def cell(self, **values: Any) -> EvaluateConfig:
-        """The configuration of one cell: these parameters with the method, n_groups, ratio, seed, ... that are its own."""
+        """Return the configuration of one cell: these parameters with the method, n_groups, ratio, seed, ... of its own."""
         shared = set(EvaluateConfig.model_fields) - {"method", "n_groups", "ratio", "seed", "from_run"}
         return EvaluateConfig.model_validate(self.model_dump(include=shared) | values)
 
     def shared_parameters(self) -> dict[str, Any]:
-        """What the results of all cells depend on alike, beside the activations."""
-        later = set(EvaluateConfig.model_fields) - set(ActivationsConfig.model_fields) - NOT_IN_FINGERPRINT
-        return self.model_dump(include=(later | {"criterion"}) - self.ignored())
+        """Return what the results of all cells depend on alike, beside the activations."""
+        later = {name for name, each in parameters_of(EvaluateConfig).items() if each.owner == "evaluate"}
+        return self.model_dump(include=(self.searched_names() | later) - self.ignored())
 
     @model_validator(mode="after")
     def _seeds_count_up(self) -> Self:
@@ -185,55 +139,62 @@ class GroupingStudyConfig(GroupingStudy, FromRun, StageConfig):
         return self
 
     def ignored(self) -> set[str]:
-        of_cells = [self.cell(method=method, n_groups=2).ignored() for method in parse_methods(self.methods)]
-        untrained = set() if self.epochs else {"control"}
-        return set.intersection(*of_cells) | {"method", "n_groups", "ratio"} | untrained
+        """Return the parameters that make no difference in any cell."""
+        of_cells = [self.cell(method=method, n_groups=2).ignored() for method in self.methods]
+        own = {name for name in super().ignored() if parameters_of(type(self))[name].owner == self.stage}
+        return set.intersection(*of_cells) | {"method", "n_groups", "ratio"} | own
 
     def fingerprint_parameters(self) -> dict[str, Any]:
         return super().fingerprint_parameters() | self.shared_parameters() | {"seed": self.seed}
 
 
 class TuneConfig(Tune, StageConfig):
+    """Search for the ensembles of the best accuracy and cost with Optuna."""
+
     stage = "tune"
-    adds = Tune
 
     def trial(self, **values: Any) -> RetrainConfig:
-        """The configuration of one trial: these parameters with the values that are its own."""
+        """Return the configuration of one trial: these parameters with the values that are its own."""
         shared = set(RetrainConfig.model_fields) - {"from_run", "force"}
         return RetrainConfig.model_validate(self.model_dump(include=shared) | values)
 
     def chosen(self, values: dict[str, Any]) -> RegisterConfig:
-        """The configuration that registers a trial's ensemble, from that of the trial's last run."""
+        """Return the configuration that registers a trial's ensemble, from that of the trial's last run."""
         shared = set(RegisterConfig.model_fields) - {"from_run", "force"}
-        own = (set(RegisterConfig.model_fields) - NOT_IN_FINGERPRINT - {"from_run"}) | {"criterion", "seed"}
+        own = {name for name, each in parameters_of(RegisterConfig).items() if each.in_fingerprints}
         return RegisterConfig.model_validate(
             self.model_dump(include=shared) | {name: values[name] for name in own if name in values}
         )
 
     def shared_parameters(self) -> dict[str, Any]:
-        """What the results of all trials depend on alike, where the space does not say otherwise, beside the activations."""
-        later = set(RetrainConfig.model_fields) - set(ActivationsConfig.model_fields) - NOT_IN_FINGERPRINT
-        return self.model_dump(include=(later | {"criterion"}) - {"from_run", "epochs"})
+        """Return what the results of all trials depend on alike, where the space does not say otherwise.
+
+        The activations are not among it.
+        """
+        return self.model_dump(include=RetrainConfig.searched_names() - {"epochs"})
 
 
 class ContentionConfig(Contention, FromRun, StageConfig):
+    """Measure what many trainings at once do to each other on this machine."""
+
     stage = "contention"
-    adds = Contention
-
-    def fingerprint_parameters(self) -> dict[str, Any]:
-        # Elsewhere they change no result; here they are what is measured.
-        return super().fingerprint_parameters() | {"jobs": self.jobs, "threads": self.threads}
 
 
-class PromoteConfig(Promote, EntryPoint):
+class PromoteConfig(Promote):
+    """Choose the version that serves."""
+
     stage = "promote"
 
 
-class PredictConfig(Predict, EntryPoint):
+class PredictConfig(Predict):
+    """Label images with a registered ensemble."""
+
     stage = "predict"
 
 
-class ServeConfig(Serve, EntryPoint):
+class ServeConfig(Serve):
+    """Answer requests over HTTP with a registered ensemble."""
+
     stage = "serve"
 
 
@@ -258,34 +219,3 @@ CONFIGS: dict[str, type[EntryPoint]] = {
         GroupingStudyConfig,
     )
 }
-
-
-def describe_errors(error: ValidationError) -> str:
-    """One line for all bad parameters of a call: name, value, what is allowed."""
-    return "; ".join(_describe(details) for details in error.errors(include_url=False))
-
-
-def refusal(config: type[EntryPoint], name: str, value: object) -> str:
-    """Why a parameter may not have a value of a file, whatever the others are; empty where it may.
-
-    Unlike on the command line a text is no number there, and a number no truth value.
-    """
-    try:
-        config.model_validate({name: value}, strict=True)
-    except ValidationError as error:
-        return "; ".join(_describe(each) for each in error.errors(include_url=False) if each["loc"][:1] == (name,))
-    return ""
-
-
-def _describe(details: Any) -> str:
-    message = details["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    if not details["loc"]:
-        return message
-    return f"{details['loc'][0]}={shown(details['input'])}: {message}"
-
-
-def unknown_parameter(name: str, config: type[EntryPoint]) -> InputError:
-    """The error for a parameter that a stage does not take, with the near miss."""
-    near = difflib.get_close_matches(name, config.model_fields, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"allowed are {', '.join(config.model_fields)}"
-    return InputError(f"{shown(name)} is no parameter of {config.stage}; {hint}")

@@ -1,35 +1,46 @@
-"""MLproject, written from the configurations: `python -m sensai.config.mlproject`."""
+"""MLproject, written from the declarations of parameters: `python -m sensai.config.mlproject`."""
 
 import sys
 
-from pydantic.fields import FieldInfo
 from yaml import safe_dump
 
-from sensai.config import CONFIGS, EntryPoint
+from sensai.config.entry_point import EntryPoint
+from sensai.config.entry_points import CONFIGS
+from sensai.config.usage import defaults_of, parameters_of
 
-_HEADER = "# Written by `make mlproject` from sensai/config/parameters, which says what each parameter is for.\n"
+_HEADER = """\
+# Written by `make mlproject` from sensai/config.
+# Each entry point lists its own parameters and those that most users set. It takes those of earlier stages too:
+# `mlflow run . -e prune -P zero_threshold=0.01`. `sensai <entry point> --help` lists and explains all.
+"""
 
 
 def render() -> str:
-    """The text of MLproject."""
+    """Return the text of MLproject."""
     project = {
         "name": "sensai",
         "conda_env": "conda.yaml",
         "entry_points": {stage: _entry_point(config) for stage, config in CONFIGS.items()},
     }
-    return _HEADER + safe_dump(project, sort_keys=False, width=1_000_000)
+    return _HEADER + safe_dump(project, sort_keys=False, width=1_000_000, default_flow_style=None)
+
+
+def listed_names(config: type[EntryPoint]) -> list[str]:
+    """Return the parameters that MLproject lists at an entry point: the everyday ones, then its own."""
+    known = parameters_of(config)
+    everyday = [name for name, each in known.items() if each.usage.everyday and each.owner != config.stage]
+    return everyday + [name for name, each in known.items() if each.owner == config.stage]
 
 
 def _entry_point(config: type[EntryPoint]) -> dict[str, object]:
-    arguments = " ".join(f"--{name} {{{name}}}" for name in config.model_fields)
+    names = listed_names(config)
     return {
-        "parameters": {name: _parameter(field) for name, field in config.model_fields.items()},
-        "command": f"python entrypoints/{config.stage}.py {arguments}",
+        "parameters": {name: _parameter(defaults_of(config)[name]) for name in names},
+        "command": f"python entrypoints/{config.stage}.py {' '.join(f'--{name} {{{name}}}' for name in names)}",
     }
 
 
-def _parameter(field: FieldInfo) -> dict[str, object]:
-    default = field.default
+def _parameter(default: object) -> dict[str, object]:
     # MLflow knows float for every number, and string for the rest; an optional number is empty by default.
     if isinstance(default, bool):
         return {"type": "string", "default": str(default).lower()}

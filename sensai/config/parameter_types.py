@@ -1,18 +1,24 @@
-"""The types of parameters that are names, lists or pairs, and what they are read as. Imports neither torch nor MLflow."""
+"""The types of parameters that are names, lists, pairs or JSON: parsed once, and written as text again. Imports no torch.
 
+A value that comes as text is parsed when the configuration is made. Tags, parameters of runs and fingerprints have its text.
+"""
+
+import json
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainValidator
 
 from sensai.config.bounds import (
     MOST_EPOCHS,
     MOST_GROUPS,
     MOST_PROCESSES,
     Text,
+    check_line,
     check_path,
     is_run_id,
     none_if_empty,
@@ -41,6 +47,9 @@ _MOST_OF_A_RESOURCE = 1_000_000
 _LONGEST_JSON = 4000
 
 
+# ---------------------------------------------------------------------------------------------------------------- names
+
+
 def _known_or_own(allowed: Collection[str], what: str, value: str, others: Mapping[str, str] | None = None) -> str:
     if value in allowed or REFERENCE.fullmatch(value):
         check_path(value.rpartition(":")[0])
@@ -67,156 +76,187 @@ def _arch(value: str) -> str:
     return _known_or_own(ARCHITECTURES, f"architecture (or {TORCHVISION}<name>, {_OWN})", value, ELSEWHERE)
 
 
-def _renames(value: str) -> str:
-    if value and not all(pair.count("=") == 1 and pair.split("=")[0].strip(" .") for pair in value.split(",")):
-        raise ValueError("must be pairs old=new of key parts, separated by commas, e.g. downsample=shortcut,fc=linear")
-    return value
-
-
-def parse_renames(value: str) -> tuple[tuple[str, str], ...]:
-    """The pairs (old, new) of `rename`; dots at the ends of a part mean nothing."""
-    pairs = (pair.split("=") for pair in value.split(",")) if value else ()
-    return tuple((old.strip(" ."), new.strip(" .")) for old, new in pairs)
-
-
-def _patterns(value: str) -> str:
-    if value and not all(part.strip() for part in value.split(",")):
-        raise ValueError("must be patterns of keys, separated by commas, e.g. total_ops,*.total_ops")
-    return value
-
-
-def parse_patterns(value: str) -> tuple[str, ...]:
-    """The patterns of `drop`, as they come."""
-    return tuple(part.strip() for part in value.split(",")) if value else ()
-
-
-def _channel_values(value: str) -> str:
-    parts = parts_of(value)
-    try:
-        numbers = [float(part) for part in parts]
-    except ValueError:
-        numbers = [math.nan]
-    if not all(abs(number) <= _LARGEST_CHANNEL_VALUE for number in numbers):
-        raise ValueError(
-            f"must be one number a channel, each up to {_LARGEST_CHANNEL_VALUE:g}, separated by commas, e.g. 0.49,0.48,0.45"
-        )
-    return value
-
-
-def _positive_channel_values(value: str) -> str:
-    if any(number < _LEAST_DEVIATION for number in parse_channel_values(_channel_values(value)) or ()):
-        raise ValueError(f"must be above 0 in every channel, {_LEAST_DEVIATION:g} at least")
-    return value
-
-
-def parse_channel_values(value: str) -> tuple[float, ...] | None:
-    """The numbers of `mean` or `std`, None where the parameter is empty."""
-    return tuple(float(part) for part in value.split(",")) if value else None
-
-
-def _counts(most: int, value: str) -> str:
-    if not whole_numbers(value, 1, most, "whole numbers, separated by commas, e.g. 1,2,4,8"):
-        raise ValueError("must be one or more whole numbers, separated by commas, e.g. 1,2,4,8")
-    return value
-
-
-def parse_counts(value: str) -> list[int]:
-    """The numbers of a list of counts, each once, in ascending order."""
-    return sorted({int(part) for part in value.split(",")})
-
-
-def _fidelities(value: str) -> str:
-    what = "epochs in ascending order, separated by commas, e.g. 0,2,8"
-    rungs = whole_numbers(value, 0, MOST_EPOCHS, what)
-    if rungs != sorted(set(rungs)):
-        raise ValueError(f"must be {what}")
-    return value
-
-
-def parse_fidelities(value: str) -> list[int]:
-    """The epochs of `fidelities`; none where it is empty."""
-    return [int(part) for part in value.split(",")] if value else []
-
-
-def _ratios(value: str) -> str:
-    try:
-        ratios = parse_ratios(value)
-    except ValueError:
-        ratios = [math.nan]
-    if not all(0 <= ratio < 1 for ratio in ratios):
-        raise ValueError("must be shares in [0, 1), separated by commas, e.g. 0.3,0.5")
-    return value
-
-
-def parse_ratios(value: str) -> list[float]:
-    """The numbers of `ratios`, each once, in ascending order."""
-    return sorted({float(part) for part in parts_of(value) or [""]})
-
-
-def _methods(value: str) -> str:
-    counted = [name for name in METHODS if "n_groups" in METHODS[name].uses]
-    for method in parse_methods(value):
-        if method not in counted:
-            raise ValueError(
-                f"{shown(method)} is no method that makes a number of groups; {suggestion(method, counted)}"
-            )
-    return value
-
-
-def parse_methods(value: str) -> list[str]:
-    """The names of `methods`, each once, as they come."""
-    return list(dict.fromkeys(parts_of(value) or [""]))
-
-
-def _run_ids(value: str) -> str:
-    ids = parse_run_ids(value)
-    if value and (len(ids) < 2 or not all(map(is_run_id, ids))):
-        raise ValueError("must be the ids of two or more runs, separated by commas")
-    return value
-
-
-def parse_run_ids(value: str) -> list[str]:
-    """The ids of a list of runs, each once, as they come; none where it is empty."""
-    return list(dict.fromkeys(filter(None, parts_of(value))))
-
-
-def _json_object(value: str) -> str:
-    if len(value) > _LONGEST_JSON or not is_text(value):
-        raise ValueError(f"must be a JSON object of at most {_LONGEST_JSON} characters")
-    try:
-        parsed = parse_json(value) if value else {}
-    except ValueError as error:
-        raise ValueError(f"must be a JSON object ({error})") from error
-    if not isinstance(parsed, dict):
-        raise ValueError('must be a JSON object, e.g. {"block": "basic"}')
-    return value
-
-
 def _device(value: str) -> str:
     if not _DEVICE.fullmatch(value):
         raise ValueError("must be auto, cpu, cuda or cuda:<n>, n from 0 to 99")
     return value
 
 
-def _budget(value: str) -> str:
-    if value and not _BUDGET.fullmatch(value):
-        raise ValueError("must be a number of epochs or seconds above 0, of at most 9 digits, e.g. 90epochs or 600s")
-    return value
+# ---------------------------------------------------------------------------------------------------------------- lists
 
 
-def parse_budget(value: str) -> tuple[int | None, float | None]:
-    """The epochs and the seconds that `budget` names; one of them at most."""
-    if not value:
-        return None, None
-    return (int(value.removesuffix("epochs")), None) if value.endswith("epochs") else (None, float(value[:-1]))
+def _listed(parse: Callable[[str], Sequence[Any]]) -> BeforeValidator:
+    """Return the validator that parses a text; a list of values is parsed as its text would be."""
+
+    def read(value: object) -> object:
+        if isinstance(value, list | tuple):
+            value = _joined(value)
+        # A file may have a single number.
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            value = _plain(value)
+        return tuple(parse(check_line(value))) if isinstance(value, str) else value
+
+    return BeforeValidator(read)
 
 
-def _resources(value: str) -> str:
+def _joined(values: Iterable[object]) -> str:
+    return ",".join(_plain(each) for each in values)
+
+
+def _plain(value: object) -> str:
+    """Return the text of one value of a list, of a whole number without a fraction."""
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+_AS_LIST = PlainSerializer(_joined, return_type=str)
+
+
+def _renames(value: str) -> list[tuple[str, str]]:
+    if value and not all(pair.count("=") == 1 and pair.split("=")[0].strip(" .") for pair in value.split(",")):
+        raise ValueError("must be pairs old=new of key parts, separated by commas, e.g. downsample=shortcut,fc=linear")
+    pairs = (pair.split("=") for pair in value.split(",")) if value else ()
+    # Dots at the ends of a part mean nothing.
+    return [(old.strip(" ."), new.strip(" .")) for old, new in pairs]
+
+
+def _read_renames(value: object) -> object:
+    return tuple(_renames(check_line(value))) if isinstance(value, str) else value
+
+
+def _patterns(value: str) -> list[str]:
+    patterns = parts_of(value)
+    if not all(patterns):
+        raise ValueError("must be patterns of keys, separated by commas, e.g. total_ops,*.total_ops")
+    return patterns
+
+
+def _channel_values(value: str) -> list[float]:
     try:
-        amounts = parse_resources(value)
+        numbers = [float(part) for part in parts_of(value)]
+    except ValueError:
+        numbers = [math.nan]
+    if not all(abs(number) <= _LARGEST_CHANNEL_VALUE for number in numbers):
+        raise ValueError(
+            f"must be one number a channel, each up to {_LARGEST_CHANNEL_VALUE:g}, separated by commas, e.g. 0.49,0.48,0.45"
+        )
+    return numbers
+
+
+def _positive_channel_values(value: str) -> list[float]:
+    numbers = _channel_values(value)
+    if any(number < _LEAST_DEVIATION for number in numbers):
+        raise ValueError(f"must be above 0 in every channel, {_LEAST_DEVIATION:g} at least")
+    return numbers
+
+
+def _counts(most: int, value: str) -> list[int]:
+    numbers = whole_numbers(value, 1, most, "whole numbers, separated by commas, e.g. 1,2,4,8")
+    if not numbers:
+        raise ValueError("must be one or more whole numbers, separated by commas, e.g. 1,2,4,8")
+    return sorted(set(numbers))
+
+
+def _fidelities(value: str) -> list[int]:
+    what = "epochs in ascending order, separated by commas, e.g. 0,2,8"
+    rungs = whole_numbers(value, 0, MOST_EPOCHS, what)
+    if rungs != sorted(set(rungs)):
+        raise ValueError(f"must be {what}")
+    return rungs
+
+
+def _ratios(value: str) -> list[float]:
+    try:
+        ratios = [float(part) for part in parts_of(value) or [""]]
+    except ValueError:
+        ratios = [math.nan]
+    if not all(0 <= ratio < 1 for ratio in ratios):
+        raise ValueError("must be shares in [0, 1), separated by commas, e.g. 0.3,0.5")
+    return sorted(set(ratios))
+
+
+def _methods(value: str) -> list[str]:
+    counted = [name for name in METHODS if "n_groups" in METHODS[name].uses]
+    methods = list(dict.fromkeys(parts_of(value) or [""]))
+    for method in methods:
+        if method not in counted:
+            raise ValueError(
+                f"{shown(method)} is no method that makes a number of groups; {suggestion(method, counted)}"
+            )
+    return methods
+
+
+def _run_ids(value: str) -> list[str]:
+    ids = list(dict.fromkeys(filter(None, parts_of(value))))
+    if value and (len(ids) < 2 or not all(map(is_run_id, ids))):
+        raise ValueError("must be the ids of two or more runs, separated by commas")
+    return ids
+
+
+# --------------------------------------------------------------------------------------------------------- other values
+
+
+@dataclass(frozen=True)
+class JsonObject:
+    """A JSON object; equal and hashed by its text.
+
+    Attributes:
+        text: as the user wrote it, or empty.
+        values: its content.
+    """
+
+    text: str
+    values: dict[str, Any] = field(compare=False)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _json_object(value: object) -> JsonObject:
+    if isinstance(value, JsonObject):
+        return value
+    text = json.dumps(value) if isinstance(value, dict) else value
+    if not isinstance(text, str) or len(text) > _LONGEST_JSON or not is_text(text):
+        raise ValueError(f"must be a JSON object of at most {_LONGEST_JSON} characters")
+    try:
+        parsed = parse_json(text) if text else {}
+    except ValueError as error:
+        raise ValueError(f"must be a JSON object ({error})") from error
+    if not isinstance(parsed, dict):
+        raise ValueError('must be a JSON object, e.g. {"block": "basic"}')
+    return JsonObject(text, parsed)
+
+
+class BudgetLimit(NamedTuple):
+    """The epochs or the seconds that all members together may take; the other is None."""
+
+    epochs: int | None
+    seconds: float | None
+
+    def __str__(self) -> str:
+        return f"{self.epochs}epochs" if self.seconds is None else f"{_plain(self.seconds)}s"
+
+
+def _budget(value: object) -> BudgetLimit | None:
+    if value is None or value == "":
+        return None
+    if isinstance(value, BudgetLimit):
+        return value
+    if not isinstance(value, str) or not _BUDGET.fullmatch(value):
+        raise ValueError("must be a number of epochs or seconds above 0, of at most 9 digits, e.g. 90epochs or 600s")
+    if value.endswith("epochs"):
+        return BudgetLimit(int(value.removesuffix("epochs")), None)
+    return BudgetLimit(None, float(value.removesuffix("s")))
+
+
+def _resources(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    pairs = [pair.partition("=") for pair in parts_of(check_line(value))]
+    try:
+        amounts = {name.strip(): float(amount) for name, _, amount in pairs}
     except ValueError:
         amounts = {"": math.nan}
-    if len(amounts) != len(parts_of(value)) or not all(map(_RESOURCE.fullmatch, amounts)):
+    if len(amounts) != len(pairs) or not all(map(_RESOURCE.fullmatch, amounts)):
         raise ValueError("must be pairs name=amount, each name once, separated by commas, e.g. near_camera=1")
     for name, amount in amounts.items():
         # Ray deals out whole ones, or parts of one.
@@ -224,35 +264,44 @@ def _resources(value: str) -> str:
             raise ValueError(f"must be pairs name=amount, amounts up to 1 or whole up to {_MOST_OF_A_RESOURCE}: {name}")
     if taken := amounts.keys() & {"CPU", "GPU", "memory", "object_store_memory"}:
         raise ValueError(f"must be resources that machines announce themselves, not {min(taken)} (see `threads`)")
-    return value
+    return amounts
 
 
-def parse_resources(value: str) -> dict[str, float]:
-    """The amounts of `resources` by name."""
-    pairs = (pair.partition("=") for pair in parts_of(value))
-    return {name.strip(): float(amount) for name, _, amount in pairs}
+def _pairs(values: Iterable[tuple[str, object]]) -> str:
+    return ",".join(f"{name}={_plain(value)}" for name, value in values)
 
 
 GroupMethod = Annotated[str, _in(METHODS)]
 CriterionName = Annotated[str, _in(CRITERIA)]
-Patterns = Annotated[Text, AfterValidator(_patterns)]
 DatasetName = Annotated[Text, AfterValidator(_dataset)]
 ArchName = Annotated[Text, AfterValidator(_arch)]
-Renames = Annotated[Text, AfterValidator(_renames)]
 DeviceName = Annotated[str, AfterValidator(_device)]
-Budgeted = Annotated[str, AfterValidator(_budget)]
-JsonObject = Annotated[str, AfterValidator(_json_object)]
-ChannelValues = Annotated[Text, AfterValidator(_channel_values)]
-PositiveChannelValues = Annotated[Text, AfterValidator(_positive_channel_values)]
-GroupCounts = Annotated[Text, AfterValidator(partial(_counts, MOST_GROUPS))]
-ProcessCounts = Annotated[Text, AfterValidator(partial(_counts, MOST_PROCESSES))]
-Fidelities = Annotated[Text, AfterValidator(_fidelities)]
-Ratios = Annotated[Text, AfterValidator(_ratios)]
-Methods = Annotated[Text, AfterValidator(_methods)]
-RunIds = Annotated[Text, AfterValidator(_run_ids)]
-Resources = Annotated[Text, AfterValidator(_resources)]
 Augment = Literal["auto", "none", "crop", "crop_flip"]
 OptionalCombineMethod = Annotated[CombineMethod | None, BeforeValidator(none_if_empty)]
 RuntimeName = Literal[
     "auto", "torch", "torch-compiled", "onnx-graph", "onnx-branches", "onnx-sessions", "cuda-streams", "cuda-graph"
+]
+
+Renames = Annotated[
+    tuple[tuple[str, str], ...], BeforeValidator(_read_renames), PlainSerializer(_pairs, return_type=str)
+]
+Patterns = Annotated[tuple[str, ...], _listed(_patterns), _AS_LIST]
+ChannelValues = Annotated[tuple[float, ...], _listed(_channel_values), _AS_LIST]
+PositiveChannelValues = Annotated[tuple[float, ...], _listed(_positive_channel_values), _AS_LIST]
+GroupCounts = Annotated[tuple[int, ...], _listed(partial(_counts, MOST_GROUPS)), _AS_LIST]
+ProcessCounts = Annotated[tuple[int, ...], _listed(partial(_counts, MOST_PROCESSES)), _AS_LIST]
+Fidelities = Annotated[tuple[int, ...], _listed(_fidelities), _AS_LIST]
+Ratios = Annotated[tuple[float, ...], _listed(_ratios), _AS_LIST]
+Methods = Annotated[tuple[str, ...], _listed(_methods), _AS_LIST]
+RunIds = Annotated[tuple[str, ...], _listed(_run_ids), _AS_LIST]
+NetworkArguments = Annotated[JsonObject, PlainValidator(_json_object), PlainSerializer(str, return_type=str)]
+OptionalBudget = Annotated[
+    BudgetLimit | None,
+    PlainValidator(_budget),
+    PlainSerializer(lambda budget: "" if budget is None else str(budget), return_type=str),
+]
+Resources = Annotated[
+    dict[str, float],
+    BeforeValidator(_resources),
+    PlainSerializer(lambda amounts: _pairs(amounts.items()), return_type=str),
 ]

@@ -1,7 +1,6 @@
 """What stages read again and again, once a process: the data set, the device, and earlier stages' results."""
 
 import hashlib
-import json
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import torch
 
 from sensai.cluster.cores import share_cores
 from sensai.config import RetrainConfig, StageConfig
-from sensai.config.parameter_types import parse_channel_values
+from sensai.config.parameter_types import JsonObject
 from sensai.data.batches import Augmentation, Normalization, default_augmentation
 from sensai.data.dataset import Dataset, load_dataset
 from sensai.data.dataset_names import FOLDER, InputRule
@@ -67,8 +66,8 @@ def _rule(config: StageConfig) -> InputRule:
 
 
 @lru_cache(maxsize=2)
-def _takes_grey_alone(arch: str, arch_args: str, _source: str) -> bool:
-    return takes_grey_alone(arch, json.loads(arch_args) if arch_args else {})
+def _takes_grey_alone(arch: str, arch_args: JsonObject, _source: str) -> bool:
+    return takes_grey_alone(arch, arch_args.values)
 
 
 def device_of(config: StageConfig) -> torch.device:
@@ -110,9 +109,9 @@ def normalization_of(config: StageConfig, spec: NetworkSpec) -> Normalization:
     channels = data.image_shape[0]
     values = []
     for name, default in (("mean", data.mean), ("std", data.std)):
-        given = parse_channel_values(getattr(config, name))
-        if given is not None and len(given) != channels:
-            raise InputError(f"{name}={getattr(config, name)!r}: must be {channels} numbers, one a channel")
+        given: tuple[float, ...] = getattr(config, name)
+        if given and len(given) != channels:
+            raise InputError(f"{name}={','.join(map(str, given))!r}: must be {channels} numbers, one a channel")
         values.append(given or default)
     mean, std = values
     return Normalization(mean, std, spec.memory_format)
@@ -122,9 +121,8 @@ def network_spec_of(config: StageConfig) -> NetworkSpec:
     """The base model's architecture for this data set."""
     data = dataset_of(config)
     channels, height, width = data.image_shape
-    arguments = json.loads(config.arch_args) if config.arch_args else {}
     source = source_digest(config.arch)
-    return NetworkSpec(config.arch, len(data.class_names), channels, (height, width), arguments, source)
+    return NetworkSpec(config.arch, len(data.class_names), channels, (height, width), config.arch_args.values, source)
 
 
 def evaluation_batch(config: StageConfig) -> int:

@@ -11,7 +11,6 @@ from tqdm import tqdm
 
 from sensai.analysis import plots
 from sensai.config import BaselineConfig, StageConfig
-from sensai.config.parameter_types import parse_patterns, parse_renames
 from sensai.data.batches import batches, on_device_dataset, steps_per_epoch, training_batches
 from sensai.errors import InputError
 from sensai.evaluation import accuracies, run_networks, size, softmax
@@ -77,9 +76,9 @@ def _initial_model(config: BaselineConfig) -> tuple[nn.Module, NetworkSpec]:
         path = Path(config.checkpoint)
         tensors = read_checkpoint(
             path,
-            parse_renames(config.rename),
+            config.rename,
             checkpoint_key=config.checkpoint_key,
-            drop=parse_patterns(config.drop),
+            drop=config.drop,
         )
         adopt(model, tensors, path, auxiliary_heads(config.arch))
     elif config.base_epochs == 0:

@@ -13,7 +13,6 @@ from mlflow.entities import Run as StoredRun
 from sensai.analysis.differences import IncomparableError
 from sensai.analysis.report import comparison_page, evaluation_page, study_page
 from sensai.config import ReportConfig, TuneConfig
-from sensai.config.parameter_types import parse_run_ids
 from sensai.errors import InputError
 from sensai.pipeline.stage import Context, Stage, reuse, upstream_of
 from sensai.stages import evaluate, retrain
@@ -79,7 +78,7 @@ def _subject(config: ReportConfig, store: Store) -> _Subject | None:
         InputError: there is no such run, none that has finished, or none that a page can be about.
     """
     if config.compare_runs:
-        return _compared([store.finished(each, "compare_runs") for each in parse_run_ids(config.compare_runs)], store)
+        return _compared([store.finished(each, "compare_runs") for each in config.compare_runs], store)
     if not config.from_run:
         return None
     found = store.finished_run(config.from_run, [evaluate.stage.name, TuneConfig.stage])

@@ -3,7 +3,6 @@
 import logging
 
 from sensai.config import ServeConfig
-from sensai.config.parameter_types import parse_resources
 from sensai.pipeline.run_lifecycle import opened
 from sensai.serving.application import Placement, served
 from sensai.signals import wait_for_signal
@@ -19,7 +18,7 @@ def run(config: ServeConfig) -> str:
     """
     with opened(config, f"{config.stage} {config.model_uri}", __doc__) as (_, run):
         placement = Placement(
-            config.shards, config.replicas, config.replicas_per_node, config.threads, parse_resources(config.resources)
+            config.shards, config.replicas, config.replicas_per_node, config.threads, config.resources
         )
         with served(config.model_uri, placement, config.host, config.port, config.ray_address) as server:
             _log.info(

@@ -1,7 +1,6 @@
 """Every parameter of every entry point has its bounds: no value of any kind gets further than the command line."""
 
 from itertools import product
-from typing import get_args
 
 import pytest
 from mlflow import MlflowClient
@@ -9,7 +8,9 @@ from mlflow.store.artifact.utils.models import get_model_name_and_version
 from pydantic import ValidationError
 
 from sensai.config import CONFIGS, EntryPoint, describe_errors
+from sensai.config.annotations import is_number
 from sensai.config.bounds import MOST_SEED
+from sensai.config.usage import defaults_of
 
 NUMBERS = ["9" * 400, "-" + "9" * 400, "9" * 5000, "1e308", "nan", "inf", 10**30]
 TEXTS = ["\0", "a\0b", "\ud800", "x" * 10_000, "/x" * 10_000]
@@ -20,12 +21,12 @@ MANY_LINES = {"arch_args", "data_dir", "work_dir", "checkpoint", "groups_file", 
 each_entry_point = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 
 
-def fields(config: type[EntryPoint], *types: type) -> list[str]:
-    return [
-        name
-        for name, field in config.model_fields.items()
-        if {field.annotation, *get_args(field.annotation)} & set(types)
-    ]
+def numbers(config: type[EntryPoint]) -> list[str]:
+    return [name for name, field in config.model_fields.items() if is_number(field.annotation)]
+
+
+def texts(config: type[EntryPoint]) -> list[str]:
+    return [name for name, default in defaults_of(config).items() if isinstance(default, str)]
 
 
 def refused(config: type[EntryPoint], **values: object) -> str:
@@ -39,21 +40,21 @@ def refused(config: type[EntryPoint], **values: object) -> str:
 
 @each_entry_point
 def test_numbers(config: type[EntryPoint]) -> None:
-    for name, value in product(fields(config, int, float), NUMBERS):
+    for name, value in product(numbers(config), NUMBERS):
         assert f"{name}=" in refused(config, **{name: value})
 
 
 @each_entry_point
 def test_the_bounds_stand_in_the_message(config: type[EntryPoint]) -> None:
-    for name in fields(config, int, float):
+    for name in numbers(config):
         assert "less than" in refused(config, **{name: 10**12})
         assert "greater than" in refused(config, **{name: -1})
 
 
 @each_entry_point
 def test_texts(config: type[EntryPoint]) -> None:
-    assert set(MANY_LINES) <= {name for each in CONFIGS.values() for name in fields(each, str)}
-    for name in fields(config, str):
+    assert set(MANY_LINES) <= {name for each in CONFIGS.values() for name in texts(each)}
+    for name in texts(config):
         for value in [*TEXTS, *(LINES if name not in MANY_LINES else [])]:
             assert f"{name}=" in refused(config, **{name: value})
 

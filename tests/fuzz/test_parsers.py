@@ -1,6 +1,5 @@
 """No command line, however broken, ends in anything but a configuration that can be used or one line."""
 
-import json
 from typing import Any
 
 from hypothesis import given
@@ -8,38 +7,25 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from sensai.cli import parse
-from sensai.config import CONFIGS, EntryPoint, RetrainConfig, StageConfig, describe_errors, parameter_types, refusal
+from sensai.config import CONFIGS, EntryPoint, RetrainConfig, StageConfig, describe_errors, refusal
+from sensai.config.arguments import as_yaml
+from sensai.documents import parse_yaml
 from sensai.errors import InputError
 from tests.fuzz.inputs import LONGEST_MESSAGE, as_json, documents, fuzzed, only, scalars, short_texts, texts
 
-# What a configuration's texts are read as later.
-READ_AS = {
-    "rename": parameter_types.parse_renames,
-    "mean": parameter_types.parse_channel_values,
-    "std": parameter_types.parse_channel_values,
-    "group_counts": parameter_types.parse_counts,
-    "trainings": parameter_types.parse_counts,
-    "fidelities": parameter_types.parse_fidelities,
-    "ratios": parameter_types.parse_ratios,
-    "methods": parameter_types.parse_methods,
-    "compare_runs": parameter_types.parse_run_ids,
-    "budget": parameter_types.parse_budget,
-    "resources": parameter_types.parse_resources,
-    "arch_args": lambda text: json.loads(text or "{}"),
-}
 stages = st.sampled_from(list(CONFIGS))
 # Whoever asks for help gets it, and the process ends.
 asks_for_help = ("-h", "--help", "--h", "--he", "--hel")
 
 
 def _use(config: EntryPoint) -> None:
-    """Whatever is taken can be stored and read."""
-    config.model_dump_json().encode()
-    for name, value in config.model_dump().items():
-        READ_AS.get(name, str)(value)
+    """Store a configuration and read it again, in each of its forms."""
+    kind = type(config)
+    assert kind.model_validate(config.model_dump()) == config
+    assert kind.model_validate_json(config.model_dump_json()) == config
+    recipe = parse_yaml(as_yaml(config))
     if isinstance(config, StageConfig):
-        config.ignored()
-        config.fingerprint_parameters()
+        assert kind.model_validate(recipe).fingerprint_parameters() == config.fingerprint_parameters()
 
 
 @given(stages.flatmap(lambda stage: st.tuples(

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from sensai.config.parameter_types import parse_renames
+from sensai.config import BaselineConfig
 from sensai.data.batches import Normalization
 from sensai.errors import InputError
 from sensai.models.factory import NetworkSpec, build
@@ -491,7 +491,7 @@ def test_residual_nets_of_other_repositories_load(
     tmp_path: Path, arch: str, arch_args: dict[str, str], keys: set[str], renames: str
 ) -> None:
     own, spec = make(arch, arch_args)
-    backwards = {new: old for old, new in parse_renames(renames)}
+    backwards = {new: old for old, new in BaselineConfig(rename=renames).rename}
     theirs = {
         ".".join(["module", *(backwards.get(part, part) for part in key.split("."))]): value
         for key, value in own.state_dict().items()
@@ -503,7 +503,7 @@ def test_residual_nets_of_other_repositories_load(
     path = tmp_path / "model_best.pth.tar"
     torch.save({"epoch": 164, "state_dict": theirs, "acc": 93.1, "best_acc": torch.tensor(93.4)}, path)
     network = build(spec)
-    adopt(network, read_checkpoint(path, parse_renames(renames)), path)
+    adopt(network, read_checkpoint(path, BaselineConfig(rename=renames).rename), path)
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in own.state_dict().items())
 
 

@@ -13,7 +13,6 @@ import pandas as pd
 
 from sensai.analysis import plots
 from sensai.config import ContentionConfig
-from sensai.config.parameter_types import parse_counts
 from sensai.data.dataset import Split
 from sensai.data.dataset_names import FOLDER
 from sensai.data.folders import image_folder
@@ -32,7 +31,7 @@ _LOGGED = ["images_per_s", "start_s", "step_ms", "data_share", "peak_mib", "thre
 
 def _execute(config: ContentionConfig, context: Context) -> None:
     context.run.set_tags({tags.HOST: json.dumps(host())})
-    counts, images = parse_counts(config.trainings), images_of(config)
+    counts, images = config.trainings, images_of(config)
     base, _ = base_model(context, config)
     ensemble = prune.build(context, config, prune.load(context.store, context.upstream["prune"]))
     folder = context.checkpoints.resolve()

@@ -6,7 +6,7 @@ what it would take to know. Logs cells.csv, summary.csv, comparisons.csv and a f
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -18,7 +18,6 @@ from mlflow.entities import Run as StoredRun
 from sensai.analysis import grouping_results, plots
 from sensai.analysis.differences import right_answers, right_in_group
 from sensai.config import GroupingStudyConfig
-from sensai.config.parameter_types import parse_counts, parse_methods, parse_ratios
 from sensai.errors import InputError, UnreachableTargetError
 from sensai.pipeline.context import dataset_of
 from sensai.pipeline.stage import Context, Stage
@@ -79,15 +78,15 @@ def _computed(config: GroupingStudyConfig, context: Context) -> list[StoredRun]:
 
 def _check(config: GroupingStudyConfig) -> None:
     classes = len(dataset_of(config).class_names)
-    if max(parse_counts(config.group_counts)) > classes:
-        raise InputError(f"group_counts={config.group_counts!r}: there are only {classes} classes")
+    if max(config.group_counts) > classes:
+        raise InputError(f"group_counts={config.text('group_counts')!r}: there are only {classes} classes")
     if config.epochs:
         evaluate.check(config)
 
 
 def _cells(config: GroupingStudyConfig) -> Iterator[Cell]:
     study = _digest(config)
-    for place in _places(config, parse_methods(config.methods)):
+    for place in _places(config, config.methods):
         own = {"method": place.method, "n_groups": place.n_groups, "ratio": place.ratio, "seed": place.seed}
         yield Cell(place, config.cell(**own), study)
 
@@ -108,9 +107,9 @@ def _controls(config: GroupingStudyConfig, cells: pd.DataFrame) -> Iterator[Cell
         yield Cell(place, config.cell(**own), study)
 
 
-def _places(config: GroupingStudyConfig, methods: list[str]) -> Iterator[Place]:
+def _places(config: GroupingStudyConfig, methods: Sequence[str]) -> Iterator[Place]:
     seeds = range(config.seed, config.seed + config.repeats)
-    for each in product(methods, parse_counts(config.group_counts), parse_ratios(config.ratios), seeds):
+    for each in product(methods, config.group_counts, config.ratios, seeds):
         yield Place(*each)
 
 
@@ -120,8 +119,8 @@ def _logged(config: GroupingStudyConfig) -> list[StoredRun]:
     Raises:
         InputError: there are none.
     """
-    methods = [*parse_methods(config.methods), _CONTROL]
-    wanted = set(product(methods, parse_counts(config.group_counts), parse_ratios(config.ratios)))
+    methods = [*config.methods, _CONTROL]
+    wanted = set(product(methods, config.group_counts, config.ratios))
     found = {}
     # Of a cell that was computed more than once, the newest.
     for run in reversed(Store.connect().tagged(STAGE, tags.STUDY, _digest(config))):
@@ -171,7 +170,7 @@ def _measures(cells: pd.DataFrame, config: GroupingStudyConfig, store: Store) ->
 
 def _title(config: GroupingStudyConfig) -> str:
     trained = f"epochs={config.epochs}" if config.epochs else "not retrained"
-    return f"{config.methods} in {config.group_counts} groups, {trained}"
+    return f"{config.text('methods')} in {config.text('group_counts')} groups, {trained}"
 
 
 stage = Stage(

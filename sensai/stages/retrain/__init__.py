@@ -20,7 +20,6 @@ from sensai.analysis import plots
 from sensai.analysis.curves import CURVES
 from sensai.cluster.cores import pinned
 from sensai.config import Retrain, RetrainConfig, StageConfig
-from sensai.config.parameter_types import parse_budget
 from sensai.data.batches import batches
 from sensai.ensemble import Ensemble, load_ensemble, save_ensemble
 from sensai.evaluation import Size, size
@@ -94,7 +93,6 @@ def _fit(
         target=config.target,
     )
     lesson = Lesson(config.loss, config.kd_weight, config.balance, _precision(ensemble, config, context, slots))
-    epochs, seconds = parse_budget(config.budget)
     watcher = callbacks.current()
     with _progress_bars(slots, step.epochs) as bars:
 
@@ -113,7 +111,7 @@ def _fit(
             slots,
             teacher=base_model(context, config)[0].eval() if lesson.taught else None,
             folder=step.checkpoints,
-            budget=Budget(epochs, seconds) if config.budget else None,
+            budget=Budget(*config.budget) if config.budget else None,
             on_epoch=on_epoch,
             why_end=watcher.why_end,
         )
@@ -180,7 +178,7 @@ def _longest(seconds: list[float], slots: Slots) -> float:
 
 def _given_up(validated: dict[str, float], config: RetrainConfig, context: Context) -> dict[str, float]:
     """What stops have cost in accuracy, where the same members have also been trained to the end."""
-    to_the_end = config.model_copy(update={"patience": 0, "target": None, "budget": ""})
+    to_the_end = config.model_copy(update={"patience": 0, "target": None, "budget": None})
     if not validated or not config.epochs or to_the_end == config:
         return {}
     upstream = context.store.tags_of(context.upstream["prune"])[tags.FINGERPRINT]

@@ -1,6 +1,8 @@
 """What `tune` searches: the parameters that may be searched, the default space, and the space of a file."""
 
 from collections.abc import Mapping
+from itertools import product
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -8,17 +10,17 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.samplers import RandomSampler
 from pydantic import ValidationError
 
-from sensai.config import GroupConfig, PruneConfig, RetrainConfig, TuneConfig, describe_errors, refusal
+from sensai.config import RetrainConfig, TuneConfig, describe_errors, refusal
+from sensai.config.annotations import is_whole_number
+from sensai.config.conditions import Condition
+from sensai.config.usage import Among, Between, Parameter, parameters_of
 from sensai.errors import InputError
+from sensai.grouping.methods import METHODS
 from sensai.tuning.space import EPOCHS, Allowed, Space, make_space, read_space
 
 _DEFAULT = "the default"
-# Where a stage runs, and files whose path says nothing of what they hold.
-_NOT_SEARCHED = {"groups_file", "jobs", "threads", "backend", "ray_address"}
-_MOST_GROUPS = 10
 _DRAWS = 200
-_BY_RATIO = {"policy": "ratio"}
-_BY_THRESHOLD = {"policy": "threshold"}
+_STAGES = ("group", "prune", "retrain")
 
 
 def space_of(config: TuneConfig, classes: int) -> tuple[Mapping[str, Any], Space]:
@@ -31,62 +33,84 @@ def space_of(config: TuneConfig, classes: int) -> tuple[Mapping[str, Any], Space
     Raises:
         InputError: what is wrong with the file, or that its values do not go together.
     """
-    content = read_space(config.space) if config.space else _left(default_content(classes), config)
+    content = read_space(config.space) if config.space else default_content(config, classes)
     source = config.space or _DEFAULT
     space = make_space(content, _allowed(), source)
     if space.searches_epochs and config.fidelities:
-        raise InputError(f"fidelities={config.fidelities!r}: the space {source!r} searches epochs itself")
+        raise InputError(f"fidelities={config.text('fidelities')!r}: the space {source!r} searches epochs itself")
     _check(space, config, classes, source)
     return content, space
 
 
-def default_content(classes: int) -> dict[str, Any]:
-    """The space where no file names another."""
-    groups = {"low": 2, "high": min(classes - 1, _MOST_GROUPS)}
-    grouped = ["min_flops", "least_similar", "random"] if classes > 2 else []
-    return {
-        "method": ["singletons", *grouped],
-        **({"n_groups": {**groups, "when": {"method": grouped}}} if grouped else {}),
-        "policy": ["ratio", "threshold"],
-        "ratio": {"low": 0.05, "high": 0.95, "when": _BY_RATIO},
-        "criterion": {"choices": ["apoz", "mean", "l1"], "when": _BY_RATIO},
-        "ranking": {"choices": ["global", "layer"], "when": _BY_RATIO},
-        "apoz_threshold": {"low": 0.3, "high": 0.95, "when": _BY_THRESHOLD},
-        "mean_threshold": {"low": 0.001, "high": 1.0, "log": True, "when": _BY_THRESHOLD},
-        "loss": {"choices": ["bce", "kd", "joint", "joint_kd"], "when": {EPOCHS: {"above": 0}}},
-    }
+def default_content(config: TuneConfig, classes: int) -> dict[str, Any]:
+    """Return the space where no file names another, as such a file would have it.
+
+    It has the parameters that declare what `tune` searches, but those that the command line sets, and those that make no
+    difference beside what it sets.
+    """
+    content: dict[str, Any] = {}
+    for each in sorted(parameters_of(RetrainConfig).values(), key=_last_stage):
+        entry = _declared(each, classes)
+        if entry is not None and getattr(config, each.name) == getattr(TuneConfig(), each.name):
+            content[each.name] = entry
+    return _conditioned(content, config)
 
 
-def _left(content: Mapping[str, Any], config: TuneConfig) -> dict[str, Any]:
-    """The default without what the command line sets to something else, and without what does not exist beside that."""
-    defaults = TuneConfig()
-    fixed = {name for name in content if getattr(config, name) != getattr(defaults, name)}
-    left = {}
+def _last_stage(parameter: Parameter) -> int:
+    return max((_STAGES.index(stage) for stage in parameter.stages & set(_STAGES)), default=-1)
+
+
+def _declared(parameter: Parameter, classes: int) -> dict[str, Any] | None:
+    """Return what a parameter declares to be searched, within what so many classes allow."""
+    match parameter.usage.search:
+        case Among(choices):
+            return {"choices": [each for each in choices if parameter.name != "method" or _possible(each, classes)]}
+        case Between(low, high, log):
+            high = min(classes - 1, high) if parameter.name == "n_groups" else high
+            return {"low": low, "high": high} | ({"log": True} if log else {})
+    return None
+
+
+def _possible(method: str, classes: int) -> bool:
+    """Tell whether a method can make more than one group, and fewer than one a class."""
+    return classes > 2 or "n_groups" not in METHODS[method].uses
+
+
+def _conditioned(content: Mapping[str, Any], config: TuneConfig) -> dict[str, Any]:
+    """Return the entries with the values of others under which they matter; without those that never do."""
+    values = {name: entry["choices"] for name, entry in content.items() if "choices" in entry} | {EPOCHS: [0, 1]}
+    conditioned = {}
     for name, entry in content.items():
-        when = entry.get("when", {}) if isinstance(entry, dict) else {}
-        met = all(getattr(config, other) in _listed(wanted) for other, wanted in when.items() if other in fixed)
-        if name in fixed or not met:
-            continue
-        conditions = {other: wanted for other, wanted in when.items() if other not in fixed}
-        left[name] = {**entry, "when": conditions} if isinstance(entry, dict) else entry
-    return left
+        parameter = parameters_of(RetrainConfig)[name]
+        condition = parameter.usage.enters.get(_STAGES[_last_stage(parameter)], parameter.usage.when)
+        if (when := _when(condition, values, config)) is not None:
+            conditioned[name] = {**entry, "when": when} if when else entry.get("choices", entry)
+    return conditioned
 
 
-def _listed(wanted: Any) -> list[Any]:
-    return wanted if isinstance(wanted, list) else [wanted]
+def _when(condition: Condition, values: Mapping[str, list[Any]], config: TuneConfig) -> dict[str, Any] | None:
+    """Return what a condition says of searched parameters, in the form of a space; None where it is never true."""
+    searched = sorted(condition.names & values.keys())
+    met = [
+        chosen
+        for chosen in product(*(values[name] for name in searched))
+        if condition(SimpleNamespace(**{**dict(config), **dict(zip(searched, chosen, strict=True))}))
+    ]
+    when = {}
+    for position, name in enumerate(searched):
+        allowed = [value for value in values[name] if any(chosen[position] == value for chosen in met)]
+        if allowed != values[name]:
+            when[name] = {"above": 0} if name == EPOCHS else allowed[0] if len(allowed) == 1 else allowed
+    return when if met else None
 
 
 def _allowed() -> Allowed:
-    own = GroupConfig.own_parameters() | PruneConfig.own_parameters() | RetrainConfig.own_parameters() | {"criterion"}
-    properties = RetrainConfig.model_json_schema()["properties"]
+    """Return the parameters that a space may have."""
+    known = parameters_of(RetrainConfig)
     return Allowed(
-        {name: "integer" in _types(properties[name]) for name in sorted(own - _NOT_SEARCHED)},
+        {name: is_whole_number(known[name].field.annotation) for name in sorted(RetrainConfig.searched_names())},
         lambda name, value: refusal(RetrainConfig, name, value),
     )
-
-
-def _types(schema: Mapping[str, Any]) -> set[str]:
-    return {each.get("type", "") for each in schema.get("anyOf", [schema])}
 
 
 def _check(space: Space, config: TuneConfig, classes: int, source: str) -> None:

@@ -1,8 +1,8 @@
-"""The parameters of what is done with registered ensembles."""
+"""The parameters of what is done with registered versions."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from sensai.config.bounds import (
     FilePath,
@@ -19,19 +19,15 @@ from sensai.config.bounds import (
     Threads,
     WorkDir,
 )
-from sensai.config.parameter_types import (
-    Resources,
-)
+from sensai.config.entry_point import EntryPoint
+from sensai.config.parameter_types import Resources
+from sensai.config.usage import Usage
 
 
-class _Registered(BaseModel):
-    """They stand by themselves: the version is there already."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Promote(_Registered):
+class Promote(EntryPoint):
     """Which version of the ensemble serves."""
+
+    owner = "promote"
 
     model_name: ModelName = Field("sensai-ensemble", description="registered model whose champion is chosen")
     version: OptionalVersion = Field(
@@ -45,7 +41,9 @@ class Promote(_Registered):
         description="what must be no more than the champion's: FLOPs of the largest member, or the ensemble's time an image",
     )
     rollback: bool = Field(False, description="make the version that the champion replaced the champion again")
-    work_dir: WorkDir = Field(".sensai", description="folder of working files: locks")
+    work_dir: Annotated[WorkDir, Usage(operational=True)] = Field(
+        ".sensai", description="folder of working files: locks"
+    )
 
     @model_validator(mode="after")
     def _back_is_no_choice(self) -> Self:
@@ -54,15 +52,19 @@ class Promote(_Registered):
         return self
 
 
-class Predict(_Registered):
+class Predict(EntryPoint):
     """What images show."""
+
+    owner = "predict"
 
     model_uri: GivenText = Field(
         "models:/sensai-ensemble@champion",
         description="registered ensemble: models:/<name>@<alias>, models:/<name>/<version>, models:/<model id>, "
         "runs:/<run id>/ensemble, or a folder with its files",
     )
-    images: FilePath = Field("-", description="an image file, a folder of them, or - for frames on standard input")
+    images: Annotated[FilePath, Usage(by_content=True)] = Field(
+        "-", description="an image file, a folder of them, or - for frames on standard input"
+    )
     frames: Literal["json", "raw"] = Field(
         "json",
         description='what comes on standard input: a JSON object a line, with "path" or "pixels" and "id"; or raw frames of '
@@ -70,15 +72,17 @@ class Predict(_Registered):
     )
 
 
-class Serve(_Registered):
+class Serve(EntryPoint):
     """Where images are sent to, and what answers them."""
+
+    owner = "serve"
 
     model_uri: GivenText = Field(
         "models:/sensai-ensemble@champion",
         description="registered ensemble, named as for predict; an alias is read once",
     )
     host: Host = Field("127.0.0.1", description="address that is listened on; 0.0.0.0 for all, without any protection")
-    port: Port = Field(8000, description="likewise")
+    port: Port = Field(8000, description="port of that address")
     ray_address: RayAddress = Field(
         "",
         description="host:port of a running Ray cluster, or auto; its head listens (default: a Ray of this machine, which "
@@ -94,5 +98,5 @@ class Serve(_Registered):
     )
     threads: Threads = Field(1, description="CPUs of each replica, whose members run one after another")
     resources: Resources = Field(
-        "", description="name=amount,...: custom resources of the cluster's nodes that each replica takes"
+        {}, description="name=amount,...: custom resources of the cluster's nodes that each replica takes"
     )

@@ -1,6 +1,6 @@
-"""The parameters of what is done with many pipelines: the search for the best, whether grouping matters, trainings at once."""
+"""The parameters of what is done with many pipelines: the search for the best, groupings compared, trainings at once."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -22,20 +22,17 @@ from sensai.config.bounds import (
     Text,
     Trials,
 )
-from sensai.config.parameter_types import (
-    Fidelities,
-    GroupCounts,
-    Methods,
-    ProcessCounts,
-    Ratios,
-    RuntimeName,
-    parse_fidelities,
-)
-from sensai.config.parameters.pipeline import Evaluate, Prune, Register
+from sensai.config.parameter_types import Fidelities, GroupCounts, Methods, ProcessCounts, Ratios, RuntimeName
+from sensai.config.sections.base_model import RETRAINED
+from sensai.config.sections.cut import Prune
+from sensai.config.sections.trained import Evaluate, Register
+from sensai.config.usage import Usage
 
 
 class Tune(Register):
     """The search for the ensembles of the best accuracy and cost."""
+
+    owner = "tune"
 
     trials: Trials = Field(
         40, description="configurations that the study asks for in all; 0 learns from what was logged, and recommends"
@@ -51,9 +48,11 @@ class Tune(Register):
     )
     limit: OptionalCost = Field(None, description="mode=constrained: most cost; the accuracy is sought")
     min_val_accuracy: OptionalShare = Field(None, description="mode=constrained: least accuracy; the cost is sought")
-    space: FilePath = Field("", description="JSON or YAML file: parameter -> what it may be (default: see README)")
+    space: Annotated[FilePath, Usage(by_content=True)] = Field(
+        "", description="JSON or YAML file: parameter -> what it may be (default: see README)"
+    )
     fidelities: Fidelities = Field(
-        "",
+        (),
         description="epochs, e.g. 0,2,8: new configurations get the first, the best 1/eta of each the next (default: epochs)",
     )
     eta: Reduction = Field(3, description="one in so many gets more epochs")
@@ -63,11 +62,11 @@ class Tune(Register):
     study: StudyName = Field(
         "", description="its name (default: by data, base model, space, objective and other parameters)"
     )
-    storage: Text = Field(
+    storage: Annotated[Text, Usage(operational=True)] = Field(
         "",
         description="URL of the study's database (default: a SQLite file beside the tracking store's, or in work_dir)",
     )
-    heartbeat: Seconds = Field(
+    heartbeat: Annotated[Seconds, Usage(operational=True)] = Field(
         10, description="seconds between signs of life; after three without one a trial is tried again"
     )
     max_accuracy_drop: Share = Field(
@@ -77,9 +76,9 @@ class Tune(Register):
     register_best: bool = Field(False, description="also evaluate and register the recommended ensemble")
 
     @property
-    def rungs(self) -> list[int]:
+    def rungs(self) -> tuple[int, ...]:
         """The epochs that configurations are tried with."""
-        return parse_fidelities(self.fidelities) or [self.epochs]
+        return self.fidelities or (self.epochs,)
 
     @model_validator(mode="after")
     def _one_bound_where_there_is_one(self) -> Self:
@@ -96,14 +95,16 @@ class Tune(Register):
 class GroupingStudy(Evaluate):
     """Whether it matters how classes are grouped."""
 
+    owner = "grouping_study"
+
     methods: Methods = Field(
-        "random,most_similar,least_similar,min_flops",
+        ("random", "most_similar", "least_similar", "min_flops"),
         description="methods of group that are compared, separated by commas",
     )
-    group_counts: GroupCounts = Field("2,5", description="numbers of groups, separated by commas")
-    ratios: Ratios = Field("0.5", description="ratios, separated by commas")
+    group_counts: GroupCounts = Field((2, 5), description="numbers of groups, separated by commas")
+    ratios: Ratios = Field((0.5,), description="ratios, separated by commas")
     repeats: Repeats = Field(5, description="cells of each combination; their seeds count up from seed")
-    control: bool = Field(
+    control: Annotated[bool, Usage(when=RETRAINED)] = Field(
         True, description="with epochs: also one K-way network with the FLOPs of the largest member of each combination"
     )
     runtime: RuntimeName = Field(
@@ -131,11 +132,14 @@ class GroupingStudy(Evaluate):
 class Contention(Prune):
     """What many trainings, and many scorings, do to each other on this machine."""
 
-    trainings: ProcessCounts = Field("1,2,4,8", description="how many at once, separated by commas")
+    owner = "contention"
+
+    trainings: ProcessCounts = Field((1, 2, 4, 8), description="how many at once, separated by commas")
     contention_images: Images = Field(1024, description="training images that each of them sees")
     workers: ProcessesOrNone = Field(
         2, description="of the loader of each naive process; 0 decodes in the process itself"
     )
     batch_size: BatchSize = Field(64, description="images a step")
-    jobs: OptionalProcesses = Field(None, description="slots of the engine (default: one a core, or one on a GPU)")
-    threads: OptionalThreads = Field(None, description="threads of each slot (default: the cores dealt out)")
+    # Elsewhere they change no result; here they are what is measured.
+    jobs: OptionalProcesses = Field(None, description="workers of the engine (default: one a core, or one on a GPU)")
+    threads: OptionalThreads = Field(None, description="threads of each worker (default: the cores dealt out)")

@@ -1,0 +1,30 @@
+"""What the type of a parameter says: its choices, and whether it is a number."""
+
+import types
+from typing import Literal, Union, get_args, get_origin
+
+
+def choices_of(annotation: object) -> list[str]:
+    """Return the texts that a parameter may be; none where any other text or number is allowed too."""
+    if annotation is bool:
+        return ["true", "false"]
+    if get_origin(annotation) is Literal:
+        return [str(each) for each in get_args(annotation)]
+    return [each for part in _alternatives(annotation) for each in choices_of(part)]
+
+
+def is_number(annotation: object) -> bool:
+    """Tell whether a parameter is a number, or an optional one."""
+    return annotation in (int, float) or any(map(is_number, _alternatives(annotation)))
+
+
+def is_whole_number(annotation: object) -> bool:
+    """Tell whether a parameter is a whole number, or an optional one."""
+    return annotation is int or any(map(is_whole_number, _alternatives(annotation)))
+
+
+def _alternatives(annotation: object) -> tuple[object, ...]:
+    """Return the types of a union, and of an annotated type the type itself."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return get_args(annotation)
+    return get_args(annotation)[:1] if getattr(annotation, "__metadata__", None) else ()

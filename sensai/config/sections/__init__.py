@@ -1,0 +1,1 @@
+"""The sections of parameters, each declared once: one a stage, in the order of the data flow."""

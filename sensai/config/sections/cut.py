@@ -1,0 +1,147 @@
+"""The parameters of what each member goes without: statistics, groups, plans."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from sensai.config.bounds import Channels, FilePath, Level, Multiple, OptionalGroups, OptionalShare, Parts, Ratio, Share
+from sensai.config.conditions import ALWAYS, Given, Is, Uses
+from sensai.config.parameter_types import CriterionName, GroupMethod
+from sensai.config.sections.base_model import RANKED, Baseline
+from sensai.config.usage import Among, Between, Usage
+from sensai.grouping.methods import METHODS
+from sensai.policy.criteria import CRITERIA
+
+BACKWARD = Uses("criterion", CRITERIA, "sensitivity")
+COUNTED = Uses("method", METHODS, "n_groups")
+BY_SIMILARITY = Uses("method", METHODS, "similarity")
+BY_FILE = Uses("method", METHODS, "groups_file")
+# Groups that depend on plans, and so on `ratio`.
+BY_PLANS = Uses("method", METHODS, "costs") | (BY_SIMILARITY & Is("similarity", "coupling"))
+BY_TARGET = Given("target_flops")
+BY_RATIO = Is("policy", "ratio") & ~BY_TARGET
+BY_THRESHOLD = Is("policy", "threshold") & ~BY_TARGET
+
+
+class Activations(Baseline):
+    """Per-class statistics of every removable channel."""
+
+    owner = "activations"
+
+    zero_threshold: Level = Field(0.005, description="an activation up to this counts as zero")
+    criterion: Annotated[
+        CriterionName,
+        Usage(when=RANKED, enters={"activations": BACKWARD, "prune": RANKED}, search=Among(("apoz", "mean", "l1"))),
+    ] = Field("apoz", description=f"what policy=ratio ranks by; {CRITERIA.help}")
+    shards: Annotated[Parts, Usage(operational=True)] = Field(
+        1, description="parts of the pass; one that was killed goes on after the last finished part"
+    )
+
+    @property
+    def needs_backward(self) -> bool:
+        """Tell whether the criterion needs what only a backward pass gives."""
+        return bool(BACKWARD(self))
+
+
+class Group(Activations):
+    """Which classes share a member."""
+
+    owner = "group"
+
+    method: Annotated[
+        GroupMethod, Usage(everyday=True, search=Among(("singletons", "min_flops", "least_similar", "random")))
+    ] = Field("singletons", description=METHODS.help)
+    n_groups: Annotated[OptionalGroups, Usage(when=COUNTED, everyday=True, search=Between(2, 10))] = Field(
+        None, description="number of groups; 1 is the control"
+    )
+    similarity: Annotated[Literal["coupling", "statistics", "confusion"], Usage(when=BY_SIMILARITY)] = Field(
+        "coupling",
+        description="of two classes: channels that both plans remove, "
+        "correlation of APoZ, or confusion by the base model on validation data",
+    )
+    groups_file: Annotated[FilePath, Usage(when=BY_FILE, by_content=True)] = Field(
+        "", description="JSON list of lists of class names or indices"
+    )
+    ratio: Annotated[
+        Ratio,
+        Usage(
+            when=BY_RATIO | BY_PLANS,
+            enters={"group": ALWAYS, "prune": BY_RATIO},
+            search=Between(0.05, 0.95),
+            everyday=True,
+        ),
+    ] = Field(0.5, description="share of all removable channels that is removed, in [0, 1)")
+    scope: Annotated[Literal["inner", "all"], Usage(enters={"group": ALWAYS, "prune": ALWAYS})] = Field(
+        "inner", description="channels inside blocks, or the residual stream too"
+    )
+
+    @property
+    def counted(self) -> bool:
+        """Tell whether the method makes `n_groups` groups."""
+        return bool(COUNTED(self))
+
+    @property
+    def by_similarity(self) -> bool:
+        """Tell whether the groups depend on how alike classes are."""
+        return bool(BY_SIMILARITY(self))
+
+    @property
+    def by_file(self) -> bool:
+        """Tell whether the groups are those of `groups_file`."""
+        return bool(BY_FILE(self))
+
+    @model_validator(mode="after")
+    def _method_has_what_it_needs(self) -> Self:
+        if self.counted and self.n_groups is None:
+            raise ValueError(f"n_groups='': method={self.method} needs the number of groups")
+        if self.by_file and not self.groups_file:
+            raise ValueError(f"groups_file='': method={self.method} needs the file of the groups")
+        return self
+
+
+class Prune(Group):
+    """Which channels each member goes without."""
+
+    owner = "prune"
+
+    policy: Annotated[Literal["ratio", "threshold"], Usage(when=~BY_TARGET, search=Among(("ratio", "threshold")))] = (
+        Field("ratio", description="ratio of all channels, or APoZ thresholds")
+    )
+    target_flops: Annotated[OptionalShare, Usage(everyday=True)] = Field(
+        None,
+        description="share of the base model's FLOPs that each member may have, e.g. 0.055; replaces ratio, "
+        "by which only groups are formed then",
+    )
+    target_of: Annotated[Literal["member", "ensemble"], Usage(when=BY_TARGET)] = Field(
+        "member",
+        description="member: each is as large as it may be; ensemble: channels of all members are ranked "
+        "together, and the most dispensable go until the largest member meets it",
+    )
+    ranking: Annotated[Literal["global", "layer"], Usage(when=RANKED, search=Among(("global", "layer")))] = Field(
+        "global", description="rank all channels together or site by site"
+    )
+    apoz_threshold: Annotated[Share, Usage(when=BY_THRESHOLD, search=Between(0.3, 0.95))] = Field(
+        0.8,
+        description="a channel goes that has a larger APoZ and a mean below mean_threshold; where that would leave a site "
+        "fewer than min_channels, it rises there in steps of 0.05",
+    )
+    mean_threshold: Annotated[Level, Usage(when=BY_THRESHOLD, search=Between(0.001, 1.0, log=True))] = Field(
+        0.01, description="a channel goes that has a smaller mean activation and a larger APoZ than apoz_threshold"
+    )
+    min_channels: Channels = Field(
+        1,
+        description="channels that every site keeps; 0: one, or none where the network still answers without, as in blocks "
+        "beside a residual connection",
+    )
+    round_to: Multiple = Field(1, description="kept widths are multiples of this")
+
+    @property
+    def by_ratio(self) -> bool:
+        """Tell whether `ratio` says how much is removed."""
+        return bool(BY_RATIO(self))
+
+    @model_validator(mode="after")
+    def _target_goes_with_a_ranking(self) -> Self:
+        if self.target_flops is not None and self.policy == "threshold":
+            raise ValueError(f"target_flops={self.target_flops:g}: goes with policy=ratio, whose ratio it replaces")
+        return self
