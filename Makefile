@@ -1,22 +1,24 @@
-# One environment for everything: .venv, made anew whenever pyproject.toml or constraints.txt changes.
+# One environment for everything: .venv, made anew whenever pyproject.toml or constraints.txt changes. `make demo VENV=/folder`
+# has it elsewhere.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The folder of the environment by its whole path, which may hold blanks: make's own functions for paths do not bear them.
+WHOLE := $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)
 STAMP := $(VENV)/installed
 # pip compiles one file after the other, also the tests of all packages: `compileall` below takes all cores and leaves those out.
 PIP := $(BIN)/pip install --quiet --no-compile
 # For the two hundred other packages: an eighth of pip's time.
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
-export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PATH := $(WHOLE)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
 .PHONY: demo check test test-long lint ui mlproject constraints clean
 
 # The main job on the built-in digits, as an MLflow Project. MLflow opens the store before the project's code runs: it is made
-# first, in a way that bears several processes.
+# first, in a way that bears several processes, and working folders with any characters.
 demo: $(STAMP)
-	@python -m sensai.tracking.tracking_store
-	@mlflow run . --env-manager local
+	@python -m sensai.tracking.tracking_store mlflow run . --env-manager local
 	@echo "open the MLflow UI with: make ui"
 
 # Each test process has a core to itself; threads that wait leave theirs to others.
@@ -56,6 +58,7 @@ constraints: $(STAMP)
 
 # pip first: it takes torch from where this machine's administrator keeps it, which uv does not look at.
 $(STAMP): pyproject.toml constraints.txt
+	$(if $(findstring %,$(WHOLE)),$(error MLflow cannot be installed in a folder with % in its name: $(WHOLE); name another: make VENV=/folder))
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) --constraint constraints.txt uv torch torchvision
 	@$(UV) --constraint constraints.txt --editable ".[dev,ray,serve]"

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -75,7 +76,7 @@ class _Launch:
         self._arguments = arguments
         self._work_dir = Path(".sensai")
         # Parsing itself may fail.
-        self._prints_traceback = "--traceback" in arguments
+        self._prints_traceback = _asks_for_traceback(arguments)
 
     def status(self) -> int:
         """Do what the command line asks for; returns the process's status."""
@@ -133,6 +134,14 @@ class _Launch:
 
     def _say(self, message: str) -> None:
         print(f"error: {self._stage}: {message}", file=sys.stderr)
+
+
+def _asks_for_traceback(arguments: list[str]) -> bool:
+    """Return whether a command line has `--traceback`, alone or with `true`; `mlflow run` always gives a value."""
+    return any(
+        argument == "--traceback" and (following.startswith("--") or following.lower() == "true")
+        for argument, following in zip_longest(arguments, arguments[1:], fillvalue="--")
+    )
 
 
 def _close_runs(error: BaseException) -> None:

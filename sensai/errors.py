@@ -74,3 +74,7 @@ class StorageError(InputError):
 
 class UnreachableTargetError(InputError):
     """A size that no plan reaches."""
+
+
+class DamagedError(InputError):
+    """A file that is not what it should be."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sensai.errors import InputError, StorageError
+from sensai.errors import DamagedError, InputError, StorageError, described
 from sensai.write_errors import why_not_stored, why_not_written
 
 # By systems and file systems that cannot reserve.
@@ -52,6 +52,26 @@ def writing(path: Path | str, needed: int = 0) -> Iterator[None]:
         if failure is None or failure is error:
             raise
         raise failure from error
+
+
+@contextmanager
+def reading(what: str, repair: str = "") -> Iterator[None]:
+    """Within the block a file is read that a user or a crash may have damaged.
+
+    Args:
+        what: the file, for the message.
+        repair: what the user can do about it; empty: nothing but to take another file.
+
+    Raises:
+        DamagedError: the block has raised anything but an InputError; libraries raise errors of any class for broken files.
+    """
+    try:
+        yield
+    # Too little memory is no fault of the file.
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        raise DamagedError(f"{what} cannot be read ({described(error)})" + (f"; {repair}" if repair else "")) from error
 
 
 @contextmanager

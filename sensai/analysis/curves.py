@@ -11,6 +11,7 @@ import pandas as pd
 from mlflow.tracking import MlflowClient
 
 from sensai.analysis import runs
+from sensai.files import reading
 from sensai.tracking.artifacts import artifact_names, downloaded
 from sensai.tracking.tracking_store import tracking_client
 
@@ -48,10 +49,11 @@ def curves(run_ids: Sequence[str], *, tracking_uri: str | None = None) -> pd.Dat
 
 
 def _table(run_id: str, tracking_uri: str | None) -> pd.DataFrame:
-    with downloaded(run_id, CURVES, tracking_uri) as file:
+    with downloaded(run_id, CURVES, tracking_uri) as file, reading(f"run {run_id}: its artifact {CURVES!r}"):
         # Values are those that the member runs have, to the last digit.
         frame = pd.read_csv(file, dtype=_TEXTS, keep_default_na=False, na_values=[""], float_precision="round_trip")
-    return frame.assign(stage_run=run_id, stopped_by=frame["stopped_by"].fillna(""))
+        table = frame.assign(stage_run=run_id, stopped_by=frame["stopped_by"].fillna(""))
+        return table.astype(_COLUMNS)
 
 
 def _of_member_runs(run_ids: Sequence[str], tracking_uri: str | None) -> list[pd.DataFrame]:

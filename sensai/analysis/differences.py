@@ -12,6 +12,7 @@ from mlflow.tracking import MlflowClient
 
 from sensai.analysis.resampling import percentile_interval, resampled
 from sensai.analysis.runs import read_table
+from sensai.files import reading
 from sensai.tracking import tags
 from sensai.tracking.artifacts import artifact_names, downloaded
 from sensai.tracking.tracking_store import tracking_client
@@ -146,7 +147,7 @@ def _logged_answers(run_id: str, name: str, tracking_uri: str) -> pd.DataFrame:
         raise IncomparableError(
             f"run {run_id} has no {name}; it must be a run of {stages}, and one of an earlier version be made anew"
         )
-    with downloaded(run_id, name, tracking_uri) as file:
+    with downloaded(run_id, name, tracking_uri) as file, reading(f"run {run_id}: its artifact {name!r}"):
         return read_table(file)
 
 

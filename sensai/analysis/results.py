@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from sensai.analysis import curves, runs
-from sensai.errors import StorageError
-from sensai.files import whole_file, writing
+from sensai.errors import DamagedError, StorageError
+from sensai.files import reading, whole_file, writing
 
 # Types hold for no run, too; counts of runs that were made before a parameter or metric existed are NA.
 _CONFIG = {
@@ -85,6 +85,10 @@ def export(folder: Path) -> None:
     """Write `retrainings.parquet`, `members.parquet` and `curves.parquet` of the store that MLflow is set to.
 
     Rows that are there already stay, unless the store has their run (`run_id`): then its rows replace them.
+
+    Raises:
+        DamagedError: a file is there that is no such table; it is left as it is.
+        OSError: a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     retrained = retrainings()
@@ -95,10 +99,26 @@ def export(folder: Path) -> None:
 
 def _add(table: pd.DataFrame, path: Path) -> None:
     if path.exists():
-        stored = pd.read_parquet(path)
-        table = pd.concat([table, stored[~stored["run_id"].isin(table["run_id"])]], ignore_index=True)
+        with reading(f"{str(path)!r}"):
+            table = _with_stored(table, path)
     with whole_file(path) as temporary:
-        table.to_parquet(temporary, index=False)
+        table.to_parquet(temporary, index=False, write_page_checksum=True)
+
+
+def _with_stored(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Return a table with the rows of other runs from a file, which may lack columns, as earlier versions did."""
+    if not path.is_file():
+        raise ValueError("not a file")
+    stored = pd.read_parquet(path, page_checksum_verification=True)
+    # Curves have a column for each metric that any run has.
+    metrics = stored.select_dtypes("float64").columns
+    if unknown := list(stored.columns.difference([*table.columns, *metrics])):
+        raise ValueError(f"unknown column {unknown[0]!r}")
+    both = pd.concat([table, stored[~stored["run_id"].isin(table["run_id"])]], ignore_index=True)
+    for name, kind in table.dtypes.items():
+        if both[name].dtype != kind:
+            raise ValueError(f"the column {name!r} is missing or not of type {kind}")
+    return both
 
 
 def main() -> None:
@@ -106,10 +126,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sensai.analysis.results", description=export.__doc__)
     parser.add_argument("folder", type=Path, help="of the Parquet files; made where it is not there yet")
     folder = parser.parse_args().folder
+    if folder.exists() and not folder.is_dir():
+        parser.error(f"{str(folder)!r} is no folder")
     try:
         with writing(folder):
             export(folder)
-    except StorageError as error:
+    except (StorageError, DamagedError) as error:
         parser.exit(2, f"error: {error}\n")
     stored = pd.read_parquet(folder / "retrainings.parquet").sort_values("start", ascending=False)
     print(stored.set_index("run_id")[_PRINTED].to_string())  # noqa: T201  (what the user asked for)

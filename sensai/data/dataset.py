@@ -6,6 +6,7 @@ import logging
 import math
 import shutil
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ from sensai.data.sources import Arrays, Source, digest, digits, torchvision_set,
 from sensai.data.splitting import split_off, why_no_validation
 from sensai.data.streaming import Images, in_chunks, read_ahead
 from sensai.errors import InputError
-from sensai.files import array_bytes, make_folder, reserve, whole_folder, write_array, write_text, writing
+from sensai.files import array_bytes, make_folder, reading, reserve, whole_folder, write_array, write_text, writing
 from sensai.locks import locked
 
 _log = logging.getLogger(__name__)
@@ -184,8 +185,12 @@ def _prepared(source: Source, folder: Path, image_size: int | None, rule: InputR
                 if isinstance(source, FolderSource):
                     manifest["equal_files"] = _equal_images(source)
                 write_text(target / _MANIFEST, json.dumps(manifest, indent=1))
-    manifest = json.loads((folder / _MANIFEST).read_text())
-    return dict(manifest)
+    with _reading(folder):
+        return dict(json.loads((folder / _MANIFEST).read_text()))
+
+
+def _reading(folder: Path) -> AbstractContextManager[None]:
+    return reading(f"the prepared data set {str(folder)!r}", "remove the folder: it is made again")
 
 
 def _bytes(arrays: Arrays) -> int:
@@ -220,8 +225,12 @@ def _labels_file(folder: Path, split: str) -> Path:
 
 
 def _mapped(folder: Path, split: str) -> tuple[Images, np.ndarray]:
-    images = np.load(_images_file(folder, split), mmap_mode="r", allow_pickle=False)
-    return images, np.load(_labels_file(folder, split), allow_pickle=False)
+    with _reading(folder):
+        images = np.load(_images_file(folder, split), mmap_mode="r", allow_pickle=False)
+        labels = np.load(_labels_file(folder, split), allow_pickle=False)
+        if labels.shape != images.shape[:1]:
+            raise ValueError(f"{split} has {len(images)} images and {len(labels)} labels")
+    return images, labels
 
 
 def _description_of_decoded(arrays: Arrays) -> dict[str, Any]:

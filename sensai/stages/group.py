@@ -3,7 +3,6 @@ predicted_flops_total), and the coupling of all classes (coupling_within, coupli
 groups.json the order in which that stands).
 """
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ import pandas as pd
 
 from sensai.activations import Statistics
 from sensai.analysis import plots
+from sensai.analysis.grouped import Grouped
 from sensai.config import Group as GroupParameters
 from sensai.config import GroupConfig, PruneConfig, RetrainConfig
 from sensai.data.batches import batches
@@ -124,7 +124,7 @@ def class_label(classes: Group, class_names: tuple[str, ...]) -> str:
 def load(store: Store, run_id: str) -> list[Group]:
     """The groups of a run."""
     with store.downloaded(run_id, _GROUPS) as file:
-        return [tuple(group) for group in json.loads(file.read_text())["groups"]]
+        return list(Grouped.from_json(file.read_bytes()).groups)
 
 
 def title(config: GroupParameters) -> str:

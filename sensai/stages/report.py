@@ -13,7 +13,7 @@ from mlflow.entities import Run as StoredRun
 from sensai.analysis.differences import IncomparableError
 from sensai.analysis.report import comparison_page, evaluation_page, study_page
 from sensai.config import ReportConfig, TuneConfig
-from sensai.errors import InputError
+from sensai.errors import DamagedError, InputError
 from sensai.pipeline.stage import Context, Stage, reuse, upstream_of
 from sensai.stages import evaluate, retrain
 from sensai.tracking import Run, Store, tags
@@ -62,7 +62,9 @@ def _execute(config: ReportConfig, context: Context) -> None:
         # The run that answered, where the one that is named was answered from the cache: it has the artifacts.
         control_run = context.store.finished_run(config.control_run, ["evaluate"], "control_run").info.run_id
     try:
-        html = evaluation_page.render(context.upstream["evaluate"], context.store.client.tracking_uri, control_run)
+        html = _rendered(
+            lambda: evaluation_page.render(context.upstream["evaluate"], context.store.client.tracking_uri, control_run)
+        )
     except IncomparableError as error:
         raise InputError(f"from_run={config.from_run!r}, control_run={config.control_run!r}: {error}") from error
     context.run.log_text(html, _PAGE)
@@ -136,5 +138,17 @@ def _by_itself(subject: _Subject, config: ReportConfig, store: Store, adopted: R
                 **subject.tags,
             }
         )
-        own.log_text(subject.render(), _PAGE)
+        own.log_text(_rendered(subject.render), _PAGE)
     return own.id
+
+
+def _rendered(render: Callable[[], str]) -> str:
+    """Return the page.
+
+    Raises:
+        DamagedError: an artifact that it shows cannot be read.
+    """
+    try:
+        return render()
+    except DamagedError as error:
+        raise DamagedError(f"{error}; delete that run and make it anew") from error

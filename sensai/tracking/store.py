@@ -15,7 +15,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from sensai.errors import InputError
-from sensai.files import storage_error
+from sensai.files import reading, storage_error
 from sensai.signals import shielded
 from sensai.tracking import tags
 from sensai.tracking.artifacts import downloaded_from
@@ -182,7 +182,7 @@ class Store:
         """An artifact of a run, to be read within the block.
 
         Raises:
-            InputError: the run has lost the artifact.
+            InputError: the run has lost the artifact, or the block cannot read it.
             StorageError: there is no room for a copy.
         """
         with ExitStack() as kept:
@@ -194,7 +194,8 @@ class Store:
                     f"run {run_id} has no artifact {path!r} any more ({type(error).__name__}); "
                     "delete the run or use force=true"
                 ) from error
-            yield local
+            with reading(f"run {run_id}: its artifact {path!r}", "delete the run or use force=true"):
+                yield local
 
     def run(self, run_id: str) -> StoredRun:
         """A run with its tags and the latest value of every metric; one that has finished is asked for once."""

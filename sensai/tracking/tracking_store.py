@@ -1,9 +1,10 @@
 """The tracking store that MLflow is set to, ready to be used by several processes at once.
 
-`python -m sensai.tracking.tracking_store` makes the store where there is none: `mlflow run` opens it before any
-code of a project runs.
+`python -m sensai.tracking.tracking_store mlflow run ...` makes the store where there is none, and runs a command with its
+URI: `mlflow run` opens it before any code of a project runs.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -94,11 +95,14 @@ MLFLOW_TABLES = Tables("MLflow", _names, _are_finished, _make, resumes=False)
 
 
 def main() -> None:
-    """Make the store that MLflow is set to, or end with one line and status 2."""
+    """Make the store that MLflow is set to and become the command of the arguments; without one, end."""
     try:
         ready()
     except (UnusableDatabaseError, MlflowException) as error:
         sys.exit(f"error: MLFLOW_TRACKING_URI={without_password(mlflow.get_tracking_uri())!r}: {error}")
+    if command := sys.argv[1:]:
+        # `current_uri` has put the store's URI into the environment where the command would read it wrongly.
+        os.execvp(command[0], command)  # noqa: S606  (the user's own command)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sensai.files import whole_file, writing
+from sensai.files import reading, whole_file, writing
 from sensai.models.storage import size_of
 from sensai.models.widths import load_tensors
 
@@ -59,21 +59,30 @@ class Checkpoints:
             old.unlink(missing_ok=True)
 
     def read(self) -> tuple[dict[str, Tensor], Progress, dict[str, str]] | None:
-        """Tensors, progress and the rest of the state as last written; None where there is no checkpoint."""
+        """Tensors, progress and the rest of the state as last written; None where there is no checkpoint.
+
+        Raises:
+            InputError: it cannot be read.
+        """
         if not (files := self._files()):
             return None
-        with safe_open(files[-1], framework="pt") as file:
+        with _reading(files[-1]), safe_open(files[-1], framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
             state = dict(file.metadata())
-        return tensors, Progress(**json.loads(state.pop("progress"))), state
+            progress = Progress(**json.loads(state.pop("progress")))
+        return tensors, progress, state
 
     def progress(self, more_than: int = -1) -> Progress | None:
-        """The progress as last written, by another process perhaps; None where no checkpoint tells of more epochs than that."""
+        """The progress as last written, by another process perhaps; None where no checkpoint tells of more epochs than that.
+
+        Raises:
+            InputError: a checkpoint cannot be read.
+        """
         for path in reversed(self._files()):
             if int(path.stem) <= more_than:
                 break
             # The writer may remove it in the meantime.
-            with suppress(FileNotFoundError), safe_open(path, framework="pt") as file:
+            with _reading(path), suppress(FileNotFoundError), safe_open(path, framework="pt") as file:
                 return Progress(**json.loads(file.metadata()["progress"]))
         return None
 
@@ -103,3 +112,7 @@ class Checkpoints:
 def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors whose names begin with a prefix, without it."""
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _reading(path: Path) -> AbstractContextManager[None]:
+    return reading(f"the checkpoint {str(path)!r}", "remove it: training then goes on from the one before")

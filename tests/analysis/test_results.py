@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from sensai.analysis import curves, results, runs
+from sensai.errors import DamagedError
 from tests.analysis.conftest import Logbook
 from tests.helpers.pipeline import FinishedMain, Place
 
@@ -179,6 +180,48 @@ class TestExport:
         with pytest.raises(OSError, match="no space left"):
             results.export(tmp_path / "tables")
         pd.testing.assert_frame_equal(read(tmp_path / "tables")["retrainings"], before["retrainings"])
+
+    @pytest.mark.parametrize("name", sorted(FILES))
+    @pytest.mark.parametrize("other", sorted(FILES))
+    def test_a_table_under_the_name_of_another_is_refused(
+        self, logbook: Logbook, tmp_path: Path, name: str, other: str
+    ) -> None:
+        retraining(logbook, 1)
+        results.export(tmp_path)
+        content = (tmp_path / other).read_bytes()
+        (tmp_path / name).write_bytes(content)
+        if name == other:
+            results.export(tmp_path)
+            return
+        with pytest.raises(DamagedError, match=rf"{name}' cannot be read \(ValueError: unknown column"):
+            results.export(tmp_path)
+        assert (tmp_path / name).read_bytes() == content
+
+    def test_rows_without_a_column_that_came_later_stay(self, logbook: Logbook, tmp_path: Path) -> None:
+        run_id, path = retraining(logbook, 1), tmp_path / "retrainings.parquet"
+        results.export(tmp_path)
+        earlier = pd.read_parquet(path).assign(run_id="elsewhere").drop(columns="budget")
+        earlier.to_parquet(path, index=False)
+        results.export(tmp_path)
+        table = pd.read_parquet(path)
+        assert table["run_id"].tolist() == [run_id, "elsewhere"]
+        assert types(table) == TYPES
+
+    @pytest.mark.usefixtures("store_uri")
+    def test_the_command_says_in_one_line_what_it_cannot_use(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        damaged, odd, file = tmp_path / "a" / "members.parquet", tmp_path / "b" / "curves.parquet", tmp_path / "c"
+        damaged.parent.mkdir()
+        damaged.write_bytes(b"PAR1 no table PAR1")
+        odd.mkdir(parents=True)
+        file.touch()
+        for folder, named in ((damaged.parent, damaged), (odd.parent, odd), (file, file)):
+            monkeypatch.setattr(sys, "argv", ["results", str(folder)])
+            with pytest.raises(SystemExit) as ended:
+                results.main()
+            assert ended.value.code == 2
+            assert f"error: {str(named)!r} " in capsys.readouterr().err.splitlines()[-1]
 
     def test_the_command_prints_the_retrainings(
         self, logbook: Logbook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -3,6 +3,7 @@
 import shutil
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
-from sensai.data import dataset
+from sensai.data import dataset, streaming
 from sensai.data.batches import Normalization, batches, training_batches
 from sensai.data.dataset import Dataset, load_dataset
 from sensai.data.dataset_names import InputRule
-from sensai.data.streaming import ImageFiles
+from sensai.data.decoding import decode
+from sensai.data.resizing import fit
+from sensai.data.streaming import ImageFiles, in_chunks
 from sensai.errors import InputError
 from tests.conftest import SHARED_DATA
 
@@ -176,6 +179,85 @@ def test_only_so_many_batches_are_ahead(tmp_path: Path) -> None:
         # The batch at hand and two that are decoded meanwhile.
         assert len(taken) == min(position + 3, 10)
     assert list(stream) == []
+
+
+def test_rows_are_the_files_brought_to_the_shape(tmp_path: Path) -> None:
+    # Neither square nor grey by itself: width and height, or channels, would show where they are mistaken.
+    images = ImageFiles(tmp_path, files(tmp_path, 3).names, (3, 6, 10))
+    expected = [fit(decode(tmp_path / name, channels=3)[None], (6, 10), 3)[0] for name in images.names]
+    found = images[np.array([2, 0, 2])]
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, np.stack([expected[2], expected[0], expected[2]]))
+    assert (len(images), images.shape) == (3, (3, 3, 6, 10))
+
+
+def test_for_one_channel_images_are_grey_and_coloured_ones_refused(tmp_path: Path) -> None:
+    noise(tmp_path / "colour.png", 0)
+    Image.fromarray(np.full((8, 8), 7, np.uint8)).save(tmp_path / "grey.png")
+    images = ImageFiles(tmp_path, ["grey.png", "colour.png"], (1, 8, 8))
+    assert np.array_equal(images[np.array([0])], np.full((1, 1, 8, 8), 7))
+    with pytest.raises(InputError, match=r"colour\.png"):
+        images[np.array([1])]
+
+
+def test_a_batch_waits_for_its_slowest_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(path: Path, **more: Any) -> np.ndarray:
+        if path.name == "2.png":
+            time.sleep(0.2)
+        return decode(path, **more)
+
+    images = files(tmp_path, 3)
+    expected = images[np.arange(3)]
+    monkeypatch.setattr(streaming, "decode", slow)
+    assert np.array_equal(images[np.arange(3)], expected)
+
+
+def test_as_many_threads_decode_as_the_process_may_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, go, threads = files(tmp_path, 8), threading.Event(), []
+    before = set(threading.enumerate())
+
+    def held(path: Path, **more: Any) -> np.ndarray:
+        assert go.wait(60)
+        return decode(path, **more)
+
+    def rows() -> Iterator[np.ndarray]:
+        yield np.arange(8)
+        # All that decode are held.
+        threads.extend(set(threading.enumerate()) - before)
+        go.set()
+
+    monkeypatch.setattr(streaming, "decode", held)
+    monkeypatch.setattr(streaming, "get_num_threads", lambda: 3)
+    assert len(list(images.read_ahead(rows()))) == 1
+    assert len(threads) == 3
+
+
+def test_what_is_left_early_is_not_decoded_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, closing, decoded = files(tmp_path, 12), threading.Event(), []
+
+    def held(path: Path, **more: Any) -> np.ndarray:
+        decoded.append(path.name)
+        if len(decoded) > 4:
+            assert closing.wait(60)
+            time.sleep(0.1)
+        return decode(path, **more)
+
+    monkeypatch.setattr(streaming, "decode", held)
+    monkeypatch.setattr(streaming, "get_num_threads", lambda: 1)
+    stream = images.read_ahead(np.split(np.arange(12), 3))
+    next(stream)
+    closing.set()
+    stream.close()
+    assert len(decoded) < 12
+
+
+@pytest.mark.parametrize(("shape", "most"), [((3, 512, 512), 21), ((3, 4096, 4096), 1), ((1, 1, 1), 2**24)])
+def test_chunks_are_of_sixteen_mebibytes_or_one_image(shape: tuple[int, ...], most: int) -> None:
+    rows = np.arange(45)[::-1]
+    chunks = in_chunks(rows, shape)
+    assert np.array_equal(np.concatenate(chunks), rows)
+    assert max(map(len, chunks)) == min(most, 45)
+    assert all(len(chunk) == len(chunks[0]) for chunk in chunks[:-1])
 
 
 def _read_all(data: ImageFiles) -> None:

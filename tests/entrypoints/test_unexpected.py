@@ -64,6 +64,15 @@ def test_traceback_prints_it_too(launched: Entry, store_uri: str, broken: None) 
     assert error_line(result)
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_wrong_parameter_has_a_traceback_where_one_is_asked_for(launched: Entry, asked: bool) -> None:
+    # `mlflow run` passes every parameter, with its default.
+    result = launched("prune", traceback=str(asked).lower(), no_such=1)
+    assert result.returncode == 2
+    assert ("Traceback" in result.stderr) == asked
+    assert error_line(result).startswith("error: prune: 'no_such' is no parameter of prune")
+
+
 def test_it_is_the_artifact_of_the_run_that_was_started(launched: Entry, store_uri: str, broken: None) -> None:
     assert launched("main", **tiny("main")).returncode == 1
     runs = runs_of(store_uri)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from mlflow.entities import Run
 from sensai.analysis import interactive
 from sensai.analysis.curves import curves
 from sensai.analysis.differences import accuracy_difference, base_difference
+from sensai.analysis.grouped import Grouped
 from sensai.analysis.report.page import Image, Plot, Table, render_page
 from sensai.analysis.report.page_inputs import Logged, table_of
 from sensai.tracking import tags
@@ -109,9 +111,9 @@ class _Evaluation:
         """The names of what a stage's run has."""
         return self.logged.artifacts(self.runs[stage])
 
-    def content(self, stage: str, name: str) -> bytes:
-        """One of them."""
-        return self.logged.content(self.runs[stage], name)
+    def reading(self, stage: str, name: str) -> AbstractContextManager[bytes]:
+        """One of them, to be read within the block."""
+        return self.logged.reading(self.runs[stage], name)
 
 
 def render(evaluate_run: str, tracking_uri: str, control_run: str = "") -> str:
@@ -124,6 +126,7 @@ def render(evaluate_run: str, tracking_uri: str, control_run: str = "") -> str:
 
     Raises:
         IncomparableError: a run without answers, or a control on other data.
+        DamagedError: an artifact of a run cannot be read.
     """
     evaluation = _Evaluation.of(evaluate_run, tracking_uri)
     logged = evaluation.logged
@@ -146,7 +149,7 @@ def _tables(evaluation: _Evaluation) -> Iterator[Table]:
     for name, title in names.items():
         # Not all were logged by earlier versions.
         if name in there:
-            yield Table(title, table_of(evaluation.content("evaluate", name)))
+            yield Table(title, evaluation.logged.table(evaluation.runs["evaluate"], name))
 
 
 def _figures(evaluation: _Evaluation) -> Iterator[Plot | Image]:
@@ -154,22 +157,23 @@ def _figures(evaluation: _Evaluation) -> Iterator[Plot | Image]:
     there = {stage: evaluation.artifacts(stage) for stage in ("activations", "prune", "evaluate")}
     for stage, name, title, note, draw in _PLOTS:
         if name in there[stage]:
-            content = evaluation.content(stage, name)
-            yield Plot(title, f"{note} (run {evaluation.runs[stage]})", draw(content), content)
+            with evaluation.reading(stage, name) as content:
+                figure = draw(content)
+            yield Plot(title, f"{note} (run {evaluation.runs[stage]})", figure, content)
     yield _coupling(evaluation)
     yield from _learning_curves(evaluation)
     for stage, name, title, note in _IMAGES:
         if name in there[stage]:
-            yield Image(title, f"{note} (run {evaluation.runs[stage]})", evaluation.content(stage, name))
+            content = evaluation.logged.content(evaluation.runs[stage], name)
+            yield Image(title, f"{note} (run {evaluation.runs[stage]})", content)
 
 
 def _coupling(evaluation: _Evaluation) -> Plot:
-    content = evaluation.content("group", "coupling.csv")
-    matrix, _ = _matrix(content)
-    grouped = json.loads(evaluation.content("group", "groups.json"))
-    # Before version 3 of the stage the order was not logged.
-    order = grouped.get("order", range(len(matrix)))
-    figure = interactive.coupling_heatmap(matrix, grouped["class_names"], grouped["groups"], order)
+    with evaluation.reading("group", "groups.json") as text:
+        grouped = Grouped.from_json(text)
+    with evaluation.reading("group", "coupling.csv") as content:
+        matrix, _ = _matrix(content)
+        figure = interactive.coupling_heatmap(matrix, grouped.class_names, grouped.groups, grouped.order)
     note = "Channels that the plans of both classes remove, classes in the order of a dendrogram"
     return Plot("Coupling", f"{note} (run {evaluation.runs['group']})", figure, content)
 

@@ -1,6 +1,8 @@
 """A tracking store, as pages read it."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -8,6 +10,7 @@ from mlflow.tracking import MlflowClient
 
 from sensai.analysis.report.page import RunLink
 from sensai.analysis.runs import read_table
+from sensai.files import reading
 from sensai.tracking.artifacts import artifact_names, downloaded
 
 
@@ -35,6 +38,26 @@ class Logged:
             with downloaded(run_id, name, self.client.tracking_uri) as file:
                 self._contents[run_id, name] = file.read_bytes()
         return self._contents[run_id, name]
+
+    @contextmanager
+    def reading(self, run_id: str, name: str) -> Iterator[bytes]:
+        """One of them, to be read within the block.
+
+        Raises:
+            DamagedError: the block cannot read it.
+        """
+        content = self.content(run_id, name)
+        with reading(f"run {run_id}: its artifact {name!r}"):
+            yield content
+
+    def table(self, run_id: str, name: str) -> pd.DataFrame:
+        """A table that a run logged as CSV.
+
+        Raises:
+            DamagedError: it is none.
+        """
+        with self.reading(run_id, name) as content:
+            return table_of(content)
 
     def link(self, stage: str, run_id: str) -> RunLink:
         """To a run, where a server shows it: MLflow leads on to the experiment that the run is in."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -46,19 +47,23 @@ class _Study:
         """Of the base model, on validation data."""
         return self.run.data.metrics["base_val_accuracy"]
 
-    def content(self, name: str) -> bytes:
-        """An artifact."""
-        return self.logged.content(self.run.info.run_id, name)
+    def reading(self, name: str) -> AbstractContextManager[bytes]:
+        """An artifact, to be read within the block."""
+        return self.logged.reading(self.run.info.run_id, name)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table."""
+        return self.logged.table(self.run.info.run_id, name)
 
     @cached_property
     def trials(self) -> pd.DataFrame:
         """Every result that it knows."""
-        return table_of(self.content("trials.csv"))
+        return self.table("trials.csv")
 
     @cached_property
     def front(self) -> pd.DataFrame:
         """Those that no other dominates."""
-        return table_of(self.content("front.csv"))
+        return self.table("front.csv")
 
 
 def render(tune_run: str, tracking_uri: str) -> str:
@@ -67,6 +72,9 @@ def render(tune_run: str, tracking_uri: str) -> str:
     Args:
         tune_run: a finished one.
         tracking_uri: of the store that holds it.
+
+    Raises:
+        DamagedError: an artifact of the run cannot be read.
     """
     logged = Logged(tracking_client(tracking_uri))
     study = _Study(logged, logged.client.get_run(tune_run))
@@ -96,8 +104,8 @@ def _asked(study: _Study) -> Text:
 
 
 def _space(study: _Study) -> Table:
-    content = json.loads(study.content("space.json"))
-    rows = [(name, *_described(entry)) for name, entry in content.items()]
+    with study.reading("space.json") as content:
+        rows = [(name, *_described(entry)) for name, entry in json.loads(content).items()]
     return Table("What was searched", pd.DataFrame(rows, columns=["parameter", "values", "when"]))
 
 
@@ -124,7 +132,8 @@ def _listed(values: Sequence[Any]) -> str:
 
 
 def _found(study: _Study) -> Text:
-    return Text("What came out", list(_told(json.loads(study.content("best.json")), study)))
+    with study.reading("best.json") as content:
+        return Text("What came out", list(_told(json.loads(content), study)))
 
 
 def _told(best: Mapping[str, Any], study: _Study) -> Iterator[str]:
@@ -163,7 +172,7 @@ def _figures(study: _Study) -> Iterator[Part]:
     yield Table("Front", best, links=study.logged.links(best["run_id"]))
     note = "What the front dominates after each trial, accuracy times cost"
     yield _plot(study, "Hypervolume", note, "hypervolume.csv", interactive_tuning.hypervolume)
-    weights = table_of(study.content("importances.csv"))
+    weights = study.table("importances.csv")
     if len(weights):
         note, objective = "How much each parameter matters, as shares (PED-ANOVA)", study.config["objective"]
         yield _plot(
@@ -176,12 +185,12 @@ def _figures(study: _Study) -> Iterator[Part]:
         *("Accuracy by parameter", "A point a trial that has the parameter, coloured by cost", "trials.csv"),
         lambda table: interactive_tuning.slices(table, study.cost),
     )
-    correlations = table_of(study.content("fidelities.csv"))
+    correlations = study.table("fidelities.csv")
     if len(correlations):
         yield Table("Rank correlations of fidelities", correlations)
     yield Table("Trials", trials, links=study.logged.links(trials["run_id"]))
 
 
 def _plot(study: _Study, title: str, note: str, name: str, draw: Callable[[pd.DataFrame], go.Figure]) -> Plot:
-    content = study.content(name)
-    return Plot(title, f"{note} (run {study.run.info.run_id})", draw(table_of(content)), content)
+    with study.reading(name) as content:
+        return Plot(title, f"{note} (run {study.run.info.run_id})", draw(table_of(content)), content)

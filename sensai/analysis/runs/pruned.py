@@ -8,6 +8,7 @@ from functools import lru_cache
 import pandas as pd
 from mlflow.tracking import MlflowClient
 
+from sensai.analysis.grouped import Grouped
 from sensai.analysis.runs.frames import metric, run_frame, tag
 from sensai.analysis.runs.queries import FINISHED, LoggedRun, Query, answering, kept_at_once
 from sensai.analysis.runs.run_cache import finished_runs
@@ -117,10 +118,11 @@ def _joined(classes: str, group_run: str, member: str, tracking_uri: str) -> str
         return "+".join(content)
     try:
         return _groups(group_run, tracking_uri)[int(member)]
-    # Where artifacts are gone, a table of what is known is better than none.
+    # Where artifacts are gone or damaged, a table of what is known is better than none.
     except Exception as error:
         warnings.warn(
-            f"the classes of members are cut short: run {group_run} has no groups.json ({error})", stacklevel=2
+            f"the classes of members are cut short: the groups.json of run {group_run} cannot be read ({error})",
+            stacklevel=2,
         )
         return f"{content['first']}+... ({content['count']} classes)"
 
@@ -129,8 +131,8 @@ def _joined(classes: str, group_run: str, member: str, tracking_uri: str) -> str
 def _groups(group_run: str, tracking_uri: str) -> list[str]:
     """The classes of every group, joined by +."""
     with downloaded(group_run, "groups.json", tracking_uri) as file:
-        grouped = json.loads(file.read_text())
-    return ["+".join(grouped["class_names"][label] for label in group) for group in grouped["groups"]]
+        grouped = Grouped.from_json(file.read_bytes())
+    return ["+".join(grouped.class_names[label] for label in group) for group in grouped.groups]
 
 
 def layers(run_id: str) -> pd.DataFrame:

@@ -1,10 +1,12 @@
-"""Finished runs are kept in Parquet files on this machine, and only what is new is read from the tracking store.
+"""Finished runs are kept in files on this machine, and only what is new is read from the tracking store.
 
 The files lie in `SENSAI_CACHE`, else in `sensai` below `XDG_CACHE_HOME` or `~/.cache`: one for each store and filter, named by
-their hash (so that no password of a URI is written down). They may be removed at any time.
+their hash (so that no password of a URI is written down). They may be removed at any time. A file is a SHA-256 digest and
+the Parquet table that it is of. Where the digest is not that of the table, everything is read anew.
 """
 
 import hashlib
+import io
 import json
 import os
 import warnings
@@ -27,7 +29,7 @@ from sensai.files import whole_file
 from sensai.locks import locked
 
 # Raised whenever what is in a file changes its form or meaning.
-_FORMAT = 2
+_FORMAT = 3
 # Clocks of machines differ a little, and last values may come a moment after the end.
 _OVERLAP_MS = 60 * 1000
 # Longer than another process needs for some 10,000 runs; it may also be one that was stopped.
@@ -153,26 +155,32 @@ def _alone(path: Path) -> Iterator[None]:
 def _keep(snapshot: _Snapshot, path: Path) -> None:
     frame = snapshot.runs.copy(deep=False)
     frame.attrs = {
-        "format": _FORMAT,
-        # Pages have check sums, the names of columns have none.
-        "columns": list(frame.columns),
         "experiments": dict(snapshot.experiments),
         "trash": sorted(snapshot.trash),
     }
+    content = frame.to_parquet(index=False, compression="zstd")
     try:
         with whole_file(path) as temporary:
-            frame.to_parquet(temporary, index=False, compression="zstd", write_page_checksum=True)
+            # Parquet has check sums for pages alone: a damaged footer may still be read, as other values.
+            temporary.write_bytes(_digest_of(content) + content)
     except (OSError, StorageError) as error:
         warnings.warn(f"run tables are not kept for the next time: {error}; set SENSAI_CACHE", stacklevel=2)
 
 
 def _load(path: Path) -> _Snapshot | None:
-    """What was kept, or nothing where there is no file, or none that is whole and of this form."""
+    """Return what was kept; None where there is no file, or none that is whole and of this form."""
     try:
-        frame = pd.read_parquet(path, page_checksum_verification=True)
-        attributes, frame.attrs = frame.attrs, {}
-        if (attributes["format"], attributes["columns"]) != (_FORMAT, list(frame.columns)):
-            return None
-        return _Snapshot(frame.astype(COLUMNS), attributes["experiments"], frozenset(attributes["trash"]))
-    except (OSError, ValueError, LookupError, TypeError):  # pyarrow's own errors are such
+        stored = path.read_bytes()
+    except OSError:
         return None
+    content = stored[hashlib.sha256().digest_size :]
+    if stored != _digest_of(content) + content:
+        return None
+    frame = pd.read_parquet(io.BytesIO(content))
+    attributes, frame.attrs = frame.attrs, {}
+    return _Snapshot(frame.astype(COLUMNS), attributes["experiments"], frozenset(attributes["trash"]))
+
+
+def _digest_of(content: bytes) -> bytes:
+    """The digest of a table in this form; another version of pandas may give other types back."""
+    return hashlib.sha256(f"{_FORMAT} {pd.__version__}\n".encode() + content).digest()

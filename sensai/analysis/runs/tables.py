@@ -6,12 +6,17 @@ from typing import IO
 
 import pandas as pd
 
+from sensai.files import reading
 from sensai.tracking.artifacts import downloaded
 
 
 def table(run_id: str, path: str) -> pd.DataFrame:
-    """A table that a run logged as CSV."""
-    with downloaded(run_id, path) as file:
+    """A table that a run logged as CSV.
+
+    Raises:
+        DamagedError: it is none.
+    """
+    with downloaded(run_id, path) as file, reading(f"run {run_id}: its artifact {path!r}"):
         return read_table(file)
 
 

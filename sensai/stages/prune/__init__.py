@@ -179,14 +179,21 @@ def _to_json(plans: list[MemberPlan], sites: SiteMap) -> dict[str, Any]:
 def load(store: Store, run_id: str) -> list[MemberPlan]:
     """The plans of a run."""
     with store.downloaded(run_id, _PLANS) as file:
-        content = json.loads(file.read_text())
-    return [
-        MemberPlan(
-            tuple(member["classes"]),
-            {site: np.array(removed, np.int64) for site, removed in member["removed"].items()},
-        )
-        for member in content["members"]
-    ]
+        return [
+            MemberPlan(
+                tuple(member["classes"]),
+                {site: _indices(removed) for site, removed in member["removed"].items()},
+            )
+            for member in json.loads(file.read_text())["members"]
+        ]
+
+
+def _indices(removed: list[int]) -> np.ndarray:
+    indices = np.array(removed, np.int64)
+    # NumPy cuts fractions off.
+    if indices.tolist() != removed:
+        raise ValueError("channels must be a list of integers")
+    return indices
 
 
 def title(config: Prune) -> str:
