@@ -321,7 +321,7 @@ class TestFiles:
     @pytest.mark.processes
     def test_two_processes_at_once(self, logbook: Logbook, store_uri: str) -> None:
         made = [prune_run(logbook, number) for number in range(20)]
-        code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from analysis import runs\n"
+        code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from sensai.analysis import runs\n"
         code += "for _ in range(5): print(*runs.stage_runs('prune', fresh=True)['run_id'], *runs.stage_runs('prune')['run_id'])"
         both = [
             subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env={**os.environ})

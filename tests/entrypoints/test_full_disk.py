@@ -157,7 +157,7 @@ def test_run_tables_are_read_although_they_cannot_be_kept_and_results_that_canno
                 mlflow.log_metric("flops_max", 1.0)
     disk = tmp_path / "disk"
     environment = {"MLFLOW_TRACKING_URI": place.uri, "PYTHONPATH": str(ROOT)}
-    table = "from analysis import runs; print(len(runs.stage_runs('prune')))"
+    table = "from sensai.analysis import runs; print(len(runs.stage_runs('prune')))"
     ran = run_on_small_disk([sys.executable, "-c", table], disk, 4, SENSAI_CACHE=str(disk / "cache"), **environment)
     assert ran.status == 0, ran.errors
     assert ran.out.strip() == "3"

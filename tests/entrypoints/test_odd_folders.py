@@ -129,7 +129,7 @@ def test_every_entry_point_in_an_odd_folder(folder: Path) -> None:
     with server(command("serve", model_uri="models:/sensai-ensemble@champion"), folder, **environment):
         pass
     read = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from analysis import runs; print(len(runs.stage_runs('main')))"
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from sensai.analysis import runs; print(len(runs.stage_runs('main')))"
     )
     done = subprocess.run([sys.executable, "-c", read], cwd=folder, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"

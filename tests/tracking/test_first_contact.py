@@ -27,7 +27,7 @@ BEGIN += "    while not Path(sys.argv[2]).exists(): time.sleep(0.001)\n"
 CONTACTS = {
     "stage": "from sensai.tracking import Store\nbegin()\nstore = Store.connect()\n"
     "with store.create('run', None).closing(): pass",
-    "analysis": "from analysis import runs\nbegin()\nassert runs.stage_runs('prune').empty",
+    "analysis": "from sensai.analysis import runs\nbegin()\nassert runs.stage_runs('prune').empty",
     "artifact": "from sensai.analysis.runs import table\nfrom mlflow.exceptions import MlflowException\nbegin()\n"
     "try: table('0' * 32, 'a.csv')\nexcept MlflowException as error: assert 'not found' in str(error), error",
     "program": "from sensai.tracking.tracking_store import main\nbegin()\nmain()",

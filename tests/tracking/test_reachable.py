@@ -145,7 +145,7 @@ def test_a_store_that_may_only_be_read(made: bool, empty_database: Path, tmp_pat
         shutil.copy(empty_database, folder / "mlflow.db")
         (folder / "mlflow.db").chmod(0o444)
     folder.chmod(0o555)
-    code = "from analysis import runs\nfrom sensai.errors import InputError\nfrom sensai.tracking import Store\n"
+    code = "from sensai.analysis import runs\nfrom sensai.errors import InputError\nfrom sensai.tracking import Store\n"
     code += "try: print('rows', len(runs.stage_runs('prune')))\nexcept Exception as error: print('analysis:', error)\n"
     code += "try: Store.connect()\nexcept InputError as error: print('refused:', error)"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
