@@ -24,10 +24,12 @@ def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
     package = tmp_path / "site" / "sizes"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text(
-        "from sensai.parts import Family\nSIZES = Family('size', __name__, 'sensai.test_sizes', ('width', 'height'))\n"
+        "from sensai.parts import Family\nSIZES = Family('size', __name__, 'sensai.test_sizes', ('width', 'height'), {'even': True})\n"
     )
     (package / "wide.py").write_text(PART.format(name="wide", takes="width"))
-    (package / "both.py").write_text(PART.format(name="both", takes="width, height"))
+    (package / "both.py").write_text(
+        PART.format(name="both", takes="width, height").replace('help of both"', 'help of both", even=False')
+    )
     (tmp_path / "site" / "foreign_size.py").write_text(PART.format(name="foreign", takes="height"))
     (tmp_path / "site" / "broken_size.py").write_text("import no_such_package_at_all\n")
     (tmp_path / "site" / "silent_size.py").write_text("")
@@ -62,6 +64,14 @@ def test_a_part_is_given_what_it_names_and_nothing_else_is_computed(family: Fami
     assert family["wide"].uses == {"width"}
     assert family["wide"](Inputs(width=3)) == 3
     assert family["both"](SimpleNamespace(width=3, height=4)) == (3, 4)
+
+
+def test_a_part_has_the_traits_that_it_declares_and_the_defaults_of_the_others(family: Family) -> None:
+    assert family["both"].traits == {"even": False}
+    assert family["wide"].traits == {"even": True}
+    with pytest.raises(TypeError, match="size 'odd' declares evn; allowed are even"):
+        family.register("odd", "", evn=False)(lambda width: width)
+    assert "odd" not in family
 
 
 def test_a_part_of_another_package_is_imported_when_it_is_asked_for(family: Family) -> None:
