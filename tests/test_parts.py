@@ -24,7 +24,8 @@ def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
     package = tmp_path / "site" / "sizes"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text(
-        "from sensai.parts import Family\nSIZES = Family('size', __name__, 'sensai.test_sizes', ('width', 'height'), {'even': True})\n"
+        "from sensai.parts import Family\n"
+        "SIZES = Family('size', __name__, 'sensai.test_sizes', ('width', 'height'), {'even': True})\n"
     )
     (package / "wide.py").write_text(PART.format(name="wide", takes="width"))
     (package / "both.py").write_text(

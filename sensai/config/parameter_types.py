@@ -21,14 +21,13 @@ from sensai.config.bounds import (
 )
 from sensai.data.dataset_names import DATASETS
 from sensai.documents import is_text, parse_json, shown
+from sensai.ensemble.combiners import COMBINERS
 from sensai.errors import suggestion
 from sensai.grouping.methods import METHODS
 from sensai.models.architecture_names import ARCHITECTURES, ELSEWHERE, TORCHVISION
 from sensai.parts import Family
 from sensai.plugins import REFERENCE
 from sensai.policy.criteria import CRITERIA
-
-CombineMethod = Literal["raw", "temperature", "vector", "logistic"]
 
 _OWN = "path/to/file.py:factory or package.module:factory"
 _BUDGET = re.compile(r"[1-9]\d{0,8}epochs|(?=.*[1-9])\d{1,9}(\.\d{1,9})?s", re.ASCII)
@@ -235,6 +234,7 @@ def parse_resources(value: str) -> dict[str, float]:
 
 GroupMethod = Annotated[str, _in(METHODS)]
 CriterionName = Annotated[str, _in(CRITERIA)]
+CombineMethod = Annotated[str, _in(COMBINERS)]
 Patterns = Annotated[Text, AfterValidator(_patterns)]
 DatasetName = Annotated[Text, AfterValidator(_dataset)]
 ArchName = Annotated[Text, AfterValidator(_arch)]

@@ -55,6 +55,7 @@ from sensai.config.parameter_types import (
     RuntimeName,
 )
 from sensai.data.dataset_names import DATASETS
+from sensai.ensemble.combiners import COMBINERS
 from sensai.grouping.methods import METHODS
 from sensai.models.architecture_names import ARCHITECTURES
 from sensai.policy.criteria import CRITERIA
@@ -302,8 +303,8 @@ class Evaluate(Retrain):
 
     combine: OptionalCombineMethod = Field(
         None,
-        description="how the members' outputs become class probabilities, fitted on validation data: raw (not fitted), "
-        "temperature, vector or logistic (default: the likeliest on validation images held out; without validation data raw)",
+        description="how the members' outputs become class probabilities, fitted on validation data: "
+        f"{COMBINERS.help} (default: the likeliest on validation images held out; without validation data raw)",
     )
     reject: OptionalInnerShare = Field(
         None,

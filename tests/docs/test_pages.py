@@ -1,0 +1,31 @@
+"""The code of the pages about parts, put to use as a part of its family."""
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sensai.ensemble.calibration import fit, methods_for
+from sensai.ensemble.combiners import COMBINERS
+from sensai.parts import Family
+from tests.conftest import ROOT
+
+
+def add_part(page: str, family: Family, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Run the code of a page, which adds a part to a family for one test; return what the code defines."""
+    monkeypatch.setattr(family, "_parts", {name: family[name] for name in family})
+    (code,) = re.findall(r"```python\n(# .*?)```", (ROOT / "docs/extending" / page).read_text(), flags=re.DOTALL)
+    namespace: dict[str, Any] = {}
+    exec(code, namespace)
+    return namespace
+
+
+def test_the_combiner_of_the_page_gives_every_class_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    add_part("combiners.md", COMBINERS, monkeypatch)
+    groups = [(0,), (1,), (2,)]
+    outputs = [np.random.default_rng(number).normal(3 * number, 0.1, (60, 1)) for number in range(3)]
+    labels = np.array([0] * 30 + [1] * 20 + [2] * 10)
+    probabilities = fit("biases", outputs, groups, labels)(outputs, groups)
+    np.testing.assert_allclose(probabilities.mean(0), [1 / 2, 1 / 3, 1 / 6], atol=0.01)
+    assert methods_for(groups)[:2] == ["biases", "temperature"]
