@@ -1,5 +1,6 @@
 """Parts are found by name, are given what they name and nothing else, and may come from other packages."""
 
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,16 @@ from sizes import SIZES
 def part({takes}):
     return ({takes})
 """
+
+# Package -> its family.
+FAMILIES = {
+    "sensai.data.sets": "DATASETS",
+    "sensai.models.architectures": "ARCHITECTURES",
+    "sensai.policy.criteria": "CRITERIA",
+    "sensai.grouping.methods": "METHODS",
+    "sensai.ensemble.combiners": "COMBINERS",
+    "sensai.runtimes.implementations": "RUNTIMES",
+}
 
 
 @pytest.fixture
@@ -98,3 +109,12 @@ def test_a_part_that_takes_what_there_is_not_is_refused(family: Family) -> None:
     assert "wide" in family
     with pytest.raises(TypeError, match="there is a size 'wide' already"):
         family.register("wide", "")(lambda width: width)
+
+
+@pytest.mark.processes
+def test_the_names_of_all_families_are_known_before_anything_heavy_is_imported() -> None:
+    listed = [f"from {module} import {family}; {family}.help" for module, family in FAMILIES.items()]
+    heavy = "sorted({'torch', 'torchvision', 'onnx', 'onnxruntime', 'numpy', 'scipy', 'sklearn'} & set(sys.modules))"
+    code = "\n".join(["import sys", *listed, f"print({heavy})"])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")

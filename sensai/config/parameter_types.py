@@ -28,6 +28,7 @@ from sensai.models.architecture_names import ARCHITECTURES, ELSEWHERE, TORCHVISI
 from sensai.parts import Family
 from sensai.plugins import REFERENCE
 from sensai.policy.criteria import CRITERIA
+from sensai.runtimes.implementations import RUNTIMES
 
 _OWN = "path/to/file.py:factory or package.module:factory"
 _BUDGET = re.compile(r"[1-9]\d{0,8}epochs|(?=.*[1-9])\d{1,9}(\.\d{1,9})?s", re.ASCII)
@@ -56,6 +57,12 @@ def _in(family: Family) -> AfterValidator:
         return name
 
     return AfterValidator(check)
+
+
+def _runtime(value: str) -> str:
+    if value != "auto" and value not in RUNTIMES:
+        raise ValueError(f"is no {RUNTIMES.kind}; {suggestion(value, ['auto', *RUNTIMES])}")
+    return value
 
 
 def _dataset(value: str) -> str:
@@ -253,6 +260,4 @@ RunIds = Annotated[Text, AfterValidator(_run_ids)]
 Resources = Annotated[Text, AfterValidator(_resources)]
 Augment = Literal["auto", "none", "crop", "crop_flip"]
 OptionalCombineMethod = Annotated[CombineMethod | None, BeforeValidator(none_if_empty)]
-RuntimeName = Literal[
-    "auto", "torch", "torch-compiled", "onnx-graph", "onnx-branches", "onnx-sessions", "cuda-streams", "cuda-graph"
-]
+RuntimeName = Annotated[str, AfterValidator(_runtime)]

@@ -9,7 +9,9 @@ import pytest
 from sensai.ensemble.calibration import fit, methods_for
 from sensai.ensemble.combiners import COMBINERS
 from sensai.parts import Family
+from sensai.runtimes import RUNTIMES, candidates, fastest, measure, prepare
 from tests.conftest import ROOT
+from tests.test_ensemble import built
 
 
 def add_part(page: str, family: Family, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -29,3 +31,12 @@ def test_the_combiner_of_the_page_gives_every_class_its_share(monkeypatch: pytes
     probabilities = fit("biases", outputs, groups, labels)(outputs, groups)
     np.testing.assert_allclose(probabilities.mean(0), [1 / 2, 1 / 3, 1 / 6], atol=0.01)
     assert methods_for(groups)[:2] == ["biases", "temperature"]
+
+
+def test_the_runtime_of_the_page_may_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    ensemble, _ = built([(0,), (1, 2, 3)])
+    add_part("runtimes.md", RUNTIMES, monkeypatch)
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), np.uint8)
+    assert "one-by-one" in candidates("cpu")
+    (timing,) = measure(prepare(ensemble), images, [1], names=["one-by-one"], repeats=1)
+    assert fastest([timing]).error <= 1e-5

@@ -59,6 +59,7 @@ from sensai.ensemble.combiners import COMBINERS
 from sensai.grouping.methods import METHODS
 from sensai.models.architecture_names import ARCHITECTURES
 from sensai.policy.criteria import CRITERIA
+from sensai.runtimes.implementations import RUNTIMES
 
 
 class Common(BaseModel):
@@ -313,9 +314,7 @@ class Evaluate(Retrain):
     )
     runtime: RuntimeName = Field(
         "auto",
-        description="what latencies are measured in: auto: the fastest of the device's but torch-compiled, which takes "
-        "minutes to compile; torch; ONNX Runtime with all members in one graph, that in parallel branches, or a session for "
-        "each member; on a GPU a stream for each member, or all of these captured as one graph",
+        description=f"what latencies are measured in: auto, the fastest of the device's; {RUNTIMES.help}",
     )
     int8: bool = Field(
         False, description="also measure the members in 8-bit integers: their latency, and their accuracy beside it"
