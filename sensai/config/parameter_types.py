@@ -19,7 +19,7 @@ from sensai.config.bounds import (
     parts_of,
     whole_numbers,
 )
-from sensai.data.dataset_names import DATASETS
+from sensai.data.sets import DATASETS
 from sensai.documents import is_text, parse_json, shown
 from sensai.ensemble.combiners import COMBINERS
 from sensai.errors import suggestion
@@ -66,7 +66,7 @@ def _runtime(value: str) -> str:
 
 
 def _dataset(value: str) -> str:
-    return _known_or_own(DATASETS, f"data set (or {_OWN})", value)
+    return _known_or_own(DATASETS.names, f"data set (or {_OWN})", value)
 
 
 def _arch(value: str) -> str:

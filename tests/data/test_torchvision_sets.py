@@ -1,6 +1,5 @@
 """The sets of torchvision: from files that lie there, or a message that says which files to put where."""
 
-import struct
 import time
 from pathlib import Path
 
@@ -8,27 +7,9 @@ import numpy as np
 import pytest
 
 from sensai.data.dataset import load_dataset
-from sensai.data.dataset_names import TORCHVISION
+from sensai.data.dataset_names import InputRule
 from sensai.errors import InputError
-from sensai.models.architecture_names import InputRule
-
-
-def _write_idx(path: Path, values: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    header = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape)
-    path.write_bytes(header + values.astype(np.uint8).tobytes())
-
-
-@pytest.fixture
-def idx_folder(tmp_path: Path) -> Path:
-    """A hand-made MNIST: 60 images for training, 20 for test, each of the brightness of its label."""
-    for prefix, count in (("train", 60), ("t10k", 20)):
-        labels = np.arange(count) % 10
-        images = np.broadcast_to(labels[:, None, None] * 20, (count, 28, 28))
-        for name in ("MNIST", "FashionMNIST"):
-            _write_idx(tmp_path / name / "raw" / f"{prefix}-images-idx3-ubyte", images)
-            _write_idx(tmp_path / name / "raw" / f"{prefix}-labels-idx1-ubyte", labels)
-    return tmp_path
+from tests.data.conftest import write_idx
 
 
 def test_mnist_is_read_from_its_files(idx_folder: Path, tmp_path: Path) -> None:
@@ -75,7 +56,7 @@ def test_files_that_do_not_fit_together_are_refused(
     if labels is None:
         path.write_bytes(b"\xff" * 100)
     else:
-        _write_idx(path, labels)
+        write_idx(path, labels)
     with pytest.raises(InputError, match=f"^dataset='mnist': .*{message}") as caught:
         load_dataset("mnist", str(idx_folder), work_dir=tmp_path / "work", rule=InputRule(None, None))
     assert "\n" not in str(caught.value)
@@ -90,17 +71,8 @@ FILES = {
 }
 
 
-@pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Downloads go to a proxy that is not there, so that they fail at once wherever the tests run."""
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.mark.usefixtures("no_network")
-@pytest.mark.parametrize("name", TORCHVISION)
+@pytest.mark.parametrize("name", FILES)
 def test_without_network_the_message_names_files_and_folder(name: str, tmp_path: Path) -> None:
     start = time.perf_counter()
     with pytest.raises(InputError, match=f"dataset='{name}': not found under") as caught:

@@ -1,11 +1,15 @@
 """The code of the pages about parts, put to use as a part of its family."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from sensai.data.dataset import load_dataset
+from sensai.data.dataset_names import InputRule
+from sensai.data.sets import DATASETS
 from sensai.ensemble.calibration import fit, methods_for
 from sensai.ensemble.combiners import COMBINERS
 from sensai.parts import Family
@@ -40,3 +44,12 @@ def test_the_runtime_of_the_page_may_be_chosen(monkeypatch: pytest.MonkeyPatch) 
     assert "one-by-one" in candidates("cpu")
     (timing,) = measure(prepare(ensemble), images, [1], names=["one-by-one"], repeats=1)
     assert fastest([timing]).error <= 1e-5
+
+
+def test_the_data_set_of_the_page_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    add_part("datasets.md", DATASETS, monkeypatch)
+    data = load_dataset("stripes", "", work_dir=tmp_path, rule=InputRule(None, None))
+    assert data.test is not None
+    across, down = data.test.images[:2, 0]
+    assert data.class_names == ("across", "down")
+    assert np.ptp(across, axis=1).max() == np.ptp(down, axis=0).max() == 0 < np.ptp(across)

@@ -54,7 +54,7 @@ from sensai.config.parameter_types import (
     RunIds,
     RuntimeName,
 )
-from sensai.data.dataset_names import DATASETS
+from sensai.data.sets import DATASETS
 from sensai.ensemble.combiners import COMBINERS
 from sensai.grouping.methods import METHODS
 from sensai.models.architecture_names import ARCHITECTURES
