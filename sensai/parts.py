@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,6 +39,11 @@ class Part:
     def __call__(self, inputs: object) -> Any:
         """Call the function with those attributes of `inputs` that it names; the others are not even computed."""
         return self.function(**{name: getattr(inputs, name) for name in self.uses})
+
+
+def _by_numbers(name: str) -> list[str | int]:
+    """Return the sort key by which resnet20 comes before resnet110."""
+    return [int(piece) if piece.isdecimal() else piece for piece in re.split(r"(\d+)", name)]
 
 
 class Family:
@@ -104,15 +110,15 @@ class Family:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return the names of all parts in alphabetical order, without importing other packages."""
+        """Return the names of all parts in alphabetical order, numbers by size, without importing other packages."""
         self._import_own()
-        return tuple(sorted({*self._parts, *self._foreign}))
+        return tuple(sorted({*self._parts, *self._foreign}, key=_by_numbers))
 
     @property
     def help(self) -> str:
         """Return a line of this package's own parts, each with its help."""
         self._import_own()
-        own = sorted(self._parts.keys() - self._foreign.keys())
+        own = sorted(self._parts.keys() - self._foreign.keys(), key=_by_numbers)
         return "; ".join(f"{name}: {self._parts[name].help}" for name in own)
 
     def __contains__(self, name: object) -> bool:

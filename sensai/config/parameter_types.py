@@ -24,7 +24,8 @@ from sensai.documents import is_text, parse_json, shown
 from sensai.ensemble.combiners import COMBINERS
 from sensai.errors import suggestion
 from sensai.grouping.methods import METHODS
-from sensai.models.architecture_names import ARCHITECTURES, ELSEWHERE, TORCHVISION
+from sensai.models.architecture_names import ELSEWHERE, TORCHVISION
+from sensai.models.architectures import ARCHITECTURES
 from sensai.parts import Family
 from sensai.plugins import REFERENCE
 from sensai.policy.criteria import CRITERIA
@@ -70,7 +71,7 @@ def _dataset(value: str) -> str:
 
 
 def _arch(value: str) -> str:
-    return _known_or_own(ARCHITECTURES, f"architecture (or {TORCHVISION}<name>, {_OWN})", value, ELSEWHERE)
+    return _known_or_own(ARCHITECTURES.names, f"architecture (or {TORCHVISION}<name>, {_OWN})", value, ELSEWHERE)
 
 
 def _renames(value: str) -> str:

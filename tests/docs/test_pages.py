@@ -6,14 +6,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from sensai.data.dataset import load_dataset
 from sensai.data.dataset_names import InputRule
 from sensai.data.sets import DATASETS
 from sensai.ensemble.calibration import fit, methods_for
 from sensai.ensemble.combiners import COMBINERS
+from sensai.errors import InputError
+from sensai.models.architectures import ARCHITECTURES
+from sensai.models.factory import NetworkSpec, build, input_rule
 from sensai.parts import Family
 from sensai.runtimes import RUNTIMES, candidates, fastest, measure, prepare
+from sensai.sites import find_sites
 from tests.conftest import ROOT
 from tests.test_ensemble import built
 
@@ -53,3 +58,13 @@ def test_the_data_set_of_the_page_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp
     across, down = data.test.images[:2, 0]
     assert data.class_names == ("across", "down")
     assert np.ptp(across, axis=1).max() == np.ptp(down, axis=0).max() == 0 < np.ptp(across)
+
+
+def test_the_architecture_of_the_page_is_built_and_its_arguments_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    add_part("architectures.md", ARCHITECTURES, monkeypatch)
+    assert input_rule("plain_cnn") == (None, None, 8)
+    network = build(NetworkSpec("plain_cnn", 5, 2, (8, 9), {"width": 32}))
+    assert network(torch.zeros(3, 2, 8, 9)).shape == (3, 5)
+    assert len(find_sites(network.eval(), torch.zeros(2, 2, 8, 9)).sites) == 3
+    with pytest.raises(InputError, match="width=8 is none of 16, 32"):
+        build(NetworkSpec("plain_cnn", 5, 2, (8, 9), {"width": 8}))

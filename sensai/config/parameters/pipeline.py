@@ -57,7 +57,7 @@ from sensai.config.parameter_types import (
 from sensai.data.sets import DATASETS
 from sensai.ensemble.combiners import COMBINERS
 from sensai.grouping.methods import METHODS
-from sensai.models.architecture_names import ARCHITECTURES
+from sensai.models.architectures import ARCHITECTURES
 from sensai.policy.criteria import CRITERIA
 from sensai.runtimes.implementations import RUNTIMES
 

@@ -1,6 +1,6 @@
 """torch itself, operator by operator."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -9,6 +9,7 @@ from sensai.runtimes.runtime import Runtime
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from sensai.runtimes.prepared import Prepared
 
@@ -21,7 +22,7 @@ class Torch(Runtime):
         from sensai.runtimes.export import Together
 
         super().__init__(prepared, threads)
-        self._run = Together([member.graph for member in prepared.members])
+        self._run: Callable[[Tensor], list[Tensor]] = Together([member.graph for member in prepared.members])
 
     def _outputs(self, images: "np.ndarray") -> list["np.ndarray"]:
         import torch
