@@ -42,7 +42,7 @@ from synthetic import add_member_arguments, combined, random_ensemble
 from sensai.cluster.cores import deal
 from sensai.ensemble import Ensemble
 from sensai.evaluation import host
-from sensai.runtimes import CANDIDATES, GPU_CANDIDATES, Prepared, compare, in_turn, open_runtime, prepare, prepare_base
+from sensai.runtimes import Prepared, candidates, compare, in_turn, open_runtime, prepare, prepare_base
 
 
 def main() -> None:
@@ -88,7 +88,7 @@ def _measured(
         image,
         combined(ensemble),
         1 if on_gpu else arguments.threads,
-        names=GPU_CANDIDATES if on_gpu else CANDIDATES,
+        names=candidates("cuda" if on_gpu else "cpu"),
         repeats=arguments.repeats,
     )
     row = {

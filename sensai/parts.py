@@ -3,8 +3,9 @@
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
@@ -22,11 +23,13 @@ class Part:
         name: as users write it.
         help: one line for `--help`.
         function: gets what it names, by keyword.
+        traits: what the part declares beside its inputs, a value for each trait of the family.
     """
 
     name: str
     help: str
     function: Callable[..., Any]
+    traits: Mapping[str, object] = field(default_factory=dict, hash=False)
 
     @cached_property
     def uses(self) -> frozenset[str]:
@@ -38,6 +41,11 @@ class Part:
         return self.function(**{name: getattr(inputs, name) for name in self.uses})
 
 
+def _by_numbers(name: str) -> list[str | int]:
+    """Return the sort key by which resnet20 comes before resnet110."""
+    return [int(piece) if piece.isdecimal() else piece for piece in re.split(r"(\d+)", name)]
+
+
 class Family:
     """The parts of one kind.
 
@@ -45,7 +53,14 @@ class Family:
     entry point's name is the part's, its value the module that registers it. Their modules are imported when asked for.
     """
 
-    def __init__(self, kind: str, package: str, group: str, inputs: Collection[str]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        package: str,
+        group: str,
+        inputs: Collection[str],
+        traits: Mapping[str, object] | None = None,
+    ) -> None:
         """Describe a family.
 
         Args:
@@ -53,26 +68,38 @@ class Family:
             package: name of the package whose modules register the parts.
             group: entry-point group of other packages' parts.
             inputs: what a part's function may name as its parameters.
+            traits: what a part may declare beside these -> the value where it does not.
         """
         self.kind = kind
         self.inputs = tuple(inputs)
+        self.traits = dict(traits or {})
         self._package = package
         self._group = group
         self._parts: dict[str, Part] = {}
         self._own_imported = False
 
-    def register(self, name: str, help: str) -> Callable[[FunctionT], FunctionT]:
+    def register(self, name: str, help: str, **traits: object) -> Callable[[FunctionT], FunctionT]:
         """Return the decorator that adds a function as a part.
 
+        Args:
+            name: as users write it.
+            help: one line for `--help`.
+            traits: those of the family's traits that differ from their defaults.
+
         Raises:
-            TypeError: the function takes something that the family does not give, or the name is taken.
+            TypeError: the function takes something that the family does not give, the family has no such trait, or the
+                name is taken.
         """
 
         def add(function: FunctionT) -> FunctionT:
-            part = Part(name, help, function)
+            part = Part(name, help, function, self.traits | traits)
             if unknown := sorted(part.uses - set(self.inputs)):
                 raise TypeError(
                     f"{self.kind} {name!r} takes {', '.join(unknown)}; allowed are {', '.join(sorted(self.inputs))}"
+                )
+            if unknown := sorted(traits.keys() - self.traits.keys()):
+                raise TypeError(
+                    f"{self.kind} {name!r} declares {', '.join(unknown)}; allowed are {', '.join(sorted(self.traits))}"
                 )
             if name in self._parts:
                 raise TypeError(f"there is a {self.kind} {name!r} already")
@@ -83,15 +110,15 @@ class Family:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return the names of all parts in alphabetical order, without importing other packages."""
+        """Return the names of all parts in alphabetical order, numbers by size, without importing other packages."""
         self._import_own()
-        return tuple(sorted({*self._parts, *self._foreign}))
+        return tuple(sorted({*self._parts, *self._foreign}, key=_by_numbers))
 
     @property
     def help(self) -> str:
         """Return a line of this package's own parts, each with its help."""
         self._import_own()
-        own = sorted(self._parts.keys() - self._foreign.keys())
+        own = sorted(self._parts.keys() - self._foreign.keys(), key=_by_numbers)
         return "; ".join(f"{name}: {self._parts[name].help}" for name in own)
 
     def __contains__(self, name: object) -> bool:

@@ -1,5 +1,6 @@
 """Parts are found by name, are given what they name and nothing else, and may come from other packages."""
 
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,16 @@ def part({takes}):
     return ({takes})
 """
 
+# Package -> its family.
+FAMILIES = {
+    "sensai.data.sets": "DATASETS",
+    "sensai.models.architectures": "ARCHITECTURES",
+    "sensai.policy.criteria": "CRITERIA",
+    "sensai.grouping.methods": "METHODS",
+    "sensai.ensemble.combiners": "COMBINERS",
+    "sensai.runtimes.implementations": "RUNTIMES",
+}
+
 
 @pytest.fixture
 def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
@@ -24,10 +35,13 @@ def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
     package = tmp_path / "site" / "sizes"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text(
-        "from sensai.parts import Family\nSIZES = Family('size', __name__, 'sensai.test_sizes', ('width', 'height'))\n"
+        "from sensai.parts import Family\n"
+        "SIZES = Family('size', __name__, 'sensai.test_sizes', ('width', 'height'), {'even': True})\n"
     )
     (package / "wide.py").write_text(PART.format(name="wide", takes="width"))
-    (package / "both.py").write_text(PART.format(name="both", takes="width, height"))
+    (package / "both.py").write_text(
+        PART.format(name="both", takes="width, height").replace('help of both"', 'help of both", even=False')
+    )
     (tmp_path / "site" / "foreign_size.py").write_text(PART.format(name="foreign", takes="height"))
     (tmp_path / "site" / "broken_size.py").write_text("import no_such_package_at_all\n")
     (tmp_path / "site" / "silent_size.py").write_text("")
@@ -64,6 +78,14 @@ def test_a_part_is_given_what_it_names_and_nothing_else_is_computed(family: Fami
     assert family["both"](SimpleNamespace(width=3, height=4)) == (3, 4)
 
 
+def test_a_part_has_the_traits_that_it_declares_and_the_defaults_of_the_others(family: Family) -> None:
+    assert family["both"].traits == {"even": False}
+    assert family["wide"].traits == {"even": True}
+    with pytest.raises(TypeError, match="size 'odd' declares evn; allowed are even"):
+        family.register("odd", "", evn=False)(lambda width: width)
+    assert "odd" not in family
+
+
 def test_a_part_of_another_package_is_imported_when_it_is_asked_for(family: Family) -> None:
     assert family["foreign"](SimpleNamespace(height=4)) == 4
 
@@ -87,3 +109,12 @@ def test_a_part_that_takes_what_there_is_not_is_refused(family: Family) -> None:
     assert "wide" in family
     with pytest.raises(TypeError, match="there is a size 'wide' already"):
         family.register("wide", "")(lambda width: width)
+
+
+@pytest.mark.processes
+def test_the_names_of_all_families_are_known_before_anything_heavy_is_imported() -> None:
+    listed = [f"from {module} import {family}; {family}.help" for module, family in FAMILIES.items()]
+    heavy = "sorted({'torch', 'torchvision', 'onnx', 'onnxruntime'} & set(sys.modules))"
+    code = "\n".join(["import sys", *listed, f"print({heavy})"])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")

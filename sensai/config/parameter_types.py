@@ -25,16 +25,17 @@ from sensai.config.bounds import (
     parts_of,
     whole_numbers,
 )
-from sensai.data.dataset_names import DATASETS
+from sensai.data.sets import DATASETS
 from sensai.documents import is_text, parse_json, shown
+from sensai.ensemble.combiners import COMBINERS
 from sensai.errors import suggestion
 from sensai.grouping.methods import METHODS
-from sensai.models.architecture_names import ARCHITECTURES, ELSEWHERE, TORCHVISION
+from sensai.models.architecture_names import ELSEWHERE, TORCHVISION
+from sensai.models.architectures import ARCHITECTURES
 from sensai.parts import Family
 from sensai.plugins import REFERENCE
 from sensai.policy.criteria import CRITERIA
-
-CombineMethod = Literal["raw", "temperature", "vector", "logistic"]
+from sensai.runtimes.implementations import RUNTIMES
 
 _OWN = "path/to/file.py:factory or package.module:factory"
 _BUDGET = re.compile(r"[1-9]\d{0,8}epochs|(?=.*[1-9])\d{1,9}(\.\d{1,9})?s", re.ASCII)
@@ -68,12 +69,18 @@ def _in(family: Family) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _runtime(value: str) -> str:
+    if value != "auto" and value not in RUNTIMES:
+        raise ValueError(f"is no {RUNTIMES.kind}; {suggestion(value, ['auto', *RUNTIMES])}")
+    return value
+
+
 def _dataset(value: str) -> str:
-    return _known_or_own(DATASETS, f"data set (or {_OWN})", value)
+    return _known_or_own(DATASETS.names, f"data set (or {_OWN})", value)
 
 
 def _arch(value: str) -> str:
-    return _known_or_own(ARCHITECTURES, f"architecture (or {TORCHVISION}<name>, {_OWN})", value, ELSEWHERE)
+    return _known_or_own(ARCHITECTURES.names, f"architecture (or {TORCHVISION}<name>, {_OWN})", value, ELSEWHERE)
 
 
 def _device(value: str) -> str:
@@ -273,14 +280,13 @@ def _pairs(values: Iterable[tuple[str, object]]) -> str:
 
 GroupMethod = Annotated[str, _in(METHODS)]
 CriterionName = Annotated[str, _in(CRITERIA)]
+CombineMethod = Annotated[str, _in(COMBINERS)]
 DatasetName = Annotated[Text, AfterValidator(_dataset)]
 ArchName = Annotated[Text, AfterValidator(_arch)]
 DeviceName = Annotated[str, AfterValidator(_device)]
 Augment = Literal["auto", "none", "crop", "crop_flip"]
 OptionalCombineMethod = Annotated[CombineMethod | None, BeforeValidator(none_if_empty)]
-RuntimeName = Literal[
-    "auto", "torch", "torch-compiled", "onnx-graph", "onnx-branches", "onnx-sessions", "cuda-streams", "cuda-graph"
-]
+RuntimeName = Annotated[str, AfterValidator(_runtime)]
 
 Renames = Annotated[
     tuple[tuple[str, str], ...], BeforeValidator(_read_renames), PlainSerializer(_pairs, return_type=str)

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sensai.data import dataset_names
 from sensai.data.dataset import Split
+from sensai.data.sets import DATASETS
 
 Augmentation = Literal["none", "crop", "crop_flip"]
 
@@ -35,8 +35,9 @@ class Normalization:
 
 
 def default_augmentation(dataset: str) -> Augmentation:
-    """Shifted crops everywhere, mirrored too unless the images are symbols."""
-    return "crop" if dataset in dataset_names.NOT_MIRRORED else "crop_flip"
+    """Return shifted crops, mirrored too unless the data set declares that its images are symbols."""
+    symbols = dataset in DATASETS and not DATASETS[dataset].traits["mirrored"]
+    return "crop" if symbols else "crop_flip"
 
 
 @dataclass(frozen=True)

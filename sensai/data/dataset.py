@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from sensai.data import dataset_names
 from sensai.data.dataset_names import InputRule
 from sensai.data.duplicates import equal_files
-from sensai.data.folders import FolderSource, image_folder
-from sensai.data.sources import Arrays, Source, digest, digits, torchvision_set, user_set
+from sensai.data.folders import FolderSource
+from sensai.data.sets import DATASETS
+from sensai.data.sources import Arrays, Source, digest, user_set
 from sensai.data.splitting import split_off, why_no_validation
 from sensai.data.streaming import Images, in_chunks, read_ahead
-from sensai.errors import InputError
 from sensai.files import array_bytes, make_folder, reading, reserve, whole_folder, write_array, write_text, writing
 from sensai.locks import locked
 
@@ -113,12 +112,12 @@ def load_dataset(
     val_fraction: float = 0.1,
     split_seed: int = 0,
 ) -> Dataset:
-    """The data set of a name, decoded on first use into `work_dir`/data; a folder above `DECODED_LIMIT` is streamed.
+    """Return the data set of a name, decoded on first use into `work_dir`/data; a folder above `DECODED_LIMIT` is streamed.
 
     Warn of what makes its accuracies worth less: no validation split, or an image that lies in two splits.
 
     Args:
-        name: one of `dataset_names.DATASETS`, `path/to/file.py:factory` or `package.module:factory`.
+        name: one of `DATASETS`, `path/to/file.py:factory` or `package.module:factory`.
         data_dir: where the files lie; torchvision's sets download into it (default `work_dir`/downloads).
         work_dir: where decoded arrays, or what is known of a streamed set, are kept.
         rule: the input that the architecture takes.
@@ -156,16 +155,20 @@ def load_dataset(
     )
 
 
+@dataclass(frozen=True)
+class _Inputs:
+    """What data sets may use, see `sensai.data.sets`."""
+
+    data_dir: str
+    download_dir: Path
+
+
 def _source(name: str, data_dir: str, work_dir: Path) -> Source:
-    if name in dataset_names.BUILT_IN:
-        return digits()
-    if name in dataset_names.TORCHVISION:
-        return torchvision_set(name, Path(data_dir) if data_dir else work_dir / "downloads")
-    if name == dataset_names.FOLDER:
-        if not data_dir:
-            raise InputError("data_dir='': dataset=imagefolder needs the folder that holds train/")
-        return image_folder(Path(data_dir))
-    return user_set(name, data_dir)
+    if name not in DATASETS:
+        return user_set(name, data_dir)
+    downloads = Path(data_dir) if data_dir else work_dir / "downloads"
+    source: Source = DATASETS[name](_Inputs(data_dir, downloads))
+    return source
 
 
 def _prepared(source: Source, folder: Path, image_size: int | None, rule: InputRule) -> dict[str, Any]:

@@ -1,16 +1,9 @@
-"""The names of the data sets, for checks that come before the heavy imports."""
+"""Names of data and what networks ask of them, for checks that come before the heavy imports."""
 
 from typing import NamedTuple
 
-BUILT_IN = ("digits",)
-TORCHVISION = ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn")
 FOLDER = "imagefolder"
-DATASETS = (*BUILT_IN, *TORCHVISION, FOLDER)
-
 SPLITS = ("train", "val", "test")
-
-# Mirroring a digit or a house number makes another symbol of it.
-NOT_MIRRORED = ("digits", "mnist", "svhn")
 
 
 class InputRule(NamedTuple):

@@ -1,51 +1,22 @@
-"""Networks by name: built in, of torchvision, or the user's own."""
+"""Networks by name: a part of the family, of torchvision, or the user's own."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from sensai.data.dataset_names import InputRule
 from sensai.errors import InputError, suggestion
-from sensai.models.architecture_names import (
-    ARCHITECTURES,
-    BASIC_RESNET_DEPTHS,
-    BOTTLENECK_RESNET_DEPTHS,
-    ELSEWHERE,
-    TORCHVISION,
-    VGG_DEPTHS,
-)
-from sensai.models.mobilenetv2 import MobileNetV2
-from sensai.models.resnet import resnet
-from sensai.models.shufflenetv2 import WIDTHS, ShuffleNetV2
-from sensai.models.small import SmallCNN
-from sensai.models.vgg import vgg
+from sensai.models.architecture_names import ELSEWHERE, TORCHVISION
+from sensai.models.architectures import ARCHITECTURES
 from sensai.models.wrappers import materialise
 from sensai.plugins import factory_digest, load_factory, users_code
 
 # Float32 on a GPU is float32 too: by default its convolutions round their operands to 10 bits (TF32), with which no pruned
 # network could be proved to compute what the masked one does.
 torch.backends.cudnn.allow_tf32 = False
-
-_FACTORIES: dict[str, Callable[..., nn.Module]] = {
-    "small_cnn": SmallCNN,
-    **{f"vgg{depth}_bn": partial(vgg, depth) for depth in VGG_DEPTHS},
-    **{f"resnet{depth}": partial(resnet, depth, block="basic") for depth in BASIC_RESNET_DEPTHS},
-    **{f"resnet{depth}": partial(resnet, depth, block="bottleneck") for depth in BOTTLENECK_RESNET_DEPTHS},
-    "mobilenetv2": MobileNetV2,
-    "shufflenetv2": ShuffleNetV2,
-}
-
-# The values that `arch_args` may take, per argument.
-_Choices = dict[str, tuple[object, ...]]
-_RESNET_ARGUMENTS: _Choices = {
-    "block": ("basic", "bottleneck"),
-    "shortcut": ("projection", "parameter_free"),
-}
-_SHUFFLENET_ARGUMENTS: _Choices = {"width": WIDTHS}
 
 
 @dataclass(frozen=True)
@@ -87,12 +58,12 @@ class NetworkSpec:
 
 
 def is_own(arch: str) -> bool:
-    """Whether a name refers to the user's own code."""
+    """Return True for a name that refers to the user's own code."""
     return ":" in arch and not arch.startswith(TORCHVISION)
 
 
 def source_digest(arch: str) -> str:
-    """SHA-256 of the file that makes the user's own network; empty for the others.
+    """Return the SHA-256 of the file that makes the user's own network; empty for the others.
 
     Raises:
         InputError: no such file or module, or an error in it.
@@ -101,13 +72,14 @@ def source_digest(arch: str) -> str:
 
 
 def input_rule(arch: str) -> InputRule:
-    """What the network asks of its input; the user's own takes images as they are.
+    """Return what the network asks of its input; the user's own takes images as they are.
 
     Raises:
         InputError: an unknown architecture.
     """
     if arch in ARCHITECTURES:
-        return ARCHITECTURES[arch]
+        traits: Mapping[str, Any] = ARCHITECTURES[arch].traits
+        return InputRule(traits["side"], traits["channels"], traits["smallest"])
     if arch.startswith(TORCHVISION):
         # Imported here, since torchvision takes seconds and most networks do without.
         from sensai.models import torchvision_networks
@@ -119,7 +91,7 @@ def input_rule(arch: str) -> InputRule:
 
 
 def auxiliary_heads(arch: str) -> tuple[str, ...]:
-    """First parts of the keys that checkpoints of this network may hold for heads that only its training has."""
+    """Return the first parts of the keys that checkpoints may hold for heads that only training uses."""
     if not arch.startswith(TORCHVISION):
         return ()
     from sensai.models import torchvision_networks
@@ -128,13 +100,13 @@ def auxiliary_heads(arch: str) -> tuple[str, ...]:
 
 
 def build(spec: NetworkSpec) -> nn.Module:
-    """A freshly initialised network of full width.
+    """Return a freshly initialised network of full width.
 
     Raises:
         InputError: an unknown architecture, `arch_args` that it does not take, or a function of the user's that fails.
     """
-    if spec.arch in _FACTORIES:
-        return _build_ours(spec)
+    if spec.arch in ARCHITECTURES:
+        return _build_part(spec)
     if spec.arch.startswith(TORCHVISION):
         from sensai.models import torchvision_networks
 
@@ -164,23 +136,19 @@ def check_output(network: nn.Module, spec: NetworkSpec) -> None:
 
 
 def _unknown(arch: str) -> InputError:
-    return InputError(f"arch={arch!r}: is no architecture; {suggestion(arch, ARCHITECTURES, ELSEWHERE)}")
+    return InputError(f"arch={arch!r}: is no architecture; {suggestion(arch, ARCHITECTURES.names, ELSEWHERE)}")
 
 
-def _build_ours(spec: NetworkSpec) -> nn.Module:
-    allowed = _allowed_arguments(spec.arch)
+def _build_part(spec: NetworkSpec) -> nn.Module:
+    part = ARCHITECTURES[spec.arch]
+    allowed = cast("Mapping[str, tuple[object, ...]]", part.traits["arguments"])
     for key, value in spec.arch_args.items():
         if key not in allowed:
             raise InputError(f"arch_args: {spec.arch} takes {', '.join(allowed) or 'no arguments'}, not {key!r}")
         if value not in allowed[key]:
             raise InputError(f"arch_args: {key}={value!r} is none of {', '.join(map(str, allowed[key]))}")
-    return _FACTORIES[spec.arch](num_classes=spec.num_classes, in_channels=spec.in_channels, **spec.arch_args)
-
-
-def _allowed_arguments(arch: str) -> _Choices:
-    if arch.startswith("resnet"):
-        return _RESNET_ARGUMENTS
-    return _SHUFFLENET_ARGUMENTS if arch == "shufflenetv2" else {}
+    network: nn.Module = part(spec)
+    return network
 
 
 def _build_own(spec: NetworkSpec) -> nn.Module:

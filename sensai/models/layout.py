@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from sensai.models.architecture_names import ARCHITECTURES
+from sensai.models.architectures import ARCHITECTURES
 from sensai.models.factory import NetworkSpec
 
 # Channels that oneDNN takes at once, at most: 16 floats with AVX-512, 8 with AVX2.
@@ -22,14 +22,14 @@ _NEGLIGIBLE = 1e-3
 def with_memory_format(network: nn.Module, spec: NetworkSpec) -> NetworkSpec:
     """Return the specification with the memory format that the network takes, which everything after it follows.
 
-    Tests hold that every built-in network takes channels last; others are tried.
+    Architectures may declare that they take channels last, which tests hold; others are tried.
 
     Args:
         network: on the device that it is used on; it stays as it is.
         spec: of this network.
     """
-    known = spec.arch in ARCHITECTURES
-    return replace(spec, channels_last=known or takes_channels_last(network, spec.input_shape))
+    declared = spec.arch in ARCHITECTURES and bool(ARCHITECTURES[spec.arch].traits["channels_last"])
+    return replace(spec, channels_last=declared or takes_channels_last(network, spec.input_shape))
 
 
 def takes_channels_last(network: nn.Module, input_shape: tuple[int, int, int]) -> bool:

@@ -15,7 +15,6 @@ _CHANNELS: dict[float, tuple[int, int, int, int]] = {
     1.5: (176, 352, 704, 1024),
     2: (224, 488, 976, 2048),
 }
-WIDTHS = tuple(_CHANNELS)
 _BLOCKS = (3, 7, 3)
 _STEM = 24
 
@@ -75,7 +74,7 @@ class DownBlock(nn.Module):
 
 class ShuffleNetV2(nn.Module):
     """A 3x3 convolution, three stages of blocks, a 1x1 convolution, global average pooling and a linear layer; input
-    (N, in_channels, 32, 32) or larger. `width` is one of `WIDTHS`.
+    (N, in_channels, 32, 32) or larger. `width` is one of 0.5, 1, 1.5, 2.
     """
 
     def __init__(self, num_classes: int, in_channels: int, width: float = 1) -> None:

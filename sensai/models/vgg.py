@@ -13,7 +13,10 @@ _PLANS: dict[int, str] = {
 
 
 class VGG(nn.Module):
-    """Convolutions with batch norm, then one linear layer on 512 features; input (N, in_channels, 32, 32) or larger."""
+    """Convolutions with batch norm, then one linear layer on 512 features; input (N, in_channels, 32, 32) or larger.
+
+    `depth` is one of 11, 13, 16, 19.
+    """
 
     def __init__(self, depth: int, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -40,8 +43,3 @@ def _initialise(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-def vgg(depth: int, num_classes: int, in_channels: int) -> VGG:
-    """VGG-`depth` with batch norm; `depth` is one of 11, 13, 16, 19."""
-    return VGG(depth, num_classes, in_channels)

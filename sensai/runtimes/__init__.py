@@ -1,31 +1,44 @@
 """One ensemble, several ways to run it, all with the same answers.
 
-`prepared` folds and exports members once for all runtimes, `runtime` is their interface, `choice` measures which is the
-fastest here, `comparison` sets base model and ensemble side by side, `quantised` makes the integer variant. A base model runs
-as the ensemble of one member that it is.
+`prepared` folds and exports members once for all runtimes, `runtime` is their interface, `implementations` has one a file,
+`choice` measures which is the fastest here, `latency_comparison` sets base model and ensemble side by side, `quantisation`
+makes the integer variant. A base model runs as an ensemble of one member.
 """
 
-from sensai.runtimes.choice import (
-    CANDIDATES,
-    GPU_CANDIDATES,
-    RUNTIMES,
-    TOLERANCE,
-    Timing,
-    check_runtime,
-    fastest,
-    in_turn,
-    largest_error,
-    measure,
-    open_runtime,
-)
-from sensai.runtimes.latency_comparison import Combine, Comparison, compare
-from sensai.runtimes.prepared import Prepared, prepare, prepare_base
-from sensai.runtimes.quantised import quantised
-from sensai.runtimes.runtime import Runtime
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sensai.runtimes.choice import (
+        TOLERANCE,
+        Timing,
+        check_runtime,
+        fastest,
+        in_turn,
+        largest_error,
+        measure,
+        open_runtime,
+    )
+    from sensai.runtimes.implementations import RUNTIMES, candidates
+    from sensai.runtimes.latency_comparison import Combine, Comparison, compare
+    from sensai.runtimes.prepared import Prepared, prepare, prepare_base
+    from sensai.runtimes.quantisation import quantised
+    from sensai.runtimes.runtime import Runtime
+
+# Name -> the module that it is imported from when one asks for it: the names of runtimes are needed before torch is.
+_HOMES = {
+    **dict.fromkeys(
+        ("TOLERANCE", "Timing", "check_runtime", "fastest", "in_turn", "largest_error", "measure", "open_runtime"),
+        "choice",
+    ),
+    **dict.fromkeys(("RUNTIMES", "candidates"), "implementations"),
+    **dict.fromkeys(("Combine", "Comparison", "compare"), "latency_comparison"),
+    **dict.fromkeys(("Prepared", "prepare", "prepare_base"), "prepared"),
+    "quantised": "quantisation",
+    "Runtime": "runtime",
+}
 
 __all__ = [
-    "CANDIDATES",
-    "GPU_CANDIDATES",
     "RUNTIMES",
     "TOLERANCE",
     "Combine",
@@ -33,6 +46,7 @@ __all__ = [
     "Prepared",
     "Runtime",
     "Timing",
+    "candidates",
     "check_runtime",
     "compare",
     "fastest",
@@ -44,3 +58,9 @@ __all__ = [
     "prepare_base",
     "quantised",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,6 @@
 """Runtimes by name, and which of them is the fastest on this machine."""
 
 import math
-import shutil
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack
@@ -10,31 +9,15 @@ from functools import partial
 from typing import TypeVar
 
 import numpy as np
-import torch
 
-from sensai.errors import InputError
-from sensai.runtimes.cuda_runtimes import CudaGraph, CudaStreams
-from sensai.runtimes.onnx_runtimes import OnnxBranches, OnnxGraph, OnnxSessions
+from sensai.errors import InputError, suggestion
+from sensai.runtimes.implementations import RUNTIMES, candidates, why_missing
 from sensai.runtimes.prepared import Prepared
 from sensai.runtimes.runtime import Runtime
-from sensai.runtimes.torch_runtimes import Torch, TorchCompiled
 
 Name = TypeVar("Name", bound=Hashable)
 
-RUNTIMES: dict[str, type[Runtime]] = {
-    "torch": Torch,
-    "torch-compiled": TorchCompiled,
-    "onnx-graph": OnnxGraph,
-    "onnx-branches": OnnxBranches,
-    "onnx-sessions": OnnxSessions,
-    "cuda-streams": CudaStreams,
-    "cuda-graph": CudaGraph,
-}
-# Compiling takes minutes for a large ensemble, so it is measured where it is named.
-CANDIDATES = ("torch", "onnx-graph", "onnx-branches", "onnx-sessions")
-GPU_CANDIDATES = ("cuda-streams", "cuda-graph")
 TOLERANCE = 1e-5
-_COMPILERS = ("g++", "clang++")
 _WARM_UPS = 3
 _SETTLED_CALLS, _SETTLED_SECONDS = 4, 0.005
 
@@ -61,13 +44,14 @@ class Timing:
 
 
 def open_runtime(name: str, prepared: Prepared, threads: int) -> Runtime:
-    """A runtime by its name.
+    """Return a runtime by its name, opened.
 
     Raises:
         InputError: there is none of that name, or it cannot run here.
     """
     check_runtime(name)
-    return RUNTIMES[name](prepared, threads)
+    runtime: Runtime = RUNTIMES[name].function(prepared=prepared, threads=threads)
+    return runtime
 
 
 def check_runtime(name: str) -> None:
@@ -77,8 +61,8 @@ def check_runtime(name: str) -> None:
         InputError: there is none of that name, or it cannot run here.
     """
     if name not in RUNTIMES:
-        raise InputError(f"runtime={name!r}: is none of {', '.join(RUNTIMES)}")
-    if why := _why_missing(name):
+        raise InputError(f"runtime={name!r}: is no runtime; {suggestion(name, RUNTIMES.names)}")
+    if why := why_missing(name):
         raise InputError(f"runtime={name!r}: {why}")
 
 
@@ -87,7 +71,7 @@ def measure(
     images: np.ndarray,
     counts: Sequence[int],
     *,
-    names: Sequence[str] = CANDIDATES,
+    names: Sequence[str] | None = None,
     repeats: int = 30,
 ) -> list[Timing]:
     """Time runtimes side by side, each on several numbers of threads.
@@ -96,14 +80,15 @@ def measure(
         prepared: what they run.
         images: the batch, uint8 (N, H, W, C).
         counts: how many threads each may keep busy.
-        names: which.
+        names: which; None: those that `auto` tries on a CPU.
         repeats: timed calls of each, after some that warm up.
 
     Returns:
         One row a number of threads and runtime, in the order of `counts` and `names`.
     """
+    names = candidates("cpu") if names is None else names
     expected = [member.eager(prepared.normalised(images)) for member in prepared.members]
-    missing = {name: why for name in names if (why := _why_missing(name))}
+    missing = {name: why for name in names if (why := why_missing(name))}
     with ExitStack() as stack:
         running = {
             (name, count): stack.enter_context(open_runtime(name, prepared, count))
@@ -119,7 +104,7 @@ def measure(
 
 
 def fastest(timings: Sequence[Timing]) -> Timing:
-    """The one of the smallest median among those that may be chosen.
+    """Return the one of the smallest median among those that may be chosen.
 
     Raises:
         InputError: none may be.
@@ -133,10 +118,11 @@ def fastest(timings: Sequence[Timing]) -> Timing:
 def in_turn(
     calls: Mapping[Name, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[Name, np.ndarray]:
-    """Seconds (repeats,) of each call by a clock. What else the machine does meanwhile hits all alike.
+    """Return seconds (repeats,) of each call by a clock.
 
-    Each is settled before it is timed, so that a call finds what those before it left, as in a stream of images that come one
-    at a time (the single-stream scenario of Reddi et al. 2020, MLPerf inference benchmark), not what the others did.
+    The calls take turns, so that other load of the machine slows all alike. Each is settled before it is timed: it then finds
+    the caches as its own calls leave them, as in a stream of images that come one at a time (the single-stream scenario of
+    Reddi et al. 2020, MLPerf inference benchmark).
     """
     seconds: dict[Name, list[float]] = {name: [] for name in calls}
     for _ in range(_WARM_UPS + repeats):
@@ -149,20 +135,12 @@ def in_turn(
 
 
 def _settle(call: Callable[[], object]) -> None:
-    """Up to four calls, none more once 5 ms have passed: caches and threads are then as where nothing else runs."""
+    """Call up to four times, until 5 ms have passed, so that caches and threads are as where nothing else runs."""
     until = time.perf_counter() + _SETTLED_SECONDS
     for _ in range(_SETTLED_CALLS):
         call()
         if time.perf_counter() > until:
             return
-
-
-def _why_missing(name: str) -> str:
-    if name == "torch-compiled" and not any(map(shutil.which, _COMPILERS)):
-        return f"no C++ compiler ({' or '.join(_COMPILERS)}) is installed"
-    if name in GPU_CANDIDATES and not torch.cuda.is_available():
-        return "this machine has no GPU that torch can use"
-    return ""
 
 
 def _timing(name: str, threads: int, seconds: np.ndarray, error: float) -> Timing:
@@ -172,7 +150,7 @@ def _timing(name: str, threads: int, seconds: np.ndarray, error: float) -> Timin
 
 
 def largest_error(outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
-    """By how much the outputs of members (N, outputs) differ from those expected, relative to max(1, largest output)."""
+    """Return how much the outputs of members (N, outputs) differ from those expected, relative to max(1, largest output)."""
     return max(
         float(np.abs(own - other).max() / max(1.0, np.abs(other).max()))
         for own, other in zip(outputs, expected, strict=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sensai.runtimes.choice import CANDIDATES, Timing, fastest, in_turn, measure, open_runtime
+from sensai.runtimes.choice import Timing, fastest, in_turn, measure, open_runtime
 from sensai.runtimes.prepared import Prepared
 
 # Each member's runtime has threads of its own, which are there, asleep, while others are timed.
@@ -62,7 +62,7 @@ def compare(
     combine: Combine | None,
     threads: int,
     *,
-    names: Sequence[str] = CANDIDATES,
+    names: Sequence[str] | None = None,
     repeats: int = 30,
 ) -> Comparison:
     """Find the fastest runtimes, then time those side by side.
@@ -73,7 +73,7 @@ def compare(
         images: the batch, uint8 (N, H, W, C).
         combine: what is done with the members' outputs; None: the ensemble as a whole is not timed.
         threads: how many may be kept busy at once.
-        names: the runtimes to choose from.
+        names: the runtimes to choose from; None: those that `auto` tries on a CPU.
         repeats: calls of each.
     """
 

@@ -1,13 +1,14 @@
-"""The interface of all runtimes."""
+"""The interface of all runtimes. Imports neither torch nor numpy."""
 
 from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
-from sensai.runtimes.prepared import Prepared
+    from sensai.runtimes.prepared import Prepared
 
 
 class Runtime(ABC):
@@ -16,7 +17,7 @@ class Runtime(ABC):
     What it starts ends with `close`, which leaving its context calls.
     """
 
-    def __init__(self, prepared: Prepared, threads: int) -> None:
+    def __init__(self, prepared: "Prepared", threads: int) -> None:
         """Open it.
 
         Args:
@@ -28,8 +29,8 @@ class Runtime(ABC):
         self._closing = ExitStack()
         self._closed = False
 
-    def __call__(self, images: np.ndarray) -> list[np.ndarray]:
-        """The outputs of each member, float32 (N, 1), (N, 1 + g) or (N, K), for raw images uint8 (N, H, W, C).
+    def __call__(self, images: "np.ndarray") -> list["np.ndarray"]:
+        """Return the outputs of each member, float32 (N, 1), (N, 1 + g) or (N, K), for raw images uint8 (N, H, W, C).
 
         Raises:
             ValueError: the images are not uint8.
@@ -40,8 +41,8 @@ class Runtime(ABC):
         return self._outputs(self._prepared.normalised(images))
 
     @abstractmethod
-    def _outputs(self, images: np.ndarray) -> list[np.ndarray]:
-        """The outputs of each member for normalised images float32 (N, C, H, W)."""
+    def _outputs(self, images: "np.ndarray") -> list["np.ndarray"]:
+        """Return the outputs of each member for normalised images float32 (N, C, H, W)."""
 
     def close(self) -> None:
         """End its threads."""

@@ -13,9 +13,9 @@ from hypothesis.extra import numpy as npst
 from sensai.data.batches import Normalization
 from sensai.data.checks import checked
 from sensai.data.dataset import Dataset, load_dataset
+from sensai.data.dataset_names import InputRule
 from sensai.data.sources import Arrays, digest
 from sensai.errors import InputError
-from sensai.models.architecture_names import InputRule
 from tests.conftest import ROOT
 from tests.helpers import tiny_data
 

@@ -15,8 +15,8 @@ from PIL import Image
 
 from sensai.data import dataset, folders
 from sensai.data.dataset import Dataset, load_dataset
+from sensai.data.dataset_names import InputRule
 from sensai.errors import InputError
-from sensai.models.architecture_names import InputRule
 
 ANY = InputRule(None, None)
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sensai.data.dataset_names import InputRule
 from sensai.data.resizing import fit, target_channels, target_size
 from sensai.errors import InputError
-from sensai.models.architecture_names import InputRule
 
 
 def pictures(count: int, channels: int, height: int, width: int) -> np.ndarray:

@@ -7,18 +7,8 @@ import numpy as np
 import pytest
 
 from sensai.data.dataset import load_dataset
-from sensai.data.dataset_names import TORCHVISION
+from sensai.data.dataset_names import InputRule
 from sensai.errors import InputError
-from sensai.models.architecture_names import InputRule
-from tests.helpers.idx import write_idx, write_mnist
-
-
-@pytest.fixture
-def idx_folder(tmp_path: Path) -> Path:
-    """A hand-made MNIST and a Fashion-MNIST."""
-    for name in ("MNIST", "FashionMNIST"):
-        write_mnist(tmp_path / name)
-    return tmp_path
 
 
 def test_mnist_is_read_from_its_files(idx_folder: Path, tmp_path: Path) -> None:
@@ -80,17 +70,8 @@ FILES = {
 }
 
 
-@pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Downloads go to a proxy that is not there, so that they fail at once wherever the tests run."""
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.mark.usefixtures("no_network")
-@pytest.mark.parametrize("name", TORCHVISION)
+@pytest.mark.parametrize("name", FILES)
 def test_without_network_the_message_names_files_and_folder(name: str, tmp_path: Path) -> None:
     start = time.perf_counter()
     with pytest.raises(InputError, match=f"dataset='{name}': not found under") as caught:

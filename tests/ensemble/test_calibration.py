@@ -1,7 +1,8 @@
 """Members' outputs as class probabilities: each fit against a direct computation."""
 
 import json
-from typing import get_args
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,10 +13,8 @@ from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from sensai.config.parameter_types import CombineMethod
 from sensai.ensemble import combine
 from sensai.ensemble.calibration import (
-    METHODS,
     RAW,
     Calibration,
     class_contrasts,
@@ -24,10 +23,14 @@ from sensai.ensemble.calibration import (
     methods_for,
     rejection_threshold,
 )
+from sensai.ensemble.combiners import COMBINERS
+from sensai.errors import InputError
 
 Groups = list[tuple[int, ...]]
 MIXED: Groups = [(3,), (2, 0), (1,)]
-EVERY = [RAW.method, *METHODS]
+EVERY = list(COMBINERS)
+FITTED = [name for name in COMBINERS if COMBINERS[name].uses]
+PER_CLASS = [name for name in COMBINERS if COMBINERS[name].traits["per_class"]]
 
 
 def said(groups: Groups, count: int = 200, seed: int = 0, noise: float = 2.0) -> tuple[list[np.ndarray], np.ndarray]:
@@ -60,8 +63,54 @@ def loss(logits: np.ndarray, labels: np.ndarray) -> float:
     return -np.mean((1 - doubt) * shares[np.arange(len(labels)), labels] + doubt * shares.mean(1))
 
 
-def test_the_parameter_allows_what_can_be_fitted() -> None:
-    assert set(get_args(CombineMethod)) == set(EVERY)
+@pytest.mark.parametrize("groups", [MIXED, [(2, 0, 1)], [(0,), (1,)]], ids=str)
+@pytest.mark.parametrize("name", EVERY)
+def test_every_combiner_keeps_the_protocol(name: str, groups: Groups) -> None:
+    outputs, labels = said(groups)
+    contrasts = class_contrasts(groups)
+    inputs = SimpleNamespace(outputs=np.hstack(outputs).astype(np.float64), contrasts=contrasts, labels=labels)
+    given = {key: value.copy() for key, value in vars(inputs).items()}
+    part = COMBINERS[name]
+    fitted = part(inputs)
+    assert all(np.array_equal(value, given[key]) for key, value in vars(inputs).items())
+    if fitted is None:
+        assert not part.uses
+        return
+    weight, bias = fitted
+    assert (weight.shape, weight.dtype, bias.shape, bias.dtype) == (contrasts.shape, float, contrasts.shape[:1], float)
+    for each, again in zip(fitted, part(inputs), strict=True):
+        np.testing.assert_array_equal(each, again)
+    scores = inputs.outputs @ weight.T + bias
+    # The fit is at least as likely as the class logits as they are.
+    assert loss(scores, labels) <= loss(inputs.outputs @ contrasts.T, labels) + 1e-6
+    count = part.traits["weights"]
+    assert count is None or 0 <= count(*contrasts.shape) <= contrasts.size
+
+
+def test_a_combiner_that_returns_no_map_to_the_classes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(COMBINERS, "_parts", dict(COMBINERS._parts))
+    COMBINERS.register("transposed", "of this test")(lambda contrasts: (contrasts.T, np.zeros(len(contrasts))))
+    COMBINERS.register("endless", "of this test")(lambda contrasts: (contrasts, np.full(len(contrasts), np.inf)))
+    outputs, labels = said(MIXED)
+    for name in ("transposed", "endless"):
+        with pytest.raises(InputError, match=f"combine='{name}': returned weight .* both must be finite, of shapes "):
+            fit(name, outputs, MIXED, labels)
+        assert name not in methods_for(MIXED)
+
+
+def test_what_the_code_before_the_family_stored_is_read_and_fitted_alike() -> None:
+    """The file holds what `to_json` returned, and the probabilities, when the methods stood in one module."""
+    stored = json.loads((Path(__file__).parent / "stored_calibrations.json").read_text())
+    groups = [tuple(group) for group in stored["groups"]]
+    outputs = [np.array(each) for each in stored["outputs"]]
+    assert sorted(stored["calibrations"]) == EVERY
+    for name, content in stored["calibrations"].items():
+        read = Calibration.from_json(content)
+        assert read.to_json() == content
+        few = read([each[:3] for each in outputs], groups)
+        np.testing.assert_allclose(few, stored["probabilities"][name], rtol=1e-12)
+        fitted = fit(name, outputs, groups, np.array(stored["labels"]))
+        np.testing.assert_allclose(fitted([each[:3] for each in outputs], groups), few, rtol=1e-5)
 
 
 @pytest.mark.parametrize("groups", [MIXED, [(0,), (1,), (2,)], [(2, 0, 1)], [(1, 0), (2, 3)]], ids=str)
@@ -160,13 +209,13 @@ def test_huge_outputs_and_members_that_are_always_right_do_no_harm(method: str) 
     for scale in (1e30, -1e30):
         huge = calibration([(scale * each).astype(np.float32) for each in outputs], MIXED)
         np.testing.assert_allclose(huge.sum(1), 1, rtol=1e-12)
-    if method in METHODS:
+    if method in FITTED:
         # As sure as so many images allow, and no surer.
         assert 0.9 < calibration(outputs, MIXED).max(1).mean() < 1 - 1e-4
 
 
 @pytest.mark.parametrize("kept", [[1, 2, 3], [2]], ids=["one class missing", "all but one missing"])
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", PER_CLASS)
 def test_where_a_class_is_missing_only_a_temperature_is_fitted(method: str, kept: list[int]) -> None:
     outputs, labels = said(MIXED)
     rows = np.isin(labels, kept)
@@ -178,7 +227,7 @@ def test_where_a_class_is_missing_only_a_temperature_is_fitted(method: str, kept
     assert np.isfinite(calibration(outputs, MIXED)).all()
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", FITTED)
 def test_each_image_is_judged_by_what_was_fitted_without_it(method: str) -> None:
     outputs, labels = said(MIXED, 40)
     before = cross_fitted(method, outputs, MIXED, labels)

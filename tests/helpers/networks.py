@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sensai.models.architecture_names import ARCHITECTURES
+from sensai.models.architectures import ARCHITECTURES
 from sensai.models.factory import NetworkSpec, build
 from sensai.sites import Plan, SiteMap, find_sites
 

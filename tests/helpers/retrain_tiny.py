@@ -18,9 +18,9 @@ from sensai.cluster.cores import deal
 from sensai.cluster.ray_cluster import RayCluster, ray_cluster
 from sensai.data.batches import Normalization
 from sensai.data.dataset import load_dataset
+from sensai.data.dataset_names import InputRule
 from sensai.ensemble import Ensemble, save_ensemble
 from sensai.ensemble.building import build_ensemble
-from sensai.models.architecture_names import InputRule
 from sensai.sites import find_sites
 from sensai.training.members import Slots, retrain_members
 from sensai.training.slots import Lesson, Stream

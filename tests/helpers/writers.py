@@ -16,10 +16,10 @@ import torch
 
 from sensai.activations.statistics import SiteStatistics, save_statistics
 from sensai.data.dataset import Split, load_dataset
+from sensai.data.dataset_names import InputRule
 from sensai.ensemble import save_ensemble
 from sensai.ensemble.calibration import RAW
 from sensai.files import make_folder, temporary_folder, whole_file, whole_folder, write_array, write_text, writing
-from sensai.models.architecture_names import InputRule
 from sensai.models.storage import save_network
 from sensai.registry.bundle import export_bundle
 from sensai.registry.image_format import ImageFormat

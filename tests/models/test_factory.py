@@ -9,6 +9,7 @@ from torch import nn
 
 from sensai.errors import InputError
 from sensai.models import architecture_names, torchvision_networks
+from sensai.models.architectures import ARCHITECTURES
 from sensai.models.factory import NetworkSpec, build, input_rule
 from sensai.models.resnet import ParameterFreeShortcut
 from tests.helpers.networks import EVERY, contract_id, images_for, make, shared
@@ -85,7 +86,11 @@ def test_a_specification_survives_json() -> None:
         ("resnet18", {}, "arch='resnet18': is no architecture; did you mean torchvision:resnet18 or "),
         ("convnext", {}, "did you mean torchvision:convnext_tiny or torchvision:convnext_"),
         ("vgg11_bm", {}, "did you mean vgg11_bn or torchvision:vgg11 or "),
-        ("something", {}, "arch='something': is no architecture; allowed are small_cnn"),
+        (
+            "something",
+            {},
+            "arch='something': is no architecture; allowed are mobilenetv2, resnet20, resnet32, .*, vgg19_bn",
+        ),
         ("shufflenetv2", {"width": 3}, "width=3 is none of 0.5, 1, 1.5, 2"),
         ("mobilenetv2", {"width": 1}, "mobilenetv2 takes no arguments, not 'width'"),
         ("small_cnn", {"width": 3}, "small_cnn takes no arguments, not 'width'"),
@@ -123,7 +128,7 @@ def test_initial_weights_follow_the_seed() -> None:
 
 def test_networks_of_fixed_input_say_so() -> None:
     assert input_rule("small_cnn") == (None, None, None)
-    assert all(input_rule(arch) == (32, 3, 32) for arch in architecture_names.ARCHITECTURES if arch != "small_cnn")
+    assert all(input_rule(arch) == (32, 3, 32) for arch in ARCHITECTURES if arch != "small_cnn")
     assert input_rule("nets.py:make") == input_rule("package.nets:make") == (None, None, None)
     with pytest.raises(InputError, match=r"did you mean .*resnet20"):
         input_rule("resnet21")

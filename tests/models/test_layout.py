@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sensai.models.architecture_names import ARCHITECTURES
+from sensai.models.architectures import ARCHITECTURES
 from sensai.models.factory import NetworkSpec
 from sensai.models.layout import laid_out, takes_channels_last, to_channels_last, with_memory_format
 from sensai.models.resnet import ParameterFreeShortcut

@@ -14,7 +14,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModelContext
 
 from sensai.ensemble import Ensemble
-from sensai.ensemble.calibration import METHODS, RAW, Calibration, fit
+from sensai.ensemble.calibration import RAW, Calibration, fit
+from sensai.ensemble.combiners import COMBINERS
 from sensai.registry.bundle import export_bundle
 from sensai.registry.image_format import Dtype, ImageFormat, Layout
 from sensai.registry.pyfunc_model import PIN, EnsembleModel
@@ -68,7 +69,7 @@ def test_groups_and_single_classes_answer_alike(grouped: tuple[Ensemble, Path], 
     assert np.ptp(expected, axis=1).min() > 1e-3
 
 
-@pytest.mark.parametrize("method", [RAW.method, *METHODS])
+@pytest.mark.parametrize("method", COMBINERS)
 @pytest.mark.parametrize("bundle", ["grouped", "control"])
 def test_every_calibration_is_served_as_it_is_in_memory(
     method: str, bundle: str, tmp_path: Path, request: pytest.FixtureRequest

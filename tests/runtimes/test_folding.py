@@ -16,7 +16,7 @@ from sensai.pruning import prune
 from sensai.runtimes import Prepared
 from sensai.runtimes.export import export_onnx
 from sensai.runtimes.folding import folded
-from sensai.runtimes.onnx_runtimes import merged
+from sensai.runtimes.onnx_session import merged
 from tests.helpers.networks import images_for, make, random_plan, randomise, sites_of
 
 

@@ -1,5 +1,6 @@
 """Every runtime answers as the members in memory do, and ends what it started."""
 
+import re
 import threading
 import time
 
@@ -11,8 +12,10 @@ import torch
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import RAW
 from sensai.errors import InputError
-from sensai.runtimes import CANDIDATES, GPU_CANDIDATES, Prepared, open_runtime, prepare, prepare_base
-from sensai.runtimes.onnx_runtimes import OnnxGraph, OnnxSessions
+from sensai.runtimes import RUNTIMES, Prepared, candidates, open_runtime, prepare, prepare_base
+from sensai.runtimes.implementations import why_missing
+from sensai.runtimes.implementations.onnx_graph import OnnxGraph
+from sensai.runtimes.implementations.onnx_sessions import OnnxSessions
 from tests.helpers.networks import assert_same, make, snapshot
 
 
@@ -25,7 +28,40 @@ def normalised(ensemble: Ensemble, images: np.ndarray) -> torch.Tensor:
     return ensemble.normalization(torch.from_numpy(images.transpose(0, 3, 1, 2)))
 
 
-@pytest.mark.parametrize("name", CANDIDATES)
+# Those that `auto` leaves out take long to open, for each member and each number of images.
+EVERY = [pytest.param(name, marks=[] if RUNTIMES[name].traits["auto"] else pytest.mark.processes) for name in RUNTIMES]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_runtime_keeps_the_protocol(name: str, request: pytest.FixtureRequest) -> None:
+    traits = RUNTIMES[name].traits
+    assert traits["device"] in {"cpu", "cuda"}
+    ensemble: Ensemble = request.getfixturevalue("irregular" if traits["auto"] else "without_blocks")
+    prepared = request.getfixturevalue("prepared") if traits["auto"] else prepare(ensemble)
+    _, height, width = ensemble.spec.input_shape
+    shape = (height, width, ensemble.spec.in_channels)
+    if why := why_missing(name):
+        with pytest.raises(InputError, match=f"runtime='{name}': {re.escape(why)}"):
+            open_runtime(name, prepared, 1)
+        pytest.skip(why)
+    with open_runtime(name, prepared, 1) as runtime, torch.no_grad():
+        # A shape that comes again after another, and other images of the same shape.
+        for seed, count in enumerate((1, 3, 1, 1) if traits["auto"] else (2, 2)):
+            images = raw(count, seed, shape)
+            before = images.copy()
+            expected = ensemble.member_logits(normalised(ensemble, images))
+            outputs = runtime(images)
+            assert np.array_equal(images, before)
+            assert {output.dtype for output in outputs} == {np.dtype(np.float32)}
+            for output, logits in zip(outputs, expected, strict=True):
+                np.testing.assert_allclose(output, logits.numpy(), atol=1e-5)
+        with pytest.raises(ValueError, match=r"uint8.*not float32"):
+            runtime(raw(1, 0, shape).astype(np.float32))
+    with pytest.raises(RuntimeError, match="closed"):
+        runtime(raw(1))
+
+
+@pytest.mark.parametrize("name", candidates("cpu"))
 @pytest.mark.parametrize("threads", [1, 2, 7])
 def test_the_answers_are_those_of_the_members_in_memory(
     name: str, threads: int, irregular: Ensemble, prepared: Prepared
@@ -44,15 +80,6 @@ def test_the_answers_are_those_of_the_members_in_memory(
             )
 
 
-@pytest.mark.processes
-def test_a_compiled_member_answers_alike_also_without_some_of_its_blocks(without_blocks: Ensemble) -> None:
-    images = raw(2, shape=(9, 9, 2))
-    with open_runtime("torch-compiled", prepare(without_blocks), 1) as runtime, torch.no_grad():
-        (output,) = runtime(images)
-        (expected,) = without_blocks.member_logits(normalised(without_blocks, images))
-    np.testing.assert_allclose(output, expected.numpy(), atol=1e-5)
-
-
 def test_a_base_model_runs_as_the_ensemble_of_one_that_it_is(irregular: Ensemble) -> None:
     model, _ = make("small_cnn", seed=3)
     before = snapshot(model)
@@ -63,7 +90,7 @@ def test_a_base_model_runs_as_the_ensemble_of_one_that_it_is(irregular: Ensemble
 
 
 # torch's threads are the process's own.
-@pytest.mark.parametrize("name", [name for name in CANDIDATES if name.startswith("onnx")])
+@pytest.mark.parametrize("name", [name for name in candidates("cpu") if name.startswith("onnx")])
 def test_threads_end_with_the_runtime(name: str, prepared: Prepared) -> None:
     process = psutil.Process()
     assert prepared.members[0].onnx, "exported: the exporter leaves a thread of its own behind"
@@ -78,8 +105,6 @@ def test_threads_end_with_the_runtime(name: str, prepared: Prepared) -> None:
         time.sleep(0.01)
     assert process.num_threads() == before
     assert set(threading.enumerate()) <= threads
-    with pytest.raises(RuntimeError, match="closed"):
-        runtime(raw(1))
 
 
 @pytest.mark.parametrize("kind", [OnnxGraph, OnnxSessions])
@@ -88,31 +113,6 @@ def test_an_error_of_one_member_is_the_callers(kind: type[OnnxSessions], prepare
         runtime(np.zeros((1, 8, 8, 3), np.uint8))
 
 
-@pytest.mark.parametrize("name", CANDIDATES)
-def test_images_that_are_not_raw_are_refused(name: str, prepared: Prepared) -> None:
-    with open_runtime(name, prepared, 1) as runtime, pytest.raises(ValueError, match=r"uint8.*not float32"):
-        runtime(raw(1).astype(np.float32))
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-@pytest.mark.parametrize("name", GPU_CANDIDATES)
-def test_a_gpu_answers_as_the_members_in_memory(name: str, irregular: Ensemble, prepared: Prepared) -> None:
-    with open_runtime(name, prepared, 1) as runtime, torch.no_grad():
-        # A shape that comes again after another, and other images of the same shape.
-        for seed, count in enumerate((1, 3, 1, 1)):
-            images = raw(count, seed)
-            expected = irregular.member_logits(normalised(irregular, images))
-            for output, logits in zip(runtime(images), expected, strict=True):
-                np.testing.assert_allclose(output, logits.numpy(), atol=1e-5)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-@pytest.mark.parametrize("name", GPU_CANDIDATES)
-def test_without_a_gpu_its_runtimes_are_refused(name: str, prepared: Prepared) -> None:
-    with pytest.raises(InputError, match=f"runtime='{name}': this machine has no GPU"):
-        open_runtime(name, prepared, 1)
-
-
 def test_an_unknown_runtime_is_refused(prepared: Prepared) -> None:
-    with pytest.raises(InputError, match="runtime='tensorrt': is none of torch, "):
+    with pytest.raises(InputError, match="runtime='tensorrt': is no runtime; allowed are cuda-graph, "):
         open_runtime("tensorrt", prepared, 1)

@@ -14,10 +14,10 @@ from torch import nn
 from sensai.cluster.cores import deal
 from sensai.data.batches import Normalization, batches
 from sensai.data.dataset import Dataset, load_dataset
+from sensai.data.dataset_names import InputRule
 from sensai.ensemble import Ensemble
 from sensai.ensemble.building import build_ensemble
 from sensai.errors import InputError
-from sensai.models.architecture_names import InputRule
 from sensai.sites import find_sites
 from sensai.training import members
 from sensai.training.checkpoints import Progress

@@ -32,9 +32,9 @@ from sensai.config.parameter_types import (
     Renames,
 )
 from sensai.config.usage import Usage
-from sensai.data.dataset_names import DATASETS
+from sensai.data.sets import DATASETS
 from sensai.grouping.methods import METHODS
-from sensai.models.architecture_names import ARCHITECTURES
+from sensai.models.architectures import ARCHITECTURES
 from sensai.policy.criteria import CRITERIA
 
 ADOPTED = Given("checkpoint")

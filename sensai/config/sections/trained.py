@@ -26,6 +26,8 @@ from sensai.config.parameter_types import Augment, OptionalBudget, OptionalCombi
 from sensai.config.sections.base_model import RETRAINED
 from sensai.config.sections.cut import Prune
 from sensai.config.usage import Among, Usage
+from sensai.ensemble.combiners import COMBINERS
+from sensai.runtimes.implementations import RUNTIMES
 
 JOINT = Is("loss", "joint") | Is("loss", "joint_kd")
 TAUGHT = Is("loss", "kd") | Is("loss", "joint_kd")
@@ -112,8 +114,8 @@ class Evaluate(Retrain):
 
     combine: OptionalCombineMethod = Field(
         None,
-        description="how the members' outputs become class probabilities, fitted on validation data: raw (not fitted), "
-        "temperature, vector or logistic (default: the likeliest on validation images held out; without validation data raw)",
+        description="how the members' outputs become class probabilities, fitted on validation data: "
+        f"{COMBINERS.help} (default: the likeliest on validation images held out; without validation data raw)",
     )
     reject: OptionalInnerShare = Field(
         None,
@@ -122,9 +124,7 @@ class Evaluate(Retrain):
     )
     runtime: RuntimeName = Field(
         "auto",
-        description="what latencies are measured in: auto: the fastest of the device's but torch-compiled, which takes "
-        "minutes to compile; torch; ONNX Runtime with all members in one graph, that in parallel branches, or a session for "
-        "each member; on a GPU a stream for each member, or all of these captured as one graph",
+        description=f"what latencies are measured in: auto, the fastest of the device's; {RUNTIMES.help}",
     )
     int8: bool = Field(
         False, description="also measure the members in 8-bit integers: their latency, and their accuracy beside it"

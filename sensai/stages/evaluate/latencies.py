@@ -15,7 +15,7 @@ from sensai.config import EvaluateConfig
 from sensai.data.dataset import Split
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
-from sensai.runtimes import CANDIDATES, GPU_CANDIDATES, Combine, Comparison, Prepared, compare, prepare, prepare_base
+from sensai.runtimes import RUNTIMES, Combine, Comparison, Prepared, candidates, compare, prepare, prepare_base
 from sensai.tracking import Run, tags
 
 # Raised whenever the same members take another time since they are timed otherwise.
@@ -111,13 +111,13 @@ def _compared(
 ) -> Comparison:
     """Of images (N, C, H, W), in a runtime or, for `auto`, in the fastest of the device."""
     on_gpu = device.type == "cuda"
-    names = (runtime,) if runtime != _AUTO else GPU_CANDIDATES if on_gpu else CANDIDATES
+    names = (runtime,) if runtime != _AUTO else candidates(device.type)
     with torch.cuda.device(device) if on_gpu else nullcontext():
         return compare(
             prepare_base(base, ensemble),
             prepared,
             np.ascontiguousarray(images.transpose(0, 2, 3, 1)),
             combine,
-            1 if set(names) <= set(GPU_CANDIDATES) else torch.get_num_threads(),
+            1 if {RUNTIMES[name].traits["device"] for name in names} == {"cuda"} else torch.get_num_threads(),
             names=names,
         )
