@@ -9,6 +9,7 @@ import pytest
 from sensai.data.dataset import load_dataset
 from sensai.data.dataset_names import InputRule
 from sensai.errors import InputError
+from tests.helpers.idx import write_idx
 
 
 def test_mnist_is_read_from_its_files(idx_folder: Path, tmp_path: Path) -> None:
