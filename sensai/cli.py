@@ -1,6 +1,7 @@
-"""What every entry point does: parse, check, run the stage; one line and status 2 for what the user can mend.
+"""The command `sensai`: parse, check, run an entry point; one line and status 2 for what the user can mend.
 
-Parsing comes before the heavy imports, so that a wrong parameter is refused at once.
+Parsing comes before the heavy imports, so that a wrong parameter is refused at once. The
+list of entry points needs none of them.
 """
 
 import gc
@@ -9,15 +10,17 @@ import logging
 import os
 import signal
 import sys
+from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 # Nothing that takes time before signals are caught.
-from sensai import terminal
-from sensai.cluster.processes import end_with, keep_memory, let_threads_sleep
-from sensai.errors import InputError
+from sensai import __version__, terminal
+from sensai.cluster.processes import end_with, keep_memory, let_threads_sleep, runs_command
+from sensai.errors import InputError, suggestion
+from sensai.input_paths import located, located_reference, look_first_in
 from sensai.last_resort import explained, full_traceback, kept, use_short_hooks
 from sensai.signals import (
     Interrupted,
@@ -27,6 +30,7 @@ from sensai.signals import (
     requested,
     stop_raising,
 )
+from sensai.stages import ENTRY_POINTS, summary
 
 if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
@@ -40,6 +44,62 @@ _STORE, _DEFAULT_STORE = "MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"
 _BAD_INPUT = 2
 _SIGNALLED = 128
 _HELP = {"--help", "-h"}
+_COMPLETION = "completion"
+# Parameters that name a file or folder to read, and those that may name a function in a file.
+_INPUT_PATHS = {"--data_dir", "--checkpoint", "--groups_file", "--space", "--images", "--model_uri"}
+_REFERENCES = {"--dataset", "--arch"}
+_SHELLS = {"bash", "dash", "ksh", "sh", "zsh"}
+
+
+def main() -> None:
+    """Run `sensai <entry point> ...` with the arguments of this process, and end the process.
+
+    Statuses: 0, or 2 for an unknown entry point; else see `launch`.
+    """
+    match sys.argv[1:]:
+        case [name, *arguments] if name in ENTRY_POINTS:
+            launch(name, arguments)
+        case ["--help" | "-h", *_]:
+            terminal.say(_usage())
+        case ["--version"]:
+            terminal.say(f"sensai {__version__}")
+        case [command, *shells] if command == _COMPLETION:
+            sys.exit(_complete(shells))
+        case [name, *_]:
+            print(f"error: sensai: no entry point {name!r}; {suggestion(name, ENTRY_POINTS)}", file=sys.stderr)
+            sys.exit(_BAD_INPUT)
+        case _:
+            print(_usage(), file=sys.stderr)
+            sys.exit(_BAD_INPUT)
+
+
+def _usage() -> str:
+    width = max(map(len, ENTRY_POINTS))
+    return "\n".join(
+        [
+            "usage: sensai <entry point> [--<parameter> <value> ...]",
+            "",
+            "The entry points in the order in which data flows; missing earlier ones run first:",
+            *(f"  {name:{width}}  {summary(name)}" for name in ENTRY_POINTS),
+            "",
+            "sensai <entry point> --help    what it does, and its parameters",
+            f"sensai {_COMPLETION} <shell>      completion for bash, fish or zsh",
+            "sensai --version",
+        ]
+    )
+
+
+def _complete(shells: list[str]) -> int:
+    """Print the script of `sensai completion <shell>`; returns the status."""
+    from sensai.config.completion import SCRIPTS
+
+    match shells:
+        case [shell] if shell in SCRIPTS:
+            terminal.say(SCRIPTS[shell]())
+            return 0
+    given = " ".join(shells)
+    print(f"error: sensai {_COMPLETION}: no shell {given!r}; {suggestion(given, SCRIPTS)}", file=sys.stderr)
+    return _BAD_INPUT
 
 
 def parse(stage: str, arguments: list[str]) -> "EntryPoint":
@@ -82,7 +142,9 @@ def _command_line(config: "type[EntryPoint]") -> "type[BaseSettings]":
 
     class CommandLine(BaseSettings, config):  # type: ignore[misc, valid-type]
         __doc__ = config.__doc__
-        model_config = SettingsConfigDict(case_sensitive=True, cli_hide_none_type=True, cli_avoid_json=True)
+        model_config = SettingsConfigDict(
+            case_sensitive=True, cli_hide_none_type=True, cli_avoid_json=True, cli_prog_name=f"sensai {config.stage}"
+        )
 
         @classmethod
         def settings_customise_sources(cls, *_: object, **__: object) -> tuple[()]:
@@ -91,15 +153,18 @@ def _command_line(config: "type[EntryPoint]") -> "type[BaseSettings]":
     return CommandLine
 
 
-def launch(stage: str) -> None:
-    """Run a stage with the parameters of the command line and end the process."""
+def launch(stage: str, arguments: list[str]) -> None:
+    """Run an entry point with the parameters of a command line, and end the process.
+
+    Statuses: 0; 2 for what the user can mend; 1 for an unexpected error; 128 + number for a signal.
+    """
     terminal.prepare()
     use_short_hooks()
     catch_signals()
     if _OPENED_BY_MLFLOW in os.environ:
         end_with(os.getppid(), signal.SIGTERM)
     try:
-        status = _Launch(stage, sys.argv[1:]).status()
+        status = _Launch(stage, arguments).status()
     # It came just where `status` could not catch it; while it is handled none follows.
     except (Terminated, Interrupted):
         stop_raising()
@@ -129,7 +194,9 @@ class _Launch:
             return self._ended(error)
 
     def _run(self) -> None:
-        config = parse(self._stage, self._arguments)
+        if _OPENED_BY_MLFLOW in os.environ and (folder := _folder_of_mlflow_run()):
+            look_first_in(folder)
+        config = parse(self._stage, _with_located_inputs(self._arguments))
         self._work_dir = Path(getattr(config, "work_dir", self._work_dir))
         self._prints_traceback = config.traceback
         _quieten()
@@ -171,6 +238,42 @@ class _Launch:
 
     def _say(self, message: str) -> None:
         print(f"error: {self._stage}: {message}", file=sys.stderr)
+
+
+def _folder_of_mlflow_run() -> Path | None:
+    """Return the folder in which the user called `mlflow run`, which started this process in the project's folder.
+
+    None where another program started this process.
+    """
+    import psutil
+
+    # It may have ended, or be another user's.
+    with suppress(psutil.Error):
+        # MLflow starts a shell, which stays in between where it first activates an environment.
+        ancestors = [each for each in psutil.Process().parents()[:2] if each.name() not in _SHELLS]
+        if ancestors and runs_command(ancestors[0].cmdline(), "mlflow", "run"):
+            return Path(ancestors[0].cwd())
+    return None
+
+
+def _with_located_inputs(arguments: list[str]) -> list[str]:
+    """Return the arguments with absolute paths of the input files that lie in a folder of `look_first_in`."""
+    given: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        name, equals, value = argument.partition("=")
+        if before.startswith("--") and "=" not in before:
+            given.append(_located_input(before, argument))
+        elif equals:
+            given.append(f"{name}={_located_input(name, value)}")
+        else:
+            given.append(argument)
+    return given
+
+
+def _located_input(option: str, value: str) -> str:
+    if option in _INPUT_PATHS:
+        return located(value)
+    return located_reference(value) if option in _REFERENCES else value
 
 
 def _close_runs(error: BaseException) -> None:

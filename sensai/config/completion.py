@@ -1,0 +1,97 @@
+"""Shell completion of entry points, parameters and named choices: a script that asks no Python while one types."""
+
+import shlex
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from sensai.config import CONFIGS
+from sensai.data.dataset_names import DATASETS
+from sensai.grouping.methods import METHODS
+from sensai.models.architecture_names import ARCHITECTURES
+from sensai.policy.criteria import CRITERIA
+
+# Their types are texts, since they also take names of the user's own or of other packages.
+_NAMED = {
+    "dataset": list(DATASETS),
+    "arch": list(ARCHITECTURES),
+    "method": list(METHODS.names),
+    "criterion": list(CRITERIA.names),
+}
+_COMMANDS = {"completion": ["bash", "fish", "zsh"]}
+
+
+def bash() -> str:
+    """Return the script for bash: `eval "$(sensai completion bash)"`."""
+    names = " ".join([*CONFIGS, *_COMMANDS, "--help", "--version"])
+    parameters = "\n".join(f"        {name}) words={shlex.quote(_options(name))} ;;" for name in CONFIGS)
+    choices = "\n".join(
+        f"        {name}\\ --{parameter}) words={shlex.quote(' '.join(values))} ;;"
+        for name in CONFIGS
+        for parameter, values in _choices(name).items()
+    )
+    return f"""_sensai() {{
+    local current="${{COMP_WORDS[COMP_CWORD]}}" previous="${{COMP_WORDS[COMP_CWORD-1]}}" name="${{COMP_WORDS[1]}}" words=""
+    if [ "$COMP_CWORD" -eq 1 ]; then
+        COMPREPLY=( $(compgen -W {shlex.quote(names)} -- "$current") )
+        return
+    fi
+    case "$name $previous" in
+{choices}
+        completion\\ completion) words={shlex.quote(" ".join(_COMMANDS["completion"]))} ;;
+        *\\ --*) return ;;
+    esac
+    [ -n "$words" ] || case "$name" in
+{parameters}
+    esac
+    COMPREPLY=( $(compgen -W "$words" -- "$current") )
+}}
+complete -o default -F _sensai sensai
+"""
+
+
+def zsh() -> str:
+    """Return the script for zsh, which runs that for bash: `eval "$(sensai completion zsh)"`."""
+    return f"autoload -U +X compinit && compinit\nautoload -U +X bashcompinit && bashcompinit\n{bash()}"
+
+
+def fish() -> str:
+    """Return the script for fish: `sensai completion fish | source`."""
+    return "\n".join(["complete -c sensai -e", *_fish_lines(), ""])
+
+
+SCRIPTS: dict[str, Callable[[], str]] = {"bash": bash, "fish": fish, "zsh": zsh}
+
+
+def _fish_lines() -> Iterator[str]:
+    first = "__fish_use_subcommand"
+    yield f"complete -c sensai -n {first} -f -a {shlex.quote(' '.join([*CONFIGS, *_COMMANDS]))}"
+    for command, words in _COMMANDS.items():
+        yield f"complete -c sensai -n '__fish_seen_subcommand_from {command}' -f -a {shlex.quote(' '.join(words))}"
+    for name, config in CONFIGS.items():
+        choices = _choices(name)
+        for parameter in config.model_fields:
+            values = f" -f -a {shlex.quote(' '.join(choices[parameter]))}" if parameter in choices else ""
+            yield f"complete -c sensai -n '__fish_seen_subcommand_from {name}' -l {parameter} -r{values}"
+
+
+def _options(name: str) -> str:
+    return " ".join(f"--{parameter}" for parameter in [*CONFIGS[name].model_fields, "help"])
+
+
+@lru_cache
+def _choices(name: str) -> dict[str, list[str]]:
+    """Return the values of each parameter of an entry point that takes names."""
+    fields = CONFIGS[name].model_fields
+    found = {parameter: _NAMED.get(parameter) or _literals(field.annotation) for parameter, field in fields.items()}
+    return {parameter: values for parameter, values in found.items() if values}
+
+
+def _literals(annotation: Any) -> list[str]:
+    """Return the names in a type, those of its alternatives included."""
+    if annotation is bool:
+        return ["true", "false"]
+    if get_origin(annotation) is Literal:
+        return [str(value) for value in get_args(annotation)]
+    parts = get_args(annotation)[:1] if get_origin(annotation) is Annotated else get_args(annotation)
+    return [value for part in parts for value in _literals(part)]
