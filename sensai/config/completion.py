@@ -52,7 +52,8 @@ complete -o default -F _sensai sensai
 
 def zsh() -> str:
     """Return the script for zsh, which runs that for bash: `eval "$(sensai completion zsh)"`."""
-    return f"autoload -U +X compinit && compinit\nautoload -U +X bashcompinit && bashcompinit\n{bash()}"
+    completion = "(( ${+functions[compdef]} )) || { autoload -Uz compinit && compinit; }"
+    return f"{completion}\nautoload -Uz bashcompinit && bashcompinit\n{bash()}"
 
 
 def fish() -> str:

@@ -1,5 +1,6 @@
 """Shell completion, asked as a shell asks it."""
 
+import os
 import subprocess
 from pathlib import Path
 from shutil import which
@@ -72,7 +73,9 @@ def test_zsh_takes_the_script(tmp_path: Path) -> None:
     script = tmp_path / "sensai.zsh"
     script.write_text(SCRIPTS["zsh"]())
     asked = f"source {script} && echo $_comps[sensai]"
-    done = subprocess.run(["zsh", "-f", "-c", asked], capture_output=True, text=True, check=True, cwd=tmp_path)
+    # Its completion keeps a file in the home folder.
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run(["zsh", "-f", "-c", asked], env=environment, capture_output=True, text=True, check=True)
     assert "_sensai" in done.stdout
 
 
