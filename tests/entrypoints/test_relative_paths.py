@@ -72,3 +72,25 @@ def test_a_missing_file_is_told_with_both_folders(home: Path, store_uri: str, tm
     (line,) = [line for line in refused.stderr.splitlines() if line.startswith("error: ")]
     assert "data_dir='no data': there is no such folder" in line
     assert f"looked for in {str(home)!r} and {str(ROOT)!r}" in line
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("program", "between", "found"), [("mlflow", "", True), ("mlflow", "; true", True), ("other", "", False)]
+)
+def test_the_users_folder_is_that_of_mlflow_run_alone(
+    tmp_path: Path, home: Path, program: str, between: str, found: bool
+) -> None:
+    # As MLflow starts an entry point: by a shell in the project's folder, which stays where it has more to do.
+    (tmp_path / program).write_text(
+        "import subprocess, sys\nsubprocess.run(['bash', '-c', sys.argv[2]], cwd=sys.argv[3], check=True)\n"
+    )
+    asking = "from sensai.cli import _folder_of_mlflow_run; print(_folder_of_mlflow_run())"
+    asked = subprocess.run(
+        [sys.executable, str(tmp_path / program), "run", f'{sys.executable} -c "{asking}"{between}', str(ROOT)],
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert asked.stdout.strip() == (str(home) if found else "None")

@@ -86,7 +86,8 @@ def test_the_pipeline_runs_from_the_wheel_alone(wheel: Path, tmp_path: Path) -> 
     assert place.stdout.strip() == f"{own}/sensai/__init__.py"
     assert call("--version") == f"sensai {sensai.__version__}\n"
     # Two jobs: processes that are started find the library too.
-    small = ["--base_epochs", "2", "--epochs", "1", "--runtime", "torch", "--jobs", "2", "--threads", "1"]
+    training = ["--base_epochs", "2", "--epochs", "1", "--jobs", "2", "--threads", "1"]
+    small = [*training, "--runtime", "torch", "--method", "random", "--n_groups", "2"]
     assert "main run: " in call("main", *small)
     assert "report run: " in call("report", *small)
     assert "contention run: " in call(
