@@ -1,7 +1,6 @@
-"""The command `sensai`: parse, check, run an entry point; one line and status 2 for what the user can mend.
+"""Run an entry point: parse, check, run its stage; one line and status 2 for what the user can mend.
 
-Parsing comes before the heavy imports, so that a wrong parameter is refused at once. The
-list of entry points needs none of them.
+Parsing comes before the heavy imports, so that a wrong parameter is refused at once.
 """
 
 import gc
@@ -17,9 +16,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 # Nothing that takes time before signals are caught.
-from sensai import __version__, terminal
+from sensai import terminal
 from sensai.cluster.processes import end_with, keep_memory, let_threads_sleep, runs_command
-from sensai.errors import InputError, suggestion
+from sensai.errors import InputError
 from sensai.input_paths import located, located_reference, look_first_in
 from sensai.last_resort import explained, full_traceback, kept, use_short_hooks
 from sensai.signals import (
@@ -30,7 +29,6 @@ from sensai.signals import (
     requested,
     stop_raising,
 )
-from sensai.stages import ENTRY_POINTS, summary
 
 if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
@@ -41,65 +39,13 @@ if TYPE_CHECKING:
 _OPENED_BY_MLFLOW = "MLFLOW_RUN_ID"
 _UNEXPECTED = 1
 _STORE, _DEFAULT_STORE = "MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"
-_BAD_INPUT = 2
+BAD_INPUT = 2
 _SIGNALLED = 128
 _HELP = {"--help", "-h"}
-_COMPLETION = "completion"
 # Parameters that name a file or folder to read, and those that may name a function in a file.
 _INPUT_PATHS = {"--data_dir", "--checkpoint", "--groups_file", "--space", "--images", "--model_uri"}
 _REFERENCES = {"--dataset", "--arch"}
 _SHELLS = {"bash", "dash", "ksh", "sh", "zsh"}
-
-
-def main() -> None:
-    """Run `sensai <entry point> ...` with the arguments of this process, and end the process.
-
-    Statuses: 0, or 2 for an unknown entry point; else see `launch`.
-    """
-    match sys.argv[1:]:
-        case [name, *arguments] if name in ENTRY_POINTS:
-            launch(name, arguments)
-        case ["--help" | "-h", *_]:
-            terminal.say(_usage())
-        case ["--version"]:
-            terminal.say(f"sensai {__version__}")
-        case [command, *shells] if command == _COMPLETION:
-            sys.exit(_complete(shells))
-        case [name, *_]:
-            print(f"error: sensai: no entry point {name!r}; {suggestion(name, ENTRY_POINTS)}", file=sys.stderr)
-            sys.exit(_BAD_INPUT)
-        case _:
-            print(_usage(), file=sys.stderr)
-            sys.exit(_BAD_INPUT)
-
-
-def _usage() -> str:
-    width = max(map(len, ENTRY_POINTS))
-    return "\n".join(
-        [
-            "usage: sensai <entry point> [--<parameter> <value> ...]",
-            "",
-            "The entry points in the order in which data flows; missing earlier ones run first:",
-            *(f"  {name:{width}}  {summary(name)}" for name in ENTRY_POINTS),
-            "",
-            "sensai <entry point> --help    what it does, and its parameters",
-            f"sensai {_COMPLETION} <shell>      completion for bash, fish or zsh",
-            "sensai --version",
-        ]
-    )
-
-
-def _complete(shells: list[str]) -> int:
-    """Print the script of `sensai completion <shell>`; returns the status."""
-    from sensai.config.completion import SCRIPTS
-
-    match shells:
-        case [shell] if shell in SCRIPTS:
-            terminal.say(SCRIPTS[shell]())
-            return 0
-    given = " ".join(shells)
-    print(f"error: sensai {_COMPLETION}: no shell {given!r}; {suggestion(given, SCRIPTS)}", file=sys.stderr)
-    return _BAD_INPUT
 
 
 def parse(stage: str, arguments: list[str]) -> "EntryPoint":
@@ -142,9 +88,7 @@ def _command_line(config: "type[EntryPoint]") -> "type[BaseSettings]":
 
     class CommandLine(BaseSettings, config):  # type: ignore[misc, valid-type]
         __doc__ = config.__doc__
-        model_config = SettingsConfigDict(
-            case_sensitive=True, cli_hide_none_type=True, cli_avoid_json=True, cli_prog_name=f"sensai {config.stage}"
-        )
+        model_config = SettingsConfigDict(case_sensitive=True, cli_hide_none_type=True, cli_avoid_json=True)
 
         @classmethod
         def settings_customise_sources(cls, *_: object, **__: object) -> tuple[()]:
@@ -221,7 +165,7 @@ class _Launch:
         told = storage_error(error, database=os.environ.get(_STORE, _DEFAULT_STORE)) or error
         if isinstance(told, InputError):
             self._say(str(told))
-            return _BAD_INPUT
+            return BAD_INPUT
         self._say(f"{explained(error)}; {self._where(error)}")
         return _UNEXPECTED
 

@@ -12,7 +12,7 @@ import mlflow
 import pytest
 
 import sensai
-from sensai import cli
+from sensai.__main__ import main
 from sensai.config import CONFIGS
 from sensai.stages import ENTRY_POINTS, summary
 from tests.conftest import Entry, tiny
@@ -28,7 +28,7 @@ def sensai_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
         monkeypatch.setattr(sys, "argv", ["sensai", *arguments])
         status = 0
         try:
-            cli.main()
+            main()
         except SystemExit as ended:
             status = int(ended.code or 0)
         return subprocess.CompletedProcess(list(arguments), status, *capsys.readouterr())

@@ -45,7 +45,7 @@ def test_the_wheel_holds_the_library_and_nothing_else(wheel: Path) -> None:
     library = [path for path in (ROOT / "sensai").rglob("*") if path.is_file() and path.suffix != ".pyc"]
     assert sorted(names) == sorted(path.relative_to(ROOT).as_posix() for path in library)
     assert "sensai/py.typed" in names
-    assert entry_points.split("\n")[:2] == ["[console_scripts]", "sensai = sensai.cli:main"]
+    assert entry_points.split("\n")[:2] == ["[console_scripts]", "sensai = sensai.__main__:main"]
 
 
 @pytest.mark.long
