@@ -94,5 +94,5 @@ def test_the_pipeline_runs_from_the_wheel_alone(wheel: Path, tmp_path: Path) -> 
         "contention", *small[:2], "--trainings", "1", "--workers", "0", "--contention_images", "64"
     )
     client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    assert client.get_model_version_by_alias("sensai-ensemble", "candidate").version == "1"
+    assert int(client.get_model_version_by_alias("sensai-ensemble", "candidate").version) == 1
     assert list(folder.glob("mlruns/**/report.html"))
