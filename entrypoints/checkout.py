@@ -6,6 +6,9 @@ from pathlib import Path
 # A script's own folder is the first place for imports, where `main` or `serve` would hide modules of those names.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from sensai.cli import launch  # noqa: E402
+from sensai import cli  # noqa: E402
 
-__all__ = ["launch"]
+
+def launch(stage: str) -> None:
+    """Run a stage with the parameters of the command line, and end the process."""
+    cli.launch(stage, sys.argv[1:])

@@ -1,4 +1,4 @@
-"""What every entry point does: parse, check, run the stage; one line and status 2 for what the user can mend.
+"""Run an entry point: parse, check, run its stage; one line and status 2 for what the user can mend.
 
 Parsing comes before the heavy imports, so that a wrong parameter is refused at once.
 """
@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING
 
 # Nothing that takes time before signals are caught.
 from sensai import terminal
-from sensai.cluster.processes import end_with, keep_memory, let_threads_sleep
+from sensai.cluster.processes import end_with, keep_memory, let_threads_sleep, runs_command
 from sensai.errors import InputError
+from sensai.input_paths import look_first_in
 from sensai.last_resort import explained, full_traceback, kept, use_short_hooks
 from sensai.signals import (
     Interrupted,
@@ -35,9 +37,10 @@ if TYPE_CHECKING:
 _OPENED_BY_MLFLOW = "MLFLOW_RUN_ID"
 _UNEXPECTED = 1
 _STORE, _DEFAULT_STORE = "MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"
-_BAD_INPUT = 2
+BAD_INPUT = 2
 _SIGNALLED = 128
 _HELP = {"--help", "-h"}
+_SHELLS = {"bash", "dash", "ksh", "sh", "zsh"}
 
 
 def parse(stage: str, arguments: list[str]) -> "EntryPoint":
@@ -51,15 +54,18 @@ def parse(stage: str, arguments: list[str]) -> "EntryPoint":
     return command_line.parse(stage, arguments, defaults_are_given=_OPENED_BY_MLFLOW in os.environ)
 
 
-def launch(stage: str) -> None:
-    """Run a stage with the parameters of the command line and end the process."""
+def launch(stage: str, arguments: list[str]) -> None:
+    """Run an entry point with the parameters of a command line, and end the process.
+
+    Statuses: 0; 2 for what the user can mend; 1 for an unexpected error; 128 + number for a signal.
+    """
     terminal.prepare()
     use_short_hooks()
     catch_signals()
     if _OPENED_BY_MLFLOW in os.environ:
         end_with(os.getppid(), signal.SIGTERM)
     try:
-        status = _Launch(stage, sys.argv[1:]).status()
+        status = _Launch(stage, arguments).status()
     # It came just where `status` could not catch it; while it is handled none follows.
     except (Terminated, Interrupted):
         stop_raising()
@@ -91,9 +97,12 @@ class _Launch:
     def _run(self) -> None:
         if _HELP & set(self._arguments):
             from sensai.config.help import render
+            from sensai.stages import summary
 
-            terminal.say(render(self._stage))
+            terminal.say(render(self._stage, summary(self._stage)))
             return
+        if _OPENED_BY_MLFLOW in os.environ and (folder := _folder_of_mlflow_run()):
+            look_first_in(folder)
         config = parse(self._stage, self._arguments)
         self._work_dir = Path(getattr(config, "work_dir", self._work_dir))
         self._prints_traceback = config.traceback
@@ -117,7 +126,7 @@ class _Launch:
         told = storage_error(error, database=os.environ.get(_STORE, _DEFAULT_STORE)) or error
         if isinstance(told, InputError):
             self._say(str(told))
-            return _BAD_INPUT
+            return BAD_INPUT
         self._say(f"{explained(error)}; {self._where(error)}")
         return _UNEXPECTED
 
@@ -142,6 +151,22 @@ def _asks_for_traceback(arguments: list[str]) -> bool:
         argument == "--traceback" and (following.startswith("--") or following.lower() == "true")
         for argument, following in zip_longest(arguments, arguments[1:], fillvalue="--")
     )
+
+
+def _folder_of_mlflow_run() -> Path | None:
+    """Return the folder in which the user called `mlflow run`, which started this process in the project's folder.
+
+    None where another program started this process.
+    """
+    import psutil
+
+    # It may have ended, or be another user's.
+    with suppress(psutil.Error):
+        # MLflow starts a shell, which stays in between where it first activates an environment.
+        ancestors = [each for each in psutil.Process().parents()[:2] if each.name() not in _SHELLS]
+        if ancestors and runs_command(ancestors[0].cmdline(), "mlflow", "run"):
+            return Path(ancestors[0].cwd())
+    return None
 
 
 def _close_runs(error: BaseException) -> None:

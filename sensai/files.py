@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from sensai.errors import DamagedError, InputError, StorageError, described
+from sensai.input_paths import searched
 from sensai.write_errors import why_not_stored, why_not_written
 
 # By systems and file systems that cannot reserve.
@@ -173,7 +174,7 @@ def regular_file(path: Path, parameter: str) -> Path:
     # A name may be too long, hold a null byte, or lie in a folder that is closed to us.
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise InputError(f"{parameter}={str(path)!r}: there is no such file ({reason})") from error
+        raise InputError(f"{parameter}={str(path)!r}: there is no such file ({reason}){searched(path)}") from error
     if not stat.S_ISREG(mode):
         kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "a special file")
         raise InputError(f"{parameter}={str(path)!r}: there is no such file; this is {kind}")

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from sensai.errors import InputError, described
+from sensai.input_paths import searched
 from sensai.signals import Terminated
 
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -84,7 +85,7 @@ def _load(reference: str, parameter: str) -> ModuleType:
     is_module = _MODULE.fullmatch(place) is not None and not place.endswith(".py")
     file = Path(place)
     if not is_module and not os.path.isfile(place):
-        raise InputError(f"{parameter}={reference!r}: there is no file {place!r}")
+        raise InputError(f"{parameter}={reference!r}: there is no file {place!r}{searched(place)}")
     if not is_module and file.suffix != ".py":
         raise InputError(f"{parameter}={reference!r}: {place!r} is not a Python file")
     with users_code(f"{parameter}={reference!r}: reading {place!r} failed"):

@@ -173,10 +173,9 @@ def launched(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 
     def call(stage: str, **parameters: object) -> subprocess.CompletedProcess[str]:
         arguments = command(stage, **parameters)
-        monkeypatch.setattr(sys, "argv", arguments[1:])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
-            launch(stage)
+            launch(stage, arguments[2:])
         assert gc.isenabled()
         return subprocess.CompletedProcess(arguments, ended.value.code, *capsys.readouterr())
 

@@ -8,8 +8,9 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -41,6 +42,12 @@ def end_with(parent: int, by: signal.Signals) -> None:
             time.sleep(_SECONDS_BETWEEN_LOOKS)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def runs_command(command_line: Sequence[str], program: str, command: str) -> bool:
+    """Return whether a process's command line runs a command of a program, also as `python -m <program> <command>`."""
+    names = [Path(part).name for part in command_line[:4]]
+    return program in names and command in names[names.index(program) + 1 :]
 
 
 def begin_worker(parent: int) -> None:

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from joblib import cpu_count
 
+import sensai
 from sensai.cluster.nodes import Node
 from sensai.errors import InputError
 
 _HEAD = Path(__file__).with_name("ray_head.py")
-_CHECKOUT = Path(__file__).resolve().parents[3]
+_ROOT = Path(sensai.__file__).resolve().parents[1]
 _SECONDS_TO_ANSWER = 5.0
 _SECONDS_TO_END = 30.0
 
@@ -56,7 +57,7 @@ def ray_cluster(address: str) -> Iterator[RayCluster]:
         InputError: Ray is not installed, does not start, or does not answer.
     """
     if importlib.util.find_spec("ray") is None:
-        raise InputError("backend='ray': needs the package ray: pip install -e '.[ray]'")
+        raise InputError("backend='ray': needs the package ray: pip install ray")
     if address:
         _check(address)
         with _joined(address) as cluster:
@@ -72,8 +73,8 @@ def _joined(address: str) -> Iterator[RayCluster]:
     import ray
 
     try:
-        # The checkout is not installed, and lies at the same path on every machine.
-        path = os.pathsep.join(filter(None, [str(_CHECKOUT), os.environ.get("PYTHONPATH")]))
+        # A checkout need not be installed; it lies at the same path on every machine.
+        path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
         environment = {"env_vars": {"PYTHONPATH": path}}
         with _own_handler(signal.SIGTERM):
             ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="ERROR")

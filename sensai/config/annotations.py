@@ -1,16 +1,31 @@
 """What the type of a parameter says: its choices, and whether it is a number."""
 
 import types
+from collections.abc import Iterable
 from typing import Literal, Union, get_args, get_origin
 
+from pydantic import AfterValidator
+from pydantic.fields import FieldInfo
 
-def choices_of(annotation: object) -> list[str]:
-    """Return the texts that a parameter may be; none where any other text or number is allowed too."""
+
+def choices_of(field: FieldInfo) -> list[str]:
+    """Return the names that a parameter may be; none where it takes numbers or other texts."""
+    return _named(field.metadata) or _choices(field.annotation)
+
+
+def _named(metadata: Iterable[object]) -> list[str]:
+    """Return the names that a validator knows."""
+    return [name for each in metadata if isinstance(each, AfterValidator) for name in getattr(each.func, "names", ())]
+
+
+def _choices(annotation: object) -> list[str]:
     if annotation is bool:
         return ["true", "false"]
     if get_origin(annotation) is Literal:
         return [str(each) for each in get_args(annotation)]
-    return [each for part in _alternatives(annotation) for each in choices_of(part)]
+    if named := _named(getattr(annotation, "__metadata__", ())):
+        return named
+    return [each for part in _alternatives(annotation) for each in _choices(part)]
 
 
 def is_number(annotation: object) -> bool:

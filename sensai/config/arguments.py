@@ -1,7 +1,7 @@
 """The command line of an entry point, and the file that `--config` names, as a configuration."""
 
 from argparse import SUPPRESS, ArgumentError, ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from sensai.config.entry_point import EntryPoint
 from sensai.config.entry_points import CONFIGS
 from sensai.config.refusals import describe_errors, unknown_parameter
-from sensai.config.usage import default_texts
+from sensai.config.usage import default_texts, parameters_of
 from sensai.documents import parse_yaml, read_text, shown
 from sensai.errors import InputError
+from sensai.input_paths import located, located_reference
 
 # The parameter that names the file; it is none of a configuration.
 CONFIG_FILE = "config"
@@ -35,7 +36,7 @@ def parse(stage: str, arguments: Sequence[str], *, defaults_are_given: bool = Fa
         InputError: unknown parameters, or values that are not allowed, all of them named.
     """
     config = CONFIGS[stage]
-    given = _parsed(arguments, config)
+    given = _located(_parsed(arguments, config), config)
     values: dict[str, Any] = {}
     if path := given.pop(CONFIG_FILE, ""):
         values = read_config(path, config)
@@ -87,6 +88,17 @@ def _parsed(arguments: Sequence[str], config: type[EntryPoint]) -> dict[str, str
         raise InputError(f"{(error.argument_name or '').removeprefix('--')}: {error.message}") from error
     _refuse(others, config)
     return vars(given)
+
+
+def _located(given: Mapping[str, str], config: type[EntryPoint]) -> dict[str, str]:
+    """Return the values with the paths of input files as `sensai.input_paths` finds them."""
+    known = parameters_of(config)
+    files = {CONFIG_FILE, *(name for name, each in known.items() if each.usage.by_content)}
+    code = {name for name, each in known.items() if each.usage.code}
+    return {
+        name: located(value) if name in files else located_reference(value) if name in code else value
+        for name, value in given.items()
+    }
 
 
 def _refuse(others: Sequence[str], config: type[EntryPoint]) -> None:

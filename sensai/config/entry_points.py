@@ -46,14 +46,10 @@ class StageConfig(Common):
 
 
 class BaselineConfig(Baseline, StageConfig):
-    """Train the base model, or take it from a checkpoint."""
-
     stage = "baseline"
 
 
 class ActivationsConfig(Activations, FromRun, StageConfig):
-    """Gather the statistics of every channel by class, in one pass over the training split."""
-
     stage = "activations"
 
     def fingerprint_parameters(self) -> dict[str, Any]:
@@ -63,44 +59,30 @@ class ActivationsConfig(Activations, FromRun, StageConfig):
 
 
 class GroupConfig(Group, FromRun, StageConfig):
-    """Decide which classes share a member."""
-
     stage = "group"
 
 
 class PruneConfig(Prune, FromRun, StageConfig):
-    """Decide which channels each member goes without."""
-
     stage = "prune"
 
 
 class RetrainConfig(Retrain, FromRun, StageConfig):
-    """Train every member on its own classes."""
-
     stage = "retrain"
 
 
 class EvaluateConfig(Evaluate, FromRun, StageConfig):
-    """Read the test split once: accuracies, sizes and latencies of base model and ensemble."""
-
     stage = "evaluate"
 
 
 class RegisterConfig(Register, FromRun, StageConfig):
-    """Put the ensemble into the model registry as a new version."""
-
     stage = "register"
 
 
 class MainConfig(Main, StageConfig):
-    """Run the whole pipeline, from the data to a registered version and its report."""
-
     stage = "main"
 
 
 class ReportConfig(Report, FromRun, StageConfig):
-    """Make one HTML page of what was logged."""
-
     stage = "report"
 
     from_run: Annotated[RunId, Usage(operational=True)] = Field(
@@ -118,8 +100,6 @@ class ReportConfig(Report, FromRun, StageConfig):
 
 
 class GroupingStudyConfig(GroupingStudy, FromRun, StageConfig):
-    """Find out whether it matters how classes are grouped."""
-
     stage = "grouping_study"
 
     def cell(self, **values: Any) -> EvaluateConfig:
@@ -149,8 +129,6 @@ class GroupingStudyConfig(GroupingStudy, FromRun, StageConfig):
 
 
 class TuneConfig(Tune, StageConfig):
-    """Search for the ensembles of the best accuracy and cost with Optuna."""
-
     stage = "tune"
 
     def trial(self, **values: Any) -> RetrainConfig:
@@ -175,26 +153,18 @@ class TuneConfig(Tune, StageConfig):
 
 
 class ContentionConfig(Contention, FromRun, StageConfig):
-    """Measure what many trainings at once do to each other on this machine."""
-
     stage = "contention"
 
 
 class PromoteConfig(Promote):
-    """Choose the version that serves."""
-
     stage = "promote"
 
 
 class PredictConfig(Predict):
-    """Label images with a registered ensemble."""
-
     stage = "predict"
 
 
 class ServeConfig(Serve):
-    """Answer requests over HTTP with a registered ensemble."""
-
     stage = "serve"
 
 

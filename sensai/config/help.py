@@ -3,7 +3,6 @@
 import shutil
 import textwrap
 from collections.abc import Iterator
-from inspect import getdoc
 
 from pydantic.fields import FieldInfo
 
@@ -15,6 +14,8 @@ from sensai.config.entry_points import CONFIGS
 from sensai.config.usage import Parameter, default_texts, parameters_of
 
 _WIDEST, _INDENT = 110, " " * 6
+# Longer lists stand in the text.
+_MOST_CHOICES = 5
 _EXAMPLES = {
     "main": "--method min_flops --n_groups 5 --epochs 30",
     "baseline": "--dataset cifar10 --arch resnet20",
@@ -34,11 +35,16 @@ _EXAMPLES = {
 }
 
 
-def render(stage: str) -> str:
-    """Return the help of an entry point, as wide as the terminal."""
+def render(stage: str, about: str) -> str:
+    """Return the help of an entry point, as wide as the terminal.
+
+    Args:
+        stage: name of the entry point.
+        about: what it does, in one line.
+    """
     config = CONFIGS[stage]
     width = min(shutil.get_terminal_size().columns, _WIDEST)
-    lines = [f"sensai {stage}: {getdoc(config)}", "", f"Example: sensai {stage} {_EXAMPLES[stage]}"]
+    lines = [f"sensai {stage}: {about}", "", f"Example: sensai {stage} {_EXAMPLES[stage]}"]
     for title, parameters in _sections(config):
         lines += ["", f"{title}:"]
         for each in parameters:
@@ -70,8 +76,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def kind(field: FieldInfo) -> str:
-    """Return what a parameter takes: its choices, NUMBER or TEXT."""
-    allowed = choices_of(field.annotation)
-    if allowed:
-        return "|".join(allowed)
+    """Return what a parameter takes: its choices, NAME, NUMBER or TEXT."""
+    if allowed := choices_of(field):
+        return "|".join(allowed) if len(allowed) <= _MOST_CHOICES else "NAME"
     return "NUMBER" if is_number(field.annotation) else "TEXT"

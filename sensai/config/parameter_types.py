@@ -6,7 +6,7 @@ A value that comes as text is parsed when the configuration is made. Tags, param
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
@@ -19,12 +19,12 @@ from sensai.config.bounds import (
     MOST_PROCESSES,
     Text,
     check_line,
-    check_path,
     is_run_id,
     none_if_empty,
     parts_of,
     whole_numbers,
 )
+from sensai.config.part_names import PartName, PartOrCode
 from sensai.data.sets import DATASETS
 from sensai.documents import is_text, parse_json, shown
 from sensai.ensemble.combiners import COMBINERS
@@ -32,12 +32,9 @@ from sensai.errors import suggestion
 from sensai.grouping.methods import METHODS
 from sensai.models.architecture_names import ELSEWHERE, TORCHVISION
 from sensai.models.architectures import ARCHITECTURES
-from sensai.parts import Family
-from sensai.plugins import REFERENCE
 from sensai.policy.criteria import CRITERIA
 from sensai.runtimes.implementations import RUNTIMES
 
-_OWN = "path/to/file.py:factory or package.module:factory"
 _BUDGET = re.compile(r"[1-9]\d{0,8}epochs|(?=.*[1-9])\d{1,9}(\.\d{1,9})?s", re.ASCII)
 # torch numbers devices in 8 bits, and takes no leading zeros.
 _DEVICE = re.compile(r"auto|cpu|cuda(:(0|[1-9]\d?))?", re.ASCII)
@@ -49,38 +46,6 @@ _LONGEST_JSON = 4000
 
 
 # ---------------------------------------------------------------------------------------------------------------- names
-
-
-def _known_or_own(allowed: Collection[str], what: str, value: str, others: Mapping[str, str] | None = None) -> str:
-    if value in allowed or REFERENCE.fullmatch(value):
-        check_path(value.rpartition(":")[0])
-        return value
-    raise ValueError(f"is no {what}; {suggestion(value, allowed, others)}")
-
-
-def _in(family: Family) -> AfterValidator:
-    """Return the validator of a part's name."""
-
-    def check(name: str) -> str:
-        if name not in family:
-            raise ValueError(f"is no {family.kind}; {suggestion(name, family.names)}")
-        return name
-
-    return AfterValidator(check)
-
-
-def _runtime(value: str) -> str:
-    if value != "auto" and value not in RUNTIMES:
-        raise ValueError(f"is no {RUNTIMES.kind}; {suggestion(value, ['auto', *RUNTIMES])}")
-    return value
-
-
-def _dataset(value: str) -> str:
-    return _known_or_own(DATASETS.names, f"data set (or {_OWN})", value)
-
-
-def _arch(value: str) -> str:
-    return _known_or_own(ARCHITECTURES.names, f"architecture (or {TORCHVISION}<name>, {_OWN})", value, ELSEWHERE)
 
 
 def _device(value: str) -> str:
@@ -278,15 +243,15 @@ def _pairs(values: Iterable[tuple[str, object]]) -> str:
     return ",".join(f"{name}={_plain(value)}" for name, value in values)
 
 
-GroupMethod = Annotated[str, _in(METHODS)]
-CriterionName = Annotated[str, _in(CRITERIA)]
-CombineMethod = Annotated[str, _in(COMBINERS)]
-DatasetName = Annotated[Text, AfterValidator(_dataset)]
-ArchName = Annotated[Text, AfterValidator(_arch)]
+GroupMethod = Annotated[str, AfterValidator(PartName(METHODS))]
+CriterionName = Annotated[str, AfterValidator(PartName(CRITERIA))]
+CombineMethod = Annotated[str, AfterValidator(PartName(COMBINERS))]
+DatasetName = Annotated[Text, AfterValidator(PartOrCode(DATASETS))]
+ArchName = Annotated[Text, AfterValidator(PartOrCode(ARCHITECTURES, f"{TORCHVISION}<name>", ELSEWHERE))]
 DeviceName = Annotated[str, AfterValidator(_device)]
 Augment = Literal["auto", "none", "crop", "crop_flip"]
 OptionalCombineMethod = Annotated[CombineMethod | None, BeforeValidator(none_if_empty)]
-RuntimeName = Annotated[str, AfterValidator(_runtime)]
+RuntimeName = Annotated[str, AfterValidator(PartName(RUNTIMES, ("auto",)))]
 
 Renames = Annotated[
     tuple[tuple[str, str], ...], BeforeValidator(_read_renames), PlainSerializer(_pairs, return_type=str)

@@ -47,6 +47,7 @@ class Usage:
             owns it, under `when`.
         operational: it says where and how something runs. It changes no result, and no run inherits it.
         by_content: it names a file or folder whose content enters fingerprints, not its path.
+        code: it may name a function in a file of the user's.
         search: what `tune` searches by default; True: only where a file says so; False: never.
         everyday: one of the few that most users set; MLproject lists it at every entry point that takes it.
     """
@@ -55,6 +56,7 @@ class Usage:
     enters: Mapping[str, Condition] = field(default_factory=dict)
     operational: bool = False
     by_content: bool = False
+    code: bool = False
     search: Between | Among | bool = True
     everyday: bool = False
 

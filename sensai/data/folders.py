@@ -17,6 +17,7 @@ from sensai.data.resizing import target_channels, target_size
 from sensai.data.sources import Arrays
 from sensai.data.streaming import ImageFiles
 from sensai.errors import InputError
+from sensai.input_paths import searched
 
 _log = logging.getLogger(__name__)
 # Names of the folders of each split.
@@ -95,7 +96,9 @@ def image_folder(folder: Path) -> FolderSource:
             classes, splits with different classes, or what is neither file nor folder or leads nowhere.
     """
     if not folder.is_dir():
-        raise InputError(f"data_dir={str(folder)!r}: there is no such folder (dataset=imagefolder needs one)")
+        raise InputError(
+            f"data_dir={str(folder)!r}: there is no such folder{searched(folder)} (dataset=imagefolder needs one)"
+        )
     left_out: Counter[str] = Counter()
     places = _split_folders(folder, left_out)
     labels = {name: label for label, name in enumerate(_class_folders(folder / places["train"], left_out))}

@@ -14,6 +14,7 @@ from sensai.data.listing import images_below, in_words
 from sensai.data.resizing import fit
 from sensai.documents import parse_json, shown
 from sensai.errors import InputError
+from sensai.input_paths import searched
 
 _log = logging.getLogger(__name__)
 _PARAMETER = "images"
@@ -61,7 +62,7 @@ def from_files(path: Path, shape: tuple[int, int, int]) -> Iterator[Frame | Refu
     """
     if not path.is_dir():
         if not os.path.lexists(path):
-            raise InputError(f"{_PARAMETER}={str(path)!r}: there is no image file")
+            raise InputError(f"{_PARAMETER}={str(path)!r}: there is no image file{searched(path)}")
         yield _from_file(path, str(path), shape)
         return
     found = images_below(str(path))

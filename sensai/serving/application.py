@@ -20,7 +20,7 @@ from sensai.errors import InputError
 from sensai.registry.registered import find
 
 NAME = "sensai"
-_LACKING = "needs the package ray[serve]: pip install -e '.[serve]'"
+_LACKING = "needs the package ray[serve]: pip install 'ray[serve]'"
 _SECONDS_TO_COUNT = 10.0
 
 

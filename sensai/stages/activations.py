@@ -1,4 +1,7 @@
-"""activations: one pass over the training split. Logs images_per_s, overhead, the statistics and a class-similarity heatmap."""
+"""activations: Measure per class and channel how often it is zero, in one pass over the training split.
+
+Logs images_per_s, overhead, the statistics and a class-similarity heatmap.
+"""
 
 import logging
 import time

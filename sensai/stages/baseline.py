@@ -1,4 +1,7 @@
-"""baseline: the trained K-way classifier. Logs val_accuracy, params, flops, the learning curve and the model."""
+"""baseline: Train the K-way classifier, or take that of a checkpoint.
+
+Logs val_accuracy, params, flops, the learning curve and the model.
+"""
 
 import logging
 from functools import lru_cache, partial

@@ -1,6 +1,7 @@
-"""group: which classes share a member. Logs groups.json, what their members would cost (sizes.csv, predicted_flops_max,
-predicted_flops_total), and the coupling of all classes (coupling_within, coupling_between, coupling.csv, its heatmap, and in
-groups.json the order in which that stands).
+"""group: Choose the classes that share a member.
+
+Logs groups.json, what their members would cost (sizes.csv, predicted_flops_max, predicted_flops_total), and the coupling of
+all classes (coupling_within, coupling_between, coupling.csv, its heatmap, and in groups.json the order in which that stands).
 """
 
 from collections.abc import Callable

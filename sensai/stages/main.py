@@ -1,4 +1,6 @@
-"""main: the whole pipeline in one process, each stage a nested run of one parent run, which carries the final table.
+"""main: Run the whole pipeline, and end with a table of base model, ensemble and control.
+
+Each stage is a nested run of one parent run, which carries the final table.
 
 With `control` the same is done once more with one K-way network, pruned to the FLOPs of the largest member.
 """

@@ -1,6 +1,8 @@
-"""predict: labels of image files, of a folder, or of frames on standard input, by a registered ensemble. One JSON object a
-frame on standard output (`label` null where it is none of the classes), with the milliseconds that its answer took; logs
-their quantiles. An image that cannot be read has an `error` instead, and the others are answered.
+"""predict: Label image files, a folder of them, or frames on standard input.
+
+A registered ensemble answers. One JSON object a frame on standard output (`label` null where it is none of the classes), with
+the milliseconds that its answer took; logs their quantiles. An image that cannot be read has an `error` instead, and the
+others are answered.
 """
 
 import json

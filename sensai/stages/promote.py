@@ -1,5 +1,7 @@
-"""promote: the version of a registered model that serves. Logs the comparison with the champion, and moves the alias
-`champion` only where the candidate is accurate enough and costs no more; `rollback` goes back to the version before.
+"""promote: Choose the version of a registered model that serves.
+
+Logs the comparison with the champion, and moves the alias `champion` only where the candidate is accurate enough and costs no
+more; `rollback` goes back to the version before.
 """
 
 import logging

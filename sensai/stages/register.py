@@ -1,4 +1,7 @@
-"""register: the ensemble as a version in the model registry. Logs the model (pyfunc, signature, input example) and version."""
+"""register: Register the ensemble as a version in the model registry.
+
+Logs the model (pyfunc, signature, input example) and version.
+"""
 
 from mlflow.entities import Run as StoredRun
 

@@ -1,5 +1,7 @@
-"""report: one HTML page that stands alone, from what was logged: on an evaluation, on a study (`from_run` of tune), or on runs
-side by side (`compare_runs`). The last two stand on no stage; nothing is computed for them.
+"""report: Write one HTML page about an evaluation, a study, or runs side by side.
+
+The page stands alone, from what was logged: on an evaluation, on a study (`from_run` of tune), or on runs side by side
+(`compare_runs`). The last two stand on no stage; nothing is computed for them.
 """
 
 import hashlib

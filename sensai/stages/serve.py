@@ -1,4 +1,7 @@
-"""serve: a registered ensemble over HTTP, its members on the machines of a Ray cluster, until it is interrupted."""
+"""serve: Answer over HTTP until interrupted, on one machine or on a Ray cluster.
+
+The members of a registered ensemble are on the machines of the cluster.
+"""
 
 import logging
 

@@ -13,11 +13,13 @@ from mlflow.entities import Run, SourceType
 from mlflow.environment_variables import MLFLOW_RUN_ID
 from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE
 
+import sensai
+from sensai.cluster.processes import runs_command
 from sensai.tracking import tags
 
 GONE = "its process is gone"
 NEVER_BEGUN = "mlflow run was ended before the code of sensAI had started"
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = Path(sensai.__file__).resolve().parents[1]
 _SAME_PROCESS_SECONDS = 1.0
 # MLflow does not say on which machine it opened a run. In a store that several may share, none takes longer to begin.
 _SECONDS_TO_BEGIN_ELSEWHERE = 24 * 3600
@@ -77,14 +79,8 @@ def _waits_for(run: Run) -> bool:
 
 def _may_begin(process: psutil.Process, run: Run) -> bool:
     with suppress(psutil.Error):
-        if _runs_projects(process.cmdline()):
+        if runs_command(process.cmdline(), "mlflow", "run"):
             return process.create_time() <= run.info.start_time / 1000
         return process.pid != os.getpid() and process.environ().get(MLFLOW_RUN_ID.name) == run.info.run_id
     # It has ended, or is another user's, who has started no project.
     return False
-
-
-def _runs_projects(command: list[str]) -> bool:
-    """Return whether a command line is that of `mlflow run`, also as `python -m mlflow run`."""
-    names = [Path(part).name for part in command[:4]]
-    return "mlflow" in names and "run" in names[names.index("mlflow") + 1 :]

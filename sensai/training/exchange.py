@@ -1,6 +1,7 @@
 """What the processes that train one team tell each other. N images, K classes."""
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class Exchange:
 def met(meeting: Meeting, device: torch.device) -> Iterator[Exchange]:
     """Wait for the others, and part when the block ends: those that still wait then get an error."""
     if meeting.loopback:
-        os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+        os.environ["GLOO_SOCKET_IFNAME"] = _loopback_interface()
     meeting.file.parent.mkdir(parents=True, exist_ok=True)
     dist.init_process_group(
         _backend(meeting, device),
@@ -65,6 +66,11 @@ def met(meeting: Meeting, device: torch.device) -> Iterator[Exchange]:
         yield Exchange(device)
     finally:
         dist.destroy_process_group()
+
+
+def _loopback_interface() -> str:
+    """Return the name of the loopback interface: `lo` on Linux, `lo0` on macOS."""
+    return next(name for _, name in socket.if_nameindex() if name in ("lo", "lo0"))
 
 
 def _backend(meeting: Meeting, device: torch.device) -> str:

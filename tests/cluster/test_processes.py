@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sensai.cluster.processes import allocator_settings, first_interrupt_asks
+from sensai.cluster.processes import allocator_settings, first_interrupt_asks, runs_command
 from tests.conftest import ROOT
 
 
@@ -29,6 +29,22 @@ def test_threads_sleep_unless_the_user_says_otherwise(of_the_user: str | None, o
     environment |= {"OMP_WAIT_POLICY": of_the_user} if of_the_user else {}
     printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=True)
     assert json.loads(printed.stdout) == [own, given]
+
+
+@pytest.mark.parametrize(
+    ("command_line", "runs"),
+    [
+        (["/usr/bin/python3", "/usr/bin/mlflow", "run", "."], True),
+        (["python", "-m", "mlflow", "run", "."], True),
+        (["mlflow", "run", "."], True),
+        (["mlflow", "server"], False),
+        (["bash", "run", "mlflow"], False),
+        (["python", "a.py"], False),
+        ([], False),
+    ],
+)
+def test_a_command_of_a_program_is_recognised(command_line: list[str], runs: bool) -> None:
+    assert runs_command(command_line, "mlflow", "run") is runs
 
 
 # How many pages of memory are new to the process when 64 MiB are allocated a second time; without Python's own preparations.

@@ -128,7 +128,8 @@ def test_every_entry_point_in_an_odd_folder(folder: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     with server(command("serve", model_uri="models:/sensai-ensemble@champion"), folder, **environment):
         pass
-    read = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from sensai.analysis import runs; print(len(runs.stage_runs('main')))"
+    read = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from sensai.analysis import runs; "
+    read += "print(len(runs.stage_runs('main')))"
     done = subprocess.run([sys.executable, "-c", read], cwd=folder, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +68,16 @@ def test_groups_and_single_classes_answer_alike(grouped: tuple[Ensemble, Path], 
     np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-5)
     # The members differ, so that classes that were mixed up would show.
     assert np.ptp(expected, axis=1).min() > 1e-3
+
+
+def test_a_system_that_does_not_tell_a_process_its_cores_answers_too(
+    grouped: tuple[Ensemble, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # macOS has no such function.
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    ensemble, folder = grouped
+    answer = served(folder).predict(None, images(2))
+    np.testing.assert_allclose(answer.to_numpy(), probabilities(ensemble, images(2)), atol=1e-5)
 
 
 @pytest.mark.parametrize("method", COMBINERS)

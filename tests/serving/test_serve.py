@@ -292,7 +292,7 @@ def test_without_the_package_its_extra_is_named(place: Place, monkeypatch: pytes
     with place.active():
         refused = launched("serve", model_uri="models:/mine@champion")
     assert refused.returncode == 2
-    assert refused.stderr.splitlines()[-1] == "error: serve: needs the package ray[serve]: pip install -e '.[serve]'"
+    assert refused.stderr.splitlines()[-1] == "error: serve: needs the package ray[serve]: pip install 'ray[serve]'"
 
 
 def test_every_replica_refuses_what_is_not_the_registered_ensemble(empty_database: Path, tmp_path: Path) -> None:

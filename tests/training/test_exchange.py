@@ -1,5 +1,6 @@
 """What the processes of one team tell each other."""
 
+import socket
 from functools import partial
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from sensai.training.backends.local import in_processes
-from sensai.training.exchange import Meeting, _backend, met
+from sensai.training.exchange import Meeting, _backend, _loopback_interface, met
 from sensai.training.slots import END, ended
 
 
@@ -25,6 +26,13 @@ def one_looks_earlier(folder: Path, rank: int) -> list[bool]:
 @pytest.mark.processes
 def test_slots_that_learn_jointly_end_in_the_same_epoch(tmp_path: Path) -> None:
     assert in_processes(partial(one_looks_earlier, tmp_path), [0, 1], threads=1) == [[False, True], [False, True]]
+
+
+@pytest.mark.parametrize(("system", "name"), [("Linux", "lo"), ("macOS", "lo0")])
+def test_the_loopback_interface_of_each_system(system: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"Linux": ["lo", "eth0"], "macOS": ["en0", "lo0", "gif0"]}[system]
+    monkeypatch.setattr(socket, "if_nameindex", lambda: list(enumerate(there)))
+    assert _loopback_interface() == name
 
 
 @pytest.mark.parametrize("there", [False, True])

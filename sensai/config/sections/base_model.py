@@ -63,13 +63,13 @@ class Common(Running):
 
     owner = "baseline"
 
-    dataset: Annotated[DatasetName, Usage(everyday=True)] = Field(
+    dataset: Annotated[DatasetName, Usage(code=True, everyday=True)] = Field(
         "digits", description=f"{', '.join(DATASETS)}, path/to/file.py:factory or module:factory"
     )
     data_dir: Annotated[FilePath, Usage(by_content=True, everyday=True)] = Field(
         "", description="folder of the data; downloads go there (default: below work_dir)"
     )
-    arch: Annotated[ArchName, Usage(everyday=True)] = Field(
+    arch: Annotated[ArchName, Usage(code=True, everyday=True)] = Field(
         "small_cnn",
         description=f"{', '.join(ARCHITECTURES)}, torchvision:<name>, path/to/file.py:factory or module:factory",
     )

@@ -57,7 +57,7 @@ class Predict(EntryPoint):
 
     owner = "predict"
 
-    model_uri: GivenText = Field(
+    model_uri: Annotated[GivenText, Usage(by_content=True)] = Field(
         "models:/sensai-ensemble@champion",
         description="registered ensemble: models:/<name>@<alias>, models:/<name>/<version>, models:/<model id>, "
         "runs:/<run id>/ensemble, or a folder with its files",
@@ -77,7 +77,7 @@ class Serve(EntryPoint):
 
     owner = "serve"
 
-    model_uri: GivenText = Field(
+    model_uri: Annotated[GivenText, Usage(by_content=True)] = Field(
         "models:/sensai-ensemble@champion",
         description="registered ensemble, named as for predict; an alias is read once",
     )

@@ -1,4 +1,4 @@
-"""contention: why trainings at once grind to a halt on this machine, and what works.
+"""contention: Measure what trainings at once do to each other on this machine.
 
 `job` is what is trained and scored, as files; `naive` and `engine` are two ways to do it, by the yardstick of `work`;
 `measured_process` is one process of either; `measuring` starts them, takes time and memory, and makes the table, which

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import psutil
 
+import sensai
 from sensai.cluster.processes import given_environment
 from sensai.errors import InputError
 
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = Path(sensai.__file__).resolve().parents[1]
 # What libraries go by that are told nothing else.
 _THREAD_VARIABLES = frozenset({"OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"})
 _MEMORY_SECONDS = 0.5

@@ -1,6 +1,8 @@
-"""evaluate: the one reading of the test split. Logs accuracies, sizes and latencies of base model and ensemble, both answers
-to every image, the ways to combine members' outputs beside each other, confusion matrices (of groups: between and inside them)
-and the members' table; one child run a member with its test metrics.
+"""evaluate: Read the test split once, for accuracies, sizes, latencies and confusion.
+
+Logs accuracies, sizes and latencies of base model and ensemble, both answers to every image, the ways to combine members'
+outputs beside each other, confusion matrices (of groups: between and inside them) and the members' table; one child run a
+member with its test metrics.
 """
 
 import json

@@ -1,6 +1,8 @@
-"""grouping_study: whether it matters how the classes are grouped. Every method, number of groups and ratio with several seeds,
-each a cell (`cells`); then, for every pair of methods, what differs in accuracy and in the FLOPs of the largest member, or
-what it would take to know. Logs cells.csv, summary.csv, comparisons.csv and a figure of each measure.
+"""grouping_study: Test whether it matters how the classes are grouped.
+
+Every method, number of groups and ratio with several seeds, each a cell (`cells`); then, for every pair of methods, what
+differs in accuracy and in the FLOPs of the largest member, or what it would take to know. Logs cells.csv, summary.csv,
+comparisons.csv and a figure of each measure.
 """
 
 import hashlib

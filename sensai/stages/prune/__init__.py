@@ -1,5 +1,7 @@
-"""prune: which channels each member goes without. Logs plans only (weights are rebuilt from base and plan), the sizes that
-follow, and val_accuracy and val_in_group_accuracy of the members as they are cut, with the answers they come from.
+"""prune: Choose the channels that each member goes without.
+
+Logs plans only (weights are rebuilt from base and plan), the sizes that follow, and val_accuracy and val_in_group_accuracy of
+the members as they are cut, with the answers they come from.
 """
 
 import json

@@ -1,7 +1,8 @@
-"""retrain: every member trained on its own outcomes, all on one stream of batches. Logs val_accuracy, val_in_group_accuracy,
-epochs_saved, seconds_saved, images_per_s, seconds, all curves in one table and the members (bf16_speedup where precision=auto
-has measured it, accuracy_given_up where the same was trained to the end too); one child run a member with its validation
-metrics and curves.
+"""retrain: Train every member on its own outcomes, all on one stream of batches.
+
+Logs val_accuracy, val_in_group_accuracy, epochs_saved, seconds_saved, images_per_s, seconds, all curves in one table and the
+members (bf16_speedup where precision=auto has measured it, accuracy_given_up where the same was trained to the end too); one
+child run a member with its validation metrics and curves.
 """
 
 import json

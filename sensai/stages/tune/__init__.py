@@ -1,6 +1,8 @@
-"""tune: Optuna over group, prune and retrain, from all that was logged. Every trial is a nested run; the study's run carries
-trials.csv, the front, hypervolume over trials, importances, rank correlations of fidelities (all as CSV), their figures, and
-best.json, the cheapest within max_accuracy_drop of the base model, which register_best=true evaluates and registers.
+"""tune: Search ratio, groups and training with Optuna, from all that was logged.
+
+Every trial is a nested run; the study's run carries trials.csv, the front, hypervolume over trials, importances, rank
+correlations of fidelities (all as CSV), their figures, and best.json, the cheapest within max_accuracy_drop of the base
+model, which register_best=true evaluates and registers.
 """
 
 import hashlib

@@ -1,0 +1,66 @@
+"""The command `sensai`, also as `python -m sensai`: the entry points by name.
+
+Nothing heavy is imported before an entry point is known, so that their list is there at once.
+"""
+
+import sys
+
+from sensai import __version__, terminal
+from sensai.cli import BAD_INPUT, launch
+from sensai.errors import suggestion
+from sensai.stages import ENTRY_POINTS, summary
+
+
+def main() -> None:
+    """Run `sensai <entry point> ...` with the arguments of this process, and end the process.
+
+    Statuses: 0, or 2 for an unknown entry point; else see `launch`.
+    """
+    match sys.argv[1:]:
+        case [name, *arguments] if name in ENTRY_POINTS:
+            launch(name, arguments)
+        case ["--help" | "-h", *_]:
+            terminal.say(_usage())
+        case ["--version"]:
+            terminal.say(f"sensai {__version__}")
+        case ["completion", *shells]:
+            sys.exit(_complete(shells))
+        case [name, *_]:
+            print(f"error: sensai: no entry point {name!r}; {suggestion(name, ENTRY_POINTS)}", file=sys.stderr)
+            sys.exit(BAD_INPUT)
+        case _:
+            print(_usage(), file=sys.stderr)
+            sys.exit(BAD_INPUT)
+
+
+def _usage() -> str:
+    width = max(map(len, ENTRY_POINTS))
+    return "\n".join(
+        [
+            "usage: sensai <entry point> [--<parameter> <value> ...]",
+            "",
+            "The entry points in the order in which data flows; missing earlier ones run first:",
+            *(f"  {name:{width}}  {summary(name)}" for name in ENTRY_POINTS),
+            "",
+            "sensai <entry point> --help    what it does, and its parameters",
+            "sensai completion <shell>      completion for bash, fish or zsh",
+            "sensai --version",
+        ]
+    )
+
+
+def _complete(shells: list[str]) -> int:
+    """Print the script of `sensai completion <shell>`; returns the status."""
+    from sensai.config.completion import SCRIPTS
+
+    match shells:
+        case [shell] if shell in SCRIPTS:
+            terminal.say(SCRIPTS[shell]())
+            return 0
+    given = " ".join(shells)
+    print(f"error: sensai completion: no shell {given!r}; {suggestion(given, SCRIPTS)}", file=sys.stderr)
+    return BAD_INPUT
+
+
+if __name__ == "__main__":
+    main()
