@@ -13,7 +13,7 @@ import torch
 from sensai import evaluation
 from sensai.ensemble.calibration import cross_fitted
 from sensai.errors import InputError
-from sensai.pipeline.context import dataset_of
+from sensai.pipeline.session import dataset_of
 from sensai.runtimes import CANDIDATES
 from sensai.stages import evaluate, main, report, retrain
 from sensai.stages.evaluate import combining

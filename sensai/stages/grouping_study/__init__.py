@@ -1,6 +1,6 @@
-"""grouping_study: whether it matters how the classes are grouped. Every method, number of groups and ratio with several seeds,
-each a cell (`cells`); then, for every pair of methods, what differs in accuracy and in the FLOPs of the largest member, or
-what it would take to know. Logs cells.csv, summary.csv, comparisons.csv and a figure of each measure.
+"""grouping_study: whether it matters how the classes are grouped. Tries every method, number of groups and ratio with several
+seeds, each a cell; then compares every pair of methods in accuracy and in the FLOPs of the largest member, or says what it
+would take to know. Logs cells.csv, comparisons.csv, and of each measure summary_<measure>.csv and a figure.
 """
 
 import hashlib
@@ -19,9 +19,11 @@ from sensai.analysis import grouping_results, plots
 from sensai.analysis.differences import right_answers, right_in_group
 from sensai.config import GroupingStudyConfig
 from sensai.config.parameter_types import parse_counts, parse_methods, parse_ratios
+from sensai.data.dataset import Dataset
 from sensai.errors import InputError, UnreachableTargetError
-from sensai.pipeline.context import dataset_of
-from sensai.pipeline.stage import Context, Stage
+from sensai.pipeline.context import Context
+from sensai.pipeline.session import Session
+from sensai.pipeline.stage import Stage
 from sensai.stages import activations, evaluate, group, prune, retrain
 from sensai.stages.grouping_study.cells import STAGE, Cell, Place, run_cells
 from sensai.tracking import Store, tags
@@ -32,13 +34,13 @@ _CONTROL = "control"
 
 @dataclass(frozen=True)
 class _Measure:
-    """What cells are compared by.
+    """A measure that cells are compared by.
 
     Attributes:
         name: its column in the table of cells.
         relevant: the smallest difference that would matter.
-        cells: those that have it.
-        right: bool (cells, N): the answers that it is the mean of; None where it is exact, as FLOPs are.
+        cells: the cells that have it.
+        right: bool (cells, N): the answers whose mean it is; None where it is exact, as FLOPs are.
     """
 
     name: str
@@ -48,7 +50,7 @@ class _Measure:
 
 
 def _execute(config: GroupingStudyConfig, context: Context) -> None:
-    cells = _table(_logged(config) if config.source == "logged" else _computed(config, context))
+    cells = _table(_logged(config, context.session) if config.source == "logged" else _computed(config, context))
     context.run.log_frame(cells, "cells.csv")
     comparisons = []
     for measure in _measures(cells, config, context.store):
@@ -64,37 +66,37 @@ def _execute(config: GroupingStudyConfig, context: Context) -> None:
 
 
 def _computed(config: GroupingStudyConfig, context: Context) -> list[StoredRun]:
-    """The run of every cell, computed where it is not there yet."""
-    # Better refused now than after all the training.
-    _check(config)
-    runs = run_cells(list(_cells(config)), config, context)
+    """Return the run of every cell, computed where it is not there yet."""
+    # What cannot be studied is refused before anything is trained.
+    _check(config, context.data)
+    study = _digest(config, context.session)
+    runs = run_cells(list(_cells(config, study, context.session)), config, context)
     if config.epochs and config.control:
         try:
-            runs += run_cells(list(_controls(config, _table(runs))), config, context)
+            controls = list(_controls(config, _table(runs), study, context.session))
+            runs += run_cells(controls, config, context)
         # A network of K outputs may not get as small as one of fewer.
         except UnreachableTargetError as error:
             _log.warning("no control: %s", error)
     return runs
 
 
-def _check(config: GroupingStudyConfig) -> None:
-    classes = len(dataset_of(config).class_names)
+def _check(config: GroupingStudyConfig, data: Dataset) -> None:
+    classes = len(data.class_names)
     if max(parse_counts(config.group_counts)) > classes:
         raise InputError(f"group_counts={config.group_counts!r}: there are only {classes} classes")
     if config.epochs:
-        evaluate.check(config)
+        evaluate.check(config, data)
 
 
-def _cells(config: GroupingStudyConfig) -> Iterator[Cell]:
-    study = _digest(config)
+def _cells(config: GroupingStudyConfig, study: str, session: Session) -> Iterator[Cell]:
     for place in _places(config, parse_methods(config.methods)):
         own = {"method": place.method, "n_groups": place.n_groups, "ratio": place.ratio, "seed": place.seed}
-        yield Cell(place, config.cell(**own), study)
+        yield Cell.at(place, config.cell(**own), study, session)
 
 
-def _controls(config: GroupingStudyConfig, cells: pd.DataFrame) -> Iterator[Cell]:
-    """One K-way network for every combination and seed, with as many FLOPs as the largest member of any of its cells."""
-    study = _digest(config)
+def _controls(config: GroupingStudyConfig, cells: pd.DataFrame, study: str, session: Session) -> Iterator[Cell]:
+    """Return a K-way network for every combination and seed, with the FLOPs of the largest member of any of its cells."""
     shares = cells.groupby(["n_groups", "ratio"])["flops_share"].max()
     for place in _places(config, [_CONTROL]):
         own = {
@@ -105,7 +107,7 @@ def _controls(config: GroupingStudyConfig, cells: pd.DataFrame) -> Iterator[Cell
             "policy": "ratio",
             "target_flops": float(shares[place.n_groups, place.ratio]),
         }
-        yield Cell(place, config.cell(**own), study)
+        yield Cell.at(place, config.cell(**own), study, session)
 
 
 def _places(config: GroupingStudyConfig, methods: list[str]) -> Iterator[Place]:
@@ -114,8 +116,8 @@ def _places(config: GroupingStudyConfig, methods: list[str]) -> Iterator[Place]:
         yield Place(*each)
 
 
-def _logged(config: GroupingStudyConfig) -> list[StoredRun]:
-    """The cells of the store that differ from this study's in nothing but the seed.
+def _logged(config: GroupingStudyConfig, session: Session) -> list[StoredRun]:
+    """Return the cells of the store that differ from this study's in nothing but the seed.
 
     Raises:
         InputError: there are none.
@@ -123,8 +125,8 @@ def _logged(config: GroupingStudyConfig) -> list[StoredRun]:
     methods = [*parse_methods(config.methods), _CONTROL]
     wanted = set(product(methods, parse_counts(config.group_counts), parse_ratios(config.ratios)))
     found = {}
-    # Of a cell that was computed more than once, the newest.
-    for run in reversed(Store.connect().tagged(STAGE, tags.STUDY, _digest(config))):
+    # The newest comes last and replaces older runs of its cell.
+    for run in reversed(session.store.tagged(STAGE, tags.STUDY, _digest(config, session))):
         place = Place(**json.loads(run.data.tags[tags.CELL]))
         if (place.method, place.n_groups, place.ratio) in wanted:
             found[place] = run
@@ -133,16 +135,17 @@ def _logged(config: GroupingStudyConfig) -> list[StoredRun]:
     return list(found.values())
 
 
-def _digest(config: GroupingStudyConfig) -> str:
-    """Digest of what all cells have in common."""
+def _digest(config: GroupingStudyConfig, session: Session) -> str:
+    """Return the digest of what all cells have in common."""
     before: Stage[Any] = activations.stage
     versions = [[stage.name, stage.version] for stage in (group.stage, prune.stage, retrain.stage, evaluate.stage)]
-    content: list[Any] = [before.fingerprint(config.upstream(before.config)), versions, config.shared_parameters()]
+    upstream = before.fingerprint(config.upstream(before.config), session)
+    content: list[Any] = [upstream, versions, config.shared_parameters()]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _table(runs: list[StoredRun]) -> pd.DataFrame:
-    """One row a cell: its place, its run, those of prune and of the evaluation (empty where there is none), its metrics."""
+    """Return one row a cell: place, run, runs of prune and evaluate (empty where there is none), metrics."""
     rows = [
         {
             **json.loads(run.data.tags[tags.CELL]),
@@ -157,7 +160,7 @@ def _table(runs: list[StoredRun]) -> pd.DataFrame:
 
 
 def _measures(cells: pd.DataFrame, config: GroupingStudyConfig, store: Store) -> Iterator[_Measure]:
-    # The control has the FLOPs that it was given, and no groups.
+    # A control has no groups, and its FLOPs are given.
     grouped = cells[cells["method"] != _CONTROL]
     yield _Measure("flops_share", config.relevant_flops, grouped)
     uri = store.client.tracking_uri
@@ -180,8 +183,8 @@ stage = Stage(
     previous=activations.stage,
     execute=_execute,
     title=_title,
-    inputs=lambda config: (
-        {"cells": sorted(run.info.run_id for run in _logged(config))} if config.source == "logged" else {}
+    inputs=lambda config, session: (
+        {"cells": sorted(run.info.run_id for run in _logged(config, session))} if config.source == "logged" else {}
     ),
 )
 run = stage.run

@@ -1,6 +1,6 @@
-"""tune: Optuna over group, prune and retrain, from all that was logged. Every trial is a nested run; the study's run carries
-trials.csv, the front, hypervolume over trials, importances, rank correlations of fidelities (all as CSV), their figures, and
-best.json, the cheapest within max_accuracy_drop of the base model, which register_best=true evaluates and registers.
+"""tune: Optuna over group, prune and retrain, from all that was logged. Every trial is a nested run. The study's run carries
+trials, front, hypervolume over trials, importances and rank correlations of fidelities as CSV and figures; and best.json, the
+cheapest within max_accuracy_drop of the base model, which register_best=true evaluates and registers.
 """
 
 import hashlib
@@ -17,12 +17,14 @@ from optuna.trial import FrozenTrial
 
 from sensai.cluster.processes import first_interrupt_asks
 from sensai.config import ActivationsConfig, TuneConfig
+from sensai.data.dataset import Dataset
 from sensai.errors import InputError
 from sensai.files import make_folder, storing
 from sensai.locks import locked
-from sensai.pipeline.context import dataset_of
-from sensai.pipeline.run_lifecycle import opened
-from sensai.pipeline.stage import data_name, data_tags, run_name, upstream_of
+from sensai.pipeline.lineage import lineage, upstream_tags
+from sensai.pipeline.run_lifecycle import open_entry_run
+from sensai.pipeline.session import Session
+from sensai.pipeline.stage import data_name, data_tags, run_name
 from sensai.registry.promotion import nominate
 from sensai.stages import activations, evaluate, group, prune, register, retrain
 from sensai.stages.evaluate import latencies
@@ -35,7 +37,7 @@ from sensai.tuning.goals import Goal
 from sensai.tuning.halving import next_fixed
 from sensai.tuning.logged import add_logged
 from sensai.tuning.sampler import TrialSampler
-from sensai.tuning.space import EPOCHS, Space
+from sensai.tuning.space import EPOCHS, Space, Values
 from sensai.tuning.studies import open_study
 from sensai.tuning.worker import Worker
 
@@ -43,55 +45,65 @@ _log = logging.getLogger(__name__)
 
 
 def run(config: TuneConfig) -> str:
-    """Work on the study until it has its trials; returns the id of the run that carries what it found.
+    """Work on the study until it has its trials; return the id of the run that carries what it found.
 
     Raises:
-        InputError: what the user can mend.
+        InputError: the user can mend it.
     """
-    with opened(config, run_name(config, f"{config.objective} {config.mode}"), __doc__) as (store, parent):
-        _tune(config, store, parent)
+    name = run_name(config, f"{config.objective} {config.mode}")
+    with open_entry_run(config, name, __doc__) as (store, parent):
+        session = Session(store)
+        data = session.dataset(config)
+        content, space = space_of(config, len(data.class_names))
+        _check(config, data)
+        about = _digest(config, content, session)
+        parent.log_json(content, "space.json")
+        parent.set_tags({tags.STUDY: _study_name(config, about), **data_tags(config, session)})
+        # All trials stand on these activations.
+        activations_run = activations.stage.ensure(_activations(config), session, parent.id)
+        upstream = lineage(store, "activations", activations_run)
+        parent.set_tags(upstream_tags(upstream))
+        base_accuracy = store.metrics_of(upstream["baseline"])["val_accuracy"]
+        study = _search(config, about, space, session, parent.id, upstream)
+        choice = log_findings(study, config, base_accuracy, len(data.class_names), parent)
+        chosen = log_best(choice, config, base_accuracy, store, parent)
+        if config.register_best and chosen is not None:
+            _register(config, chosen, session, parent)
     return parent.id
 
 
-def _tune(config: TuneConfig, store: Store, parent: Run) -> None:
-    classes = len(dataset_of(config).class_names)
-    content, space = space_of(config, classes)
-    _check(config)
-    about = _digest(config, content)
-    name = config.study or f"{data_name(config)} {Path(config.arch).name} {about[:12]}"
-    _describe(config, name, content, parent)
+def _search(
+    config: TuneConfig, about: str, space: Space, session: Session, parent: str, upstream: Mapping[str, str]
+) -> Study:
+    """Work on the study until it has its trials; return it."""
     goal = Goal(config.objective, config.limit, config.min_val_accuracy)
-    # What all trials stand on.
-    before = activations.stage.ensure(_activations(config), store, parent.id)
-    upstream = {**upstream_of(store.tags_of(before)), "activations": before}
-    parent.set_tags({tags.UPSTREAM + stage: run_id for stage, run_id in upstream.items()})
-    base_accuracy = store.metrics_of(upstream["baseline"])["val_accuracy"]
-
     with first_interrupt_asks() as interrupted:
-        trials = Trials(config, goal, name, store, parent.id, upstream, interrupted.is_set)
+        trials = Trials(config, goal, _study_name(config, about), session, parent, upstream, interrupted.is_set)
         study = _study(trials, about, space)
         propose = partial(_proposed, study, space, config)
-        with storing(config.storage or _beside(store, config)):
+        with storing(_storage(session.store, config)):
             Worker(study, space, goal, trials, propose, interrupted.is_set).run(config.trials)
-    choice = log_findings(study, config, base_accuracy, classes, parent)
-    chosen = log_best(choice, config, base_accuracy, store, parent)
-    if config.register_best and chosen is not None:
-        run_id = register.stage.ensure(config.chosen(chosen), store, parent.id)
-        version = store.metrics_of(run_id)["version"]
-        # One that was registered before is not the newest, but it is what the study has chosen.
-        nominate(store.client, config.model_name, int(version))
-        parent.set_tags({tags.UPSTREAM + "register": run_id})
-        parent.log_metrics({"version": version})
+    return study
+
+
+def _register(config: TuneConfig, chosen: Values, session: Session, parent: Run) -> None:
+    """Evaluate and register the chosen configuration, and nominate its version."""
+    run_id = register.stage.ensure(config.chosen(chosen), session, parent.id)
+    version = session.store.metrics_of(run_id)["version"]
+    # A version that was registered before is not the newest, but it is what the study has chosen.
+    nominate(session.store.client, config.model_name, int(version))
+    parent.set_tags(upstream_tags({"register": run_id}))
+    parent.log_metrics({"version": version})
 
 
 def _study(trials: Trials, about: str, space: Space) -> Study:
-    """The study, which has been told of what is logged."""
+    """Return the study, which has been told of what is logged."""
     config, store = trials.config, trials.store
     # Of two that start at once, the second finds what the first has made.
     lock = make_folder(Path(config.work_dir) / "locks", "work_dir") / f"tune-{about}.lock"
     with locked(lock, f"opening the study {trials.study!r}"):
         study = open_study(
-            config.storage or _beside(store, config),
+            _storage(store, config),
             trials.study,
             about,
             trials.goal.directions,
@@ -106,50 +118,52 @@ def _study(trials: Trials, about: str, space: Space) -> Study:
     return study
 
 
-def _check(config: TuneConfig) -> None:
+def _check(config: TuneConfig, data: Dataset) -> None:
     """Refuse data without the splits that are needed.
 
     Raises:
-        InputError: there is none to choose by, or none to evaluate on what is to be registered.
+        InputError: there is no split to choose by, or none to evaluate what is to be registered.
     """
-    if dataset_of(config).val is None:
+    if data.val is None:
         raise InputError(f"dataset={config.dataset!r}: has no validation split, by which trials are judged")
     if config.register_best:
-        evaluate.check(config)
-        register.check(config)
+        evaluate.check(config, data)
+        register.check(config, data)
 
 
-def _describe(config: TuneConfig, name: str, content: Mapping[str, Any], parent: Run) -> None:
-    parent.log_json(content, "space.json")
-    parent.set_tags({tags.STUDY: name, **data_tags(config)})
+def _study_name(config: TuneConfig, about: str) -> str:
+    return config.study or f"{data_name(config)} {Path(config.arch).name} {about[:12]}"
 
 
 def _activations(config: TuneConfig) -> ActivationsConfig:
-    """Of the pass that all criteria without a backward pass share."""
+    """Return the configuration of the pass that all criteria without a backward pass share."""
     shared = config.model_copy(update={"criterion": "apoz"})
     return ActivationsConfig.model_validate(shared.upstream(ActivationsConfig).model_dump())
 
 
-def _digest(config: TuneConfig, content: Mapping[str, Any]) -> str:
-    """Digest of what all trials have in common, and of what they are judged by."""
+def _digest(config: TuneConfig, content: Mapping[str, Any], session: Session) -> str:
+    """Return the digest of what all trials have in common, and of what they are judged by."""
     versions = [[stage.name, stage.version] for stage in (group.stage, prune.stage, retrain.stage)]
     fixed = {name: value for name, value in config.shared_parameters().items() if name not in content}
     judged = [config.objective, config.limit, config.min_val_accuracy]
     if config.objective == "latency":
         judged.append(latencies.VERSION)
-    described = [activations.stage.fingerprint(_activations(config)), versions, fixed, content, judged]
+    before = activations.stage.fingerprint(_activations(config), session)
+    described = [before, versions, fixed, content, judged]
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
-def _beside(store: Store, config: TuneConfig) -> str:
-    """A SQLite file beside the tracking store's, or in work_dir where that is no file."""
+def _storage(store: Store, config: TuneConfig) -> str:
+    """Return the URL of Optuna's storage; by default a SQLite file beside the tracking store's, or else in work_dir."""
+    if config.storage:
+        return config.storage
     path = sqlite_path(store.client.tracking_uri)
     folder = path.parent if path else make_folder(Path(config.work_dir), "work_dir").absolute()
     return sqlite_url(folder / "optuna.db")
 
 
 def _proposed(study: Study, space: Space, config: TuneConfig, trials: list[FrozenTrial]) -> dict[str, Any]:
-    """What the next trial has: all of a configuration that gets more epochs, or a new one's few."""
+    """Return the next trial's fixed parameters: a whole configuration that gets more epochs, or a new one's few epochs."""
     if space.searches_epochs:
         return {}
     if config.mode == "constrained":
@@ -159,7 +173,7 @@ def _proposed(study: Study, space: Space, config: TuneConfig, trials: list[Froze
 
 
 def _pruner(config: TuneConfig) -> BasePruner:
-    """Ends trainings that are not among the best at the epochs of the fidelities; Optuna prunes by a single value only."""
+    """Return what ends trainings that are not among the best at a fidelity's epochs; Optuna prunes by a single value only."""
     if config.limit is None:
         return NopPruner()
     first = next((epochs for epochs in config.rungs[:-1] if epochs), 1)
