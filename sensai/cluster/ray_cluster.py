@@ -18,7 +18,7 @@ from sensai.cluster.nodes import Node
 from sensai.errors import InputError
 
 _HEAD = Path(__file__).with_name("ray_head.py")
-_CHECKOUT = Path(__file__).resolve().parents[3]
+_CHECKOUT = Path(__file__).resolve().parents[2]
 _SECONDS_TO_ANSWER = 5.0
 _SECONDS_TO_END = 30.0
 
