@@ -1,4 +1,4 @@
-"""What a stage works with: the data, the device and the base model of its configuration, its run, and the runs before it."""
+"""Give a stage the data, the device and the base model of its configuration, its run, and the runs before it."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ _EVALUATION_PIXELS = 2**20
 
 @dataclass(frozen=True)
 class Context:
-    """What a stage works with beside its own parameters. Data and models are loaded when they are first asked for.
+    """All that a stage works with beside its own parameters. Data and models are loaded when they are first asked for.
 
     Attributes:
         config: the stage's parameters.

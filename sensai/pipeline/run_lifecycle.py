@@ -15,7 +15,7 @@ from sensai.tracking import Run, Store, tags
 
 @dataclass(frozen=True)
 class Description:
-    """What a run tells from the moment that it is opened.
+    """The name, tags and parameters that a run has from the moment that it is opened.
 
     Attributes:
         name: as the UI lists it.

@@ -1,4 +1,4 @@
-"""The store and what one process has loaded: data sets, base models and earlier results, each once and when first needed."""
+"""Share the store, data sets, base models and earlier results among the stages of a process; load each when first needed."""
 
 import json
 from collections.abc import Callable, Hashable, Mapping
@@ -21,7 +21,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Session:
-    """What the stages of one process share. Finished runs and data sets do not change, so each is loaded once.
+    """The store and the loaded things that the stages of one process share.
+
+    Finished runs and data sets do not change, so each is loaded once.
 
     Attributes:
         store: where runs are looked for and made.

@@ -1,4 +1,4 @@
-"""The stages in the order in which data flows, and their configurations.
+"""The entry points, a module each.
 
 data -> baseline -> activations -> group -> prune -> retrain -> evaluate -> register; `main` runs them all, `report` shows them.
 """

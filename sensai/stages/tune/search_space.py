@@ -1,4 +1,4 @@
-"""What `tune` searches: the parameters that may be searched, the default space, and the space of a file."""
+"""Make the space that `tune` searches: the default one, or that of a file."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from sensai.errors import InputError
 from sensai.tuning.space import EPOCHS, Allowed, Space, make_space, read_space
 
 _DEFAULT = "the default"
-# Where a stage runs, and files whose path says nothing of what they hold.
+# These say where a stage runs; and the path of a file says nothing of its content.
 _NOT_SEARCHED = {"groups_file", "jobs", "threads", "backend", "ray_address"}
 _MOST_GROUPS = 10
 _DRAWS = 200
@@ -22,14 +22,14 @@ _BY_THRESHOLD = {"policy": "threshold"}
 
 
 def space_of(config: TuneConfig, classes: int) -> tuple[Mapping[str, Any], Space]:
-    """The content and the space that the parameters ask for.
+    """Return the content and the space that the parameters ask for.
 
     Args:
         config: of tune.
-        classes: that the data have.
+        classes: how many the data have.
 
     Raises:
-        InputError: what is wrong with the file, or that its values do not go together.
+        InputError: the file is not a space, or its values do not go together.
     """
     content = read_space(config.space) if config.space else _left(default_content(classes), config)
     source = config.space or _DEFAULT
@@ -41,7 +41,7 @@ def space_of(config: TuneConfig, classes: int) -> tuple[Mapping[str, Any], Space
 
 
 def default_content(classes: int) -> dict[str, Any]:
-    """The space where no file names another."""
+    """Return the content of the space that is searched without a file."""
     groups = {"low": 2, "high": min(classes - 1, _MOST_GROUPS)}
     grouped = ["min_flops", "least_similar", "random"] if classes > 2 else []
     return {
@@ -58,7 +58,7 @@ def default_content(classes: int) -> dict[str, Any]:
 
 
 def _left(content: Mapping[str, Any], config: TuneConfig) -> dict[str, Any]:
-    """The default without what the command line sets to something else, and without what does not exist beside that."""
+    """Return the default without parameters that the command line sets to another value, or that have no effect beside them."""
     defaults = TuneConfig()
     fixed = {name for name in content if getattr(config, name) != getattr(defaults, name)}
     left = {}
@@ -90,10 +90,10 @@ def _types(schema: Mapping[str, Any]) -> set[str]:
 
 
 def _check(space: Space, config: TuneConfig, classes: int, source: str) -> None:
-    """Refuse what no single parameter shows: too many groups, and values that do not go together, as draws find them.
+    """Draw from the space, and refuse too many groups and values that do not go together.
 
     Raises:
-        InputError: likewise.
+        InputError: says which values.
     """
     most = max((_most(each.distribution) for each in space.parameters if each.name == "n_groups"), default=0)
     if most > classes:
@@ -108,7 +108,7 @@ def _check(space: Space, config: TuneConfig, classes: int, source: str) -> None:
 
 
 def _most(distribution: BaseDistribution) -> int:
-    """The largest whole number of a distribution."""
+    """Return the largest whole number of a distribution."""
     if isinstance(distribution, CategoricalDistribution):
         return max((each for each in distribution.choices if isinstance(each, int)), default=0)
     return distribution.high if isinstance(distribution, IntDistribution) else 0
