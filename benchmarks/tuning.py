@@ -41,10 +41,9 @@ from scipy.stats import bootstrap
 from sensai.cli import parse
 from sensai.config import PruneConfig, RetrainConfig, TuneConfig
 from sensai.evaluation import host
-from sensai.pipeline.context import dataset_of
+from sensai.pipeline.session import Session, dataset_of
 from sensai.stages import prune, retrain
 from sensai.stages.tune.search_space import space_of
-from sensai.tracking import Store
 from sensai.training.backends.local import in_processes
 from sensai.tuning.front import fidelity_correlations, hypervolumes, trial_table
 from sensai.tuning.goals import Goal, Outcome
@@ -107,11 +106,12 @@ def _table(config: TuneConfig, grid: Mapping[str, Sequence[Any]], workers: int) 
 
 def _outcomes(config: TuneConfig, configurations: Iterable[dict[str, Any]]) -> Table:
     """From the store, which gets what it does not have."""
-    store, found = Store.connect(), {}
+    session, found = Session.connect(), {}
+    store = session.store
     for configuration in configurations:
         own: RetrainConfig = config.trial(**configuration)
         as_cut = PruneConfig.model_validate(own.upstream(PruneConfig).model_dump())
-        runs = {0: prune.stage.ensure(as_cut, store, None), own.epochs: retrain.stage.ensure(own, store, None)}
+        runs = {0: prune.stage.ensure(as_cut, session, None), own.epochs: retrain.stage.ensure(own, session, None)}
         sizes = store.metrics_of(runs[0])
         cost = sizes["flops_max"] / sizes["flops_base"]
         found[frozenset(configuration.items())] = {

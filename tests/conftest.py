@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from sensai.config import CONFIGS
 from tests.helpers.postgres import new_database, postgres_server
 
 if TYPE_CHECKING:
-    from tests.helpers.pipeline import FinishedMain
+    from tests.helpers.pipeline import FinishedMain, Place, Pruned
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -205,3 +206,27 @@ def finished(finished_main: "FinishedMain") -> Iterator["FinishedMain"]:
     """`finished_main`, with MLflow set to its store."""
     with finished_main.place.active():
         yield finished_main
+
+
+@pytest.fixture(scope="session")
+def pruned_once(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> "Pruned":
+    """A store in which `prune` has run, to be read from only."""
+    from tests.helpers.pipeline import Place, run_prune
+
+    return run_prune(Place.make(tmp_path_factory.mktemp("pruned"), empty_database))
+
+
+@pytest.fixture
+def pruned(pruned_once: "Pruned", tmp_path: Path) -> Iterator["Pruned"]:
+    """That store as the test's own copy, with MLflow set to it."""
+    with pruned_once.place.copy(tmp_path).active() as place:
+        yield replace(pruned_once, place=place)
+
+
+@pytest.fixture
+def place(empty_database: Path, tmp_path: Path) -> Iterator["Place"]:
+    """An empty store, with MLflow set to it."""
+    from tests.helpers.pipeline import Place
+
+    with Place.make(tmp_path, empty_database).active() as made:
+        yield made

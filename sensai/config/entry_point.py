@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from sensai.config.usage import Usage, as_text, parameters_of
+from sensai.config.usage import Usage, as_text, listed_names, parameters_of
 
 # The configuration is stored as a tag, which MLflow cuts at this length.
 _LONGEST_TAG = 8000
@@ -50,17 +50,8 @@ class EntryPoint(BaseModel):
         }
 
     def own_values(self) -> dict[str, Any]:
-        """Return the values that a run of this entry point logs as parameters.
-
-        These are those of its own section and the everyday ones, without those that make no difference.
-        """
-        ignored = self.ignored()
-        known = parameters_of(type(self))
-        return {
-            name: value
-            for name, value in self.model_dump().items()
-            if name not in ignored and (known[name].owner == self.stage or known[name].usage.everyday)
-        }
+        """Return the values that a run of this entry point logs as parameters: the listed ones that make a difference."""
+        return self.model_dump(include=set(listed_names(type(self))) - self.ignored())
 
     @model_validator(mode="after")
     def _fits_into_a_tag(self) -> Self:

@@ -6,7 +6,7 @@ from yaml import safe_dump
 
 from sensai.config.entry_point import EntryPoint
 from sensai.config.entry_points import CONFIGS
-from sensai.config.usage import defaults_of, parameters_of
+from sensai.config.usage import defaults_of, listed_names
 
 _HEADER = """\
 # Written by `make mlproject` from sensai/config.
@@ -23,13 +23,6 @@ def render() -> str:
         "entry_points": {stage: _entry_point(config) for stage, config in CONFIGS.items()},
     }
     return _HEADER + safe_dump(project, sort_keys=False, width=1_000_000, default_flow_style=None)
-
-
-def listed_names(config: type[EntryPoint]) -> list[str]:
-    """Return the parameters that MLproject lists at an entry point: the everyday ones, then its own."""
-    known = parameters_of(config)
-    everyday = [name for name, each in known.items() if each.usage.everyday and each.owner != config.stage]
-    return everyday + [name for name, each in known.items() if each.owner == config.stage]
 
 
 def _entry_point(config: type[EntryPoint]) -> dict[str, object]:

@@ -127,5 +127,12 @@ def as_text(value: object) -> str:
     return "" if value is None else str(value)
 
 
+def listed_names(config: "type[EntryPoint]") -> list[str]:
+    """Return the parameters that MLproject lists at an entry point: the everyday ones, then those of its own result."""
+    known = parameters_of(config)
+    own = [name for name, each in known.items() if config.stage in each.stages]
+    return [name for name, each in known.items() if each.usage.everyday and name not in own] + own
+
+
 def _usage(info: FieldInfo) -> Usage:
     return next((each for each in info.metadata if isinstance(each, Usage)), Usage())

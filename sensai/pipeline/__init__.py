@@ -1,1 +1,1 @@
-"""What makes a stage: its context, cache, lineage, the life of its run, and the callbacks of long work."""
+"""What makes a stage: its context and session, cache, lineage, the life of its run, studies, and callbacks of long work."""

@@ -1,4 +1,4 @@
-"""Who looks on while members are retrained, and may have that end after an epoch."""
+"""Watch the training of members from outside, and end it after an epoch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,10 +6,10 @@ from contextvars import ContextVar
 
 
 class Watcher:
-    """Looks on and lets everything run to its end."""
+    """A watcher that lets all training run to its end; others derive from it."""
 
     def on_epoch(self, member: int, members: int, epoch: int, value: float) -> None:
-        """Told of every epoch of every member, in a thread of its own.
+        """Take note of an epoch of a member; called in a thread of its own.
 
         Args:
             member: its number.
@@ -19,7 +19,7 @@ class Watcher:
         """
 
     def why_end(self) -> BaseException | None:
-        """What to raise after the current epoch; None where training goes on."""
+        """Return what to raise after the current epoch; None where training goes on."""
         return None
 
 
@@ -28,7 +28,7 @@ _current: ContextVar[Watcher] = ContextVar("watcher", default=Watcher())  # noqa
 
 @contextmanager
 def watched(watcher: Watcher) -> Iterator[None]:
-    """Whatever is retrained within the block is watched."""
+    """Watch all training within the block."""
     token = _current.set(watcher)
     try:
         yield
@@ -37,5 +37,5 @@ def watched(watcher: Watcher) -> Iterator[None]:
 
 
 def current() -> Watcher:
-    """The watcher of the innermost block."""
+    """Return the watcher of the innermost block."""
     return _current.get()

@@ -1,150 +1,116 @@
-"""What stages read again and again, once a process: the data set, the device, and earlier stages' results."""
+"""Give a stage the data, the device and the base model of its configuration, its run, and the runs before it."""
 
 import hashlib
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
-from sensai.cluster.cores import share_cores
-from sensai.config import RetrainConfig, StageConfig
-from sensai.config.parameter_types import JsonObject
+from sensai.config import StageConfig
 from sensai.data.batches import Augmentation, Normalization, default_augmentation
-from sensai.data.dataset import Dataset, load_dataset
-from sensai.data.dataset_names import FOLDER, InputRule
+from sensai.data.dataset import Dataset
 from sensai.errors import InputError
 from sensai.files import regular_file
-from sensai.models.channels import takes_grey_alone
-from sensai.models.factory import NetworkSpec, input_rule, is_own, source_digest
+from sensai.models.factory import NetworkSpec
+from sensai.pipeline.base_model import BaseModel
+from sensai.pipeline.devices import device_of
+from sensai.pipeline.session import Session
+from sensai.tracking import Run, Store
 
-# A forward pass where nothing is trained takes so many images, and fewer where these would have more pixels: 20 of 224 x 224.
+T = TypeVar("T")
+
+# A forward pass without training takes so many images, and fewer where these would have more pixels: 20 of 224 x 224.
 _EVALUATION_BATCH = 256
 _EVALUATION_PIXELS = 2**20
 
 
-def dataset_of(config: StageConfig) -> Dataset:
-    """The data set that the parameters name."""
-    return _dataset(
-        config.dataset,
-        config.data_dir,
-        config.work_dir,
-        _rule(config),
-        config.image_size,
-        config.val_fraction,
-        config.split_seed,
-    )
+@dataclass(frozen=True)
+class Context:
+    """All that a stage works with beside its own parameters. Data and models are loaded when they are first asked for.
 
-
-@lru_cache(maxsize=2)
-def _dataset(
-    name: str,
-    data_dir: str,
-    work_dir: str,
-    rule: InputRule,
-    image_size: int | None,
-    val_fraction: float,
-    split_seed: int,
-) -> Dataset:
-    return load_dataset(
-        name,
-        data_dir,
-        work_dir=Path(work_dir),
-        rule=rule,
-        image_size=image_size,
-        val_fraction=val_fraction,
-        split_seed=split_seed,
-    )
-
-
-def _rule(config: StageConfig) -> InputRule:
-    """What the network asks of its input; of the user's own, whether it takes a folder's images as grey ones."""
-    rule = input_rule(config.arch)
-    if config.dataset != FOLDER or not is_own(config.arch):
-        return rule
-    grey = _takes_grey_alone(config.arch, config.arch_args, source_digest(config.arch))
-    return rule._replace(channels=1) if grey else rule
-
-
-@lru_cache(maxsize=2)
-def _takes_grey_alone(arch: str, arch_args: JsonObject, _source: str) -> bool:
-    return takes_grey_alone(arch, arch_args.values)
-
-
-def device_of(config: StageConfig) -> torch.device:
-    """The device that the parameters name; `auto` is the GPU where there is one.
-
-    Raises:
-        InputError: a GPU that this machine does not have.
+    Attributes:
+        config: the stage's parameters.
+        session: of this process.
+        run: the stage's own run.
+        upstream: stage -> run id, of every stage before.
+        parent: the run that further runs (members) are nested below.
+        checkpoints: folder of what a killed run left and its successor goes on from; removed when the stage is done.
     """
-    available = torch.cuda.device_count()
-    if config.device == "auto":
-        return torch.device("cuda" if available else "cpu")
-    device = torch.device(config.device)
-    if device.type == "cuda" and (device.index or 0) >= available:
-        raise InputError(f"device={config.device!r}: this machine has {available} GPUs; auto or cpu always works")
-    return device
+
+    config: StageConfig
+    session: Session
+    run: Run
+    upstream: Mapping[str, str]
+    parent: str
+    checkpoints: Path
+
+    @property
+    def store(self) -> Store:
+        """The store of the session."""
+        return self.session.store
+
+    @property
+    def data(self) -> Dataset:
+        """The data set that the parameters name."""
+        return self.session.dataset(self.config)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """The device that the parameters name."""
+        return device_of(self.config)
+
+    @property
+    def base_model(self) -> BaseModel:
+        """The base model that the stage stands on, on the device."""
+        return self.session.base_model(self.upstream["baseline"], self.device)
+
+    def read(self, load: Callable[[Store, str], T], stage: str) -> T:
+        """Return what a function loads from the run of an earlier stage, once a process."""
+        return self.session.read(load, self.upstream[stage])
+
+    @property
+    def evaluation_batch(self) -> int:
+        """Images a forward pass without training."""
+        return evaluation_batch(self.data.image_shape)
+
+    def normalization(self, spec: NetworkSpec) -> Normalization:
+        """Return the input normalisation that the parameters give, else the data set's, in the network's memory format.
+
+        Raises:
+            InputError: not one value a channel.
+        """
+        channels = self.data.image_shape[0]
+        values = []
+        for name, default in (("mean", self.data.mean), ("std", self.data.std)):
+            given: tuple[float, ...] = getattr(self.config, name)
+            if given and len(given) != channels:
+                raise InputError(f"{name}={self.config.text(name)!r}: must be {channels} numbers, one a channel")
+            values.append(given or default)
+        mean, std = values
+        return Normalization(mean, std, spec.memory_format)
+
+    def example_images(self, spec: NetworkSpec, count: int = 16) -> torch.Tensor:
+        """Return the first training images, normalised, on the device: float32 (count, C, H, W)."""
+        train = self.data.train
+        images = torch.from_numpy(train.images[train.rows[:count]]).to(self.device)
+        return self.normalization(spec)(images)
+
+    def augmentation(self, value: str) -> Augmentation:
+        """Return the augmentation that a parameter names; `auto` suits the data set."""
+        return default_augmentation(self.config.dataset) if value == "auto" else value  # type: ignore[return-value]
 
 
-def slot_devices(config: RetrainConfig, members: int) -> tuple[list[torch.device], int]:
-    """The device of each slot that members are dealt to, and the threads that it computes with."""
-    device = device_of(config)
-    if device.type == "cpu":
-        jobs, devices = config.jobs, [device]
-    else:
-        devices = (
-            [torch.device("cuda", n) for n in range(torch.cuda.device_count())] if config.device == "auto" else [device]
-        )
-        jobs = config.jobs or len(devices)
-    jobs, threads = share_cores(members, jobs, config.threads)
-    return [devices[n % len(devices)] for n in range(jobs)], threads
-
-
-def normalization_of(config: StageConfig, spec: NetworkSpec) -> Normalization:
-    """The input normalisation that the parameters give, else the data set's, in the memory format of the network.
-
-    Raises:
-        InputError: not one value a channel.
-    """
-    data = dataset_of(config)
-    channels = data.image_shape[0]
-    values = []
-    for name, default in (("mean", data.mean), ("std", data.std)):
-        given: tuple[float, ...] = getattr(config, name)
-        if given and len(given) != channels:
-            raise InputError(f"{name}={','.join(map(str, given))!r}: must be {channels} numbers, one a channel")
-        values.append(given or default)
-    mean, std = values
-    return Normalization(mean, std, spec.memory_format)
-
-
-def network_spec_of(config: StageConfig) -> NetworkSpec:
-    """The base model's architecture for this data set."""
-    data = dataset_of(config)
-    channels, height, width = data.image_shape
-    source = source_digest(config.arch)
-    return NetworkSpec(config.arch, len(data.class_names), channels, (height, width), config.arch_args.values, source)
-
-
-def evaluation_batch(config: StageConfig) -> int:
-    """Images a forward pass where nothing is trained."""
-    _, height, width = dataset_of(config).image_shape
+def evaluation_batch(image_shape: tuple[int, int, int]) -> int:
+    """Return how many images of a shape (C, H, W) a forward pass without training takes."""
+    _, height, width = image_shape
     return max(min(_EVALUATION_BATCH, _EVALUATION_PIXELS // (height * width)), 1)
 
 
-def augmentation_of(value: str, config: StageConfig) -> Augmentation:
-    """The augmentation that a parameter names; `auto` suits the data set."""
-    return default_augmentation(config.dataset) if value == "auto" else value  # type: ignore[return-value]
-
-
-def example_images(config: StageConfig, spec: NetworkSpec, count: int = 16) -> torch.Tensor:
-    """The first training images, normalised, on the device: float32 (count, C, H, W)."""
-    data = dataset_of(config)
-    images = torch.from_numpy(data.train.images[data.train.rows[:count]]).to(device_of(config))
-    return normalization_of(config, spec)(images)
-
-
 def file_digest(path: str, parameter: str) -> str:
-    """SHA-256 of the file that a parameter names; empty where it names none.
+    """Return the SHA-256 of the file that a parameter names; empty where it names none.
 
     Raises:
         InputError: there is no such file.

@@ -1,33 +1,119 @@
-"""The run of what is no stage of the pipeline; a module of its own, since most of these need no torch."""
+"""The life of every run: opened (adopted from `mlflow run` or created), described, and ended.
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+A run ends as FINISHED, as FAILED with its reason as a tag, or as KILLED when it is interrupted or given up. Imports no torch:
+`predict` and `serve` do without.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
 
 from sensai.config import EntryPoint
+from sensai.config.arguments import CONFIG_FILE, as_yaml
 from sensai.tracking import Run, Store, tags
 
 
+@dataclass(frozen=True)
+class Description:
+    """The name, tags and parameters that a run has from the moment that it is opened.
+
+    Attributes:
+        name: as the UI lists it.
+        tags: what it is found by.
+        params: logged as parameters; of an adopted run MLflow has logged them.
+        about: the docstring that the UI shows as its description.
+        recipe: the file that makes the run again.
+    """
+
+    name: str
+    tags: Mapping[str, str]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    about: str | None = None
+    recipe: str = ""
+
+
 @contextmanager
-def opened(config: EntryPoint, name: str, about: str | None) -> Iterator[tuple[Store, Run]]:
-    """The run of an entry point that is no stage of the pipeline, the one that `mlflow run` opened or a new one; it ends with
-    the block.
+def enter_store() -> Iterator[tuple[Store, Run | None]]:
+    """Connect to the store for one call of an entry point, and close the runs that killed processes left open.
+
+    Yields the store, and the run that `mlflow run` opened for this process, if it did. That run ends with the block.
+
+    Raises:
+        InputError: the store does not answer, or refuses what the block asks of it.
+    """
+    store = Store.connect()
+    with store.refusals():
+        store.close_orphans()
+        adopted = store.adopt()
+        with adopted.closing() if adopted else nullcontext():
+            yield store, adopted
+
+
+@contextmanager
+def open_run(
+    store: Store, description: Description, parent: str | None = None, adopted: Run | None = None
+) -> Iterator[Run]:
+    """Open a run and describe it; it ends with the block.
+
+    Args:
+        store: where the run is created.
+        description: of the run.
+        parent: run that it is nested below.
+        adopted: the run to take instead of a new one.
+    """
+    with begin_run(store, description, parent, adopted) as run, run.closing():
+        yield run
+
+
+@contextmanager
+def begin_run(
+    store: Store, description: Description, parent: str | None = None, adopted: Run | None = None
+) -> Iterator[Run]:
+    """Open a run as `open_run` does, and end it only where the block fails: `continue_run` takes it over."""
+    # A new run has its tags at once, so that it is found while it is busy, and takes no further request.
+    run = adopted or store.create(description.name, parent, description.tags)
+    with run.failing():
+        run.log_params(description.params)
+        if description.about:
+            run.describe(description.about)
+        if description.recipe:
+            run.log_text(description.recipe, f"{CONFIG_FILE}.yaml")
+        if adopted:
+            run.set_name(description.name)
+            run.set_tags(description.tags)
+            run.flush()
+        yield run
+
+
+@contextmanager
+def continue_run(store: Store, run_id: str) -> Iterator[Run]:
+    """Take over a run that another process of this machine began; it ends with the block."""
+    with store.take_over(run_id).closing() as run:
+        yield run
+
+
+@contextmanager
+def open_entry_run(config: EntryPoint, name: str, about: str | None) -> Iterator[tuple[Store, Run]]:
+    """Open the run of an entry point that is no stage of the pipeline; it ends with the block.
 
     Args:
         config: of the entry point.
         name: of the run.
-        about: what the entry point does.
+        about: docstring of the entry point.
 
     Raises:
         InputError: the store does not answer.
     """
-    store = Store.connect()
-    with ExitStack() as open_blocks:
-        open_blocks.enter_context(store.refusals())
-        store.close_orphans()
-        run = open_blocks.enter_context((store.adopt() or store.create(name, parent=None)).closing())
-        run.set_name(name)
-        run.log_params(config.model_dump())
-        run.describe(about)
-        run.set_tags({tags.STAGE: config.stage, tags.CONFIG: config.model_dump_json()})
-        run.flush()
+    run_tags = {tags.STAGE: config.stage, tags.CONFIG: config.model_dump_json()}
+    description = Description(name, run_tags, config.own_values(), about, as_yaml(config))
+    with enter_store() as (store, adopted), open_run(store, description, adopted=adopted) as run:
         yield store, run
+
+
+def reuse(store: Store, found: str, adopted: Run | None) -> str:
+    """Return the id of a finished run that answers; the run of `mlflow run` points to it and carries its metrics."""
+    if adopted is not None:
+        adopted.set_tags({tags.REUSED: found})
+        adopted.log_metrics(store.metrics_of(found))
+    return found

@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -22,73 +21,74 @@ from sensai.config import ActivationsConfig
 from sensai.data.batches import batches
 from sensai.files import make_folder, temporary_folder
 from sensai.grouping.similarities import class_similarity
-from sensai.models.factory import NetworkSpec
-from sensai.pipeline.context import dataset_of, device_of, evaluation_batch, example_images, normalization_of
-from sensai.pipeline.stage import Context, Stage
+from sensai.pipeline.base_model import BaseModel
+from sensai.pipeline.context import Context
+from sensai.pipeline.stage import Stage
 from sensai.sites import SiteMap
-from sensai.stages.baseline import base_model, site_map
 from sensai.stages.baseline import stage as baseline_stage
 from sensai.tracking import Store
 
 _log = logging.getLogger(__name__)
 _DIGITS = 6
 _STATISTICS = "statistics.safetensors"
-# Batches on which the pass is timed beside a plain one.
+# So many batches are also passed through the plain network, and both are timed.
 _TIMED_BATCHES = 5
 
 
 def _execute(config: ActivationsConfig, context: Context) -> None:
-    model, spec = base_model(context, config)
-    sites = site_map(context, config)
+    base = context.base_model
+    sites = base.sites
     for layer, reason in sites.kept_whole.items():
         _log.info("%s is kept whole: %s", layer, reason)
     context.run.log_json(_description(sites), "sites.json")
-    data = dataset_of(config)
-    statistics = load_statistics(*_read(model, spec, sites, config, context))
+    class_names = context.data.class_names
+    statistics = load_statistics(*_read(base, config, context))
     with temporary_folder() as folder:
         save_statistics(statistics, folder / _STATISTICS)
         context.run.log_folder(folder)
     similarity = class_similarity(statistics)
-    # For people: with all digits a thousand classes are 20 MB, of which the report's page holds a copy.
-    frame = pd.DataFrame(similarity.round(_DIGITS), columns=list(data.class_names))
+    # People read the table, and the report's page holds a copy: with all digits a thousand classes would take 20 MB.
+    frame = pd.DataFrame(similarity.round(_DIGITS), columns=list(class_names))
     context.run.log_frame(frame, "class_similarity.csv")
-    figure = plots.heatmap(similarity, data.class_names, "Correlation of the classes' APoZ over all channels")
+    figure = plots.heatmap(similarity, class_names, "Correlation of the classes' APoZ over all channels")
     context.run.log_figure(figure, "class_similarity.png")
 
 
 @dataclass
 class _Timing:
-    """Images that were read, and the seconds of some batches with and without the statistics."""
+    """The images that were read, and the seconds of some batches with and without the statistics."""
 
     images: int = 0
     counted: list[float] = field(default_factory=list)
     plain: list[float] = field(default_factory=list)
 
     def metrics(self, seconds: float) -> dict[str, float]:
-        """What a pass that took so long gives to log: nothing where every shard was there already."""
+        """Return the metrics of a pass that took so long; none where every shard was there already."""
         speed = {"images_per_s": self.images / (seconds - sum(self.plain))} if self.images else {}
         overhead = {"overhead": float(np.median(np.divide(self.counted, self.plain)))} if self.plain else {}
         return speed | overhead
 
 
-def _read(
-    model: nn.Module, spec: NetworkSpec, sites: SiteMap, config: ActivationsConfig, context: Context
-) -> list[Path]:
-    """One pass in `shards` parts, the statistics of each in a file; what a killed pass finished is not read again."""
-    train, classes = dataset_of(config).train, len(dataset_of(config).class_names)
+def _read(base: BaseModel, config: ActivationsConfig, context: Context) -> list[Path]:
+    """Make one pass in `shards` parts; return the files with the statistics of each.
+
+    The parts that a killed pass finished are not read again.
+    """
+    train, classes = context.data.train, len(context.data.class_names)
     kind = TaylorReader if config.needs_backward else ActivationReader
-    reader = kind(model, sites.sites, example_images(config, spec), classes, config.zero_threshold)
-    normalization = normalization_of(config, spec)
+    examples = context.example_images(base.spec)
+    reader = kind(base.network, base.sites.sites, examples, classes, config.zero_threshold)
+    normalization, batch = context.normalization(base.spec), context.evaluation_batch
     timing, start, paths = _Timing(), time.perf_counter(), []
     with tqdm(total=len(train), desc="activations", unit="image") as bar:
-        for rows in shards(train.rows, config.shards, evaluation_batch(config)):
+        for rows in shards(train.rows, config.shards, batch):
             path = context.checkpoints / f"rows_{rows[0]}_{rows[-1]}.safetensors"
             if path.exists():
                 bar.update(len(rows))
             else:
                 reader.clear()
-                images = batches(replace(train, rows=rows), evaluation_batch(config), normalization, device_of(config))
-                _read_shard(reader, model, images, timing, bar)
+                images = batches(replace(train, rows=rows), batch, normalization, context.device)
+                _read_shard(reader, base.network, images, timing, bar)
                 make_folder(path.parent, "work_dir")
                 save_statistics(reader.statistics(), path)
             paths.append(path)
@@ -97,9 +97,9 @@ def _read(
 
 
 def shards(rows: np.ndarray, count: int, batch_size: int) -> list[np.ndarray]:
-    """Consecutive parts of whole batches, so that an image meets the same batch whatever the number of parts.
+    """Return consecutive parts of whole batches, so that an image stands in the same batch for any number of parts.
 
-    Zeros and elements are then those of one pass exactly, magnitudes but for the order of float64 additions (rtol 1e-12).
+    Zeros and elements are then exactly those of one pass; magnitudes differ by the order of float64 additions (rtol 1e-12).
     Where there are fewer batches than `count`, there are as many parts as batches.
     """
     total = -(-len(rows) // batch_size)
@@ -141,9 +141,8 @@ def _description(sites: SiteMap) -> dict[str, object]:
     }
 
 
-@lru_cache(maxsize=1)
 def load(store: Store, run_id: str) -> Statistics:
-    """The statistics of a run; shared within the process, so not to be changed."""
+    """Return the statistics of a run."""
     with store.downloaded(run_id, _STATISTICS) as file:
         return load_statistics(file)
 

@@ -4,8 +4,7 @@ Logs val_accuracy, params, flops, the learning curve and the model.
 """
 
 import logging
-from functools import lru_cache, partial
-from itertools import islice
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,8 +12,9 @@ from torch import nn
 from tqdm import tqdm
 
 from sensai.analysis import plots
-from sensai.config import BaselineConfig, StageConfig
+from sensai.config import BaselineConfig
 from sensai.data.batches import batches, on_device_dataset, steps_per_epoch, training_batches
+from sensai.data.dataset import Dataset
 from sensai.errors import InputError
 from sensai.evaluation import accuracies, run_networks, size, softmax
 from sensai.files import temporary_folder
@@ -22,21 +22,12 @@ from sensai.models.behaviour import check_modes
 from sensai.models.factory import NetworkSpec, auxiliary_heads, build, check_output, is_own, source_digest
 from sensai.models.foreign_checkpoints import adopt, read_checkpoint
 from sensai.models.layout import laid_out, with_memory_format
-from sensai.models.storage import load_network, save_network
+from sensai.models.storage import save_network
 from sensai.models.wrappers import unwrap
-from sensai.pipeline.context import (
-    augmentation_of,
-    dataset_of,
-    device_of,
-    evaluation_batch,
-    file_digest,
-    network_spec_of,
-    normalization_of,
-)
-from sensai.pipeline.stage import Context, Stage
-from sensai.pruning import provable
-from sensai.sites import SiteMap, find_sites
-from sensai.tracking import Store
+from sensai.pipeline.base_model import MODEL
+from sensai.pipeline.context import Context, file_digest
+from sensai.pipeline.session import Session
+from sensai.pipeline.stage import Stage
 from sensai.training.captured import captured
 from sensai.training.checkpoints import Checkpoints, Progress
 from sensai.training.fitting import fit
@@ -45,31 +36,27 @@ from sensai.training.teams import Team
 from sensai.training.trainee import Recipe, Trainee
 
 _log = logging.getLogger(__name__)
-_MODEL = "model"
-_PROOF_IMAGES = 8
-# Layers whose reasons an error message tells.
-_REASONS = 3
 
 
 def _execute(config: BaselineConfig, context: Context) -> None:
-    model, spec = _initial_model(config)
+    model, spec = _initial_model(config, context)
     if config.base_epochs:
         progress = _train(model, spec, config, context)
         context.run.log_metrics({"epochs_run": len(progress.history), "seconds": progress.seconds})
         context.run.log_figure(plots.learning_curve(progress.history), "learning_curve.png")
     sizes = size(unwrap(model), spec.input_shape)
     context.run.log_metrics({"params": sizes.params, "flops": sizes.flops})
-    if (val := dataset_of(config).val) is not None:
-        images = batches(val, evaluation_batch(config), normalization_of(config, spec), device_of(config))
+    if (val := context.data.val) is not None:
+        images = batches(val, context.evaluation_batch, context.normalization(spec), context.device)
         outputs = run_networks([model], images)
         context.run.log_metrics({"val_accuracy": accuracies(softmax(outputs.members[0]), outputs.labels)["accuracy"]})
     with temporary_folder() as folder:
         save_network(model, spec, folder)
-        context.run.log_folder(folder, _MODEL)
+        context.run.log_folder(folder, MODEL)
 
 
-def _initial_model(config: BaselineConfig) -> tuple[nn.Module, NetworkSpec]:
-    spec = network_spec_of(config)
+def _initial_model(config: BaselineConfig, context: Context) -> tuple[nn.Module, NetworkSpec]:
+    spec = _network_spec(config, context.data)
     torch.manual_seed(config.base_seed)
     model = build(spec)
     check_output(model, spec)
@@ -86,8 +73,16 @@ def _initial_model(config: BaselineConfig) -> tuple[nn.Module, NetworkSpec]:
         adopt(model, tensors, path, auxiliary_heads(config.arch))
     elif config.base_epochs == 0:
         _log.warning("base_epochs=0 without a checkpoint: the base model is an untrained network")
-    model = model.to(device_of(config))
+    model = model.to(context.device)
     return model, with_memory_format(model, spec)
+
+
+def _network_spec(config: BaselineConfig, data: Dataset) -> NetworkSpec:
+    """Return the architecture that the parameters name, for this data set."""
+    channels, height, width = data.image_shape
+    arguments = config.arch_args.values
+    source = source_digest(config.arch)
+    return NetworkSpec(config.arch, len(data.class_names), channels, (height, width), arguments, source)
 
 
 def _train(model: nn.Module, spec: NetworkSpec, config: BaselineConfig, context: Context) -> Progress:
@@ -95,7 +90,7 @@ def _train(model: nn.Module, spec: NetworkSpec, config: BaselineConfig, context:
         raise InputError(
             f"base_epochs={config.base_epochs}: no parameter of the network is trained (requires_grad); 0 takes it as it is"
         )
-    data, device, normalization = dataset_of(config), device_of(config), normalization_of(config, spec)
+    data, device, normalization = context.data, context.device, context.normalization(spec)
     recipe = Recipe(
         epochs=config.base_epochs,
         lr=config.base_lr,
@@ -120,10 +115,10 @@ def _train(model: nn.Module, spec: NetworkSpec, config: BaselineConfig, context:
             config.base_batch_size,
             normalization,
             device,
-            augmentation=augmentation_of(config.base_augmentation, config),
+            augmentation=context.augmentation(config.base_augmentation),
             seed=config.base_seed,
         )
-        validation = partial(batches, data.val, evaluation_batch(config), normalization, device) if data.val else None
+        validation = partial(batches, data.val, context.evaluation_batch, normalization, device) if data.val else None
         team = Team(
             captured(model, device), Objective.multiclass(len(data.class_names)), [trainee], seed=config.base_seed
         )
@@ -132,54 +127,8 @@ def _train(model: nn.Module, spec: NetworkSpec, config: BaselineConfig, context:
         return trainee.progress
 
 
-@lru_cache(maxsize=2)
-def load(store: Store, run_id: str) -> tuple[nn.Module, NetworkSpec]:
-    """The base model of a run, in eval mode; shared within the process, so not to be changed."""
-    with store.downloaded(run_id, _MODEL) as folder:
-        return load_network(folder)
-
-
-def base_model(context: Context, config: StageConfig) -> tuple[nn.Module, NetworkSpec]:
-    """The base model that a stage stands on, on the device."""
-    model, spec = load(context.store, context.upstream["baseline"])
-    return model.to(device_of(config)), spec
-
-
-def site_map(context: Context, config: StageConfig) -> SiteMap:
-    """The removable channels of the base model, those included that only `scope=all` touches.
-
-    Raises:
-        InputError: it has none.
-    """
-    sites = _site_map(context.store, context.upstream["baseline"], device_of(config))
-    check_removable(sites, config)
-    return sites
-
-
-def check_removable(sites: SiteMap, config: StageConfig) -> None:
-    """Refuse a network that members cannot be made of.
-
-    Raises:
-        InputError: there is no site; says why layers are kept whole.
-    """
-    if not sites.sites:
-        reasons = "; ".join(f"{layer}: {reason}" for layer, reason in islice(sites.kept_whole.items(), _REASONS))
-        raise InputError(
-            f"arch={config.arch!r}: has no channels that can be removed ({reasons or 'no layer but the last has any'})"
-        )
-
-
-@lru_cache(maxsize=2)
-def _site_map(store: Store, run_id: str, device: torch.device) -> SiteMap:
-    model, spec = load(store, run_id)
-    # Whether a site can be cut is the network's affair, so any input shows it.
-    images = torch.randn(_PROOF_IMAGES, *spec.input_shape, generator=torch.Generator().manual_seed(0))
-    images = images.to(device, memory_format=spec.memory_format)
-    return provable(model.to(device), find_sites(model, images), images)
-
-
-def _inputs(config: BaselineConfig) -> dict[str, str]:
-    """The files that the base model is made of, by content."""
+def _inputs(config: BaselineConfig, _session: Session) -> dict[str, str]:
+    """Return the files that the base model is made of, by content."""
     own = source_digest(config.arch)
     return {"checkpoint": file_digest(config.checkpoint, "checkpoint")} | ({"arch": own} if own else {})
 

@@ -15,7 +15,7 @@ from sensai.activations import Statistics
 from sensai.analysis import plots
 from sensai.analysis.grouped import Grouped
 from sensai.config import Group as GroupParameters
-from sensai.config import GroupConfig, PruneConfig, RetrainConfig
+from sensai.config import GroupConfig
 from sensai.data.batches import batches
 from sensai.errors import InputError
 from sensai.evaluation import confusion, run_networks
@@ -23,21 +23,20 @@ from sensai.grouping.costs import MemberCosts
 from sensai.grouping.grouping_inputs import GroupingInputs, form_groups
 from sensai.grouping.partitions import Group
 from sensai.grouping.similarities import class_similarity, confusion_similarity, coupling_means, leaf_order
-from sensai.pipeline.context import dataset_of, device_of, evaluation_batch, file_digest, normalization_of
-from sensai.pipeline.stage import Context, Stage
-from sensai.sites import SiteMap, SizePrediction
+from sensai.pipeline.base_model import check_removable
+from sensai.pipeline.context import Context, file_digest
+from sensai.pipeline.stage import Stage
+from sensai.sites import Scope, SiteMap, SizePrediction
 from sensai.stages import activations
-from sensai.stages.baseline import base_model, check_removable, site_map
 from sensai.tracking import Store
 
 _GROUPS = "groups.json"
 
 
 def _execute(config: GroupConfig, context: Context) -> None:
-    class_names = dataset_of(config).class_names
-    sites, statistics = within_scope(config, context)
-    model, spec = base_model(context, config)
-    prediction = SizePrediction(model, sites, spec.input_shape)
+    class_names, base = context.data.class_names, context.base_model
+    sites, statistics = within_scope(config.scope, context)
+    prediction = SizePrediction(base.network, sites, base.spec.input_shape)
     costs = MemberCosts(statistics, prediction, config.ratio)
     matrix = costs.counts.coupling()
     similarity = partial(_similarity, config, context, statistics, matrix)
@@ -57,15 +56,15 @@ def _execute(config: GroupConfig, context: Context) -> None:
     context.run.log_figure(figure, "coupling.png")
 
 
-def within_scope(config: GroupConfig | PruneConfig | RetrainConfig, context: Context) -> tuple[SiteMap, Statistics]:
-    """The sites of the base model within the scope, and their statistics in the same order.
+def within_scope(scope: Scope, context: Context) -> tuple[SiteMap, Statistics]:
+    """Return the sites of the base model within a scope, and their statistics in the same order.
 
     Raises:
         InputError: there are none.
     """
-    sites = site_map(context, config).within(config.scope)
-    check_removable(sites, config)
-    statistics = activations.load(context.store, context.upstream["activations"])
+    sites = context.base_model.sites.within(scope)
+    check_removable(sites, context.config.arch)
+    statistics = context.read(activations.load, "activations")
     return sites, {site.name: statistics[site.name] for site in sites.sites}
 
 
@@ -82,26 +81,25 @@ def _inputs(
 
 
 def _similarity(config: GroupConfig, context: Context, statistics: Statistics, coupled: np.ndarray) -> np.ndarray:
-    """float64 (K, K): how alike two classes are."""
+    """Return how alike two classes are: float64 (K, K)."""
     if config.similarity == "statistics":
         return class_similarity(statistics)
     if config.similarity == "confusion":
-        return confusion_similarity(_confusion(config, context))
+        return confusion_similarity(_confusion(context))
     return coupled.astype(np.float64)
 
 
-def _confusion(config: GroupConfig, context: Context) -> np.ndarray:
-    """int64 (K, K): of the base model on the validation split, which serves every choice.
+def _confusion(context: Context) -> np.ndarray:
+    """Return the confusion matrix of the base model on the validation split, which serves every choice: int64 (K, K).
 
     Raises:
         InputError: the data have none.
     """
-    val = dataset_of(config).val
+    val, base = context.data.val, context.base_model
     if val is None:
         raise InputError("similarity='confusion': the data have no validation split")
-    model, spec = base_model(context, config)
-    images = batches(val, evaluation_batch(config), normalization_of(config, spec), device_of(config))
-    outputs = run_networks([model], images)
+    images = batches(val, context.evaluation_batch, context.normalization(base.spec), context.device)
+    outputs = run_networks([base.network], images)
     return confusion(outputs.members[0], outputs.labels)
 
 
@@ -118,18 +116,18 @@ def _log_sizes(
 
 
 def class_label(classes: Group, class_names: tuple[str, ...]) -> str:
-    """The classes of a member as people read them."""
+    """Return the classes of a member as people read them."""
     return "+".join(class_names[label] for label in classes)
 
 
 def load(store: Store, run_id: str) -> list[Group]:
-    """The groups of a run."""
+    """Return the groups of a run."""
     with store.downloaded(run_id, _GROUPS) as file:
         return list(Grouped.from_json(file.read_bytes()).groups)
 
 
 def title(config: GroupParameters) -> str:
-    """What tells one grouping from another."""
+    """Return the part of a run's name that tells one grouping from another."""
     if not config.counted:
         return config.method
     by = f" {config.similarity}" if config.by_similarity else ""
@@ -142,6 +140,6 @@ stage = Stage(
     previous=activations.stage,
     execute=_execute,
     title=title,
-    inputs=lambda config: {"groups": file_digest(config.groups_file, "groups_file") if config.by_file else ""},
+    inputs=lambda config, _: {"groups": file_digest(config.groups_file, "groups_file") if config.by_file else ""},
 )
 run = stage.run

@@ -20,7 +20,7 @@ from sensai import terminal
 from sensai.config import PredictConfig
 from sensai.data.single_images import STREAMS, Frame, Refused, from_files
 from sensai.errors import InputError
-from sensai.pipeline.run_lifecycle import opened
+from sensai.pipeline.run_lifecycle import open_entry_run
 from sensai.registry.image_format import ImageFormat
 from sensai.registry.pyfunc_model import REJECTED, EnsembleModel
 from sensai.registry.registered import open_model
@@ -32,14 +32,14 @@ _QUANTILES = (50, 95, 99)
 
 
 def run(config: PredictConfig) -> None:
-    """Answer every frame as it comes; standard output has the answers and nothing else.
+    """Answer every frame as it comes; print the answers and nothing else.
 
     Raises:
-        InputError: no such model, or not as it was registered; a stream that breaks off; or images that could not be read,
-            after all answers.
+        InputError: there is no such model, or its files have changed; a stream breaks off; or, after all answers, images could
+            not be read.
     """
     with (
-        opened(config, f"{config.stage} {config.model_uri}", __doc__) as (store, run),
+        open_entry_run(config, f"{config.stage} {config.model_uri}", __doc__) as (store, run),
         open_model(store.client, config.model_uri) as model,
     ):
         _answer_all(config, model, run)
@@ -49,7 +49,7 @@ def run(config: PredictConfig) -> None:
 def _answer_all(config: PredictConfig, model: EnsembleModel, run: Run) -> None:
     image_format = ImageFormat.of_manifest(model.bundle.manifest)
     shape = image_format.pixels_shape(model.bundle.image_shape)
-    # What libraries prepare at the first call is no frame's latency.
+    # Libraries prepare much at the first call, which would count as the first frame's latency.
     model.predict(None, image_format.of_pixels(np.zeros((1, *shape), np.uint8)))
     milliseconds = array("d")
     refused: list[str] = []
@@ -61,7 +61,7 @@ def _answer_all(config: PredictConfig, model: EnsembleModel, run: Run) -> None:
             else:
                 answer = _answer(model, frame, image_format)
                 milliseconds.append(answer["ms"])
-            # Whoever reads the answers may have enough.
+            # The reader of the answers may have closed its end.
             if not terminal.answer(json.dumps(answer)):
                 break
     finally:

@@ -11,7 +11,7 @@ from sensai.config import PromoteConfig
 from sensai.errors import InputError
 from sensai.files import make_folder
 from sensai.locks import locked
-from sensai.pipeline.run_lifecycle import opened
+from sensai.pipeline.run_lifecycle import open_entry_run
 from sensai.registry import promotion
 from sensai.registry.registered import check_files
 from sensai.tracking import Run, Store
@@ -20,14 +20,14 @@ _log = logging.getLogger(__name__)
 
 
 def run(config: PromoteConfig) -> str:
-    """Promote, or roll back; returns the id of the run.
+    """Promote, or roll back; return the id of the run.
 
     Raises:
         InputError: the candidate is not promoted, with the reason; the champion stays.
     """
-    # Two promotions from one `work_dir` wait for each other; one from elsewhere is noticed before the alias moves.
+    # Two promotions with one `work_dir` wait for each other; any other one is noticed before the alias moves.
     name = f"{config.stage} {config.model_name}"
-    with opened(config, name, __doc__) as (store, run), locked(_lock(config), name):
+    with open_entry_run(config, name, __doc__) as (store, run), locked(_lock(config), name):
         if config.rollback:
             _roll_back(config, store, run)
         else:

@@ -7,7 +7,6 @@ The page stands alone, from what was logged: on an evaluation, on a study (`from
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 from mlflow.entities import Run as StoredRun
@@ -16,22 +15,26 @@ from sensai.analysis.differences import IncomparableError
 from sensai.analysis.report import comparison_page, evaluation_page, study_page
 from sensai.config import ReportConfig, TuneConfig
 from sensai.errors import DamagedError, InputError
-from sensai.pipeline.stage import Context, Stage, reuse, upstream_of
+from sensai.pipeline.context import Context
+from sensai.pipeline.lineage import lineage, upstream_tags
+from sensai.pipeline.run_lifecycle import Description, enter_store, open_run, reuse
+from sensai.pipeline.session import Session
+from sensai.pipeline.stage import Stage
 from sensai.stages import evaluate, retrain
 from sensai.tracking import Run, Store, tags
 
 _PAGE = "report.html"
-# What the run of the page is found by, where all runs that it is about have it in common.
+# The page's run gets these tags where all runs that it is about share them.
 _SHARED = (tags.DATASET, tags.DATA_DIGEST, tags.ARCH, tags.STUDY)
 
 
 @dataclass(frozen=True)
 class _Subject:
-    """What a page is about that stands on no evaluation.
+    """The runs that a page without an evaluation is about.
 
     Attributes:
         name: of the page's run.
-        asked: the parameter that names the runs, and their ids.
+        asked: the parameter that names the runs, with their ids.
         tags: of the page's run.
         render: makes the page.
     """
@@ -43,25 +46,22 @@ class _Subject:
 
 
 def run(config: ReportConfig) -> str:
-    """Make the page, unless the store has it; returns the id of the run that carries it.
+    """Make the page, unless the store has it; return the id of the run that carries it.
 
     Raises:
-        InputError: what the user can mend.
+        InputError: the user can mend it.
     """
-    store = Store.connect()
-    store.close_orphans()
-    adopted = store.adopt()
-    with adopted.closing() if adopted else nullcontext():
+    with enter_store() as (store, adopted):
         subject = _subject(config, store)
         if subject is None:
-            return stage.ensure(config, store, parent=None, root=adopted)
+            return stage.ensure(config, Session(store), parent=None, adopted=adopted)
         return _by_itself(subject, config, store, adopted)
 
 
 def _execute(config: ReportConfig, context: Context) -> None:
     control_run = ""
     if config.control_run:
-        # The run that answered, where the one that is named was answered from the cache: it has the artifacts.
+        # A run that was answered from the cache has no artifacts: the run that answered has them.
         control_run = context.store.finished_run(config.control_run, ["evaluate"], "control_run").info.run_id
     try:
         html = _rendered(
@@ -76,7 +76,7 @@ stage = Stage(version=6, config=ReportConfig, previous=evaluate.stage, execute=_
 
 
 def _subject(config: ReportConfig, store: Store) -> _Subject | None:
-    """What the page is about; nothing where that is an evaluation.
+    """Return what the page is about; None where that is an evaluation.
 
     Raises:
         InputError: there is no such run, none that has finished, or none that a page can be about.
@@ -97,11 +97,11 @@ def _subject(config: ReportConfig, store: Store) -> _Subject | None:
 
 def _studied(tuned: StoredRun, store: Store) -> _Subject:
     run_id = tuned.info.run_id
-    upstream = {**upstream_of(tuned.data.tags), TuneConfig.stage: run_id}
+    upstream = lineage(store, TuneConfig.stage, run_id)
     return _Subject(
         f"report of {tuned.info.run_name}",
         {"from_run": run_id},
-        _shared([tuned]) | {tags.UPSTREAM + name: each for name, each in upstream.items()},
+        _shared([tuned]) | upstream_tags(upstream),
         lambda: study_page.render(run_id, store.client.tracking_uri),
     )
 
@@ -122,24 +122,14 @@ def _shared(found: Sequence[StoredRun]) -> dict[str, str]:
 
 
 def _by_itself(subject: _Subject, config: ReportConfig, store: Store, adopted: Run | None) -> str:
-    """The id of a finished run with this page: one from the store, or a new one."""
+    """Return the id of a finished run with this page: one from the store, or a new one."""
     asked = json.dumps(subject.asked)
     fingerprint = hashlib.sha256(json.dumps([stage.name, stage.version, asked]).encode()).hexdigest()
     if not config.force and (found := store.find(stage.name, fingerprint)):
-        return reuse(store, adopted, found.info.run_id)
-    own = adopted or store.create(subject.name, parent=None)
-    with own.closing():
-        own.set_name(subject.name)
-        own.log_params(subject.asked)
-        own.describe(__doc__)
-        own.set_tags(
-            {
-                tags.STAGE: stage.name,
-                tags.FINGERPRINT: fingerprint,
-                tags.CONFIG: asked,
-                **subject.tags,
-            }
-        )
+        return reuse(store, found.info.run_id, adopted)
+    run_tags = {tags.STAGE: stage.name, tags.FINGERPRINT: fingerprint, tags.CONFIG: asked, **subject.tags}
+    description = Description(subject.name, run_tags, subject.asked, __doc__)
+    with open_run(store, description, adopted=adopted) as own:
         own.log_text(_rendered(subject.render), _PAGE)
     return own.id
 

@@ -6,7 +6,7 @@ The members of a registered ensemble are on the machines of the cluster.
 import logging
 
 from sensai.config import ServeConfig
-from sensai.pipeline.run_lifecycle import opened
+from sensai.pipeline.run_lifecycle import open_entry_run
 from sensai.serving.application import Placement, served
 from sensai.signals import wait_for_signal
 
@@ -14,12 +14,12 @@ _log = logging.getLogger(__name__)
 
 
 def run(config: ServeConfig) -> str:
-    """Answer requests until Ctrl-C or SIGTERM, which end the run as FINISHED; returns its id.
+    """Answer requests until Ctrl-C or SIGTERM, which end the run as FINISHED; return its id.
 
     Raises:
-        InputError: no Ray Serve, no such model or cluster, or no room in it.
+        InputError: Ray Serve is not installed, there is no such model or cluster, or the cluster has no room.
     """
-    with opened(config, f"{config.stage} {config.model_uri}", __doc__) as (_, run):
+    with open_entry_run(config, f"{config.stage} {config.model_uri}", __doc__) as (_, run):
         placement = Placement(
             config.shards, config.replicas, config.replicas_per_node, config.threads, config.resources
         )
@@ -31,7 +31,7 @@ def run(config: ServeConfig) -> str:
                 config.port,
                 server.shards,
             )
-            # To end a server that way is no failure.
+            # A server is ended by a signal, so this is no failure.
             wait_for_signal()
             run.log_metrics({"requests": server.answered()})
     return run.id

@@ -44,13 +44,13 @@ class Run:
     Attributes:
         client: the store's client.
         id: run id.
-        adopted: it was opened by `mlflow run`, which has already logged the parameters.
+        logged: names of the parameters that it has already; `mlflow run` logs those that it hands over.
         artifact_uri: where its artifacts lie; empty: the store is asked.
     """
 
     client: MlflowClient
     id: str
-    adopted: bool = False
+    logged: frozenset[str] = frozenset()
     artifact_uri: str = field(default="", repr=False, compare=False)
     _buffer: LogBuffer = field(init=False, repr=False, compare=False)
     _ended: bool = False
@@ -64,10 +64,10 @@ class Run:
         self._buffer.add(Entries(metrics=[Metric(key, float(value), now, step) for key, value in metrics.items()]))
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Log parameters, unless MLflow has done so."""
-        if not self.adopted:
-            texts = {key: "" if value is None else str(value)[:_LONGEST_PARAM] for key, value in params.items()}
-            self._buffer.add(Entries(params=texts))
+        """Log the parameters that the run does not have yet: MLflow refuses another value."""
+        missing = {key: value for key, value in params.items() if key not in self.logged}
+        texts = {key: "" if value is None else str(value)[:_LONGEST_PARAM] for key, value in missing.items()}
+        self._buffer.add(Entries(params=texts))
 
     def describe(self, text: str | None) -> None:
         """Have the UI show a docstring as the run's description, where a line break would be one."""

@@ -141,7 +141,7 @@ class Store:
                 f"{MLFLOW_RUN_ID.name}={run_id!r}: the run has ended ({opened.info.status}); unset {MLFLOW_RUN_ID.name}"
             )
         with shielded():
-            run = Run(self.client, run_id, adopted=True, artifact_uri=opened.info.artifact_uri).begun()
+            run = Run(self.client, run_id, frozenset(opened.data.params), opened.info.artifact_uri).begun()
         run.set_tags({tags.PROCESS: this_process()})
         # Whoever looks for orphans reads it, also of a run that ends before it logs anything.
         run.flush()

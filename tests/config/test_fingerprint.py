@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mlflow.tracking import MlflowClient
 
 from sensai.errors import InputError
 from sensai.grouping.methods import METHODS
+from sensai.pipeline.session import Session
 from sensai.stages import register, report
 from sensai.stages.contention import experiment
 from sensai.stages.evaluate.latencies import timing_host
 from sensai.stages.main import MEASURED
+from sensai.tracking import Store
 from tests.conftest import tiny
 
 STAGES = {stage.name: stage for stage in (*MEASURED, register.stage, report.stage, experiment.stage)}
@@ -167,9 +170,11 @@ def fingerprints(folder: Path, **parameters: object) -> dict[str, str]:
         "work_dir": f"{folder}/work",
         **parameters,
     }
+    # Nothing is looked for in the store, so nothing needs to answer there.
+    session = Session(Store(MlflowClient("http://127.0.0.1:1"), "0"))
     return {
         name: stage.fingerprint(
-            stage.config(**tiny(name, **{key: base[key] for key in base if key in stage.config.model_fields}))
+            stage.config(**tiny(name, **{key: base[key] for key in base if key in stage.config.model_fields})), session
         )
         for name, stage in STAGES.items()
     }

@@ -113,6 +113,26 @@ def run_main(place: Place) -> FinishedMain:
         return FinishedMain(place, config, main.run(config))
 
 
+@dataclass(frozen=True)
+class Pruned:
+    """A place where `prune` has run from an empty store."""
+
+    place: Place
+    run_id: str
+
+    def upstream(self, stage: str) -> str:
+        """The id of the run of a stage that the pruning stands on."""
+        return self.place.run(self.run_id).data.tags[f"sensai.upstream.{stage}"]
+
+
+def run_prune(place: Place) -> Pruned:
+    """Run `prune` on the tiny data."""
+    from sensai.stages import prune
+
+    with place.active():
+        return Pruned(place, prune.run(place.config("prune")))
+
+
 def stage_of(run: Run) -> str:
     return run.data.tags.get("sensai.stage", "")
 

@@ -7,8 +7,7 @@ import pytest
 from sensai.config import GroupConfig, PruneConfig
 from sensai.errors import InputError
 from sensai.stages import group, prune
-from tests.helpers.pipeline import Place
-from tests.stages.conftest import Pruned
+from tests.helpers.pipeline import Place, Pruned
 
 
 def config_of(place: Place, run_id: str) -> dict:

@@ -19,7 +19,7 @@ from mlflow.tracking import MlflowClient
 
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import RAW
-from sensai.pipeline.context import dataset_of
+from sensai.pipeline.session import dataset_of
 from sensai.registry import versions
 from sensai.registry.bundle import export_bundle
 from sensai.registry.image_format import ImageFormat

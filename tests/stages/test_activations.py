@@ -15,6 +15,7 @@ from sensai.data import dataset
 from sensai.data.streaming import ImageFiles
 from sensai.errors import InputError
 from sensai.pipeline import context
+from sensai.pipeline.session import dataset_of
 from sensai.stages import activations, baseline
 from sensai.tracking import Store
 from tests.helpers.pipeline import Place
@@ -40,7 +41,7 @@ def test_an_evaluation_batch_has_a_bounded_number_of_pixels(place: Place, side: 
     for name in ("cat", "dog"):
         write(root / "train" / name / "0.png", 0)
     config = place.config("activations", dataset="imagefolder", data_dir=str(root), image_size=side)
-    assert context.evaluation_batch(config) == expected
+    assert context.evaluation_batch(dataset_of(config).image_shape) == expected
 
 
 def write(path: Path, seed: int) -> None:
@@ -90,7 +91,7 @@ def test_shards_give_the_numbers_of_one_pass(config: ActivationsConfig, place: P
 
 def test_a_killed_pass_goes_on_at_the_shard_where_it_was(config: ActivationsConfig, place: Place) -> None:
     baseline.run(config.upstream(CONFIGS["baseline"]))
-    images = context.dataset_of(config).train.images
+    images = dataset_of(config).train.images
     assert isinstance(images, ImageFiles)
     # Shards have 2, 2 and 3 batches: rows 0-31, 32-63, 64-99.
     broken = images.folder / images.names[70]

@@ -12,12 +12,12 @@ from PIL import Image
 from sensai import evaluation
 from sensai.cluster.processes import allocator_settings
 from sensai.data.decoding import decode
-from sensai.pipeline.context import dataset_of
+from sensai.pipeline.context import Context
+from sensai.pipeline.session import Session, dataset_of
 from sensai.stages.contention import experiment
 from tests.conftest import Entry, tiny
 from tests.entrypoints.test_bad_input import assert_refused
-from tests.helpers.pipeline import Place
-from tests.stages.conftest import Pruned
+from tests.helpers.pipeline import Place, Pruned
 
 LOGGED = ("images_per_s", "start_s", "step_ms", "data_share", "peak_mib", "threads")
 
@@ -76,7 +76,7 @@ def test_it_logs_the_table_the_figure_and_every_figure_by_number(
 def test_no_more_images_than_there_are(place: Place) -> None:
     config = place.config("contention", contention_images=5000)
     train = dataset_of(config).train
-    np.testing.assert_array_equal(experiment.images_of(config).rows, train.rows)
+    np.testing.assert_array_equal(experiment.images_of(config, dataset_of(config)).rows, train.rows)
 
 
 def test_naive_processes_decode_the_files_of_the_same_images(place: Place, tmp_path: Path) -> None:
@@ -91,8 +91,10 @@ def test_naive_processes_decode_the_files_of_the_same_images(place: Place, tmp_p
     config = place.config(
         "contention", dataset="imagefolder", data_dir=str(tmp_path / "images"), contention_images=6, val_fraction=0.2
     )
-    images = experiment.images_of(config)
-    files = experiment.job_of(config, images).files
+    session = Session.connect()
+    images = experiment.images_of(config, session.dataset(config))
+    context = Context(config, session, session.store.create("job", None), {}, "", tmp_path)
+    files = experiment.job_of(config, images, context).files
     assert len(set(images.labels)) == 2
     assert len(files) == len(set(files)) == len(images) == 6
     for row, path in zip(images.rows, files, strict=True):

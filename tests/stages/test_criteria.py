@@ -5,12 +5,13 @@ import pytest
 
 from sensai.config import PruneConfig
 from sensai.errors import InputError
+from sensai.pipeline.base_model import load_base_model
+from sensai.pipeline.session import Session
 from sensai.policy.criterion_inputs import criterion_of
 from sensai.policy.plans import ratio_plan
 from sensai.stages import activations, baseline, group, main, prune
 from sensai.tracking import Store
-from tests.helpers.pipeline import Place, stage_of
-from tests.stages.conftest import Pruned
+from tests.helpers.pipeline import Place, Pruned, stage_of
 
 
 def upstream(place: Place, run_id: str, stage: str) -> str:
@@ -41,7 +42,7 @@ def test_every_criterion_gives_other_plans_from_one_pass(pruned: Pruned) -> None
 
 def test_l1_ranks_the_filters_of_the_base_model(pruned: Pruned) -> None:
     run_id = prune.run(pruned.place.config("prune", criterion="l1", ranking="layer", ratio=0.25))
-    model, _ = baseline.load(Store.connect(), pruned.upstream("baseline"))
+    model, _ = load_base_model(Store.connect(), pruned.upstream("baseline"))
     for site, channels in removed(run_id)[0].items():
         norms = model.get_submodule(site).weight.abs().flatten(1).sum(1)
         assert sorted(channels) == sorted(norms.argsort()[: round(len(norms) / 4)].tolist())
@@ -92,7 +93,7 @@ def test_taylor_on_statistics_without_a_backward_pass_is_refused(pruned: Pruned)
 
 @pytest.mark.parametrize("parameters", [{"policy": "threshold"}, {"target_flops": 0.5}, {"ratio": 0.5}], ids=str)
 def test_main_makes_the_runs_that_its_later_stages_stand_on(place: Place, parameters: dict[str, object]) -> None:
-    config = place.config("main", criterion="taylor", **parameters)
+    config, session = place.config("main", criterion="taylor", **parameters), Session.connect()
     for stage in (group.stage, activations.stage, baseline.stage):
         by_prune = main.stage_config(config, prune.stage).upstream(stage.config)
-        assert stage.fingerprint(main.stage_config(config, stage)) == stage.fingerprint(by_prune)
+        assert stage.fingerprint(main.stage_config(config, stage), session) == stage.fingerprint(by_prune, session)

@@ -13,15 +13,16 @@ import pytest
 
 from sensai.config import RetrainConfig
 from sensai.models.widths import widths
-from sensai.pipeline.stage import Context, upstream_of
+from sensai.pipeline.context import Context
+from sensai.pipeline.lineage import lineage
+from sensai.pipeline.session import Session
 from sensai.stages import prune, retrain
 from sensai.stages.retrain.gradual import Step, steps_of
 from sensai.tracking import Store
 from sensai.training.checkpoints import Progress
 from sensai.training.members import retrain_members
 from tests.conftest import command, tiny
-from tests.helpers.pipeline import Place, stage_of
-from tests.stages.conftest import Pruned
+from tests.helpers.pipeline import Place, Pruned, stage_of
 
 GRADUAL = {"cut_steps": 3, "cut_epochs": 2, "epochs": 4}
 
@@ -30,10 +31,10 @@ def steps(place: Place, **parameters: object) -> list[Step]:
     """The steps of a retraining, with the prune run that it stands on made where it is not there yet."""
     config = place.config("retrain", **parameters)
     assert isinstance(config, RetrainConfig)
-    store = Store.connect()
-    run_id = prune.run(config.upstream(prune.stage.config))
-    upstream = {**upstream_of(store.tags_of(run_id)), "prune": run_id}
-    return steps_of(config, Context(store, store.create("steps", None), upstream, "", place.folder / "checkpoints"))
+    session = Session.connect()
+    upstream = lineage(session.store, "prune", prune.run(config.upstream(prune.stage.config)))
+    run = session.store.create("steps", None)
+    return steps_of(config, Context(config, session, run, upstream, "", place.folder / "checkpoints"))
 
 
 def removed(step: Step) -> list[int]:

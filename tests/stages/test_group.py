@@ -12,8 +12,7 @@ from sensai.grouping.similarities import leaf_order
 from sensai.stages import group, prune
 from sensai.tracking import Store
 from tests.conftest import ROOT
-from tests.helpers.pipeline import Place
-from tests.stages.conftest import Pruned
+from tests.helpers.pipeline import Place, Pruned
 
 
 def formed(place: Place, **parameters: object) -> str:

@@ -17,9 +17,8 @@ from sensai.config import PruneConfig
 from sensai.errors import InputError
 from sensai.stages import grouping_study, prune
 from tests.conftest import ROOT, command, tiny
-from tests.helpers.pipeline import Place, parent_of, stage_of
+from tests.helpers.pipeline import Place, Pruned, parent_of, stage_of
 from tests.helpers.processes import still_running
-from tests.stages.conftest import Pruned
 
 STUDY = {"methods": "random,most_similar", "group_counts": "2", "epochs": 1, "control": True}
 

@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from sensai.errors import InputError, UnreachableTargetError
+from sensai.pipeline.base_model import load_base_model
 from sensai.stages import activations, baseline, evaluate, prune, register, retrain
 from sensai.tracking import Store
 from tests.conftest import Entry
@@ -124,8 +125,8 @@ def test_an_edited_network_is_not_answered_from_the_cache(place: Place, file: Pa
     assert second != first
     assert place.run(first).data.metrics["params"] == 6 * 10 + 3 * (6 * 36 + 1)
     with pytest.raises(InputError, match="run baseline"):
-        baseline.load(Store.connect(), first)
-    network, spec = baseline.load(Store.connect(), second)
+        load_base_model(Store.connect(), first)
+    network, spec = load_base_model(Store.connect(), second)
     assert isinstance(network[1], torch.nn.SiLU)
     assert spec.arch_args == {"hidden": 6}
 
@@ -138,7 +139,7 @@ def test_the_name_of_a_run_does_not_hold_the_path(place: Place, file: Path) -> N
 
 def test_a_network_of_torchvision_takes_images_smaller_than_its_own(place: Place) -> None:
     config = place.config("baseline", arch="torchvision:squeezenet1_1", image_size=33, base_epochs=0)
-    _, spec = baseline.load(Store.connect(), baseline.run(config))
+    _, spec = load_base_model(Store.connect(), baseline.run(config))
     assert spec.input_shape == (3, 33, 33)
     with pytest.raises(InputError, match="image_size=16: the network takes 17 and more"):
         baseline.run(place.config("baseline", arch="torchvision:squeezenet1_1", image_size=16))
@@ -154,7 +155,7 @@ def test_keys_of_a_checkpoint_are_renamed(place: Place, file: Path) -> None:
     with pytest.raises(InputError, match="rename='heed=3': no key of"):
         baseline.run(place.config("baseline", **arch, checkpoint=checkpoint, rename="body=,heed=3"))
     run_id = baseline.run(place.config("baseline", **arch, checkpoint=checkpoint, rename="body.=,head=3"))
-    network, _ = baseline.load(Store.connect(), run_id)
+    network, _ = load_base_model(Store.connect(), run_id)
     assert torch.equal(network[3].weight, load_file(checkpoint)["head.weight"])
     assert torch.equal(network[0].bias, load_file(checkpoint)["body.0.bias"])
 
@@ -192,7 +193,7 @@ def test_lazy_layers_weight_norms_slopes_and_blocks_from_training_to_evaluation(
     assert pruned.data.metrics["proof_error"] < 1e-5
     assert evaluated.data.metrics["flops_speedup"] > 1
     (base,) = place.of("baseline")
-    network, _ = baseline.load(Store.connect(), base.info.run_id)
+    network, _ = load_base_model(Store.connect(), base.info.run_id)
     # The weight norms trained, and left plain weights behind.
     assert {name.rpartition(".")[2] for name in network.state_dict()} <= {
         *("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -228,7 +229,7 @@ def test_what_plain_pytorch_gives_a_network_it_gets_in_every_stage(
     # `auto` measures all runtimes, each of which must answer as the network does.
     run_id = register.run(place.config("register", arch=f"{file}:Plain", ratio=0.5, runtime="auto", **how))
     (base,) = place.of("baseline")
-    network, spec = baseline.load(Store.connect(), base.info.run_id)
+    network, spec = load_base_model(Store.connect(), base.info.run_id)
     assert not spec.channels_last
     (pruned,), (evaluated,) = (place.of(stage) for stage in ("prune", "evaluate"))
     assert pruned.data.metrics["proof_error"] < 1e-5
@@ -252,7 +253,7 @@ def test_a_folder_of_grey_images_has_the_channels_that_the_network_takes(
             Image.new("L", (8, 8), 80 * label + number).save(folder / f"{number}.png")
     grey = {"dataset": "imagefolder", "data_dir": f"{tmp_path}/grey", "base_epochs": 0}
     run_id = baseline.run(place.config("baseline", arch=f"{file}:{name}", **grey))
-    _, spec = baseline.load(Store.connect(), run_id)
+    _, spec = load_base_model(Store.connect(), run_id)
     assert spec.in_channels == channels
     if channels == 1:
         Image.fromarray(np.full((8, 8, 3), (9, 8, 7), np.uint8)).save(tmp_path / "grey" / "train" / "1" / "red.png")

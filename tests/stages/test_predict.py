@@ -16,7 +16,7 @@ from PIL import ExifTags, Image
 from sensai.config import PredictConfig
 from sensai.ensemble.calibration import Calibration
 from sensai.errors import InputError
-from sensai.pipeline.context import dataset_of
+from sensai.pipeline.session import dataset_of
 from sensai.registry.image_format import ImageFormat
 from sensai.registry.versions import register_ensemble
 from sensai.stages import predict

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sensai.data.batches import Normalization
-from sensai.pipeline.context import dataset_of
+from sensai.pipeline.session import dataset_of
 from sensai.stages import retrain
 from sensai.tracking import Store
 from tests.helpers.pipeline import Place

@@ -7,8 +7,7 @@ import pytest
 from sensai.errors import InputError
 from sensai.stages import report, tune
 from tests.conftest import Entry
-from tests.helpers.pipeline import Place, stage_of
-from tests.stages.conftest import Pruned
+from tests.helpers.pipeline import Place, Pruned, stage_of
 
 
 def reported(place: Place, **parameters: object) -> str:

@@ -6,10 +6,10 @@ import subprocess
 import pytest
 
 from sensai.errors import InputError
+from sensai.pipeline.session import Session
 from sensai.stages import retrain
 from tests.conftest import command, tiny
-from tests.helpers.pipeline import Place, stage_of
-from tests.stages.conftest import Pruned
+from tests.helpers.pipeline import Place, Pruned, stage_of
 
 
 @pytest.fixture
@@ -87,9 +87,11 @@ def test_an_address_of_a_cluster_goes_with_the_backend() -> None:
     assert retrain.RetrainConfig(ray_address="head:6379", backend="ray").ray_address == "head:6379"
 
 
-def test_the_slots_count_only_where_a_budget_is_dealt_to_them() -> None:
+def test_the_slots_count_only_where_a_budget_is_dealt_to_them(place: Place) -> None:
+    session = Session.connect()
+
     def fingerprint(**parameters: object) -> str:
-        return retrain.stage.fingerprint(retrain.RetrainConfig(**parameters), "upstream")
+        return retrain.stage.fingerprint(retrain.RetrainConfig(**parameters), session, "upstream")
 
     assert fingerprint(jobs=1) == fingerprint(jobs=2)
     assert fingerprint(jobs=1, budget="9epochs") != fingerprint(jobs=2, budget="9epochs")

@@ -8,7 +8,7 @@ from sensai.errors import InputError
 from sensai.stages import prune
 from sensai.stages.prune.planning import MemberPlan
 from sensai.tracking import Store
-from tests.stages.conftest import Pruned
+from tests.helpers.pipeline import Pruned
 
 
 def test_prune_meets_a_target_or_says_what_is_in_reach(pruned: Pruned) -> None:

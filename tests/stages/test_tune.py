@@ -21,8 +21,7 @@ from sensai.stages.evaluate import latencies
 from sensai.training.checkpoints import Checkpoints
 from sensai.training.slots import member_checkpoints
 from tests.conftest import ROOT, Entry, command, tiny
-from tests.helpers.pipeline import Place, parent_of, stage_of
-from tests.stages.conftest import Pruned
+from tests.helpers.pipeline import Place, Pruned, parent_of, stage_of
 
 # Of the person's own configuration, and one more.
 TWO = {"ratio": [0.5, 0.3]}

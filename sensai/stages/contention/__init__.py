@@ -1,8 +1,8 @@
 """contention: Measure what trainings at once do to each other on this machine.
 
-`job` is what is trained and scored, as files; `naive` and `engine` are two ways to do it, by the yardstick of `work`;
-`measured_process` is one process of either; `measuring` starts them, takes time and memory, and makes the table, which
-`experiment` logs. Imports nothing by itself: every measured process imports this package.
+`job` stores what is trained and scored as files. `naive` and `engine` are two ways to do it, timed by `work`.
+`measured_process` is one process of either way. `measuring` starts the processes, takes time and memory, and makes the table,
+which `experiment` logs. This package imports nothing by itself, since every measured process imports it.
 """
 
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def run(config: "ContentionConfig") -> str:
-    """Run the stage; returns the id of the run to use."""
+    """Run the stage; return the id of the run to use."""
     from sensai.stages.contention.experiment import stage
 
     return stage.run(config)

@@ -1,4 +1,4 @@
-"""Training and scoring as sensAI does it: slots that share their batches, with pinned threads; one pass for all classes."""
+"""Train and score as sensAI does: slots that share their batches, with pinned threads; one pass for all classes."""
 
 import tempfile
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ _RECIPE = Recipe(epochs=1, lr=0.01, weight_decay=5e-4, patience=0, min_gain=0.0,
 
 
 def training(folder: Path, job: Job, numbers: Sequence[int]) -> Work:
-    """Members retrained for an epoch."""
+    """Return the work of retraining members for an epoch."""
     ensemble, device = load_members(folder, numbers), torch.device(job.device)
     slots = _slots(ensemble, job)
     stream = Stream(job.batch_size, job.augmentation, seed=0)
@@ -33,7 +33,7 @@ def training(folder: Path, job: Job, numbers: Sequence[int]) -> Work:
     def epoch(count: int) -> Spent:
         train = load_split(folder, job, count)
         seconds = _retrain(ensemble, train, stream, slots, folder)
-        # Every slot makes these batches for itself.
+        # Every slot makes these batches for itself, so making them once more gives the time that they take.
         with pinned(slots.threads):
             data = timed(
                 made(train, stream.batch_size, ensemble.normalization, device, epoch=0), device, lambda *_: None
@@ -44,7 +44,7 @@ def training(folder: Path, job: Job, numbers: Sequence[int]) -> Work:
 
 
 def scoring(folder: Path, job: Job, numbers: Sequence[int]) -> Work:
-    """The statistics of all classes in one pass, which stands for as many passes as there are numbers."""
+    """Return the work of one pass for the statistics of all classes; it stands for as many passes as there are numbers."""
     ensemble, device = load_members(folder, numbers), torch.device(job.device)
     model = load_base(folder).to(device)
     read = partial(batches, batch_size=job.scoring_batch, normalization=ensemble.normalization, device=device)
@@ -54,7 +54,7 @@ def scoring(folder: Path, job: Job, numbers: Sequence[int]) -> Work:
 
 
 def threads(job: Job, task: str, numbers: Sequence[int]) -> int:
-    """How many threads all slots ask for, or the one process that scores."""
+    """Return how many threads all slots ask for, or the one process that scores."""
     if task == "scoring":
         return torch.get_num_threads()
     jobs, each = share_cores(len(numbers), job.jobs, job.threads)
@@ -68,7 +68,7 @@ def _slots(ensemble: Ensemble, job: Job) -> Slots:
 
 
 def _retrain(ensemble: Ensemble, train: Split, stream: Stream, slots: Slots, folder: Path) -> float:
-    """An epoch of all members; returns the seconds of the slot that trained longest, from its first batch on."""
+    """Train all members for an epoch; return the seconds of the slot that trained longest, from its first batch on."""
     mean, std = ensemble.normalization.mean, ensemble.normalization.std
     dataset = Dataset("", ensemble.class_names, train, None, None, "", mean, std)
     with tempfile.TemporaryDirectory(dir=folder) as checkpoints:

@@ -1,6 +1,6 @@
-"""contention: why trainings at once grind to a halt on this machine, and what works. Logs a table of times, memory and
-threads of trainings and of scorings in turn, at once as naive processes, and together by the engine; its figure; and all
-of it as metrics, whose steps are the numbers at once.
+"""contention: why several trainings at once grind to a halt on this machine, and what works. Logs times, memory and threads of
+trainings and of scorings: one after another, at once as naive processes, and together by the engine. They come as a table, as a
+figure, and as metrics with the number at once as step.
 """
 
 import json
@@ -13,14 +13,14 @@ import pandas as pd
 
 from sensai.analysis import plots
 from sensai.config import ContentionConfig
-from sensai.data.dataset import Split
+from sensai.data.dataset import Dataset, Split
 from sensai.data.dataset_names import FOLDER
 from sensai.data.folders import image_folder
 from sensai.evaluation import host
-from sensai.pipeline.context import augmentation_of, dataset_of, device_of, evaluation_batch
-from sensai.pipeline.stage import Context, Stage
+from sensai.pipeline.context import Context
+from sensai.pipeline.devices import device_of
+from sensai.pipeline.stage import Stage
 from sensai.stages import prune
-from sensai.stages.baseline import base_model
 from sensai.stages.contention.job import Job, save_job
 from sensai.stages.contention.measuring import TASKS, measure
 from sensai.tracking import tags
@@ -31,11 +31,10 @@ _LOGGED = ["images_per_s", "start_s", "step_ms", "data_share", "peak_mib", "thre
 
 def _execute(config: ContentionConfig, context: Context) -> None:
     context.run.set_tags({tags.HOST: json.dumps(host())})
-    counts, images = config.trainings, images_of(config)
-    base, _ = base_model(context, config)
-    ensemble = prune.build(context, config, prune.load(context.store, context.upstream["prune"]))
+    counts, images = config.trainings, images_of(config, context.data)
+    ensemble = prune.build(context, prune.load(context.store, context.upstream["prune"]))
     folder = context.checkpoints.resolve()
-    save_job(job_of(config, images), folder, images, base, ensemble, max(counts))
+    save_job(job_of(config, images, context), folder, images, context.base_model.network, ensemble, max(counts))
     table = pd.concat([measure(folder, task, counts) for task in TASKS], ignore_index=True)
     _log.info("%s", table.round(3).to_string(index=False))
     context.run.log_frame(table, "contention.csv")
@@ -44,22 +43,22 @@ def _execute(config: ContentionConfig, context: Context) -> None:
         context.run.log_metrics(_metrics(table[table["n"] == count]), step=count)
 
 
-def images_of(config: ContentionConfig) -> Split:
-    """So many training images, evenly spaced, so that every class has its part of them."""
-    train = dataset_of(config).train
+def images_of(config: ContentionConfig, data: Dataset) -> Split:
+    """Return `contention_images` training images, evenly spaced, so that every class has its part of them."""
+    train = data.train
     count = min(config.contention_images, len(train))
     return replace(train, rows=train.rows[np.arange(count) * len(train) // count])
 
 
-def job_of(config: ContentionConfig, images: Split) -> Job:
-    """How these images are trained and scored with."""
-    device = device_of(config)
+def job_of(config: ContentionConfig, images: Split, context: Context) -> Job:
+    """Return the job that trains and scores with these images."""
+    device = context.device
     return Job(
-        image_shape=dataset_of(config).image_shape,
+        image_shape=context.data.image_shape,
         batch_size=config.batch_size,
-        scoring_batch=evaluation_batch(config),
+        scoring_batch=context.evaluation_batch,
         workers=config.workers,
-        augmentation=augmentation_of("auto", config),
+        augmentation=context.augmentation("auto"),
         device=str(device),
         jobs=config.jobs or (None if device.type == "cpu" else 1),
         threads=config.threads,
@@ -68,7 +67,7 @@ def job_of(config: ContentionConfig, images: Split) -> Job:
 
 
 def _files(config: ContentionConfig, images: Split) -> list[str] | None:
-    """The files of an image folder's rows, which a script of one's own would decode."""
+    """Return the files of an image folder's rows, which a user's own script would decode."""
     if config.dataset != FOLDER:
         return None
     names, _ = image_folder(Path(config.data_dir)).files["train"]
@@ -76,7 +75,7 @@ def _files(config: ContentionConfig, images: Split) -> list[str] | None:
 
 
 def _metrics(rows: pd.DataFrame) -> dict[str, float]:
-    """The numbers of all tasks and ways at one count, and how the engine compares with naive processes."""
+    """Return the numbers of all tasks and ways at one count, and the speedup of the engine over naive processes."""
     speed = rows.set_index(["task", "way"])["images_per_s"]
     return {
         **{f"{row['task']}_{row['way']}_{name}": float(row[name]) for _, row in rows.iterrows() for name in _LOGGED},
@@ -90,6 +89,6 @@ stage = Stage(
     previous=prune.stage,
     execute=_execute,
     title=prune.run_title,
-    inputs=lambda config: {"host": host(), "device": device_of(config).type},
+    inputs=lambda config, _: {"host": host(), "device": device_of(config).type},
 )
 run = stage.run

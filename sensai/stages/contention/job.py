@@ -1,4 +1,4 @@
-"""What is trained and scored, in a folder that every process of the experiment reads. N images."""
+"""Store what is trained and scored in a folder that every process of the experiment reads. N images."""
 
 import json
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _JOB, _IMAGES, _LABELS, _BASE = "job.json", "images.npy", "labels.npy", "base"
 
 @dataclass(frozen=True)
 class Job:
-    """How the images are trained and scored with.
+    """The settings by which the images are trained and scored with.
 
     Attributes:
         image_shape: (C, H, W) that the networks take.
@@ -49,11 +49,11 @@ def save_job(job: Job, folder: Path, images: Split, base: nn.Module, ensemble: E
     """Write all that the processes read.
 
     Args:
-        job: how.
+        job: the settings.
         folder: made here.
-        images: what each training and each scoring sees.
+        images: each training and each scoring sees all of them.
         base: the network that scores.
-        ensemble: the members that are trained, over again where there are fewer than `count`.
+        ensemble: the members that are trained; they are repeated where there are fewer than `count`.
         count: how many trainings there are at most.
 
     Raises:
@@ -67,7 +67,7 @@ def save_job(job: Job, folder: Path, images: Split, base: nn.Module, ensemble: E
     write_array(folder / _LABELS, images.labels.shape, np.int64, [images.labels])
     save_network(base, ensemble.spec, folder / _BASE)
     for number in range(count):
-        # By itself, so that a process reads no more than it trains.
+        # Each member lies by itself, so that a process reads no more than it trains.
         member = ensemble.members[number % len(ensemble.members)]
         alone = Ensemble([member], ensemble.class_names, ensemble.spec, ensemble.normalization)
         save_ensemble(alone, folder / str(number))
@@ -75,24 +75,24 @@ def save_job(job: Job, folder: Path, images: Split, base: nn.Module, ensemble: E
 
 
 def load_job(folder: Path) -> Job:
-    """How the images of a folder are trained and scored with."""
+    """Return the settings of a saved job."""
     values = json.loads((folder / _JOB).read_text())
     channels, height, width = values["image_shape"]
     return Job(**{**values, "image_shape": (channels, height, width)})
 
 
 def load_labels(folder: Path) -> np.ndarray:
-    """int64 (N,)."""
+    """Return the labels: int64 (N,)."""
     return np.load(folder / _LABELS, allow_pickle=False)
 
 
 def load_images(folder: Path) -> np.ndarray:
-    """uint8 (N, C, H, W), mapped; there are none where images are streamed from files."""
+    """Return the mapped images: uint8 (N, C, H, W); there is no such file where images are streamed."""
     return np.load(folder / _IMAGES, "r", allow_pickle=False)
 
 
 def load_split(folder: Path, job: Job, count: int) -> Split:
-    """The first images as our own data layer has them: mapped, or decoded by its threads."""
+    """Return the first images as our own data layer has them: mapped, or decoded by its threads."""
     labels = load_labels(folder)
     streamed = job.files is not None and not (folder / _IMAGES).exists()
     images = ImageFiles(Path(), job.files or [], job.image_shape) if streamed else load_images(folder)
@@ -100,12 +100,12 @@ def load_split(folder: Path, job: Job, count: int) -> Split:
 
 
 def load_members(folder: Path, numbers: Sequence[int]) -> Ensemble:
-    """Some members as one ensemble."""
+    """Return some members as one ensemble."""
     alone = [load_ensemble(folder / str(number)) for number in numbers]
     members = [each.members[0] for each in alone]
     return Ensemble(members, alone[0].class_names, alone[0].spec, alone[0].normalization)
 
 
 def load_base(folder: Path) -> nn.Module:
-    """The network that scores, in eval mode."""
+    """Return the network that scores, in eval mode."""
     return load_network(folder / _BASE)[0]

@@ -2,7 +2,7 @@
 
 Usage: `python -m sensai.stages.contention.measured_process PARENT FOLDER SCRIPT TASK NUMBER...`.
 
-It works on the first batch, answers with a line, waits for a line, works on all images, and answers with what it spent.
+It works on the first batch, answers with a line, waits for a line, works on all images, and answers with the time that it took.
 """
 
 import importlib
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 def main(parent: int, folder: Path, script: str, task: str, numbers: list[int]) -> None:
     """Do the work of a script (`naive` or `engine`) and task (`training` or `scoring`) with these members."""
-    # The workers of its loader look for it in the same way.
+    # The workers of a loader end with their parent in the same way.
     end_with(parent, signal.SIGKILL)
-    # Only now, since torch takes seconds, in which the parent may be gone.
+    # The import of torch takes seconds, in which the parent may be gone, so it comes after `end_with`.
     from sensai.stages.contention.job import load_job, load_labels
 
-    # Whatever libraries and users' networks print must not be taken for an answer.
+    # Libraries and users' networks may print, which must not be taken for an answer.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     job = load_job(folder)
-    # Imported only now, so that neither waits for what the other needs.
+    # Each script is imported by itself, so that neither waits for what the other needs.
     module = importlib.import_module(f"sensai.stages.contention.{script}")
     work: Work = getattr(module, task)(folder, job, numbers)
     work(job.batch_size if task == "training" else job.scoring_batch)

@@ -1,5 +1,5 @@
-"""Trainings, or scorings, in turn, at once as naive processes, the same with their threads pinned, and together by the engine,
-side by side in one table.
+"""Measure trainings and scorings in four ways: in turn, at once as naive processes, the same with pinned threads, and together
+by the engine.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ WAYS = ("in_turn", "naive", "pinned", "engine")
 
 
 def measure(folder: Path, task: str, counts: Sequence[int]) -> pd.DataFrame:
-    """The four ways for each number of trainings or scorings.
+    """Measure the four ways for each number of trainings or scorings.
 
-    In turn, at once and pinned it is the same script; pinned, the cores are dealt out to the processes. So what tells these
-    apart is contention, and threads, alone; of one, in turn and at once are the same and measured once. The engine trains in
-    its slots; its scoring is one pass in one process, since that serves every class.
+    In turn, at once and pinned run the same script; pinned, the cores are dealt out to the processes. So these differ only by
+    contention and threads. With N = 1, in turn and at once are the same and measured once. The engine trains in its slots. Its
+    scoring is one pass in one process, since that serves every class.
 
     Args:
         folder: of a saved job with at least `max(counts)` members.
@@ -46,7 +46,7 @@ def measure(folder: Path, task: str, counts: Sequence[int]) -> pd.DataFrame:
             bar.update()
             return measured
 
-        # N in turn are the first N of the most.
+        # The times of N in turn are those of the first N.
         alone = [run("naive", [[number]]) for number in range(max(counts))]
         for count in counts:
             numbers = list(range(count))

@@ -1,5 +1,5 @@
-"""Training and scoring as scripts for one network are written: a plain loop, torch's default threads, and a loader of
-their own whose workers decode image by image.
+"""Train and score as a script for one network does: a plain loop, torch's default threads, and a loader of its own whose
+workers decode image by image.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from sensai.stages.contention.work import Work, timed
 
 
 def training(folder: Path, job: Job, numbers: Sequence[int]) -> Work:
-    """One member trained by itself."""
+    """Return the work of training one member by itself."""
     ensemble, device = load_members(folder, numbers), torch.device(job.device)
     (member,), num_classes = ensemble.members, len(ensemble.class_names)
     network = member.network.to(device).train()
@@ -46,7 +46,7 @@ def training(folder: Path, job: Job, numbers: Sequence[int]) -> Work:
 
 
 def scoring(folder: Path, job: Job, numbers: Sequence[int]) -> Work:
-    """A plain forward pass of the base model: whatever a script counts comes on top."""
+    """Return the work of a plain forward pass of the base model; counting anything would take longer."""
     normalization, device = load_members(folder, numbers).normalization, torch.device(job.device)
     network = load_base(folder).to(device)
     transform = transform_of(job, normalization, "none")
@@ -62,7 +62,7 @@ def scoring(folder: Path, job: Job, numbers: Sequence[int]) -> Work:
 
 
 def threads(job: Job, _task: str, _numbers: Sequence[int]) -> int:
-    """How many threads and workers a process asks for."""
+    """Return how many threads and workers a process asks for."""
     return torch.get_num_threads() + job.workers
 
 
@@ -88,7 +88,7 @@ def _picture(source: object) -> Image.Image:
 
 
 def transform_of(job: Job, normalization: Normalization, augmentation: Augmentation) -> Callable[[Image.Image], Tensor]:
-    """From a decoded image to float32 (C, H, W), as augmented and normalised as the engine's batches are."""
+    """Return the transform of a decoded image to float32 (C, H, W), augmented and normalised as the engine's batches are."""
     _, height, width = job.image_shape
     steps: list[object] = []
     if job.files:

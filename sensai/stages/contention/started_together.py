@@ -1,4 +1,4 @@
-"""Processes that are started at once, told to go together, asked for what they spent, and ended whatever happens."""
+"""Start processes at once, let them work together, ask for the time that they took, and end them in any case."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from sensai.cluster.processes import given_environment
 from sensai.errors import InputError
 
 _ROOT = Path(sensai.__file__).resolve().parents[1]
-# What libraries go by that are told nothing else.
+# Libraries take their number of threads from these.
 _THREAD_VARIABLES = frozenset({"OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"})
 _MEMORY_SECONDS = 0.5
 _MIB = 2**20
@@ -52,17 +52,17 @@ class Measured:
 def at_once(
     folder: Path, script: str, task: str, groups: Sequence[Sequence[int]], threads: int | None = None
 ) -> Measured:
-    """One process for each group of members, all at once; none is left when this ends, nor when it is killed.
+    """Run one process for each group of members, all at once; none is left when this ends, nor when it is killed.
 
     Args:
         folder: of a saved job.
         script: `naive` or `engine`.
         task: `training` or `scoring`.
         groups: the numbers of each process's members.
-        threads: what the environment gives each process's libraries; None: nothing, as where nobody thinks of it.
+        threads: number that the environment gives each process's libraries; None: it gives none, as by default.
 
     Raises:
-        InputError: processes failed; says which, and their last words.
+        InputError: processes failed; says which, with the last line of each one's errors.
     """
     start = time.perf_counter()
     with _started(folder, script, task, groups, threads) as processes, _Memory(processes) as memory:
@@ -101,7 +101,7 @@ def _started(
 
 
 def _start(command: list[str], environment: dict[str, str], errors: Any) -> subprocess.Popen[str]:
-    """A process with pipes to it and from it, in a group of its own."""
+    """Start a process with pipes to it and from it, in a group of its own."""
     return subprocess.Popen(  # noqa: S603  (our own command)
         command,
         stdin=subprocess.PIPE,
@@ -114,7 +114,7 @@ def _start(command: list[str], environment: dict[str, str], errors: Any) -> subp
 
 
 def _environment(script: str, threads: int | None) -> dict[str, str]:
-    """Of the user's own script, to which sensAI's settings do not come, or of sensAI's."""
+    """Return the environment of a process; a naive script gets none of sensAI's own settings."""
     inherited = given_environment() if script == "naive" else dict(os.environ)
     own = {name: value for name, value in inherited.items() if name not in _THREAD_VARIABLES}
     path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
@@ -135,7 +135,7 @@ def _tell(process: subprocess.Popen[str]) -> None:
 
 
 def _answers(processes: Sequence[subprocess.Popen[str]], folder: Path, what: str) -> list[dict[str, Any]]:
-    """The next line of each, once all have answered."""
+    """Return the next line of each process, once all have answered."""
     lines = [process.stdout.readline() if process.stdout else "" for process in processes]
     failed = [position for position, line in enumerate(lines) if not line]
     if failed:
@@ -151,12 +151,12 @@ def _reason(process: subprocess.Popen[str], folder: Path, position: int) -> str:
 
 
 def _last_words(folder: Path, position: int) -> Path:
-    """What a process says when it fails."""
+    """Return the file of a process's errors."""
     return folder / f"errors_{position}.txt"
 
 
 class _Memory:
-    """Looks at the memory of processes and all below them, again and again, while the block lasts."""
+    """Watches the memory of processes and all below them while the block lasts."""
 
     def __init__(self, processes: Sequence[subprocess.Popen[str]]) -> None:
         self._pids = [process.pid for process in processes]
@@ -180,7 +180,7 @@ class _Memory:
 
 
 def _memory(pid: int) -> float:
-    """Bytes of a process and all below it; pages that several share are split among them where the system tells (Linux)."""
+    """Return the bytes of a process and all below it; on Linux, pages that several share are split among them."""
     total = 0.0
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)

@@ -1,4 +1,4 @@
-"""What a process of the experiment does, and what it says of it."""
+"""Time the work of a process of the experiment."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -13,9 +13,9 @@ class Spent:
     """One pass over images.
 
     Attributes:
-        seconds: of the clock.
-        data_seconds: of these, those in which no network had a batch to compute with; of slots, which take their batches
-            in processes of their own, the time that making all batches takes by itself.
+        seconds: that it took.
+        data_seconds: the part of these in which no network had a batch to compute with. Slots make their batches in processes
+            of their own; there it is the time that making all batches takes by itself.
         steps: batches.
     """
 
@@ -24,14 +24,14 @@ class Spent:
     steps: int
 
 
-# One pass over the first so many images.
+# Makes one pass over so many images, the first ones.
 Work = Callable[[int], Spent]
 
 
 def timed(
     batches: Iterable[tuple[Tensor, Tensor]], device: torch.device, step: Callable[[Tensor, Tensor], object]
 ) -> Spent:
-    """A step with each batch, and how long it took to get them."""
+    """Take a step with each batch; return the time that it took, and the part spent waiting for batches."""
     steps, data_seconds, start = 0, 0.0, time.perf_counter()
     waiting_since = start
     for images, labels in batches:

@@ -9,49 +9,47 @@ import json
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from sensai import evaluation
 from sensai.analysis import plots
 from sensai.analysis.differences import ANSWERS
-from sensai.config import EvaluateConfig, GroupingStudyConfig, MainConfig, StageConfig, TuneConfig
+from sensai.config import EvaluateConfig, GroupingStudyConfig, MainConfig, TuneConfig
 from sensai.data.batches import batches
-from sensai.data.dataset import Split
+from sensai.data.dataset import Dataset, Split
 from sensai.ensemble import Ensemble
 from sensai.errors import InputError
 from sensai.grouping.partitions import Group
-from sensai.pipeline.context import dataset_of, device_of, evaluation_batch
-from sensai.pipeline.stage import Context, Stage
+from sensai.pipeline.context import Context
+from sensai.pipeline.devices import device_of
+from sensai.pipeline.stage import Stage
 from sensai.runtimes import check_runtime, prepare
 from sensai.stages import retrain
-from sensai.stages.baseline import base_model
 from sensai.stages.evaluate import combining, int8, latencies
 from sensai.stages.group import class_label
 from sensai.tracking import tags
 
 
 def _execute(config: EvaluateConfig, context: Context) -> None:
-    test_images, val_images = test_split(config), combining.validation_split(config)
-    device = device_of(config)
-    base, spec = base_model(context, config)
-    ensemble = retrain.load(context.store, context.upstream["retrain"]).to(device)
-    context.run.set_tags({tags.HOST: json.dumps(_timing_host(config)), tags.VAL_DIGEST: dataset_of(config).val_digest})
+    test_images, val_images = test_split(context.data), combining.validation_split(config, context.data)
+    base = context.base_model
+    ensemble = retrain.load(context.store, context.upstream["retrain"]).to(context.device)
+    context.run.set_tags({tags.HOST: json.dumps(_timing_host(config)), tags.VAL_DIGEST: context.data.val_digest})
 
-    val = None if val_images is None else _answered(val_images, ensemble, base, config)
-    test = _answered(test_images, ensemble, base, config)
+    val = None if val_images is None else _answered(val_images, ensemble, context)
+    test = _answered(test_images, ensemble, context)
     outputs = test.outputs
     calibration = combining.calibrate(ensemble, test, val, config, context.run)
     probabilities = calibration(outputs.members, ensemble.groups)
 
     prepared = prepare(ensemble)
-    times = latencies.measured(base, ensemble, prepared, calibration, test_images, config, device, context.run)
+    times = latencies.measured(ensemble, prepared, calibration, test_images, config, context)
     if config.int8 and val_images is not None:
         context.run.log_metrics(
-            int8.metrics(prepared, ensemble.groups, calibration, val_images, test_images, evaluation_batch(config))
+            int8.metrics(prepared, ensemble.groups, calibration, val_images, test_images, context.evaluation_batch)
         )
     members = _members_table(ensemble, outputs, times.members)
-    base_size = evaluation.size(base, spec.input_shape)
+    base_size = evaluation.size(base.network, base.spec.input_shape)
     context.run.log_metrics(
         {
             **_accuracy_metrics(probabilities, test.base, outputs),
@@ -75,48 +73,48 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
     if 1 < len(ensemble.members) < len(ensemble.class_names):
         context.run.log_metrics(evaluation.group_metrics(outputs, ensemble))
         _log_group_confusion(matrix, ensemble, context)
-    _log_member_runs(ensemble, members, config, context)
+    _log_member_runs(ensemble, members, context)
 
 
-def check(config: EvaluateConfig | MainConfig | GroupingStudyConfig | TuneConfig) -> None:
-    """Refuse data without the splits that are needed, and a runtime that is not here: better now than after all the training.
+def check(config: EvaluateConfig | MainConfig | GroupingStudyConfig | TuneConfig, data: Dataset) -> None:
+    """Refuse data without the splits that are needed, and a runtime that is not here, before anything is trained.
 
     Raises:
         InputError: there is no test split, no validation split that the parameters need, or no such runtime on this machine.
     """
     if config.runtime != "auto":
         check_runtime(config.runtime)
-    test_split(config)
-    combining.validation_split(config)
+    test_split(data)
+    combining.validation_split(config, data)
 
 
 def _timing_host(config: EvaluateConfig) -> dict[str, str]:
     return latencies.timing_host(config.runtime, device_of(config), config.latency_batch_size)
 
 
-def test_split(config: StageConfig) -> Split:
-    """The test split.
+def test_split(data: Dataset) -> Split:
+    """Return the test split.
 
     Raises:
         InputError: the data have none.
     """
-    test = dataset_of(config).test
-    if test is None:
+    if data.test is None:
         raise InputError(
-            f"dataset={config.dataset!r}: has no test split to evaluate on; lay the folder out as train/ and test/ "
+            f"dataset={data.name!r}: has no test split to evaluate on; lay the folder out as train/ and test/ "
             "(and, if you like, val/), one folder a class in each"
         )
-    return test
+    return data.test
 
 
-def _answered(split: Split, ensemble: Ensemble, base: torch.nn.Module, config: EvaluateConfig) -> combining.Answered:
-    """What members and base model say about a split."""
+def _answered(split: Split, ensemble: Ensemble, context: Context) -> combining.Answered:
+    """Return the outputs of members and base model for a split."""
     stream = tqdm(
-        batches(split, evaluation_batch(config), ensemble.normalization, device_of(config)),
-        total=-(-len(split) // evaluation_batch(config)),
+        batches(split, context.evaluation_batch, ensemble.normalization, context.device),
+        total=-(-len(split) // context.evaluation_batch),
         desc="evaluate",
     )
-    outputs = evaluation.run_networks([*(member.network for member in ensemble.members), base], stream)
+    networks = [*(member.network for member in ensemble.members), context.base_model.network]
+    outputs = evaluation.run_networks(networks, stream)
     return combining.Answered(outputs, evaluation.softmax(outputs.members.pop()))
 
 
@@ -133,7 +131,7 @@ def _accuracy_metrics(
 
 
 def _answers(probabilities: np.ndarray, base_probabilities: np.ndarray, outputs: evaluation.Outputs) -> pd.DataFrame:
-    """Class indices, one row an image in the order of the split: what `sensai.analysis.differences` reads."""
+    """Return class indices, one row an image in the order of the split, as `sensai.analysis.differences` reads them."""
     return pd.DataFrame(
         {
             "label": outputs.labels,
@@ -193,7 +191,7 @@ def _log_group_confusion(matrix: np.ndarray, ensemble: Ensemble, context: Contex
 
 
 def _in_groups_table(inside: list[np.ndarray], groups: list[Group], names: tuple[str, ...]) -> pd.DataFrame:
-    """One row for every pair of true class and answer of a group that occurs."""
+    """Return one row for every pair of true class and answer that occurs in a group."""
     rows = [
         {"group": number, "label": names[group[label]], "answer": names[group[answer]], "images": counts[label, answer]}
         for number, (counts, group) in enumerate(zip(inside, groups, strict=True))
@@ -202,12 +200,11 @@ def _in_groups_table(inside: list[np.ndarray], groups: list[Group], names: tuple
     return pd.DataFrame(rows, columns=["group", "label", "answer", "images"])
 
 
-def _log_member_runs(ensemble: Ensemble, members: pd.DataFrame, config: EvaluateConfig, context: Context) -> None:
+def _log_member_runs(ensemble: Ensemble, members: pd.DataFrame, context: Context) -> None:
     retrained = context.store.member_runs(context.upstream["retrain"])
     measured = members.drop(columns=["member", "classes"]).astype("float64").to_dict("records")
     for number in range(len(ensemble.members)):
-        run = retrain.open_member_run(ensemble, number, config, context, split="test")
-        with run.closing():
+        with retrain.open_member_run(ensemble, number, context, split="test") as run:
             if number in retrained:
                 run.set_tags({tags.MEMBER_RUN: retrained[number]})
             run.log_metrics({str(name): value for name, value in measured[number].items() if not np.isnan(value)})
@@ -219,7 +216,7 @@ stage = Stage(
     previous=retrain.stage,
     execute=_execute,
     title=retrain.title,
-    inputs=lambda config: {"host": _timing_host(config)},
+    inputs=lambda config, _: {"host": _timing_host(config)},
     check=check,
 )
 run = stage.run

@@ -1,6 +1,4 @@
-"""Which class probabilities the ensemble answers with: all methods of `combine` fitted on validation data and judged side by
-side, the chosen one stored.
-"""
+"""Fit all methods of `combine` on validation data, judge them side by side, and store the one that is chosen."""
 
 import json
 from dataclasses import dataclass, replace
@@ -12,22 +10,21 @@ from matplotlib.figure import Figure
 from sensai import evaluation
 from sensai.analysis import plots
 from sensai.config import EvaluateConfig, GroupingStudyConfig, MainConfig, TuneConfig
-from sensai.data.dataset import Split
+from sensai.data.dataset import Dataset, Split
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import RAW, Calibration, cross_fitted, fit, methods_for, rejection_threshold
 from sensai.errors import InputError
-from sensai.pipeline.context import dataset_of
 from sensai.tracking import Run, Store
 
 _CALIBRATION = "calibration.json"
 _BASE = "base model"
-# That `evaluate` logs anyway.
+# `evaluate` logs it anyway.
 _LOGGED = "accuracy"
 
 
 @dataclass(frozen=True)
 class Answered:
-    """What was said about a split.
+    """The answers to all images of a split.
 
     Attributes:
         outputs: of the members.
@@ -38,16 +35,17 @@ class Answered:
     base: np.ndarray
 
 
-def validation_split(config: EvaluateConfig | MainConfig | GroupingStudyConfig | TuneConfig) -> Split | None:
-    """The validation split, None where it has too few images for any fit.
+def validation_split(
+    config: EvaluateConfig | MainConfig | GroupingStudyConfig | TuneConfig, data: Dataset
+) -> Split | None:
+    """Return the validation split, None where it has too few images for any fit.
 
     Raises:
         InputError: the parameters need one.
     """
-    val = dataset_of(config).val
-    # What is fitted is judged on an image that was held out.
-    if val is not None and len(val) > 1:
-        return val
+    # Every method is fitted on some of the images and judged on others.
+    if data.val is not None and len(data.val) > 1:
+        return data.val
     if config.combine not in (None, RAW.method):
         raise InputError(
             f"combine={config.combine!r}: is fitted on validation data, and dataset={config.dataset!r} has none; "
@@ -67,7 +65,7 @@ def validation_split(config: EvaluateConfig | MainConfig | GroupingStudyConfig |
 def calibrate(
     ensemble: Ensemble, test: Answered, val: Answered | None, config: EvaluateConfig, run: Run
 ) -> Calibration:
-    """The calibration that the ensemble answers with; all that can be fitted are logged side by side."""
+    """Return the calibration that the ensemble answers with; log all that can be fitted, side by side."""
     fitted = _fitted(ensemble, val, config)
     tested = {name: each(test.outputs.members, ensemble.groups) for name, each in fitted.items()}
     table = _compared(tested, ensemble, test, val)
@@ -85,13 +83,13 @@ def calibrate(
 
 
 def load(store: Store, run_id: str) -> Calibration:
-    """The calibration that an evaluate run has chosen."""
+    """Return the calibration that an evaluate run has chosen."""
     with store.downloaded(run_id, _CALIBRATION) as file:
         return Calibration.from_json(json.loads(file.read_text()))
 
 
 def _fitted(ensemble: Ensemble, val: Answered | None, config: EvaluateConfig) -> dict[str, Calibration]:
-    """What there is to choose from, by its name; without validation data that is `raw` alone."""
+    """Return the calibrations to choose from, by name; without validation data that is `raw` alone."""
     if val is None:
         return {RAW.method: RAW}
     names = [RAW.method, *methods_for(ensemble.groups)]
@@ -101,7 +99,7 @@ def _fitted(ensemble: Ensemble, val: Answered | None, config: EvaluateConfig) ->
 
 
 def _compared(tested: dict[str, np.ndarray], ensemble: Ensemble, test: Answered, val: Answered | None) -> pd.DataFrame:
-    """Metrics of all methods and the base model: on the test split, and with the prefix `val_` on validation data."""
+    """Return metrics of all methods and the base model: on the test split, and with the prefix `val_` on validation data."""
     tables = [_judged(tested | {_BASE: test.base}, test.outputs.labels)]
     if val is not None:
         labels = val.outputs.labels
@@ -111,15 +109,15 @@ def _compared(tested: dict[str, np.ndarray], ensemble: Ensemble, test: Answered,
 
 
 def likeliest(table: pd.DataFrame) -> str:
-    """The method to take: of a row each, that of the least `val_nll`, or `raw` where none was validated.
+    """Return the method with the least `val_nll`, or `raw` where none was validated.
 
-    Which is best depends on how the members were trained, see docs/experiments.md.
+    The best one depends on how the members were trained, see docs/experiments.md.
     """
     return str(table["val_nll"].drop(_BASE).idxmin()) if "val_nll" in table else RAW.method
 
 
 def _log_comparison(table: pd.DataFrame, method: str, run: Run) -> None:
-    """The table, each method's metrics by its name, the chosen one's and the base model's without."""
+    """Log the table; each method's metrics with its name as suffix; the chosen one's and the base model's without."""
     run.log_frame(table.rename_axis("combine").reset_index(), "combine.csv")
     own = {f"{metric}_{name}": table[metric][name] for name in table.index.drop(_BASE) for metric in table}
     further = table.columns.drop(_LOGGED)
@@ -137,6 +135,6 @@ def _reliability(tested: dict[str, np.ndarray], test: Answered) -> Figure:
 
 
 def _judged(probabilities: dict[str, np.ndarray], labels: np.ndarray) -> pd.DataFrame:
-    """One row of `probability_metrics` for each."""
+    """Return a row of `probability_metrics` for each."""
     rows = {name: evaluation.probability_metrics(each, labels) for name, each in probabilities.items()}
     return pd.DataFrame.from_dict(rows, orient="index")

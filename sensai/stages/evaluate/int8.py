@@ -1,4 +1,4 @@
-"""Members in 8-bit integers beside the exact ones: the time that they save, and what that does to the answers."""
+"""Compare members in 8-bit integers with the exact ones: the time that they save, and the accuracy that they cost."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from sensai.grouping.partitions import Group
 from sensai.runtimes import Prepared, Runtime, in_turn, open_runtime, quantised
 
 _RUNTIME = "onnx-sessions"
-# That the ranges of activations are read from; the docs of ONNX Runtime take about a hundred.
+# The ranges of activations are read from so many images; the docs of ONNX Runtime take about a hundred.
 _RANGE_IMAGES = 128
 _REPEATS = 30
 
@@ -18,8 +18,10 @@ _REPEATS = 30
 def metrics(
     prepared: Prepared, groups: list[Group], calibration: Calibration, val: Split, test: Split, batch_size: int
 ) -> dict[str, float]:
-    """`val_accuracy_int8` and `accuracy_int8`, with the calibration of the exact members; `latency_ensemble_int8_ms` of one
-    image; `speedup_int8`, the time of the exact members in the same runtime over that.
+    """Return the metrics of the members in integers.
+
+    These are `val_accuracy_int8` and `accuracy_int8`, with the calibration of the exact members; `latency_ensemble_int8_ms` of
+    one image; and `speedup_int8`, the time of the exact members in the same runtime over that.
     """
     spread = np.linspace(0, len(val) - 1, min(_RANGE_IMAGES, len(val))).round().astype(np.int64)
     variant = quantised(prepared, _images(val, val.rows[spread]))
@@ -46,5 +48,5 @@ def _accuracy(runtime: Runtime, groups: list[Group], calibration: Calibration, s
 
 
 def _images(split: Split, rows: np.ndarray) -> np.ndarray:
-    """uint8 (N, H, W, C)."""
+    """Return the images of these rows: uint8 (N, H, W, C)."""
     return np.ascontiguousarray(split.images[rows].transpose(0, 2, 3, 1))

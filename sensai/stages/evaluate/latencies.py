@@ -1,4 +1,4 @@
-"""What base model, members and ensemble take for images as they come live: in their fastest runtime, or a given one."""
+"""Measure how long base model, members and ensemble take for live images, in their fastest runtime or a given one."""
 
 import json
 from contextlib import nullcontext
@@ -15,10 +15,11 @@ from sensai.config import EvaluateConfig
 from sensai.data.dataset import Split
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
+from sensai.pipeline.context import Context
 from sensai.runtimes import RUNTIMES, Combine, Comparison, Prepared, candidates, compare, prepare, prepare_base
-from sensai.tracking import Run, tags
+from sensai.tracking import tags
 
-# Raised whenever the same members take another time since they are timed otherwise.
+# Raised whenever a change in the way of timing gives the same members other times.
 VERSION = 2
 _AUTO = "auto"
 
@@ -38,7 +39,7 @@ class Latencies:
     ensemble: float
 
     def metrics(self) -> dict[str, float]:
-        """As `evaluate` logs them."""
+        """Return the metrics that `evaluate` logs."""
         slowest = max(self.members)
         return {
             "latency_base_ms": self.base,
@@ -50,12 +51,12 @@ class Latencies:
 
 
 def timing_host(runtime: str, device: torch.device, images: int = 1) -> dict[str, str]:
-    """The machine, and how it is timed: what latencies must share to be compared.
+    """Return the machine and the way of timing, which latencies must share to be compared.
 
     Args:
-        runtime: that is asked for, or `auto`.
-        device: whose runtimes are tried.
-        images: that are answered at once.
+        runtime: the one asked for, or `auto`.
+        device: its runtimes are tried.
+        images: answered at once.
     """
     return {
         **evaluation.host(),
@@ -69,28 +70,27 @@ def timing_host(runtime: str, device: torch.device, images: int = 1) -> dict[str
 def critical_path(
     base: nn.Module, ensemble: Ensemble, split: Split, runtime: str, device: torch.device
 ) -> dict[str, float]:
-    """`latency_base_ms` and `latency_member_max_ms` of one image, measured as for `evaluate`, without the whole ensemble."""
+    """Measure `latency_base_ms` and `latency_member_max_ms` of one image as `evaluate` does, without the whole ensemble."""
     comparison = _compared(base, ensemble, prepare(ensemble), None, split.images[split.rows[:1]], runtime, device)
     return {"latency_base_ms": comparison.base_ms, "latency_member_max_ms": max(comparison.member_ms)}
 
 
 def measured(
-    base: nn.Module,
     ensemble: Ensemble,
     prepared: Prepared,
     calibration: Calibration,
     split: Split,
     config: EvaluateConfig,
-    device: torch.device,
-    run: Run,
+    context: Context,
 ) -> Latencies:
-    """Time a batch of a split in all runtimes of the device that may be chosen, which are logged as table and figure."""
+    """Time a batch of a split in all runtimes of the device that may be chosen; log them as table and figure."""
 
     def combine(outputs: list[np.ndarray]) -> np.ndarray:
         return calibration(outputs, ensemble.groups)
 
     images = split.images[split.rows[: config.latency_batch_size]]
-    comparison = _compared(base, ensemble, prepared, combine, images, config.runtime, device)
+    base, run = context.base_model.network, context.run
+    comparison = _compared(base, ensemble, prepared, combine, images, config.runtime, context.device)
     table = pd.DataFrame(comparison.rows())
     run.log_frame(table, "runtimes.csv")
     run.log_figure(plots.runtimes(table), "runtimes.png")
@@ -109,7 +109,7 @@ def _compared(
     runtime: str,
     device: torch.device,
 ) -> Comparison:
-    """Of images (N, C, H, W), in a runtime or, for `auto`, in the fastest of the device."""
+    """Compare the times for images (N, C, H, W) in a runtime or, for `auto`, in the fastest of the device."""
     on_gpu = device.type == "cuda"
     names = (runtime,) if runtime != _AUTO else candidates(device.type)
     with torch.cuda.device(device) if on_gpu else nullcontext():

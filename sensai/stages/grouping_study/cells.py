@@ -1,12 +1,12 @@
-"""The cells of a study: each one way to group the classes with one seed, in a run of its own with the stages that it needs
-below it. Trained in slots side by side; evaluated one after another, since evaluate times what it runs.
+"""Run the cells of a study: each is one way to group the classes with one seed.
+
+Slots train cells side by side, each slot a process. Cells are evaluated one after another, since evaluate measures times.
 """
 
 import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from typing import Any
 
 from mlflow.entities import Run as StoredRun
@@ -15,15 +15,25 @@ from tqdm import tqdm
 from sensai.cluster.cores import deal, pinned
 from sensai.config import EvaluateConfig, GroupingStudyConfig
 from sensai.errors import InputError, UnreachableTargetError
-from sensai.pipeline.context import dataset_of, slot_devices
-from sensai.pipeline.stage import Context, Stage, upstream_of
+from sensai.pipeline.context import Context
+from sensai.pipeline.devices import slot_devices
+from sensai.pipeline.session import Session
+from sensai.pipeline.stage import Stage
+from sensai.pipeline.study_runs import (
+    Candidate,
+    StudyRun,
+    begin_study_run,
+    carried,
+    continue_study_run,
+    open_study_run,
+)
 from sensai.stages import evaluate, prune, retrain
-from sensai.tracking import Run, Store, tags
+from sensai.tracking import Store, tags
 from sensai.training.backends.local import in_processes
 from sensai.training.slots import SlotLostError
 
 STAGE = "cell"
-# Stage -> what a cell's run carries of its metrics, and under which name.
+# Stage -> the name of a metric there -> its name on the cell's run.
 _CARRIED = {
     "group": {"coupling_within": "coupling_within"},
     "prune": {
@@ -39,12 +49,12 @@ _CARRIED = {
 
 @dataclass(frozen=True)
 class Place:
-    """Where a cell stands in the study's tables.
+    """The place of a cell in the study's tables.
 
     Attributes:
         method: by which classes are grouped, or `control`.
-        n_groups: that are compared with each other; the control's own number is 1.
-        ratio: likewise.
+        n_groups: the numbers that are compared; the control's own number is 1.
+        ratio: the ratios that are compared.
         seed: of the repeat.
     """
 
@@ -62,32 +72,53 @@ class Cell:
         place: in the study's tables.
         config: of its last stage.
         study: digest of what all cells have in common.
+        fingerprint: digest of its place and of all that its result depends on.
+        training: digest of all that its training depends on; cells of several places may share one.
     """
 
     place: Place
     config: EvaluateConfig
     study: str
+    fingerprint: str
+    training: str
+
+    @classmethod
+    def at(cls, place: Place, config: EvaluateConfig, study: str, session: Session) -> "Cell":
+        """Return the cell of a place, with its fingerprints."""
+        trained, last = (stage.fingerprint(config.upstream(stage.config), session) for stage in _stages(config))
+        content = json.dumps([asdict(place), last], sort_keys=True)
+        return cls(place, config, study, hashlib.sha256(content.encode()).hexdigest(), trained)
+
+    @property
+    def title(self) -> str:
+        """The name of its run."""
+        place = self.place
+        return f"cell {place.method}, {place.n_groups} groups, ratio={place.ratio:g}, seed={place.seed}"
+
+    @property
+    def candidate(self) -> Candidate:
+        """The cell as a run of the study."""
+        own = {tags.FINGERPRINT: self.fingerprint, tags.CELL: json.dumps(asdict(self.place))}
+        return Candidate(STAGE, self.title, self.config, asdict(self.place), {tags.STUDY: self.study}, own)
 
     @property
     def trained(self) -> Stage[Any]:
         """The stage that slots bring it to."""
-        return retrain.stage if self.config.epochs else prune.stage
+        return _stages(self.config)[0]
 
     @property
     def last(self) -> Stage[Any]:
-        """The stage that ends it: what is not trained is not evaluated either."""
-        return evaluate.stage if self.config.epochs else prune.stage
+        """The stage that ends it."""
+        return _stages(self.config)[1]
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Digest of its place and of all that its result depends on."""
-        content = [asdict(self.place), self.last.fingerprint(stage_config(self, self.last))]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    def stage_config(self, stage: Stage[Any], **more: object) -> Any:
+        """Return the stage's part of the parameters."""
+        return self.config.upstream(stage.config).model_copy(update=more)
 
-    @cached_property
-    def training(self) -> str:
-        """Digest of all that its training depends on: cells of several places may share one."""
-        return self.trained.fingerprint(stage_config(self, self.trained))
+
+def _stages(config: EvaluateConfig) -> tuple[Stage[Any], Stage[Any]]:
+    """Return the stage that slots bring a cell to, and its last one: a cell without training is not evaluated."""
+    return (retrain.stage, evaluate.stage) if config.epochs else (prune.stage, prune.stage)
 
 
 @dataclass(frozen=True)
@@ -97,9 +128,9 @@ class _Slot:
     Attributes:
         number: of the slot.
         cells: in their order.
-        parameters: of its own: where cells are trained.
+        parameters: the slot's own, where cells are trained.
         threads: of every library.
-        parent: run that theirs are nested below.
+        parent: run that those of cells are nested below.
     """
 
     number: int
@@ -110,7 +141,7 @@ class _Slot:
 
 
 def run_cells(cells: Sequence[Cell], config: GroupingStudyConfig, context: Context) -> list[StoredRun]:
-    """The finished run of every cell: one from the store, or a new one.
+    """Return the finished run of every cell: one from the store, or a new one.
 
     Raises:
         UnreachableTargetError: all cells that failed did so for a FLOPs target.
@@ -118,22 +149,20 @@ def run_cells(cells: Sequence[Cell], config: GroupingStudyConfig, context: Conte
     """
     found = {} if config.force else _finished(cells, context.store)
     missing = [cell for cell in cells if cell not in found]
-    opened, failures = _train(missing, config, context) if missing else ({}, [])
-    trained = {cell.training for cell in opened}
+    begun, failures = _train(missing, config, context) if missing else ({}, [])
+    trained = {cell.training for cell in begun}
     for cell in tqdm([each for each in missing if each.training in trained], desc="grouping_study", unit="cell"):
-        run = context.store.take_over(opened[cell]) if cell in opened else _open(cell, context.store, context.parent)
-        with run.closing():
-            _finish(cell, run, context.store)
-        found[cell] = run.id
+        if cell in begun:
+            opened = continue_study_run(cell.candidate, context.session, begun[cell])
+        else:
+            opened = open_study_run(cell.candidate, context.session, context.parent)
+        with opened as run:
+            _finish(cell, run)
+        found[cell] = run.run.id
     if failures:
         unreachable = all(isinstance(failure, UnreachableTargetError) for failure in failures)
         raise (UnreachableTargetError if unreachable else InputError)("; ".join(map(str, failures)))
     return [context.store.client.get_run(found[cell]) for cell in cells]
-
-
-def stage_config(cell: Cell, stage: Stage[Any], **more: object) -> Any:
-    """The stage's part of the parameters."""
-    return cell.config.upstream(stage.config).model_copy(update=more)
 
 
 def _finished(cells: Sequence[Cell], store: Store) -> dict[Cell, str]:
@@ -144,7 +173,11 @@ def _finished(cells: Sequence[Cell], store: Store) -> dict[Cell, str]:
 def _train(
     cells: Sequence[Cell], config: GroupingStudyConfig, context: Context
 ) -> tuple[dict[Cell, str], list[InputError]]:
-    """Cell -> the run that was opened for it, of cells that are trained alike the first; and why others failed."""
+    """Train the first of the cells that share a training.
+
+    Returns:
+        Cell -> the run that was begun for it, and the errors of the cells that failed.
+    """
     distinct: dict[str, Cell] = {}
     for cell in cells:
         distinct.setdefault(cell.training, cell)
@@ -153,16 +186,16 @@ def _train(
         results = in_processes(_train_slot, slots, slots[0].threads)
     except SlotLostError as error:
         raise InputError(f"jobs={len(slots)}: a slot was lost ({error}); started again, the study goes on") from error
-    opened = {cell: run_id for runs, _ in results for cell, run_id in runs.items()}
-    return opened, [failure for _, failed in results for failure in failed]
+    begun = {cell: run_id for runs, _ in results for cell, run_id in runs.items()}
+    return begun, [failure for _, failed in results for failure in failed]
 
 
 def _slots(cells: Sequence[Cell], config: GroupingStudyConfig, parent: str) -> list[_Slot]:
-    """Cells dealt out by how many members they have; with a cluster all to one, whose members are dealt out there."""
+    """Deal cells out by how many members they have. With a cluster one slot has all: the members are dealt out there."""
     if config.backend == "ray":
         return [_Slot(0, cells, {}, config.threads or 1, parent)]
-    # Without training a cell's own parameters have no slots.
-    own = stage_config(cells[0], retrain.stage, jobs=config.jobs, threads=config.threads)
+    # The configuration of a cell without training leaves out jobs and threads.
+    own = cells[0].stage_config(retrain.stage, jobs=config.jobs, threads=config.threads)
     devices, threads = slot_devices(own, len(cells))
     dealt = deal([cell.config.n_groups or 1 for cell in cells], len(devices))
     return [
@@ -178,58 +211,24 @@ def _slots(cells: Sequence[Cell], config: GroupingStudyConfig, parent: str) -> l
 
 
 def _train_slot(slot: _Slot) -> tuple[dict[Cell, str], list[InputError]]:
-    """The runs of the slot's cells, which are left open, and what is to be said of those that failed."""
-    store, opened, failed = Store.connect(), {}, []
+    """Train the slot's cells; return their runs, which stay open, and the errors of those that failed."""
+    session, begun, failed = Session.connect(), {}, []
     with pinned(slot.threads):
         for cell in tqdm(slot.cells, desc=f"grouping_study, slot {slot.number}", unit="cell", position=slot.number):
-            run = _open(cell, store, slot.parent)
+            here = cell.stage_config(cell.trained, force=cell.config.force, **slot.parameters)
             try:
-                with run.failing():
-                    here = stage_config(cell, cell.trained, force=cell.config.force, **slot.parameters)
-                    cell.trained.ensure(here, store, run.id)
-                opened[cell] = run.id
+                with begin_study_run(cell.candidate, session, slot.parent) as run:
+                    run.ensure(cell.trained, here)
+                begun[cell] = run.run.id
             except InputError as error:
-                failed.append(type(error)(f"{_title(cell)}: {error}"))
-    return opened, failed
+                failed.append(type(error)(f"{cell.title}: {error}"))
+    return begun, failed
 
 
-def _open(cell: Cell, store: Store, parent: str) -> Run:
-    run_tags = {
-        tags.STAGE: STAGE,
-        tags.FINGERPRINT: cell.fingerprint,
-        tags.STUDY: cell.study,
-        tags.CELL: json.dumps(asdict(cell.place)),
-        tags.CONFIG: cell.config.model_dump_json(),
-        tags.DATASET: cell.config.dataset,
-        tags.DATA_DIGEST: dataset_of(cell.config).digest,
-        tags.ARCH: cell.config.arch,
-    }
-    run = store.create(_title(cell), parent, run_tags)
-    run.log_params(asdict(cell.place))
-    return run
-
-
-def _finish(cell: Cell, run: Run, store: Store) -> None:
-    # Where it was made anew in the slot, it is not once more.
+def _finish(cell: Cell, run: StudyRun) -> None:
+    """Bring a trained cell to its last stage, and have its run carry the metrics."""
+    # A stage that the slot has made anew is not made once more.
     force = cell.config.force and cell.last is not cell.trained
-    last = cell.last.ensure(stage_config(cell, cell.last, force=force), store, run.id)
-    run_ids = {**upstream_of(store.tags_of(last)), cell.last.name: last}
-    run.set_tags({tags.UPSTREAM + name: run_id for name, run_id in run_ids.items()})
-    run.log_metrics(_carried(run_ids, store))
-
-
-def _carried(run_ids: dict[str, str], store: Store) -> dict[str, float]:
-    metrics = {
-        name: measured[own]
-        for stage, names in _CARRIED.items()
-        if stage in run_ids
-        for measured in [store.metrics_of(run_ids[stage])]
-        for own, name in names.items()
-        if own in measured
-    }
-    return metrics | {"flops_share": metrics["flops_max"] / metrics["flops_base"]}
-
-
-def _title(cell: Cell) -> str:
-    place = cell.place
-    return f"cell {place.method}, {place.n_groups} groups, ratio={place.ratio:g}, seed={place.seed}"
+    upstream = run.ensure(cell.last, cell.stage_config(cell.last, force=force))
+    metrics = carried(upstream, _CARRIED, run.session.store)
+    run.run.log_metrics({**metrics, "flops_share": metrics["flops_max"] / metrics["flops_base"]})

@@ -14,25 +14,24 @@ import pandas as pd
 
 from sensai.analysis import plots
 from sensai.analysis.differences import VAL_ANSWERS
-from sensai.config import Prune, PruneConfig, StageConfig
+from sensai.config import Prune, PruneConfig
 from sensai.data.batches import batches
 from sensai.ensemble import Ensemble
 from sensai.ensemble.building import build_ensemble, fit_none_biases
 from sensai.ensemble.calibration import RAW
 from sensai.evaluation import Size, accuracies, right_in_group, run_networks, size
-from sensai.pipeline.context import dataset_of, device_of, evaluation_batch, example_images, normalization_of
-from sensai.pipeline.stage import Context, Stage
+from sensai.pipeline.context import Context
+from sensai.pipeline.stage import Stage
 from sensai.pruning import pruning_error
 from sensai.sites import Plan, SiteMap, SizePrediction
 from sensai.stages import group
-from sensai.stages.baseline import base_model, site_map
 from sensai.stages.group import class_label
 from sensai.stages.prune.planning import MemberPlan, make_plans, removable
-from sensai.tracking import Run, Store
+from sensai.tracking import Store
 
 _log = logging.getLogger(__name__)
 _PLANS = "plans.json"
-# Images on which a member is proved; whether a cut is exact does not depend on how many there are.
+# A member is proved on so many images; more would not make the proof stronger.
 PROOF_IMAGES = 2
 
 
@@ -41,80 +40,79 @@ def _execute(config: PruneConfig, context: Context) -> None:
     sites = candidates.sites
     for layer, reason in sites.kept_whole.items():
         _log.info("%s is kept whole: %s", layer, reason)
-    model, spec = base_model(context, config)
-    prediction = SizePrediction(model, sites, spec.input_shape)
+    base = context.base_model
+    prediction = SizePrediction(base.network, sites, base.spec.input_shape)
     groups = group.load(context.store, context.upstream["group"])
-    plans = make_plans(config, candidates, groups, prediction, spec.num_classes)
+    plans = make_plans(config, candidates, groups, prediction, base.spec.num_classes)
     context.run.log_json(_to_json(plans, sites), _PLANS)
-    error = _proved(plans, sites, config, context)
-    ensemble = build(context, config, plans)
-    # MLflow's comparison of runs opens with what was logged first.
-    log_validation(ensemble, config, context.run)
-    _log_sizes(ensemble, plans, sites, config, context)
+    error = _proved(plans, sites, context)
+    ensemble = build(context, plans)
+    # MLflow's comparison of runs shows first what was logged first.
+    log_validation(ensemble, context)
+    _log_sizes(ensemble, plans, sites, context)
     context.run.log_metrics({"proof_error": error})
 
 
-def build(context: Context, config: StageConfig, plans: Sequence[MemberPlan]) -> Ensemble:
-    """The members as they are cut, on the device, with the "none" rows of groups fitted on validation data.
+def build(context: Context, plans: Sequence[MemberPlan]) -> Ensemble:
+    """Return the members before training, on the device, with the "none" rows of groups fitted on validation data.
 
-    Where there are none they are fitted on the training images: a bias of zero would be no choice at all.
+    Without validation data the rows are fitted on the training images: a bias of zero would be an arbitrary choice.
     """
-    ensemble, data = cut(context, config, plans), dataset_of(config)
+    ensemble, data = cut(context, plans), context.data
     fitted_on = data.train if data.val is None else data.val
-    images = batches(fitted_on, evaluation_batch(config), ensemble.normalization, device_of(config))
-    fit_none_biases(ensemble, site_map(context, config).head, images)
+    images = batches(fitted_on, context.evaluation_batch, ensemble.normalization, context.device)
+    fit_none_biases(ensemble, context.base_model.sites.head, images)
     return ensemble
 
 
-def cut(context: Context, config: StageConfig, plans: Sequence[MemberPlan]) -> Ensemble:
-    """The same with the "none" rows as they come."""
-    model, spec = base_model(context, config)
+def cut(context: Context, plans: Sequence[MemberPlan]) -> Ensemble:
+    """Return the members before training, on the device, with "none" rows that are not fitted."""
+    base = context.base_model
     pairs = [(member.classes, member.plan) for member in plans]
-    names, normalization = dataset_of(config).class_names, normalization_of(config, spec)
-    ensemble = build_ensemble(model, spec, site_map(context, config), pairs, names, normalization)
-    return ensemble.to(device_of(config)).eval()
+    names, normalization = context.data.class_names, context.normalization(base.spec)
+    ensemble = build_ensemble(base.network, base.spec, base.sites, pairs, names, normalization)
+    return ensemble.to(context.device).eval()
 
 
-def log_validation(ensemble: Ensemble, config: StageConfig, run: Run) -> dict[str, float]:
-    """The `val_accuracy` and `val_in_group_accuracy` that are logged of an ensemble, with val_answers.csv, which has a row an
-    image: label and ensemble (class indices), right_in_group (whether the member of its class tells it from its other
-    classes). Empty, and nothing is logged, where the data have no validation split.
+def log_validation(ensemble: Ensemble, context: Context) -> dict[str, float]:
+    """Log `val_accuracy` and `val_in_group_accuracy` of an ensemble, and return them.
+
+    Log val_answers.csv too, one row an image: label and ensemble (class indices), and right_in_group, 1 where the member of
+    its class tells it from the member's other classes. Log nothing where the data have no validation split.
     """
-    val = dataset_of(config).val
+    val = context.data.val
     if val is None:
         return {}
-    images = batches(val, evaluation_batch(config), ensemble.normalization, device_of(config))
+    images = batches(val, context.evaluation_batch, ensemble.normalization, context.device)
     outputs = run_networks([member.network for member in ensemble.members], images)
     probabilities, right = RAW(outputs.members, ensemble.groups), right_in_group(outputs, ensemble)
     answers = {"label": outputs.labels, "ensemble": probabilities.argmax(1), "right_in_group": right}
-    run.log_frame(pd.DataFrame(answers), VAL_ANSWERS)
+    context.run.log_frame(pd.DataFrame(answers), VAL_ANSWERS)
     metrics = {
         "val_accuracy": accuracies(probabilities, outputs.labels)["accuracy"],
         "val_in_group_accuracy": float(right.mean()),
     }
-    run.log_metrics(metrics)
+    context.run.log_metrics(metrics)
     return metrics
 
 
-def _proved(plans: list[MemberPlan], sites: SiteMap, config: PruneConfig, context: Context) -> float:
-    """The largest difference between a member and the masked network.
+def _proved(plans: list[MemberPlan], sites: SiteMap, context: Context) -> float:
+    """Return the largest difference between a member and the masked network.
 
     Raises:
-        RuntimeError: it is more than arithmetic leaves.
+        RuntimeError: it is more than rounding leaves.
     """
-    model, spec = base_model(context, config)
-    images = example_images(config, spec, PROOF_IMAGES)
-    errors = [pruning_error(model, sites, member.plan, images) for member in plans]
+    base = context.base_model
+    images = context.example_images(base.spec, PROOF_IMAGES)
+    errors = [pruning_error(base.network, sites, member.plan, images) for member in plans]
     for member, (error, tolerance) in zip(plans, errors, strict=True):
         if error > tolerance:
             raise RuntimeError(f"member {member.classes}: pruned and masked differ by {error:.3g} > {tolerance:.3g}")
     return max(error for error, _ in errors)
 
 
-def _log_sizes(
-    ensemble: Ensemble, plans: list[MemberPlan], sites: SiteMap, config: PruneConfig, context: Context
-) -> None:
-    base = size(base_model(context, config)[0], ensemble.spec.input_shape)
+def _log_sizes(ensemble: Ensemble, plans: list[MemberPlan], sites: SiteMap, context: Context) -> None:
+    base = size(context.base_model.network, ensemble.spec.input_shape)
     sizes = [size(member.network, ensemble.spec.input_shape) for member in ensemble.members]
     layers = _layers(plans, sites, ensemble.class_names)
     context.run.log_frame(layers, "layers.csv")
@@ -135,7 +133,7 @@ def _log_sizes(
 
 
 def kept_channels(plan: Plan, sites: SiteMap) -> int:
-    """How many of the removable channels a plan keeps."""
+    """Return how many of the removable channels a plan keeps."""
     return sites.channels - sum(len(removed) for removed in plan.values())
 
 
@@ -179,7 +177,7 @@ def _to_json(plans: list[MemberPlan], sites: SiteMap) -> dict[str, Any]:
 
 
 def load(store: Store, run_id: str) -> list[MemberPlan]:
-    """The plans of a run."""
+    """Return the plans of a run."""
     with store.downloaded(run_id, _PLANS) as file:
         return [
             MemberPlan(
@@ -199,7 +197,7 @@ def _indices(removed: list[int]) -> np.ndarray:
 
 
 def title(config: Prune) -> str:
-    """What tells one pruning from another."""
+    """Return the part of a run's name that tells one pruning from another."""
     if config.policy == "threshold":
         return f"apoz>{config.apoz_threshold:g} mean<{config.mean_threshold:g}"
     by = "" if config.criterion == "apoz" else f" by {config.criterion}"
@@ -210,7 +208,7 @@ def title(config: Prune) -> str:
 
 
 def run_title(config: Prune) -> str:
-    """What tells one ensemble as it is cut from another."""
+    """Return the part of a run's name that tells one ensemble before training from another."""
     return title(config) if config.method == "singletons" else f"{group.title(config)} {title(config)}"
 
 

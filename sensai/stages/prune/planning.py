@@ -1,4 +1,4 @@
-"""What members go without: the plan of each by the chosen policy, criterion and target."""
+"""Make the plan of every member by the chosen policy, criterion and target."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,18 +11,17 @@ from sensai.activations import Statistics
 from sensai.config import Prune, PruneConfig, RetrainConfig
 from sensai.errors import InputError, UnreachableTargetError
 from sensai.grouping.partitions import Group
-from sensai.pipeline.stage import Context
+from sensai.pipeline.context import Context
 from sensai.policy.criterion_inputs import Criterion, criterion_of, norms_of_filters
 from sensai.policy.plans import BY_APOZ, WidthRule, flops_plans, ratio_plan, threshold_plan
 from sensai.pruning import head_rows
 from sensai.sites import Plan, SiteMap, SizePrediction
 from sensai.stages import group
-from sensai.stages.baseline import base_model
 
 
 @dataclass(frozen=True)
 class MemberPlan:
-    """What one member goes without."""
+    """The channels that one member goes without."""
 
     classes: Group
     plan: Plan
@@ -30,12 +29,12 @@ class MemberPlan:
 
 @dataclass(frozen=True)
 class Removable:
-    """What may be removed, and the order in which it goes.
+    """The channels that may be removed, and how dispensable each is.
 
     Attributes:
         sites: those within the scope.
         statistics: of these sites.
-        criterion: how dispensable their channels are.
+        criterion: ranks their channels.
     """
 
     sites: SiteMap
@@ -44,14 +43,13 @@ class Removable:
 
 
 def removable(config: PruneConfig | RetrainConfig, context: Context) -> Removable:
-    """What may be removed from the base model, ranked as the parameters say.
+    """Return what may be removed from the base model, with the criterion that the parameters name.
 
     Raises:
-        InputError: nothing is within the scope; `taylor` on statistics that were read without a backward pass, of a run that
-            was named.
+        InputError: nothing is within the scope; or `taylor` with a `from_run` whose statistics have no backward pass.
     """
-    sites, statistics = group.within_scope(config, context)
-    return Removable(sites, statistics, _criterion(config, base_model(context, config)[0], sites, statistics))
+    sites, statistics = group.within_scope(config.scope, context)
+    return Removable(sites, statistics, _criterion(config, context.base_model.network, sites, statistics))
 
 
 def _criterion(config: Prune, model: nn.Module, sites: SiteMap, statistics: Statistics) -> Criterion:
@@ -69,7 +67,7 @@ def _criterion(config: Prune, model: nn.Module, sites: SiteMap, statistics: Stat
 def make_plans(
     config: PruneConfig, candidates: Removable, groups: Sequence[Group], prediction: SizePrediction, num_classes: int
 ) -> list[MemberPlan]:
-    """The plan of the member of each group, by the chosen policy.
+    """Return the plan of the member of each group, by the chosen policy.
 
     Raises:
         UnreachableTargetError: a FLOPs target that cannot be reached.
@@ -93,7 +91,7 @@ def _plans_to_target(
     prediction: SizePrediction,
     num_classes: int,
 ) -> list[Plan]:
-    """The plans of members that are ranked together, the largest of which may have a share of the base model's FLOPs."""
+    """Return the plans of members that are ranked together, so that the largest has at most a share of the base's FLOPs."""
     rows = np.array([head_rows(len(classes), num_classes) for classes in groups])
     plans = flops_plans(
         [candidates.criterion(candidates.statistics, classes) for classes in groups],

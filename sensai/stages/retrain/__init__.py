@@ -20,17 +20,19 @@ from tqdm import tqdm
 from sensai.analysis import plots
 from sensai.analysis.curves import CURVES
 from sensai.cluster.cores import pinned
-from sensai.config import Retrain, RetrainConfig, StageConfig
+from sensai.config import Retrain, RetrainConfig
 from sensai.data.batches import batches
 from sensai.ensemble import Ensemble, load_ensemble, save_ensemble
 from sensai.evaluation import Size, size
 from sensai.files import temporary_folder, write_text
 from sensai.models.layout import laid_out
 from sensai.pipeline import callbacks
-from sensai.pipeline.context import augmentation_of, dataset_of, device_of, evaluation_batch, example_images
-from sensai.pipeline.stage import Context, Stage
+from sensai.pipeline.context import Context
+from sensai.pipeline.lineage import upstream_tags
+from sensai.pipeline.run_lifecycle import Description, open_run
+from sensai.pipeline.session import Session
+from sensai.pipeline.stage import Stage, stage_tags
 from sensai.stages import prune
-from sensai.stages.baseline import base_model
 from sensai.stages.group import class_label
 from sensai.stages.retrain.gradual import Course, Step, steps_of, train_in_steps
 from sensai.stages.retrain.workers import open_slots
@@ -52,23 +54,24 @@ _UNTRAINED = Course([Progress(history=[], done=True, stopped_by="epochs=0")])
 
 def _execute(config: RetrainConfig, context: Context) -> None:
     steps = steps_of(config, context)
-    ensemble = prune.build(context, config, steps[0].plans)
+    ensemble = prune.build(context, steps[0].plans)
     with ExitStack() as open_runs:
-        runs = [open_member_run(ensemble, n, config, context, split="val") for n in range(len(ensemble.members))]
-        for run in runs:
-            open_runs.enter_context(run.closing())
+        runs = [
+            open_runs.enter_context(open_member_run(ensemble, number, context, split="val"))
+            for number in range(len(ensemble.members))
+        ]
         slots = open_runs.enter_context(open_slots(_costs(ensemble), config))
         courses = [_UNTRAINED] * len(runs)
         if config.epochs:
             fit = partial(_fit, slots=slots, config=config, context=context, runs=runs)
-            ensemble, courses = train_in_steps(ensemble, steps, fit, config, context)
-        measured = _validation_metrics(ensemble, config)
+            ensemble, courses = train_in_steps(ensemble, steps, fit, context)
+        measured = _validation_metrics(ensemble, context)
         for member, run, course, metrics in zip(ensemble.members, runs, courses, measured, strict=True):
             _log_member(size(member.network, ensemble.spec.input_shape), course, metrics, run)
     if config.epochs:
         context.run.log_frame(_curves(ensemble, courses, runs), CURVES)
-    context.run.log_metrics(_savings(courses, sum(step.epochs for step in steps), slots, config))
-    validated = prune.log_validation(ensemble, config, context.run)
+    context.run.log_metrics(_savings(courses, sum(step.epochs for step in steps), slots, context))
+    validated = prune.log_validation(ensemble, context)
     context.run.log_metrics(_given_up(validated, config, context))
     with temporary_folder() as folder:
         save_ensemble(ensemble, folder)
@@ -105,12 +108,12 @@ def _fit(
 
         return retrain_members(
             ensemble,
-            dataset_of(config),
+            context.data,
             recipe,
-            Stream(config.batch_size, augmentation_of(config.augmentation, config), config.seed),
+            Stream(config.batch_size, context.augmentation(config.augmentation), config.seed),
             lesson,
             slots,
-            teacher=base_model(context, config)[0].eval() if lesson.taught else None,
+            teacher=context.base_model.network.eval() if lesson.taught else None,
             folder=step.checkpoints,
             budget=Budget(*config.budget) if config.budget else None,
             on_epoch=on_epoch,
@@ -131,7 +134,7 @@ def _precision(ensemble: Ensemble, config: RetrainConfig, context: Context, slot
     if kept.exists():
         _log.info("precision: as it was measured when this training began")
     else:
-        images = example_images(config, ensemble.spec, min(config.batch_size, len(dataset_of(config).train)))
+        images = context.example_images(ensemble.spec, min(config.batch_size, len(context.data.train)))
         network = laid_out(deepcopy(ensemble.members[0].network), ensemble.spec.memory_format)
         with pinned(slots.threads):
             choice = faster_precision(network, images)
@@ -156,7 +159,7 @@ def _progress_bars(slots: Slots, epochs: int) -> Iterator[dict[int, "tqdm[Any]"]
         yield {number: bar for members, bar in zip(slots.members, bars, strict=True) for number in members}
 
 
-def _savings(courses: list[Course], most: int, slots: Slots, config: RetrainConfig) -> dict[str, float]:
+def _savings(courses: list[Course], most: int, slots: Slots, context: Context) -> dict[str, float]:
     """What was trained, and what stops have saved against training every member for `most` epochs, each at its own pace.
 
     Seconds are those of the slot that took longest.
@@ -170,7 +173,7 @@ def _savings(courses: list[Course], most: int, slots: Slots, config: RetrainConf
         "epochs_saved": most * len(courses) - sum(epochs),
         "seconds_saved": _longest(to_the_end, slots) - seconds,
     }
-    return metrics | ({"images_per_s": sum(epochs) * len(dataset_of(config).train) / seconds} if seconds else {})
+    return metrics | ({"images_per_s": sum(epochs) * len(context.data.train) / seconds} if seconds else {})
 
 
 def _longest(seconds: list[float], slots: Slots) -> float:
@@ -183,7 +186,7 @@ def _given_up(validated: dict[str, float], config: RetrainConfig, context: Conte
     if not validated or not config.epochs or to_the_end == config:
         return {}
     upstream = context.store.tags_of(context.upstream["prune"])[tags.FINGERPRINT]
-    found = context.store.find(stage.name, stage.fingerprint(to_the_end, upstream))
+    found = context.store.find(stage.name, stage.fingerprint(to_the_end, context.session, upstream))
     if found is None:
         _log.info(
             "accuracy_given_up: not known before the same is run with patience=0 and neither target nor budget, "
@@ -227,33 +230,31 @@ def _curves(ensemble: Ensemble, courses: Sequence[Course], runs: Sequence[Run]) 
     return pd.DataFrame(rows)
 
 
-def _validation_metrics(ensemble: Ensemble, config: RetrainConfig) -> list[dict[str, float]]:
+def _validation_metrics(ensemble: Ensemble, context: Context) -> list[dict[str, float]]:
     """How each member tells its outcomes apart, as it is now; nothing without a validation split."""
-    data = dataset_of(config)
+    data = context.data
     if data.val is None:
         return [{} for _ in ensemble.members]
     num_classes, labels = len(data.class_names), data.train.labels
     judged = [(each.network, Objective.balanced(each.classes, num_classes, labels)) for each in ensemble.members]
-    images = batches(data.val, evaluation_batch(config), ensemble.normalization, device_of(config))
+    images = batches(data.val, context.evaluation_batch, ensemble.normalization, context.device)
     return [{name: value for name, value in metrics.items() if name != "loss"} for metrics in judge(judged, images)]
 
 
-def open_member_run(ensemble: Ensemble, number: int, config: StageConfig, context: Context, split: str) -> Run:
-    """A child run for one member, below the same parent as the stage's own."""
+@contextmanager
+def open_member_run(ensemble: Ensemble, number: int, context: Context, split: str) -> Iterator[Run]:
+    """Open a run for one member, below the same parent as the stage's own; it ends with the block."""
     classes = [ensemble.class_names[label] for label in ensemble.members[number].classes]
     member_tags = {
-        tags.STAGE: "member",
-        **{tags.UPSTREAM + name: run_id for name, run_id in context.upstream.items()},
-        tags.UPSTREAM + config.stage: context.run.id,
+        **stage_tags("member", context.config, context.session),
+        **upstream_tags({**context.upstream, context.config.stage: context.run.id}),
         tags.CLASSES: classes_tag(classes),
         tags.MEMBER: str(number),
         tags.SPLIT: split,
-        tags.DATASET: config.dataset,
-        tags.ARCH: config.arch,
-        tags.DATA_DIGEST: dataset_of(config).digest,
-        tags.CONFIG: config.model_dump_json(),
     }
-    return context.store.create(f"member {'+'.join(classes)[:60]} ({split})", context.parent, member_tags)
+    description = Description(f"member {'+'.join(classes)[:60]} ({split})", member_tags)
+    with open_run(context.store, description, context.parent) as run:
+        yield run
 
 
 def classes_tag(names: Sequence[str]) -> str:
@@ -283,7 +284,7 @@ def title(config: Retrain) -> str:
     return f"{prune.run_title(config)} epochs={config.epochs}{loss}{gradually}"
 
 
-def _inputs(config: RetrainConfig) -> dict[str, int | None]:
+def _inputs(config: RetrainConfig, _session: Session) -> dict[str, int | None]:
     # Each slot gets its part of a budget.
     return {"jobs": config.jobs} if config.epochs and config.budget else {}
 

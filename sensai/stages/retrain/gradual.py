@@ -8,11 +8,10 @@ from pathlib import Path
 from sensai.config import RetrainConfig
 from sensai.ensemble import Ensemble
 from sensai.ensemble.building import cut_further
-from sensai.pipeline.stage import Context
+from sensai.pipeline.context import Context
 from sensai.policy.plans import nested_plans
 from sensai.sites import Plan
 from sensai.stages import prune
-from sensai.stages.baseline import base_model, site_map
 from sensai.stages.prune.planning import MemberPlan, removable
 from sensai.training.checkpoints import Progress
 
@@ -97,7 +96,7 @@ def _nested(plans: Sequence[MemberPlan], config: RetrainConfig, context: Context
 
 
 def train_in_steps(
-    ensemble: Ensemble, steps: Sequence[Step], train: Train, config: RetrainConfig, context: Context
+    ensemble: Ensemble, steps: Sequence[Step], train: Train, context: Context
 ) -> tuple[Ensemble, list[Course]]:
     """Train the members after every cut; returns the ensemble after the last.
 
@@ -105,14 +104,12 @@ def train_in_steps(
         ensemble: as cut by the first step.
         steps: each one's plans contain those of the one before.
         train: the training after one cut.
-        config: of the stage.
         context: of the stage.
     """
-    model, _ = base_model(context, config)
-    sites = site_map(context, config)
+    base = context.base_model
     courses = [Course([progress]) for progress in train(ensemble, steps[0], [0] * len(ensemble.members))]
     for before, step in pairwise(steps):
-        ensemble = cut_further(ensemble, model, sites, _plans(before), _plans(step))
+        ensemble = cut_further(ensemble, base.network, base.sites, _plans(before), _plans(step))
         trained = train(ensemble, step, [len(course.history) for course in courses])
         courses = [Course([*course.steps, progress]) for course, progress in zip(courses, trained, strict=True)]
     return ensemble, courses

@@ -10,7 +10,7 @@ from sensai.cluster.cores import deal
 from sensai.cluster.nodes import share_nodes
 from sensai.cluster.ray_cluster import ray_cluster
 from sensai.config import RetrainConfig
-from sensai.pipeline.context import slot_devices
+from sensai.pipeline.devices import slot_devices
 from sensai.training.members import Slots
 
 

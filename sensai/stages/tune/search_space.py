@@ -1,4 +1,4 @@
-"""What `tune` searches: the parameters that may be searched, the default space, and the space of a file."""
+"""Make the space that `tune` searches: the default one, or that of a file."""
 
 from collections.abc import Mapping
 from itertools import product
@@ -24,14 +24,14 @@ _STAGES = ("group", "prune", "retrain")
 
 
 def space_of(config: TuneConfig, classes: int) -> tuple[Mapping[str, Any], Space]:
-    """The content and the space that the parameters ask for.
+    """Return the content and the space that the parameters ask for.
 
     Args:
         config: of tune.
-        classes: that the data have.
+        classes: how many the data have.
 
     Raises:
-        InputError: what is wrong with the file, or that its values do not go together.
+        InputError: the file is not a space, or its values do not go together.
     """
     content = read_space(config.space) if config.space else default_content(config, classes)
     source = config.space or _DEFAULT
@@ -114,10 +114,10 @@ def _allowed() -> Allowed:
 
 
 def _check(space: Space, config: TuneConfig, classes: int, source: str) -> None:
-    """Refuse what no single parameter shows: too many groups, and values that do not go together, as draws find them.
+    """Draw from the space, and refuse too many groups and values that do not go together.
 
     Raises:
-        InputError: likewise.
+        InputError: says which values.
     """
     most = max((_most(each.distribution) for each in space.parameters if each.name == "n_groups"), default=0)
     if most > classes:
@@ -132,7 +132,7 @@ def _check(space: Space, config: TuneConfig, classes: int, source: str) -> None:
 
 
 def _most(distribution: BaseDistribution) -> int:
-    """The largest whole number of a distribution."""
+    """Return the largest whole number of a distribution."""
     if isinstance(distribution, CategoricalDistribution):
         return max((each for each in distribution.choices if isinstance(each, int)), default=0)
     return distribution.high if isinstance(distribution, IntDistribution) else 0

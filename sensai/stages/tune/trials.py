@@ -1,4 +1,4 @@
-"""The trials of a study: each a run of its own with the stages that it needs below it, and logged runs that are as good."""
+"""Try the configurations of a study, each in a run of its own, and find logged runs that are as good as trials."""
 
 import json
 import math
@@ -15,19 +15,22 @@ from pydantic import ValidationError
 from sensai.config import PruneConfig, RetrainConfig, TuneConfig
 from sensai.errors import EndedEarlyError
 from sensai.pipeline.callbacks import Watcher, watched
-from sensai.pipeline.context import dataset_of, device_of
-from sensai.pipeline.stage import Context, Stage, data_tags, upstream_of
+from sensai.pipeline.context import Context
+from sensai.pipeline.devices import device_of
+from sensai.pipeline.lineage import upstream_of, upstream_tags
+from sensai.pipeline.session import Session
+from sensai.pipeline.stage import Stage
+from sensai.pipeline.study_runs import Candidate, StudyRun, open_study_run
 from sensai.stages import activations, group, prune, retrain
-from sensai.stages.baseline import base_model
 from sensai.stages.evaluate.latencies import critical_path, timing_host
-from sensai.tracking import Run, Store, tags
+from sensai.tracking import Store, tags
 from sensai.tuning.goals import Goal, Outcome
 from sensai.tuning.logged import LoggedRun
 from sensai.tuning.space import EPOCHS, Space, Values
 from sensai.tuning.studies import complete
 
 STAGE = "trial"
-# Attribute of a trial: its own run.
+# The attribute of a trial that holds its run id.
 TRIAL_RUN = "trial_run"
 _LATENCIES = ("latency_base_ms", "latency_member_max_ms")
 _PRUNE_RUN = f"{tags.UPSTREAM}prune"
@@ -36,74 +39,73 @@ _SIZES = ("flops_max", "flops_total", "flops_base", "params_max", "members")
 
 @dataclass(frozen=True)
 class Trials:
-    """What tries configurations.
+    """Tries the configurations of a study, and tells it of logged runs that are as good.
 
     Attributes:
         config: of the study.
         goal: of the study.
         study: its name.
-        store: where runs are looked for and made.
+        session: its store is searched, and gets the new runs.
         parent: run that those of trials are nested below.
-        upstream: stage -> run id, of what all trials stand on.
-        interrupted: whether the user wants it to end.
+        upstream: stage -> run id, of the runs that all trials stand on.
+        interrupted: returns True where the user wants it to end.
     """
 
     config: TuneConfig
     goal: Goal
     study: str
-    store: Store
+    session: Session
     parent: str
     upstream: Mapping[str, str]
     interrupted: Callable[[], bool]
 
+    @property
+    def store(self) -> Store:
+        """The store of the session."""
+        return self.session.store
+
     def __call__(self, trial: Trial, values: Values) -> Outcome:
-        """Try a configuration: prune, and retrain where it has epochs, unless the store knows what comes of it.
+        """Try a configuration: prune, and retrain where it has epochs, unless the store has the result.
 
         Raises:
             InputError: it cannot be built, or not trained.
             TrialPruned: it has been given up, since others are better.
         """
         config = self.config.trial(**values)
-        # Under plain names too, by which people filter: the UI shows no nested run that a filter leaves out.
-        labels = {
-            tags.STUDY: self.study,
-            tags.TRIAL: str(trial.number),
-            **{tags.UPSTREAM + stage: run_id for stage, run_id in self.upstream.items()},
-            **{name: str(value) for name, value in values.items()},
-        }
-        run = self.store.create(_title(trial.number, values), self.parent, {**labels, **self._described(config)})
-        trial.set_user_attr(TRIAL_RUN, run.id)
         try:
-            with run.closing():
-                run.log_params(config.model_dump())
-                outcome = self._tried(trial, config, run, self.store.labelled(labels))
-                run.log_metrics({**outcome.metrics, "val_accuracy": outcome.val_accuracy, "cost": outcome.cost})
+            with open_study_run(self._candidate(trial, config, values), self.session, self.parent) as run:
+                trial.set_user_attr(TRIAL_RUN, run.run.id)
+                outcome = self._tried(trial, config, run)
+                run.run.log_metrics({**outcome.metrics, "val_accuracy": outcome.val_accuracy, "cost": outcome.cost})
         except EndedEarlyError as error:
             raise TrialPruned(str(error)) from error
         return outcome
 
-    def _tried(self, trial: Trial, config: RetrainConfig, run: Run, store: Store) -> Outcome:
-        run_id = prune.stage.ensure(_as_cut(config), store, run.id)
-        upstream = self._link(run, prune.stage, run_id)
+    def _candidate(self, trial: Trial, config: RetrainConfig, values: Values) -> Candidate:
+        labels = {
+            tags.STUDY: self.study,
+            tags.TRIAL: str(trial.number),
+            **upstream_tags(self.upstream),
+            # People filter by the plain names of parameters.
+            **{name: str(value) for name, value in values.items()},
+        }
+        return Candidate(STAGE, _title(trial.number, values), config, config.recipe(), labels)
+
+    def _tried(self, trial: Trial, config: RetrainConfig, run: StudyRun) -> Outcome:
+        upstream = run.ensure(prune.stage, _as_cut(config))
         latencies = self._measured(config, upstream, run) if self.goal.objective == "latency" else {}
         outcome = self._outcome(upstream, 0, latencies)
         if not config.epochs or not self._worth_training(trial, outcome):
             return outcome
-        with watched(_Watching(trial, self.interrupted, prunes=self.goal.limit is not None)):
-            run_id = retrain.stage.ensure(config, store, run.id)
-        return self._outcome(self._link(run, retrain.stage, run_id), config.epochs, latencies)
-
-    def _link(self, run: Run, stage: Stage[Any], run_id: str) -> dict[str, str]:
-        """Tag a trial's run with what it stands on, by stage."""
-        upstream = {**upstream_of(self.store.tags_of(run_id)), stage.name: run_id}
-        run.set_tags({tags.UPSTREAM + name: each for name, each in upstream.items()})
-        return upstream
+        with watched(_TrialWatcher(trial, self.interrupted, prunes=self.goal.limit is not None)):
+            upstream = run.ensure(retrain.stage, config)
+        return self._outcome(upstream, config.epochs, latencies)
 
     def _worth_training(self, trial: Trial, as_cut: Outcome) -> bool:
-        """Whether it keeps to the limit of cost, which training does not change.
+        """Return True where it keeps to the limit of cost, which training does not change.
 
         Raises:
-            EndedEarlyError: the accuracy that is sought has been reached at less cost.
+            EndedEarlyError: another trial has reached the accuracy that is sought at less cost.
         """
         if self.goal.limit is not None:
             return as_cut.cost <= self.goal.limit
@@ -115,26 +117,26 @@ class Trials:
                 raise EndedEarlyError(f"costs {as_cut.cost:.4g}; {cheapest:.4g} is known to be enough")
         return True
 
-    def _measured(self, config: RetrainConfig, upstream: Mapping[str, str], run: Run) -> dict[str, float]:
-        """The latencies of the members as they are cut, which training does not change; measured here once."""
+    def _measured(self, config: RetrainConfig, upstream: Mapping[str, str], study_run: StudyRun) -> dict[str, float]:
+        """Return the latencies of the members before training, which does not change them; measured once on this machine."""
+        run = study_run.run
         run.set_tags({tags.HOST: self._host})
         known = self._known_latencies(upstream["prune"])
         if known is None:
-            context = Context(self.store, run, dict(upstream), run.id, Path(config.work_dir))
-            ensemble = prune.cut(context, config, prune.load(self.store, upstream["prune"]))
-            val = dataset_of(config).val
+            context = Context(config, study_run.session, run, upstream, run.id, Path(config.work_dir))
+            ensemble = prune.cut(context, prune.load(self.store, upstream["prune"]))
+            val = context.data.val
             assert val is not None
-            base, _ = base_model(context, config)
-            known = critical_path(base, ensemble, val, self.config.runtime, device_of(config))
+            known = critical_path(context.base_model.network, ensemble, val, self.config.runtime, context.device)
         run.log_metrics(known)
         return known
 
     def _known_latencies(self, prune_run: str) -> dict[str, float] | None:
-        """Measured by another trial on such a machine; None where none has."""
+        """Return what another trial has measured on such a machine; None where none has."""
         return self._measured_by(self.store.tagged(STAGE, _PRUNE_RUN, prune_run)).get(prune_run)
 
     def _measured_by(self, trials: Iterable[StoredRun]) -> dict[str, dict[str, float]]:
-        """Prune run -> the latencies that trials on such a machine have measured of its members."""
+        """Return prune run -> the latencies of its members that trials on such a machine have measured."""
         return {
             run.data.tags[_PRUNE_RUN]: {name: run.data.metrics[name] for name in _LATENCIES}
             for run in trials
@@ -143,14 +145,14 @@ class Trials:
 
     @cached_property
     def _host(self) -> str:
-        """What latencies depend on beside the members."""
+        """JSON of all that latencies depend on beside the members."""
         return json.dumps(timing_host(self.config.runtime, device_of(self.config)))
 
     def logged(self, space: Space) -> Iterator[LoggedRun]:
-        """Finished runs, whoever logged them, that the study would be answered by if it asked for their parameters.
+        """Return finished runs, of any origin, that would answer the study if it asked for their parameters.
 
-        Only the seed may be another one. What was retrained, or is to be in a trial that was begun, is known by that; as it was
-        cut it is one more only where the study has trials without retraining.
+        Only the seed may differ. A pruning that was retrained, or that a trial of this study has begun to retrain, is no
+        configuration of its own, unless the study has trials without retraining.
         """
         runs = {stage: self._finished(stage) for stage in (prune.stage, retrain.stage)}
         retrained = {run.data.tags[_PRUNE_RUN] for run in runs[retrain.stage]}
@@ -171,10 +173,10 @@ class Trials:
 
     @property
     def _of_these_data(self) -> tuple[str, str]:
-        return tags.DATA_DIGEST, dataset_of(self.config).digest
+        return tags.DATA_DIGEST, self.session.dataset(self.config).digest
 
     def _finished(self, stage: Stage[Any]) -> list[StoredRun]:
-        """Of the same data, oldest first; retraining by no epochs is pruning."""
+        """Return the finished runs of a stage on the same data, oldest first, without retrainings of no epochs."""
         found = self.store.tagged(stage.name, *self._of_these_data)
         if self.config.warm_start == "study":
             found = [run for run in found if run.data.tags.get(tags.STUDY) == self.study]
@@ -183,7 +185,7 @@ class Trials:
         return found[::-1]
 
     def _values(self, stage: Stage[Any], run: StoredRun, space: Space) -> Values | None:
-        """What a run was configured with; None where the study would not be answered by it."""
+        """Return the configuration of a run; None where the run would not answer the study."""
         logged = {EPOCHS: 0, **json.loads(run.data.tags[tags.CONFIG])}
         own = {each.name: logged[each.name] for each in space.parameters if each.exists(logged) and each.name in logged}
         try:
@@ -195,18 +197,18 @@ class Trials:
     def _fingerprint(self, stage: Stage[Any], config: RetrainConfig) -> str:
         as_cut = _as_cut(config)
         groups = group.stage.config.model_validate(as_cut.upstream(group.stage.config).model_dump())
-        before = group.stage.fingerprint(groups, self._activations[groups.needs_backward])
-        cut = prune.stage.fingerprint(as_cut, before)
-        return cut if stage is prune.stage else retrain.stage.fingerprint(config, cut)
+        before = group.stage.fingerprint(groups, self.session, self._activations[groups.needs_backward])
+        cut = prune.stage.fingerprint(as_cut, self.session, before)
+        return cut if stage is prune.stage else retrain.stage.fingerprint(config, self.session, cut)
 
     @cached_property
     def _activations(self) -> dict[bool, str]:
-        """Whether they take a backward pass -> the fingerprint of the activations, which is made from files."""
+        """Fingerprints of the activations without and with a backward pass. They are made from files, so they are kept."""
         stage, before = activations.stage, {}
         for criterion in ("apoz", "taylor"):
             shared = self.config.trial(criterion=criterion, policy="ratio").upstream(stage.config)
             own = stage.config.model_validate(shared.model_dump())
-            before[own.needs_backward] = stage.fingerprint(own)
+            before[own.needs_backward] = stage.fingerprint(own, self.session)
         return before
 
     def _outcome(
@@ -216,7 +218,7 @@ class Trials:
         latencies: Mapping[str, float],
         known: Mapping[str, Mapping[str, float]] | None = None,
     ) -> Outcome:
-        """What runs found; `known` are the metrics of those that have been read already."""
+        """Return what runs found; `known` holds the metrics of runs that have been read already."""
         last = upstream["retrain" if epochs else "prune"]
         sizes, found = ((known or {}).get(each) or self.store.metrics_of(each) for each in (upstream["prune"], last))
         metrics: dict[str, float] = {name: sizes[name] for name in _SIZES}
@@ -227,16 +229,9 @@ class Trials:
             cost = sizes[self.goal.objective] / sizes["flops_base"]
         return Outcome(found["val_accuracy"], cost, last, metrics)
 
-    def _described(self, config: RetrainConfig) -> dict[str, str]:
-        return {
-            tags.STAGE: STAGE,
-            tags.CONFIG: config.model_dump_json(),
-            **data_tags(config),
-        }
 
-
-class _Watching(Watcher):
-    """Has training end after an epoch in which the user interrupts it, or after which the study's pruner gives it up."""
+class _TrialWatcher(Watcher):
+    """End training after an epoch in which the user interrupts it, or after which the study's pruner gives it up."""
 
     def __init__(self, trial: Trial, interrupted: Callable[[], bool], prunes: bool) -> None:
         self._trial = trial

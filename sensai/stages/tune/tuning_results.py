@@ -1,4 +1,4 @@
-"""What a study has found, as its run carries it: tables, figures, best.json."""
+"""Log the results of a study on its run: tables, figures, best.json."""
 
 import json
 import logging
@@ -27,14 +27,14 @@ _SHOWN = ["trial", EPOCHS, "val_accuracy", "cost", "flops_speedup"]
 
 
 def log_findings(study: Study, config: TuneConfig, base_accuracy: float, classes: int, run: Run) -> Choice | None:
-    """Log what the study knows; returns what it recommends, None where it knows nothing.
+    """Log what the study knows; return what it recommends, None where it knows nothing.
 
     Args:
-        study: of which all trials count, those of other workers too.
+        study: all its trials count, those of other workers too.
         config: of tune.
         base_accuracy: of the base model, on validation data.
-        classes: that the data have: nobody pays more than a base model for each.
-        run: that it is logged into.
+        classes: how many the data have; the highest cost that counts is a base model for each.
+        run: the study's run.
     """
     table = trial_table(study)
     best = front(table)
@@ -71,7 +71,7 @@ def log_findings(study: Study, config: TuneConfig, base_accuracy: float, classes
 
 
 def log_best(choice: Choice | None, config: TuneConfig, base_accuracy: float, store: Store, run: Run) -> Values | None:
-    """Log best.json; returns the configuration that is recommended, None where nothing is within what is allowed."""
+    """Log best.json; return the configuration that is recommended, None where nothing is within what is allowed."""
     if choice is None:
         run.log_json({"within": False, "reason": "there is no finished trial"}, "best.json")
         _log.warning("no trial has finished: nothing to recommend")
@@ -113,11 +113,11 @@ def _rule(config: TuneConfig) -> str:
 
 
 def configuration_of(row: pd.Series, store: Store) -> Values:
-    """What the last run of a trial was configured with, the epochs that it had included."""
+    """Return the configuration of the last run of a trial, with the epochs that it had."""
     return {**json.loads(store.tags_of(row["run_id"])[tags.CONFIG]), EPOCHS: int(row[EPOCHS])}
 
 
 def _plain(row: pd.Series) -> dict[str, Any]:
-    """A row as JSON has it; its parameters stand there in full."""
+    """Return a row as plain JSON values, without its parameters, which best.json has in full."""
     kept = row[[name for name in row.index if not str(name).startswith("params.")]].dropna()
     return json.loads(kept.to_json())

@@ -1,0 +1,69 @@
+"""The base model as later stages take it: on the device, with its removable channels."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+
+import torch
+from torch import nn
+
+from sensai.errors import InputError
+from sensai.models.factory import NetworkSpec
+from sensai.models.storage import load_network
+from sensai.pruning import provable
+from sensai.sites import SiteMap, find_sites
+from sensai.tracking import Store
+
+# The artifact that the stage `baseline` logs.
+MODEL = "model"
+_PROOF_IMAGES = 8
+# An error message gives the reasons of so many layers.
+_REASONS = 3
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A trained base model. Stages share it, so none may change it.
+
+    Attributes:
+        network: in eval mode, on `device`.
+        spec: of the network.
+        device: that it lies on.
+    """
+
+    network: nn.Module
+    spec: NetworkSpec
+    device: torch.device
+
+    @cached_property
+    def sites(self) -> SiteMap:
+        """The removable channels, those included that only `scope=all` touches.
+
+        Raises:
+            InputError: there are none.
+        """
+        # Any input shows whether a site can be cut.
+        images = torch.randn(_PROOF_IMAGES, *self.spec.input_shape, generator=torch.Generator().manual_seed(0))
+        images = images.to(self.device, memory_format=self.spec.memory_format)
+        sites = provable(self.network, find_sites(self.network, images), images)
+        check_removable(sites, self.spec.arch)
+        return sites
+
+
+def load_base_model(store: Store, run_id: str) -> tuple[nn.Module, NetworkSpec]:
+    """Load the base model of a run of `baseline`, in eval mode, on the CPU."""
+    with store.downloaded(run_id, MODEL) as folder:
+        return load_network(folder)
+
+
+def check_removable(sites: SiteMap, arch: str) -> None:
+    """Refuse a network that members cannot be made of.
+
+    Raises:
+        InputError: there is no site; says why layers are kept whole.
+    """
+    if not sites.sites:
+        reasons = "; ".join(f"{layer}: {reason}" for layer, reason in islice(sites.kept_whole.items(), _REASONS))
+        raise InputError(
+            f"arch={arch!r}: has no channels that can be removed ({reasons or 'no layer but the last has any'})"
+        )
