@@ -111,7 +111,7 @@ class TestRun:
         with run.closing():
             pass
         data = stored(store, opened).data
-        assert data.params == {"ratio": "'0.5'"}
+        assert data.params == {"ratio": "'0.5'", "seed": "1"}
         assert json.loads(data.tags["sensai.process"])["pid"] == os.getpid()
 
     def test_without_mlflow_run_there_is_nothing_to_adopt(self, store: Store) -> None:
