@@ -27,13 +27,13 @@ let_threads_sleep()
 import numpy as np
 import pandas as pd
 from joblib import cpu_count
+from latency_models import EnsembleModel, NetworkModel, break_even
 from matplotlib.figure import Figure
 from synthetic import add_member_arguments, combined, random_ensemble
 
 from sensai.evaluation import host
 from sensai.runtimes import compare, prepare, prepare_base
 from sensai.runtimes.latency_comparison import Comparison
-from sensai.runtimes.scaling import EnsembleModel, NetworkModel, break_even
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from sensai.activations import ActivationReader, Statistics, TaylorReader, load_statistics, save_statistics
-from sensai.analysis import plots
+from sensai.analysis.figures import static_matrices
 from sensai.config import ActivationsConfig
 from sensai.data.batches import batches
 from sensai.files import make_folder, temporary_folder
@@ -50,7 +50,7 @@ def _execute(config: ActivationsConfig, context: Context) -> None:
     # People read the table, and the report's page holds a copy: with all digits a thousand classes would take 20 MB.
     frame = pd.DataFrame(similarity.round(_DIGITS), columns=list(class_names))
     context.run.log_frame(frame, "class_similarity.csv")
-    figure = plots.heatmap(similarity, class_names, "Correlation of the classes' APoZ over all channels")
+    figure = static_matrices.heatmap(similarity, class_names, "Correlation of the classes' APoZ over all channels")
     context.run.log_figure(figure, "class_similarity.png")
 
 

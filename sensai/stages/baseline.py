@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from sensai.analysis import plots
+from sensai.analysis.figures import static
 from sensai.config import BaselineConfig
 from sensai.data.batches import batches, on_device_dataset, steps_per_epoch, training_batches
 from sensai.data.dataset import Dataset
@@ -43,7 +43,7 @@ def _execute(config: BaselineConfig, context: Context) -> None:
     if config.base_epochs:
         progress = _train(model, spec, config, context)
         context.run.log_metrics({"epochs_run": len(progress.history), "seconds": progress.seconds})
-        context.run.log_figure(plots.learning_curve(progress.history), "learning_curve.png")
+        context.run.log_figure(static.learning_curve(progress.history), "learning_curve.png")
     sizes = size(unwrap(model), spec.input_shape)
     context.run.log_metrics({"params": sizes.params, "flops": sizes.flops})
     if (val := context.data.val) is not None:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from sensai.activations import Statistics
-from sensai.analysis import plots
+from sensai.analysis.figures import static_matrices
 from sensai.analysis.grouped import Grouped
 from sensai.config import Group as GroupParameters
 from sensai.config import GroupConfig
@@ -52,7 +52,7 @@ def _execute(config: GroupConfig, context: Context) -> None:
     _log_sizes(groups, costs.sizes(groups), class_names, context)
     context.run.log_frame(pd.DataFrame(matrix, columns=list(class_names)), "coupling.csv")
     title = f"Channels that both classes' plans remove at ratio {config.ratio:g}"
-    figure = plots.grouped_heatmap(matrix, class_names, groups, order, title)
+    figure = static_matrices.grouped_heatmap(matrix, class_names, groups, order, title)
     context.run.log_figure(figure, "coupling.png")
 
 

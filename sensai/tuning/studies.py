@@ -136,9 +136,8 @@ def resume(study: Study, trial: FrozenTrial) -> None:
             params=trial.params,
             distributions=trial.distributions,
             user_attrs={RESUMES: trial.number},
-            system_attrs={
-                key: value for key, value in trial.system_attrs.items() if key in ("failed_trial", "retry_history")
-            },
+            # As Optuna's own retry does: they hold which trials this one tries again.
+            system_attrs=dict(trial.system_attrs),
         )
     )
 

@@ -21,7 +21,9 @@ def modules_after(code: str, folder: Path) -> set[str]:
 
 
 def test_analysis_imports_no_torch(tmp_path: Path) -> None:
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nimport sensai.analysis.plots, sensai.analysis.report"
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\nimport sensai.analysis.figures.static, sensai.analysis.report"
+    )
     modules = modules_after(f"{code}, sensai.analysis.results, sensai.analysis.grouping_results", tmp_path)
     assert {"sensai", "mlflow", "matplotlib", "pandas"} <= modules
     assert not {"torch", "torchvision"} & modules

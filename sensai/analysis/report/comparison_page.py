@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from mlflow.entities import Run
 
-from sensai.analysis import interactive, runs
+from sensai.analysis import runs
+from sensai.analysis.figures import interactive
 from sensai.analysis.report.page import Part, Plot, Table, render_page
 from sensai.analysis.report.page_inputs import Logged
 from sensai.tracking import tags

@@ -12,9 +12,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from mlflow.entities import Run
 
-from sensai.analysis import interactive
 from sensai.analysis.curves import curves
 from sensai.analysis.differences import accuracy_difference, base_difference
+from sensai.analysis.figures import interactive, interactive_matrices
 from sensai.analysis.grouped import Grouped
 from sensai.analysis.report.page import Image, Plot, Table, render_page
 from sensai.analysis.report.page_inputs import Logged, table_of
@@ -173,7 +173,7 @@ def _coupling(evaluation: _Evaluation) -> Plot:
         grouped = Grouped.from_json(text)
     with evaluation.reading("group", "coupling.csv") as content:
         matrix, _ = _matrix(content)
-        figure = interactive.coupling_heatmap(matrix, grouped.class_names, grouped.groups, grouped.order)
+        figure = interactive_matrices.coupling_heatmap(matrix, grouped.class_names, grouped.groups, grouped.order)
     note = "Channels that the plans of both classes remove, classes in the order of a dendrogram"
     return Plot("Coupling", f"{note} (run {evaluation.runs['group']})", figure, content)
 
@@ -202,7 +202,7 @@ def _matrix(content: bytes) -> tuple[np.ndarray, list[str]]:
 
 
 def _heatmap(told: str) -> Callable[[bytes], go.Figure]:
-    return lambda content: interactive.heatmap(*_matrix(content), told)
+    return lambda content: interactive_matrices.heatmap(*_matrix(content), told)
 
 
 def _of_table(draw: Callable[[pd.DataFrame], go.Figure]) -> Callable[[bytes], go.Figure]:

@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from mlflow.entities import Run
 
-from sensai.analysis import interactive_tuning
+from sensai.analysis.figures import interactive_tuning
 from sensai.analysis.report.page import Part, Plot, Table, Text, render_page
 from sensai.analysis.report.page_inputs import Logged, table_of
 from sensai.tracking import tags

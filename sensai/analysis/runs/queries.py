@@ -10,8 +10,8 @@ from mlflow.entities import Run, ViewType
 from mlflow.store.entities import PagedList
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
-from mlflow.utils.search_utils import SearchUtils
 
+from sensai.analysis.runs.page_tokens import token_from
 from sensai.tracking import tags
 
 PAGE = 1000
@@ -97,7 +97,7 @@ class Query:
 
     def has_exactly(self, number: int) -> bool:
         """Whether there are that many, at least one: the page that starts at the last of them has one run and no successor."""
-        token = SearchUtils.create_page_token(number - 1).decode()
+        token = token_from(number - 1)
         last = self.client.search_runs(list(self.experiments), self.condition, max_results=1, page_token=token)
         return len(last) == 1 and not last.token
 

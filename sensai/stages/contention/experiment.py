@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sensai.analysis import plots
+from sensai.analysis.figures import static
 from sensai.config import ContentionConfig
 from sensai.data.dataset import Dataset, Split
 from sensai.data.dataset_names import FOLDER
@@ -38,7 +38,7 @@ def _execute(config: ContentionConfig, context: Context) -> None:
     table = pd.concat([measure(folder, task, counts) for task in TASKS], ignore_index=True)
     _log.info("%s", table.round(3).to_string(index=False))
     context.run.log_frame(table, "contention.csv")
-    context.run.log_figure(plots.contention(table), "contention.png")
+    context.run.log_figure(static.contention(table), "contention.png")
     for count in counts:
         context.run.log_metrics(_metrics(table[table["n"] == count]), step=count)
 

@@ -12,8 +12,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from sensai import evaluation
-from sensai.analysis import plots
 from sensai.analysis.differences import ANSWERS
+from sensai.analysis.figures import static, static_matrices
 from sensai.config import EvaluateConfig, GroupingStudyConfig, MainConfig, TuneConfig
 from sensai.data.batches import batches
 from sensai.data.dataset import Dataset, Split
@@ -67,7 +67,7 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
     )
     context.run.log_frame(_answers(probabilities, test.base, outputs), ANSWERS)
     context.run.log_frame(members, "members.csv")
-    context.run.log_figure(plots.members(members), "members.png")
+    context.run.log_figure(static.members(members), "members.png")
     matrix = evaluation.confusion(probabilities, outputs.labels)
     _log_confusion(matrix, ensemble.class_names, context)
     if 1 < len(ensemble.members) < len(ensemble.class_names):
@@ -163,7 +163,7 @@ def _members_table(ensemble: Ensemble, outputs: evaluation.Outputs, times: list[
 def _log_confusion(matrix: np.ndarray, names: tuple[str, ...], context: Context) -> None:
     context.run.log_frame(pd.DataFrame(matrix, columns=list(names)), "confusion.csv")
     context.run.log_figure(
-        plots.heatmap(matrix, names, "Test images: true class (row), answer (column)"), "confusion.png"
+        static_matrices.heatmap(matrix, names, "Test images: true class (row), answer (column)"), "confusion.png"
     )
 
 
@@ -176,7 +176,9 @@ def _log_group_confusion(matrix: np.ndarray, ensemble: Ensemble, context: Contex
     context.run.log_frame(pd.DataFrame(between, columns=labels), "confusion_groups.csv")
     context.run.log_frame(_in_groups_table(inside, groups, names), "confusion_in_groups.csv")
     context.run.log_figure(
-        plots.heatmaps({"": (between, labels)}, "Test images: group of the true class (row), of the answer (column)"),
+        static_matrices.heatmaps(
+            {"": (between, labels)}, "Test images: group of the true class (row), of the answer (column)"
+        ),
         "confusion_groups.png",
     )
     panels = {
@@ -185,7 +187,7 @@ def _log_group_confusion(matrix: np.ndarray, ensemble: Ensemble, context: Contex
         if len(group) > 1
     }
     context.run.log_figure(
-        plots.heatmaps(panels, "Test images answered in their group: true class (row), answer (column)"),
+        static_matrices.heatmaps(panels, "Test images answered in their group: true class (row), answer (column)"),
         "confusion_in_groups.png",
     )
 

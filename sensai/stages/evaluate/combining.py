@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sensai import evaluation
-from sensai.analysis import plots
+from sensai.analysis.figures import static
 from sensai.config import EvaluateConfig, GroupingStudyConfig, MainConfig, TuneConfig
 from sensai.data.dataset import Dataset, Split
 from sensai.ensemble import Ensemble
@@ -131,7 +131,7 @@ def _reliability(tested: dict[str, np.ndarray], test: Answered) -> Figure:
         name: evaluation.reliability_curve(probabilities, test.outputs.labels)
         for name, probabilities in (tested | {_BASE: test.base}).items()
     }
-    return plots.reliability(curves, "Test images: largest probability and accuracy")
+    return static.reliability(curves, "Test images: largest probability and accuracy")
 
 
 def _judged(probabilities: dict[str, np.ndarray], labels: np.ndarray) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sensai import evaluation
-from sensai.analysis import plots
+from sensai.analysis.figures import static
 from sensai.config import EvaluateConfig
 from sensai.data.dataset import Split
 from sensai.ensemble import Ensemble
@@ -93,7 +93,7 @@ def measured(
     comparison = _compared(base, ensemble, prepared, combine, images, config.runtime, context.device)
     table = pd.DataFrame(comparison.rows())
     run.log_frame(table, "runtimes.csv")
-    run.log_figure(plots.runtimes(table), "runtimes.png")
+    run.log_figure(static.runtimes(table), "runtimes.png")
     run.log_metrics({"overhead_ensemble": comparison.overhead})
     chosen = {network: f"{each.runtime} x{each.threads}" for network, each in comparison.chosen.items()}
     run.set_tags({tags.RUNTIME: json.dumps(chosen)})

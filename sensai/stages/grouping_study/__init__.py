@@ -10,7 +10,8 @@ import logging
 import pandas as pd
 from mlflow.entities import Run as StoredRun
 
-from sensai.analysis import grouping_results, plots
+from sensai.analysis import grouping_results
+from sensai.analysis.figures import static
 from sensai.config import GroupingStudyConfig
 from sensai.data.dataset import Dataset
 from sensai.errors import InputError, UnreachableTargetError
@@ -32,7 +33,7 @@ def _execute(config: GroupingStudyConfig, context: Context) -> None:
         summary = grouping_results.summary(measure.cells, measure.name, measure.right)
         compared = grouping_results.compare(measure.cells, measure.name, measure.relevant, measure.right)
         context.run.log_frame(summary, f"summary_{measure.name}.csv")
-        context.run.log_figure(plots.study(measure.cells, summary, measure.name), f"{measure.name}.png")
+        context.run.log_figure(static.study(measure.cells, summary, measure.name), f"{measure.name}.png")
         comparisons.append(compared)
     table = pd.concat(comparisons, ignore_index=True)
     context.run.log_frame(table, "comparisons.csv")

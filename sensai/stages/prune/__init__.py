@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sensai.analysis import plots
 from sensai.analysis.differences import VAL_ANSWERS
+from sensai.analysis.figures import static
 from sensai.config import Prune, PruneConfig
 from sensai.data.batches import batches
 from sensai.ensemble import Ensemble
@@ -117,7 +117,7 @@ def _log_sizes(ensemble: Ensemble, plans: list[MemberPlan], sites: SiteMap, cont
     layers = _layers(plans, sites, ensemble.class_names)
     context.run.log_frame(layers, "layers.csv")
     context.run.log_frame(_members(plans, sizes, sites, ensemble.class_names), "members.csv")
-    context.run.log_figure(plots.widths(layers), "widths.png")
+    context.run.log_figure(static.widths(layers), "widths.png")
     context.run.log_metrics(
         {
             "members": len(plans),

@@ -17,8 +17,8 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from sensai.analysis import plots
 from sensai.analysis.curves import CURVES
+from sensai.analysis.figures import static
 from sensai.cluster.cores import pinned
 from sensai.config import Retrain, RetrainConfig
 from sensai.data.batches import batches
@@ -210,7 +210,7 @@ def _log_member(sizes: Size, course: Course, measured: dict[str, float], run: Ru
     if course.cuts:
         run.set_tags({tags.CUTS: json.dumps(course.cuts)})
     if course.history:
-        run.log_figure(plots.learning_curve(course.history, course.cuts), "learning_curve.png")
+        run.log_figure(static.learning_curve(course.history, course.cuts), "learning_curve.png")
 
 
 def _curves(ensemble: Ensemble, courses: Sequence[Course], runs: Sequence[Run]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from optuna import Study
 
-from sensai.analysis import tuning_plots
+from sensai.analysis.figures import static_tuning
 from sensai.config import TuneConfig
 from sensai.tracking import Run, Store, tags
 from sensai.tuning.front import (
@@ -53,11 +53,11 @@ def log_findings(study: Study, config: TuneConfig, base_accuracy: float, classes
     cost = f"{config.objective} as a share of the base model's"
     choice = _recommended(table, config, base_accuracy)
     if choice is not None:
-        run.log_figure(tuning_plots.front(table, best, base_accuracy, cost), "front.png")
-        run.log_figure(tuning_plots.hypervolume(volumes), "hypervolume.png")
-        run.log_figure(tuning_plots.slices(table, cost), "slices.png")
+        run.log_figure(static_tuning.front(table, best, base_accuracy, cost), "front.png")
+        run.log_figure(static_tuning.hypervolume(volumes), "hypervolume.png")
+        run.log_figure(static_tuning.slices(table, cost), "slices.png")
         if len(weights):
-            run.log_figure(tuning_plots.importances(weights, config.objective), "importances.png")
+            run.log_figure(static_tuning.importances(weights, config.objective), "importances.png")
         run.log_metrics(
             {
                 "best_val_accuracy": choice.row["val_accuracy"],

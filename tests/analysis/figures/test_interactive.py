@@ -8,7 +8,8 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from sensai.analysis.interactive import accuracies, coupling_heatmap, heatmap, learning_curves, members, widths
+from sensai.analysis.figures.interactive import accuracies, learning_curves, members, widths
+from sensai.analysis.figures.interactive_matrices import coupling_heatmap, heatmap
 
 GROUPS = [[0, 2], [1, 3]]
 NAMES = ["<b>crane</b>", "crane", "a & b", "crane"]

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sensai.analysis import tuning_plots
-from tests.analysis.test_plots import drawn, texts
+from sensai.analysis.figures import static_tuning
+from tests.analysis.figures.test_static import drawn, texts
 
 
 def table(count: int) -> pd.DataFrame:
@@ -27,10 +27,10 @@ def table(count: int) -> pd.DataFrame:
 @pytest.mark.parametrize("count", [1, 30])
 def test_front_and_slices(count: int) -> None:
     trials = table(count)
-    (axes,) = drawn(tuning_plots.front(trials, trials.sort_values("cost"), 0.9, "flops_max"))
+    (axes,) = drawn(static_tuning.front(trials, trials.sort_values("cost"), 0.9, "flops_max"))
     labels = texts(axes.get_legend().get_texts())
     assert {"front", "base model", "0 epochs, logged before"} <= set(labels)
-    *panels, _bar = drawn(tuning_plots.slices(trials, "flops_max"))
+    *panels, _bar = drawn(static_tuning.slices(trials, "flops_max"))
     titles = [each.get_title() for each in panels]
     assert titles[:4] == ["epochs", "ratio", "method", "loss"]
     # Of what a trial does not have it has no point.
@@ -39,8 +39,8 @@ def test_front_and_slices(count: int) -> None:
 
 
 def test_hypervolume_and_importances() -> None:
-    (axes,) = drawn(tuning_plots.hypervolume(pd.DataFrame({"trial": [0, 3, 4], "hypervolume": [0.1, 0.1, 0.4]})))
+    (axes,) = drawn(static_tuning.hypervolume(pd.DataFrame({"trial": [0, 3, 4], "hypervolume": [0.1, 0.1, 0.4]})))
     assert axes.lines[0].get_ydata().tolist() == [0.1, 0.1, 0.4]
     weights = pd.DataFrame({"parameter": ["ratio", "loss"], "val_accuracy": [0.8, 0.2], "cost": [1.0, 0.0]})
-    (axes,) = drawn(tuning_plots.importances(weights, "flops_max"))
+    (axes,) = drawn(static_tuning.importances(weights, "flops_max"))
     assert texts(axes.get_yticklabels()) == ["ratio", "loss"]

@@ -1,4 +1,4 @@
-"""Figures of a study: its front, what it has learnt over its trials, which parameters mattered and how."""
+"""Static figures of a study: its front, its hypervolume over the trials, the importance and effect of its parameters."""
 
 import math
 
@@ -7,35 +7,43 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-_PARAMETER = "params."
+from sensai.analysis.figures.figure_tables import (
+    VAL_ACCURACY_LABEL,
+    VOLUME_LABELS,
+    Slice,
+    importance_bars,
+    trial_groups,
+)
+from sensai.analysis.figures.figure_tables import slices as parameter_slices
+
 _COLUMNS = 4
+_MARKERS = {"tune": "o", "logged": "D"}
+_BAR = 0.4
 
 
 def front(table: pd.DataFrame, best: pd.DataFrame, base_accuracy: float, cost: str) -> Figure:
-    """Accuracy against cost of every trial, coloured by its epochs, with the front and the base model.
+    """Draw accuracy against cost of every trial, coloured by its epochs, with the front and the base model.
 
     Args:
         table: columns `val_accuracy`, `cost`, `epochs`, `source`.
         best: the front's rows of it, by cost.
         base_accuracy: of the base model, whose cost is 1.
-        cost: what the cost is.
+        cost: label of the cost.
     """
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    markers = {"tune": "o", "logged": "D"}
-    for (epochs, source), rows in table.groupby(["epochs", "source"]):
-        label = f"{epochs} epochs" + (", logged before" if source == "logged" else "")
-        axes.scatter(rows["cost"], rows["val_accuracy"], s=18, alpha=0.7, marker=markers[str(source)], label=label)
+    for label, source, rows in trial_groups(table):
+        axes.scatter(rows["cost"], rows["val_accuracy"], s=18, alpha=0.7, marker=_MARKERS[source], label=label)
     axes.step(best["cost"], best["val_accuracy"], where="post", color="black", linewidth=1, label="front")
     axes.scatter([1.0], [base_accuracy], marker="*", s=120, color="C3", label="base model")
     axes.set_xlabel(cost)
-    axes.set_ylabel("accuracy on validation data")
+    axes.set_ylabel(VAL_ACCURACY_LABEL)
     axes.legend(fontsize=8)
     return figure
 
 
 def hypervolume(volumes: pd.DataFrame) -> Figure:
-    """What the front dominates, after each trial.
+    """Draw the hypervolume of the front after each trial.
 
     Args:
         volumes: columns `trial`, `hypervolume`.
@@ -43,23 +51,23 @@ def hypervolume(volumes: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     axes.step(range(1, len(volumes) + 1), volumes["hypervolume"], where="post")
-    axes.set_xlabel("trials, logged ones first")
-    axes.set_ylabel("hypervolume")
+    axes.set_xlabel(VOLUME_LABELS[0])
+    axes.set_ylabel(VOLUME_LABELS[1])
     return figure
 
 
 def importances(weights: pd.DataFrame, objective: str) -> Figure:
-    """Which parameters matter for accuracy, and which for cost.
+    """Draw how much each parameter matters for accuracy, and for cost.
 
     Args:
         weights: columns `parameter`, `val_accuracy`, `cost`, the largest first.
-        objective: what the cost is.
+        objective: label of the cost.
     """
     figure = Figure(figsize=(7, 0.4 * len(weights) + 1.6), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(weights))
-    axes.barh(places - 0.2, weights["val_accuracy"], height=0.4, label="val accuracy")
-    axes.barh(places + 0.2, weights["cost"], height=0.4, label=objective)
+    for number, (label, values) in enumerate(importance_bars(weights, objective).items()):
+        axes.barh(places + _BAR * (number - 0.5), values, height=_BAR, label=label)
     axes.set_yticks(places, weights["parameter"])
     axes.invert_yaxis()
     axes.set_xlabel("importance")
@@ -68,23 +76,23 @@ def importances(weights: pd.DataFrame, objective: str) -> Figure:
 
 
 def slices(table: pd.DataFrame, cost: str) -> Figure:
-    """Accuracy against each parameter, coloured by cost; trials that do not have the parameter are left out.
+    """Draw accuracy against each parameter, coloured by cost; a panel leaves out trials without its parameter.
 
     Args:
         table: columns `val_accuracy`, `cost`, `epochs`, `params.<parameter>`.
-        cost: what the cost is.
+        cost: label of the cost.
     """
-    names = ["epochs", *(name for name in table.columns if name.startswith(_PARAMETER))]
-    columns = min(_COLUMNS, len(names))
-    rows = math.ceil(len(names) / columns)
+    panels = parameter_slices(table)
+    columns = min(_COLUMNS, len(panels))
+    rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(3 * columns + 1, 2.6 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     limits = (table["cost"].min(), table["cost"].max())
-    for axes, name in zip(grid.flat, names, strict=False):
-        own = table[table[name].notna()]
-        points = axes.scatter(_places(axes, own[name]), own["val_accuracy"], c=own["cost"], s=14, clim=limits)
-        axes.set_title(name.removeprefix(_PARAMETER), fontsize=9)
-    for axes in grid.flat[len(names) :]:
+    for axes, panel in zip(grid.flat, panels, strict=False):
+        own = panel.trials
+        points = axes.scatter(_places(axes, panel), own["val_accuracy"], c=own["cost"], s=14, clim=limits)
+        axes.set_title(panel.title, fontsize=9)
+    for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     for row in grid:
         row[0].set_ylabel("val accuracy", fontsize=8)
@@ -92,10 +100,10 @@ def slices(table: pd.DataFrame, cost: str) -> Figure:
     return figure
 
 
-def _places(axes: Axes, values: pd.Series) -> np.ndarray:
-    """Where values stand on an axis; names side by side."""
-    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
-        return values.to_numpy()
-    codes, names = pd.factorize(values.astype("str"), sort=True)
+def _places(axes: Axes, panel: Slice) -> np.ndarray:
+    """Return the places of a parameter's values on an axis; names stand side by side."""
+    if panel.numeric:
+        return panel.values.to_numpy()
+    codes, names = pd.factorize(panel.values, sort=True)
     axes.set_xticks(range(len(names)), list(names), rotation=30, ha="right", fontsize=7, parse_math=False)
     return codes

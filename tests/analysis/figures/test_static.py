@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sensai.analysis import plots
+from sensai.analysis.figures import static, static_matrices
 
 FEW, MANY = 3, 1000
 LEGIBLE = 40
@@ -39,7 +39,7 @@ def names(count: int) -> list[str]:
 @pytest.mark.parametrize("count", [FEW, LEGIBLE])
 def test_a_heatmap_names_its_classes(count: int) -> None:
     matrix = np.arange(count * count, dtype=float).reshape(count, count)
-    axes = drawn(plots.heatmap(matrix, names(count), "the title"))[0]
+    axes = drawn(static_matrices.heatmap(matrix, names(count), "the title"))[0]
     assert axes.get_title() == "the title"
     assert texts(axes.get_xticklabels()) == texts(axes.get_yticklabels()) == names(count)
     (image,) = axes.get_images()
@@ -48,7 +48,7 @@ def test_a_heatmap_names_its_classes(count: int) -> None:
 
 def test_a_heatmap_of_a_thousand_classes_names_none() -> None:
     matrix = np.random.default_rng(0).random((MANY, MANY))
-    axes = drawn(plots.heatmap(matrix, names(MANY), "the title"))[0]
+    axes = drawn(static_matrices.heatmap(matrix, names(MANY), "the title"))[0]
     assert len(axes.get_xticks()) < LEGIBLE
     assert len(axes.get_yticks()) < LEGIBLE
     assert not set(texts(axes.get_xticklabels())) & set(names(MANY))
@@ -58,7 +58,7 @@ def test_a_heatmap_of_a_thousand_classes_shows_each_whatever_its_diagonal() -> N
     matrix = np.full((MANY, MANY), 0.2)
     matrix[500] = 0.3
     np.fill_diagonal(matrix, 40.0)
-    figure = plots.heatmap(matrix, names(MANY), "the title")
+    figure = static_matrices.heatmap(matrix, names(MANY), "the title")
     axes = drawn(figure)[0]
     (image,) = axes.get_images()
     assert image.get_clim() == (0.2, 0.3)
@@ -67,7 +67,7 @@ def test_a_heatmap_of_a_thousand_classes_shows_each_whatever_its_diagonal() -> N
 
 def test_a_heatmap_of_names_that_matplotlib_reads_as_formulas() -> None:
     labels = ["$5", "a_b$c$", "$_$"]
-    axes = drawn(plots.heatmap(np.eye(3), labels, "cost in $"))[0]
+    axes = drawn(static_matrices.heatmap(np.eye(3), labels, "cost in $"))[0]
     assert texts(axes.get_xticklabels()) == labels
 
 
@@ -81,7 +81,7 @@ def matrices(panels: int, classes: int) -> dict[str, tuple[np.ndarray, list[str]
 
 def test_panels_name_their_classes_and_tell_errors_apart() -> None:
     panels = matrices(2, 3)
-    figure = plots.heatmaps(panels, "the title")
+    figure = static_matrices.heatmaps(panels, "the title")
     first, second, *_ = drawn(figure)
     assert [axes.get_title() for axes in (first, second)] == ["group 0", "group 1"]
     for axes, (matrix, labels) in zip((first, second), panels.values(), strict=True):
@@ -94,21 +94,21 @@ def test_panels_name_their_classes_and_tell_errors_apart() -> None:
 
 
 def test_panels_of_a_hundred_classes_name_none() -> None:
-    panels = [axes for axes in drawn(plots.heatmaps(matrices(10, 100), "the title")) if axes.get_images()]
+    panels = [axes for axes in drawn(static_matrices.heatmaps(matrices(10, 100), "the title")) if axes.get_images()]
     assert len(panels) == 10
     assert all(len(axes.get_xticks()) == len(axes.texts) == 0 for axes in panels)
     assert all(min(axes.get_window_extent().size) >= 100 for axes in panels)
 
 
 def test_of_too_many_panels_those_with_the_most_errors_are_drawn() -> None:
-    figure = plots.heatmaps(matrices(25, 2), "the title")
+    figure = static_matrices.heatmaps(matrices(25, 2), "the title")
     titles = [axes.get_title() for axes in figure.axes if axes.get_images()]
     assert titles == [f"group {number}" for number in range(5, 25)]
     assert figure.get_suptitle() == "the title (the 20 of 25 with the most errors)"
 
 
 def test_panels_without_an_error() -> None:
-    (axes, *_) = drawn(plots.heatmaps({"": (np.diag([5, 5]), names(2))}, "the title"))
+    (axes, *_) = drawn(static_matrices.heatmaps({"": (np.diag([5, 5]), names(2))}, "the title"))
     assert axes.get_images()[0].get_clim() == (0, 1)
 
 
@@ -123,7 +123,7 @@ def strips(figure: Figure) -> dict[str, list[int]]:
 
 def test_a_grouped_heatmap_is_in_order_and_shows_the_groups() -> None:
     matrix = np.arange(16.0).reshape(4, 4)
-    figure = plots.grouped_heatmap(matrix, names(4), [(0, 2), (1, 3)], np.array([3, 0, 1, 2]), "the title")
+    figure = static_matrices.grouped_heatmap(matrix, names(4), [(0, 2), (1, 3)], np.array([3, 0, 1, 2]), "the title")
     axes = drawn(figure)[0]
     assert (
         texts(axes.get_xticklabels()) == texts(axes.get_yticklabels()) == ["class 3", "class 0", "class 1", "class 2"]
@@ -137,7 +137,7 @@ def test_a_grouped_heatmap_is_in_order_and_shows_the_groups() -> None:
 def test_a_grouped_heatmap_of_a_thousand_classes_names_none(n_groups: int) -> None:
     groups = [part.tolist() for part in np.array_split(np.arange(MANY), n_groups)]
     matrix = np.random.default_rng(0).random((MANY, MANY))
-    figure = plots.grouped_heatmap(matrix, names(MANY), groups, np.arange(MANY)[::-1], "the title")
+    figure = static_matrices.grouped_heatmap(matrix, names(MANY), groups, np.arange(MANY)[::-1], "the title")
     axes = drawn(figure)[0]
     assert not set(texts(axes.get_xticklabels())) & set(names(MANY))
     assert min(axes.get_window_extent().size) >= MANY
@@ -155,14 +155,14 @@ def layers(members: int, sites: int) -> pd.DataFrame:
 
 
 def test_widths_have_a_line_a_member_and_a_label_a_site() -> None:
-    (axes,) = drawn(plots.widths(layers(FEW, 4)))
+    (axes,) = drawn(static.widths(layers(FEW, 4)))
     assert [list(line.get_ydata()) for line in axes.get_lines()] == [[0.1] * 4, [0.2] * 4, [0.3] * 4]
     assert texts(axes.get_xticklabels()) == ["conv0", "conv1", "conv2", "conv3"]
     assert texts(axes.get_legend().get_texts()) == names(FEW)
 
 
 def test_widths_of_a_thousand_members_name_none() -> None:
-    (axes,) = drawn(plots.widths(layers(MANY, 50)))
+    (axes,) = drawn(static.widths(layers(MANY, 50)))
     assert len(axes.get_lines()) == MANY
     assert axes.get_legend() is None
     assert len(axes.get_xticks()) < LEGIBLE
@@ -171,21 +171,21 @@ def test_widths_of_a_thousand_members_name_none() -> None:
 @pytest.mark.parametrize("epochs", [1, 30])
 def test_a_learning_curve(epochs: int) -> None:
     history = [{"loss": 1.0, "accuracy": 0.1, "roc_auc": 0.6, "train_loss": 2.0} for _ in range(epochs)]
-    left, right = drawn(plots.learning_curve(history))
+    left, right = drawn(static.learning_curve(history))
     assert [line.get_label() for line in left.get_lines()] == ["training loss", "validation loss"]
     assert [line.get_label() for line in right.get_lines()] == ["accuracy", "roc auc"]
     assert all(len(line.get_xdata()) == epochs for line in (*left.get_lines(), *right.get_lines()))
 
 
 def test_a_learning_curve_shows_before_which_epochs_channels_were_cut() -> None:
-    for axes in drawn(plots.learning_curve([{"train_loss": 1.0, "accuracy": 0.5}] * 6, cuts=[2, 4])):
+    for axes in drawn(static.learning_curve([{"train_loss": 1.0, "accuracy": 0.5}] * 6, cuts=[2, 4])):
         assert [line.get_xdata()[0] for line in axes.get_lines()[1:]] == [1.5, 3.5]
 
 
 def test_a_learning_curve_without_a_validation_split() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure = plots.learning_curve([{"train_loss": 2.0}, {"train_loss": 1.0}])
+        figure = static.learning_curve([{"train_loss": 2.0}, {"train_loss": 1.0}])
     assert [line.get_label() for line in drawn(figure)[0].get_lines()] == ["training loss"]
 
 
@@ -201,7 +201,7 @@ def table(count: int) -> pd.DataFrame:
 
 
 def test_members_are_named_where_they_are_few() -> None:
-    (axes,) = drawn(plots.members(table(FEW)))
+    (axes,) = drawn(static.members(table(FEW)))
     assert texts(axes.texts) == names(FEW)
     balanced, binary = (np.asarray(each.get_offsets()) for each in axes.collections)
     np.testing.assert_allclose(balanced[:, 1], [0.4, 0.6, 0.8])
@@ -209,7 +209,7 @@ def test_members_are_named_where_they_are_few() -> None:
 
 
 def test_a_thousand_members_are_not_named() -> None:
-    (axes,) = drawn(plots.members(table(MANY)))
+    (axes,) = drawn(static.members(table(MANY)))
     assert texts(axes.texts) == []
     assert [len(each.get_offsets()) for each in axes.collections] == [MANY, MANY]
 
@@ -223,7 +223,7 @@ def test_contention_has_a_line_a_way_for_training_and_for_scoring() -> None:
             for way, speed in (("in_turn", 50.0), ("naive", 20.0), ("engine", 400.0))
         ]
     )
-    both = drawn(plots.contention(table))
+    both = drawn(static.contention(table))
     assert [axes.get_title() for axes in both] == ["training", "scoring"]
     for axes in both:
         assert {line.get_label(): list(line.get_ydata()) for line in axes.get_lines()} == {
@@ -245,7 +245,7 @@ def test_runtimes_have_a_panel_a_network_and_a_bar_each_that_could_run() -> None
             "p95_ms": [5.0, 2.5, np.nan, 3.5],
         }
     )
-    base, ensemble = drawn(plots.runtimes(table))
+    base, ensemble = drawn(static.runtimes(table))
     assert (base.get_title(), ensemble.get_title()) == ("base", "ensemble")
     assert [label.get_text() for label in base.get_yticklabels()] == ["torch x1", "onnx-graph x2"]
     assert [bar.get_width() for bar in base.patches] == [4.0, 2.0]
@@ -254,7 +254,7 @@ def test_runtimes_have_a_panel_a_network_and_a_bar_each_that_could_run() -> None
 
 def test_reliability_has_a_panel_each_with_its_curve_beside_the_diagonal() -> None:
     curves = {"raw": (np.array([0.2, 0.9]), np.array([0.5, 0.6])), "base model": (np.array([1.0]), np.array([0.75]))}
-    panels = drawn(plots.reliability(curves, "the title"))
+    panels = drawn(static.reliability(curves, "the title"))
     assert [axes.get_title() for axes in panels] == list(curves)
     for axes, (confidence, accuracy) in zip(panels, curves.values(), strict=True):
         diagonal, curve = axes.get_lines()
@@ -283,7 +283,7 @@ def repeated(settings: list[tuple[int, float]], methods: int, repeats: int) -> t
 
 
 def test_a_study_shows_every_repeat_and_beside_it_the_interval() -> None:
-    (axes,) = drawn(plots.study(*repeated([(2, 0.5)], 2, 3), "share"))
+    (axes,) = drawn(static.study(*repeated([(2, 0.5)], 2, 3), "share"))
     assert axes.get_title() == "2 groups, ratio 0.5"
     assert texts(axes.get_xticklabels()) == ["m0", "m1"]
     points = np.asarray(axes.get_lines()[0].get_xydata())
@@ -305,6 +305,6 @@ def test_a_study_shows_every_repeat_and_beside_it_the_interval() -> None:
 
 def test_a_study_of_many_methods_at_some_settings() -> None:
     settings = [(2, 0.25), (2, 0.5), (10, 0.5)]
-    panels = drawn(plots.study(*repeated(settings, 8, 30), "share"))
+    panels = drawn(static.study(*repeated(settings, 8, 30), "share"))
     assert [len(axes.get_lines()[0].get_xdata()) for axes in panels] == [240, 240, 0, 240]
     assert min(axes.get_window_extent().width for axes in panels) > 8 * 40

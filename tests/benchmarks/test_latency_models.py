@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensai.runtimes.scaling import EnsembleModel, NetworkModel, break_even, makespan
+from benchmarks.latency_models import EnsembleModel, NetworkModel, break_even, makespan
 
 milliseconds = st.floats(0.01, 100)
 

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sensai.analysis import interactive_tuning
-from tests.analysis.test_interactive import content, decoded
-from tests.analysis.test_tuning_plots import table
+from sensai.analysis.figures import interactive_tuning
+from tests.analysis.figures.test_interactive import content, decoded
+from tests.analysis.figures.test_static_tuning import table
 
 
 def trials(count: int) -> pd.DataFrame:

@@ -1,0 +1,105 @@
+"""Tables and labels that the static and the interactive figures share. K classes."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+# An axis with more labels than these is not legible.
+MOST_LABELS = 40
+MEMBER_MEASURES = ("balanced_accuracy", "binary_accuracy")
+FLOPS_LABEL = "FLOPs of the member"
+SITES_LABEL = "site, by depth"
+KEPT_LABEL = "share of channels kept"
+VAL_ACCURACY_LABEL = "accuracy on validation data"
+VOLUME_LABELS = ("trials, logged ones first", "hypervolume")
+EPOCHS = "epochs"
+_PARAMETER = "params."
+
+
+class TrialGroup(NamedTuple):
+    """The trials of a study that share a colour.
+
+    Attributes:
+        label: for the legend.
+        source: "tune" or "logged".
+        trials: the rows of the table.
+    """
+
+    label: str
+    source: str
+    trials: pd.DataFrame
+
+
+class Slice(NamedTuple):
+    """The trials that have a parameter.
+
+    Attributes:
+        title: the parameter's name.
+        values: of the parameter; texts where they are no numbers.
+        numeric: whether they are numbers.
+        trials: the rows of the table, in the same order.
+    """
+
+    title: str
+    values: pd.Series
+    numeric: bool
+    trials: pd.DataFrame
+
+
+def label_of(name: str) -> str:
+    """Return the name of a column as a reader sees it."""
+    return name.replace("_", " ")
+
+
+def owners(groups: Sequence[Sequence[int]]) -> np.ndarray:
+    """Return the number of each class's group in a partition, int64 (K,)."""
+    owner = np.empty(sum(len(group) for group in groups), np.int64)
+    for number, group in enumerate(groups):
+        owner[list(group)] = number
+    return owner
+
+
+def off_diagonal(matrix: np.ndarray) -> np.ndarray:
+    """Return the entries of a (K, K) matrix that are not on its diagonal, (K * (K - 1),)."""
+    return matrix[~np.eye(len(matrix), dtype=bool)]
+
+
+def with_shares(layers: pd.DataFrame) -> pd.DataFrame:
+    """Add the column `share`, the channels that are kept over all, to a table with `kept` and `channels`."""
+    return layers.assign(share=layers["kept"] / layers["channels"])
+
+
+def trial_groups(trials: pd.DataFrame) -> Iterator[TrialGroup]:
+    """Yield the trials of a study by epochs and source; columns `epochs` and `source`."""
+    for (epochs, source), rows in trials.groupby(["epochs", "source"]):
+        label = f"{epochs} epochs" + (", logged before" if source == "logged" else "")
+        yield TrialGroup(label, str(source), rows)
+
+
+def parameter_columns(trials: pd.DataFrame) -> list[str]:
+    """Return the columns of a study's trials that hold parameters, in their order."""
+    return [name for name in trials.columns if name.startswith(_PARAMETER)]
+
+
+def parameter_name(column: str) -> str:
+    """Return the name of the parameter that a column of a study's trials holds."""
+    return column.removeprefix(_PARAMETER)
+
+
+def slices(trials: pd.DataFrame) -> list[Slice]:
+    """Return the trials of a study by each parameter, epochs first; columns `epochs`, `params.<parameter>`."""
+    return [_slice(trials, name) for name in (EPOCHS, *parameter_columns(trials))]
+
+
+def _slice(trials: pd.DataFrame, name: str) -> Slice:
+    own = trials[trials[name].notna()]
+    values = own[name]
+    numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    return Slice(parameter_name(name), values if numeric else values.astype("str"), numeric, own)
+
+
+def importance_bars(weights: pd.DataFrame, objective: str) -> dict[str, pd.Series]:
+    """Return label -> importance of each parameter; columns `val_accuracy` and `cost`, which is `objective`."""
+    return {label_of("val_accuracy"): weights["val_accuracy"], objective: weights["cost"]}

@@ -1,0 +1,128 @@
+"""Static figures of matrices over classes or groups. K classes."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from sensai.analysis.figures.figure_tables import MOST_LABELS, off_diagonal, owners
+
+# Each panel takes a part of a second to draw.
+_MOST_PANELS = 20
+# In inches: the least of one panel, and of all panels together.
+_PANEL_SIDE, _PANELS_SIDE = 3, 6
+# Panels are smaller than sheets, so fewer labels and numbers are legible.
+_MOST_PANEL_LABELS = 20
+_MOST_NUMBERS = 10
+# A sheet of the usual size has a pixel for each of so many classes; more classes get a sheet up to so many times larger.
+_CLASSES_A_SHEET = 500
+_LARGEST_SHEET = 4
+# Of more groups than these some colours look alike.
+_MOST_COLOURS = 20
+
+
+def heatmap(matrix: np.ndarray, labels: Sequence[str], title: str) -> Figure:
+    """Draw a (K, K) matrix over classes.
+
+    The diagonal of many classes outshines the rest, so their colours span the other entries.
+    """
+    figure = _sheet(len(labels))
+    axes = figure.subplots()
+    _draw_matrix(figure, axes, matrix, labels)
+    axes.set_title(title, fontsize=10)
+    return figure
+
+
+def heatmaps(panels: Mapping[str, tuple[np.ndarray, Sequence[str]]], title: str) -> Figure:
+    """Draw confusion matrices side by side in one scale of colours, which spans the errors off their diagonals.
+
+    Args:
+        panels: title -> (int (g, g), labels of its g > 1 rows); of more than 20 those with the most errors are drawn.
+        title: of the figure.
+    """
+    errors = {name: off_diagonal(matrix) for name, (matrix, _) in panels.items()}
+    chosen = set(sorted(panels, key=lambda name: -errors[name].sum())[:_MOST_PANELS])
+    colours = Normalize(0, max(*(errors[name].max() for name in chosen), 1))
+    columns = math.ceil(math.sqrt(len(chosen)))
+    rows = math.ceil(len(chosen) / columns)
+    side = max(_PANEL_SIDE, _PANELS_SIDE / columns)
+    figure = Figure(figsize=(side * columns + 1, side * rows + 0.5), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    shown = ((name, panel) for name, panel in panels.items() if name in chosen)
+    for axes, (name, (matrix, labels)) in zip(grid.flat, shown, strict=False):
+        axes.imshow(matrix, cmap="viridis", norm=colours, interpolation="auto")
+        axes.set_title(name, fontsize=8)
+        _name_ticks(axes, labels if len(labels) <= _MOST_PANEL_LABELS else [], fontsize=7)
+        if len(labels) <= _MOST_NUMBERS:
+            _write_numbers(axes, matrix, colours)
+    for axes in grid.flat[len(chosen) :]:
+        axes.set_axis_off()
+    figure.colorbar(ScalarMappable(colours, "viridis"), ax=grid, extend="max")
+    note = f" (the {len(chosen)} of {len(panels)} with the most errors)" if len(chosen) < len(panels) else ""
+    figure.suptitle(title + note, fontsize=10, wrap=True)
+    return figure
+
+
+def grouped_heatmap(
+    matrix: np.ndarray, labels: Sequence[str], groups: Sequence[Sequence[int]], order: np.ndarray, title: str
+) -> Figure:
+    """Draw a heatmap in a given order of classes; strips above and beside it have the colour of each class's group.
+
+    Args:
+        matrix: (K, K) over classes.
+        labels: of the classes, K.
+        groups: a partition of the classes.
+        order: int (K,), the classes from left to right.
+        title: of the figure.
+    """
+    figure = _sheet(len(labels))
+    axes = figure.subplots()
+    _draw_matrix(figure, axes, matrix[np.ix_(order, order)], [labels[place] for place in order])
+    figure.suptitle(title, fontsize=10)
+    owner = owners(groups)
+    colours = colormaps["tab20" if len(groups) <= _MOST_COLOURS else "nipy_spectral"].resampled(max(len(groups), 2))
+    strips = {"above": ((0, 1.01, 1, 0.03), owner[order][None]), "beside": ((1.01, 0, 0.03, 1), owner[order][:, None])}
+    for name, (bounds, strip) in strips.items():
+        inset = axes.inset_axes(bounds, label=name)
+        inset.imshow(strip, cmap=colours, vmin=0, vmax=colours.N - 1, aspect="auto", interpolation="nearest")
+        inset.set_axis_off()
+    if len(groups) <= _MOST_COLOURS:
+        patches = [Patch(color=colours(number), label=f"group {number}") for number in range(len(groups))]
+        figure.legend(handles=patches, loc="outside lower center", ncols=10, fontsize=7)
+    return figure
+
+
+def _write_numbers(axes: Axes, matrix: np.ndarray, colours: Normalize) -> None:
+    for (row, column), value in np.ndenumerate(matrix):
+        colour = "black" if colours(value) > 0.5 else "white"
+        # The numbers lie within the axes, so the layout need not measure each.
+        axes.text(column, row, str(value), ha="center", va="center", color=colour, fontsize=7, in_layout=False)
+
+
+def _sheet(classes: int) -> Figure:
+    """Return an empty figure for a square matrix of so many classes."""
+    scale = min(max(classes / _CLASSES_A_SHEET, 1), _LARGEST_SHEET)
+    return Figure(figsize=(7 * scale, 6 * scale), layout="constrained")
+
+
+def _draw_matrix(figure: Figure, axes: Axes, matrix: np.ndarray, labels: Sequence[str]) -> None:
+    # Of more classes than pixels this interpolation draws means, so that no class is skipped.
+    image = axes.imshow(matrix, cmap="viridis", interpolation="auto")
+    if len(labels) > MOST_LABELS:
+        others = off_diagonal(matrix)
+        image.set_clim(others.min(), others.max())
+    figure.colorbar(image, ax=axes)
+    if len(labels) <= MOST_LABELS:
+        _name_ticks(axes, labels)
+
+
+def _name_ticks(axes: Axes, labels: Sequence[str], fontsize: float | None = None) -> None:
+    # Without this matplotlib reads a $ in a name as the start of a formula.
+    axes.set_xticks(range(len(labels)), list(labels), rotation=90, parse_math=False, fontsize=fontsize)
+    axes.set_yticks(range(len(labels)), list(labels), parse_math=False, fontsize=fontsize)
