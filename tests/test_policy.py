@@ -364,10 +364,10 @@ def test_norms_of_filters_are_those_of_all_layers_that_make_a_channel(arch: str,
     network, spec = shared(arch, arch_args)
     sites = find_sites(network, images_for(spec, 2)).sites
     norms = norms_of_filters(network, sites)
-    assert any(len(site.adders) > 1 for site in sites) == (arch == "resnet20")
+    assert any(len(site.producers) > 1 for site in sites) == (arch == "resnet20")
     for site in sites:
         expected = np.zeros(site.channels)
-        for layer in site.adders:
+        for layer in site.producers:
             for channel, own in enumerate(network.get_submodule(layer).weight.detach()):
                 expected[channel] += float(own.double().abs().sum())
         np.testing.assert_allclose(norms[site.name], expected)

@@ -93,8 +93,8 @@ def read_by_head(network: nn.Module) -> str:
 
 def assert_same_as_masked(network: nn.Module, sites: SiteMap, plan: Plan, images: Tensor) -> None:
     head = sites.head
-    adders = {site.name: site.adders for site in sites.sites}
-    with zeroed(network, {norm_behind(adder): plan[name] for name in plan for adder in adders[name]}):
+    producers = {site.name: site.producers for site in sites.sites}
+    with zeroed(network, {norm_behind(producer): plan[name] for name in plan for producer in producers[name]}):
         expected, expected_logits = read_by(network, head, images)
     got, logits = read_by(prune(network, sites, plan), head, images)
     kept = np.delete(np.arange(expected.shape[1]), plan.get(read_by_head(network), []))

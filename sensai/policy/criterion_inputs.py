@@ -90,7 +90,7 @@ def norms_of_filters(model: nn.Module, sites: Sequence[Site]) -> dict[str, np.nd
             [
                 _filter_sums(model, cut.layer)[cut.index].sum(axis=1)
                 for cut in site.cuts
-                if cut.side == "out" and cut.layer in site.adders
+                if cut.side == "out" and cut.layer in site.producers
             ],
             axis=0,
         )
