@@ -12,8 +12,6 @@ def find_branches(graph: fx.Graph, producers: dict[str, Sequence[str]]) -> dict[
 
     All of them may be emptied at once. Where only several together cut the logits off the image, the last one is left out.
 
-    All of them may be emptied at once: where only several together cut the logits off the image, the last of them is left out.
-
     Args:
         graph: of the exported network.
         producers: site -> the convolutions and linear layers that make its channels.

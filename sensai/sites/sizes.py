@@ -22,8 +22,6 @@ def count_flops(model: nn.Module, input_shape: tuple[int, int, int]) -> int:
     """Return 2 x multiply-accumulates of one image of shape (C, H, W), counted by `torch.utils.flop_counter`.
 
     Parameter-free shortcuts count none: they are written as convolutions, but only move values.
-
-    Parameter-free shortcuts count none: the convolutions that they are written as only move values.
     """
     return _count(model, input_shape)[0]
 
@@ -91,8 +89,6 @@ class SizePrediction:
     """Predict parameters and FLOPs of any member of a network, by arithmetic on its plan.
 
     They equal `count_params` and `count_flops` of the built member exactly.
-
-    They are exactly what `count_params` and `count_flops` find once the member is built.
     """
 
     def __init__(self, model: nn.Module, sites: SiteMap, input_shape: tuple[int, int, int]) -> None:

@@ -106,9 +106,6 @@ class _Tracer:
 
     Labels are positions; 0 is no channel. -1 - k stands for a tensor outside the layers that is as wide as a channel
     dimension; its reason is `self._outside[k]`.
-
-    Labels are positions; 0 is no channel; -1 - k stands for something outside the layers that is as wide as a channel
-    dimension, for the reason `self._outside[k]`.
     """
 
     def __init__(self, exported: fx.GraphModule, model: nn.Module) -> None:
