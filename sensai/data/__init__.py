@@ -1,6 +1,6 @@
-"""Data sets as memory-mapped arrays or streams, splits, per-member labels, augmentation.
+"""Data sets as memory-mapped arrays or streams, splits, labels of members, augmentation.
 
-`names` knows what exists without importing torch; `sources` and `folders` find each kind of data set, `fitting` brings images
-to the network's size, `streaming` decodes files ahead of the batch that is computed with, `dataset` ties them together,
-`batches` feeds them.
+`dataset_names` lists the data sets without importing torch. `sources` and `folders` read each kind. `resizing` fits images
+to the size of the network. `streaming` decodes files ahead of the computation. `dataset` joins them, and `batches` feeds
+the network.
 """

@@ -1,4 +1,4 @@
-"""Members and how their outputs combine into one answer; `members` builds them from a base model and plans."""
+"""Members and how their outputs combine; `building` makes them from a base model and plans."""
 
 import json
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from sensai.models.factory import NetworkSpec
 from sensai.models.storage import describe, rebuild, save_weights
 
 if TYPE_CHECKING:
-    # Members and slots form no groups, so their processes need not wait for what that takes.
+    # Members and workers form no groups, so their processes do not pay for this import.
     from sensai.grouping.partitions import Group
 
 FORMAT_VERSION = 1
@@ -30,7 +30,7 @@ class Member:
 
 
 class Ensemble(nn.Module):
-    """All members on the same input; together they answer for every class."""
+    """All members on the same input; together they cover every class."""
 
     def __init__(
         self, members: list[Member], class_names: tuple[str, ...], spec: NetworkSpec, normalization: Normalization
@@ -40,25 +40,25 @@ class Ensemble(nn.Module):
         self.networks = nn.ModuleList(member.network for member in members)
         self.class_names = class_names
         self.spec = spec
-        # Images come as the members take them.
+        # The images take the memory format of the members.
         self.normalization = replace(normalization, memory_format=spec.memory_format)
 
     @property
     def groups(self) -> "list[Group]":
-        """The classes of each member."""
+        """Return the classes of each member."""
         return [member.classes for member in self.members]
 
     def member_logits(self, images: Tensor) -> list[Tensor]:
-        """The outputs of each member, (N, 1), (N, 1 + g) or (N, K), for normalised images (N, C, H, W)."""
+        """Return the outputs of each member, (N, 1), (N, 1 + g) or (N, K), for normalised images (N, C, H, W)."""
         return [member.network(images) for member in self.members]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Raw class probabilities (N, K) for normalised images float32 (N, C, H, W)."""
+        """Return raw class probabilities (N, K) for normalised images float32 (N, C, H, W)."""
         return combine(self.member_logits(images), self.groups, len(self.class_names))
 
 
 def combine(logits: list[Tensor], groups: "list[Group]", num_classes: int) -> Tensor:
-    """Class probabilities (N, K) from the members' outputs.
+    """Return class probabilities (N, K) from the members' outputs.
 
     The raw score of a class is the sigmoid of its logit (binary member) or its share of the softmax (group); the scores of
     an image are divided by their sum.
@@ -66,13 +66,13 @@ def combine(logits: list[Tensor], groups: "list[Group]", num_classes: int) -> Te
     scores = logits[0].new_zeros(len(logits[0]), num_classes)
     for output, classes in zip(logits, groups, strict=True):
         scores[:, list(classes)] = class_scores(output, len(classes))
-    # Where every member says "not mine" beyond float32, all classes are equally likely.
+    # If every member says "none" beyond the range of float32, all classes become equally likely.
     scores = scores + torch.finfo(scores.dtype).tiny
     return scores / scores.sum(1, keepdim=True)
 
 
 def class_scores(logits: Tensor, group_size: int) -> Tensor:
-    """The raw scores (N, g) of a member's own classes from its outputs (N, 1), (N, 1 + g) or (N, g)."""
+    """Return the raw scores (N, g) of a member's own classes from its outputs (N, 1), (N, 1 + g) or (N, g)."""
     if logits.shape[1] == 1:
         return torch.sigmoid(logits)
     return torch.softmax(logits, dim=1)[:, logits.shape[1] - group_size :]
@@ -104,7 +104,7 @@ def save_ensemble(ensemble: Ensemble, folder: Path) -> None:
 
 
 def load_ensemble(folder: Path) -> Ensemble:
-    """The inverse of `save_ensemble`, bit for bit, in eval mode.
+    """Return the ensemble that `save_ensemble` wrote, bit for bit, in eval mode.
 
     Raises:
         ValueError: the manifest is of another format version.

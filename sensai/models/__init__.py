@@ -1,5 +1,5 @@
-"""Architectures by name, foreign checkpoints, safe storage of networks of any width.
+"""Architectures by name, foreign checkpoints, and safe storage of networks of any width.
 
-`names` knows what exists without importing torch; `factory` builds, `checkpoints` adopts trained weights,
-`widths` and `storage` describe and keep a network whose layers were cut.
+`architecture_names` lists the architectures without importing torch. `factory` builds networks, `foreign_checkpoints` loads
+trained weights. `widths` and `storage` describe and store pruned networks.
 """

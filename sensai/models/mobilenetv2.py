@@ -1,6 +1,6 @@
 """MobileNetV2 for 32x32 input (Sandler et al. 2018; the form of the common CIFAR training scripts).
 
-Against the paper: the stem and the second stage keep the resolution, ReLU stands for ReLU6, and a block whose channel count
+Unlike in the paper, the stem and the second stage keep the resolution, ReLU replaces ReLU6, and a block whose channel count
 changes at stride 1 has a projection shortcut.
 """
 

@@ -1,4 +1,4 @@
-"""Networks on disk: safetensors for the weights, JSON for the specification and the widths."""
+"""Store networks: safetensors for the weights, JSON for the specification and the widths."""
 
 import json
 from collections.abc import Mapping

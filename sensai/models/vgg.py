@@ -31,7 +31,7 @@ class VGG(nn.Module):
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
-        # One pixel at 32x32; larger images leave more.
+        # One pixel is left at 32x32, more for larger images.
         return self.classifier(F.adaptive_avg_pool2d(self.features(x), 1).flatten(1))
 
 
@@ -43,5 +43,5 @@ def _initialise(module: nn.Module) -> None:
 
 
 def vgg(depth: int, num_classes: int, in_channels: int) -> VGG:
-    """VGG-`depth` with batch norm; `depth` is one of 11, 13, 16, 19."""
+    """Return VGG-`depth` with batch norm; `depth` is one of 11, 13, 16, 19."""
     return VGG(depth, num_classes, in_channels)

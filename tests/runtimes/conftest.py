@@ -7,7 +7,7 @@ from sensai.ensemble import Ensemble, Member
 from sensai.models.factory import NetworkSpec
 from sensai.runtimes import Prepared, prepare
 from tests.runtimes.test_folding import emptied
-from tests.test_ensemble import GROUPS, built
+from tests.ensemble.test_ensemble import GROUPS, built
 
 
 @pytest.fixture(scope="session")

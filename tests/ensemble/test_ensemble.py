@@ -256,7 +256,7 @@ def test_a_fresh_process_gives_the_same_answer(tmp_path: Path) -> None:
     script = (
         "import sys, torch; from pathlib import Path\n"
         "from sensai.ensemble import load_ensemble\n"
-        "from tests.test_ensemble import digest_of\n"
+        "from tests.ensemble.test_ensemble import digest_of\n"
         "from tests.helpers.networks import images_for\n"
         "torch.set_num_threads(int(sys.argv[2]))\n"
         "ensemble = load_ensemble(Path(sys.argv[1]))\n"
