@@ -228,7 +228,7 @@ def test_members_that_answer_otherwise_than_in_memory_are_not_registered(
     monkeypatch.setattr(versions, "export_bundle", lambda _, *rest: export_bundle(other, *rest))
     with Place.make(tmp_path, empty_database).active() as place:
         run_id = place.client.create_run(place.experiment).info.run_id
-        with pytest.raises(RuntimeError, match="answer otherwise than the ensemble in memory"):
+        with pytest.raises(RuntimeError, match="differ from those of the ensemble in memory"):
             register_ensemble(
                 place.client, run_id, ensemble_of([(0, 1, 2, 3)]), RAW, ImageFormat(), images(1), "mine", {}
             )

@@ -6,8 +6,8 @@ from sensai.data.batches import Normalization
 from sensai.ensemble import Ensemble, Member
 from sensai.models.factory import NetworkSpec
 from sensai.runtimes import Prepared, prepare
-from tests.runtimes.test_folding import emptied
 from tests.ensemble.test_ensemble import GROUPS, built
+from tests.runtimes.test_folding import emptied
 
 
 @pytest.fixture(scope="session")
