@@ -1,7 +1,7 @@
-"""The tracking store that MLflow is set to, ready to be used by several processes at once.
+"""MLflow's current tracking store, ready to be used by several processes at once.
 
-`python -m sensai.tracking.tracking_store` makes the store where there is none: `mlflow run` opens it before any
-code of a project runs.
+`python -m sensai.tracking.tracking_store` creates the store if there is none, because `mlflow run` opens it before any code
+of a project runs.
 """
 
 import sys
@@ -26,19 +26,19 @@ _prepared: set[str] = set()
 
 
 def tracking_client(tracking_uri: str | None = None) -> MlflowClient:
-    """Return a client of a store whose tables are made, by this process if need be.
+    """Return a client of a store with tables, which this process creates if necessary.
 
     Args:
-        tracking_uri: of the store; None: the one that MLflow is set to.
+        tracking_uri: of the store; None: the current one of MLflow.
 
     Raises:
-        UnusableDatabaseError: the store's database does not answer, is half-made or is that of something else.
+        UnusableDatabaseError: the store's database does not answer, is half-made or belongs to something else.
     """
     return MlflowClient(ready(tracking_uri))
 
 
 def ready(tracking_uri: str | None = None) -> str:
-    """Return the URI of a store whose tables are made; where it is the current one, the model registry's are made, too.
+    """Return the URI of a store with tables; for the current store, the model registry also has its tables then.
 
     Raises:
         UnusableDatabaseError: as `tracking_client` does.
@@ -52,9 +52,9 @@ def ready(tracking_uri: str | None = None) -> str:
 
 
 def current_uri() -> str:
-    """Return the URI that MLflow is set to; its default gets a form in which any working folder can be named.
+    """Return MLflow's current URI; its default is changed so that the working folder may have any name.
 
-    MLflow percent-encodes the folder, and then makes another one whose name has the percent signs.
+    MLflow percent-encodes the folder and then creates another one with percent signs in its name.
     """
     uri = mlflow.get_tracking_uri()
     path = sqlite_path(uri)
@@ -65,7 +65,8 @@ def current_uri() -> str:
 
 
 def _names() -> set[str]:
-    # Imported here: stores behind a server need none of it. MLflow's models name its tables as soon as they are imported.
+    # Imported here, since stores behind a server do not need it. MLflow's models register their tables when they are
+    # imported.
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  (which imports all models)
     from mlflow.store.db.base_sql_model import Base
 
@@ -73,7 +74,7 @@ def _names() -> set[str]:
 
 
 def _are_finished(connection: Connection) -> bool:
-    # MLflow makes the first experiment when all tables are there.
+    # MLflow creates the first experiment when all tables exist.
     if connection.execute(sqlalchemy.text("SELECT 1 FROM experiments LIMIT 1")).first():
         return True
     import mlflow.store.db_migrations
@@ -86,7 +87,8 @@ def _are_finished(connection: Connection) -> bool:
 def _make(url: str) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    # The default experiment's artifacts lie where MLflow puts them. As a URI, since MLflow writes the path unquoted into SQL.
+    # The default experiment has its artifacts where MLflow puts them. The path is a URI, because MLflow writes it unquoted
+    # into SQL.
     SqlAlchemyStore(url, Path("mlruns").absolute().as_uri()).engine.dispose()
 
 
@@ -94,7 +96,7 @@ MLFLOW_TABLES = Tables("MLflow", _names, _are_finished, _make, resumes=False)
 
 
 def main() -> None:
-    """Make the store that MLflow is set to, or end with one line and status 2."""
+    """Create MLflow's current store, or end with one line and status 2."""
     try:
         ready()
     except (UnusableDatabaseError, MlflowException) as error:
