@@ -61,7 +61,7 @@ class _State:
         if not self.number:
             self.since, self.number = time.monotonic(), number
 
-    def on_its_way(self) -> bool:
+    def exception_exists(self) -> bool:
         """Tell whether the exception exists: it propagates, or somebody keeps it."""
         return self.raised is not None and self.raised() is not None
 
@@ -133,14 +133,14 @@ def wait_for_signal() -> None:
         _state.obeyed = error
 
 
-def at_last(call: Callable[[], None]) -> None:
+def call_before_end(call: Callable[[], None]) -> None:
     """Have something called before this process is ended by force, in a thread of its own and for 15 seconds at most."""
     _last_calls.append(call)
 
 
 def _handle(number: int, _frame: object) -> None:
     _state.ask(number)
-    if _state.raising and not _state.shields and not _state.on_its_way():
+    if _state.raising and not _state.shields and not _state.exception_exists():
         # No local name holds the exception: it would keep itself alive through its traceback.
         raise _state.exception()
 
@@ -158,14 +158,14 @@ def _watch(state: _State, source: int) -> None:
         # The handler may run later than this thread.
         time.sleep(_SECONDS_BETWEEN_LOOKS)
         if state.number:
-            _see_to_the_end(state)
+            _enforce_end(state)
     os.close(source)
 
 
-def _see_to_the_end(state: _State) -> None:
+def _enforce_end(state: _State) -> None:
     if time.monotonic() > state.since + _SECONDS_TO_END:
         _end_by_force(state.number)
-    if state.raising and not state.on_its_way():
+    if state.raising and not state.exception_exists():
         signal.pthread_kill(threading.main_thread().ident or 0, state.number)
 
 

@@ -27,8 +27,8 @@ def _script(body: str) -> "subprocess.Popen[str]":
         "from sensai import signals\n"
         "signals._SECONDS_TO_END = 1.0\n"
         "signals._SECONDS_FOR_LAST_CALLS = 2.0\n"
-        "signals.at_last(lambda: 1 / 0)\n"
-        "signals.at_last(lambda: print('closed', flush=True))\n"
+        "signals.call_before_end(lambda: 1 / 0)\n"
+        "signals.call_before_end(lambda: print('closed', flush=True))\n"
         "signals.catch_signals()\n"
         "print('ready', flush=True)\n"
     )
@@ -49,7 +49,7 @@ while True:
 _WAITS_IN_C = (
     "mutex, lock = ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock\nlock(mutex)\nlock(mutex)\n"
 )
-_LAST_CALL_HANGS = "signals.at_last(lambda: time.sleep(999))\n" + _KEEPS_IT
+_LAST_CALL_HANGS = "signals.call_before_end(lambda: time.sleep(999))\n" + _KEEPS_IT
 
 
 @pytest.mark.processes

@@ -180,10 +180,10 @@ class _Flusher:
         with self._guard:
             self._buffers.add(buffer)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._go_round, name="sensai-log", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="sensai-log", daemon=True)
                 self._thread.start()
 
-    def _go_round(self) -> None:
+    def _run(self) -> None:
         while True:
             time.sleep(self._seconds)
             with self._guard:

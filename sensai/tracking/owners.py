@@ -29,7 +29,7 @@ def this_process() -> str:
     return json.dumps({"host": socket.gethostname(), "pid": process.pid, "started": process.create_time()})
 
 
-def left_behind(run: Run, shared: bool) -> str | None:
+def why_orphaned(run: Run, shared: bool) -> str | None:
     """Return why a run that is still RUNNING is an orphan; None if its process may exist.
 
     Args:

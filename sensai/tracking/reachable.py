@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sensai.errors import InputError
 from sensai.files import storage_error
-from sensai.tracking.first_contact import UnusableDatabaseError, sqlite_path, without_password
+from sensai.tracking.database_tables import UnusableDatabaseError, sqlite_path, without_password
 from sensai.tracking.tracking_store import current_uri, ready
 
 ANSWER_SECONDS = 5

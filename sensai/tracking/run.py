@@ -17,7 +17,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from sensai.errors import EndedEarlyError, described
 from sensai.files import storage_error
-from sensai.signals import Terminated, at_last, requested, shielded
+from sensai.signals import Terminated, call_before_end, requested, shielded
 from sensai.tracking import tags
 from sensai.tracking.buffer import Entries, LogBuffer
 
@@ -202,7 +202,7 @@ def log_on_top(text: str, path: str) -> None:
         _top.flush()
 
 
-at_last(close_begun)
+call_before_end(close_begun)
 
 
 def _ending(error: BaseException) -> tuple[int, str]:

@@ -20,8 +20,8 @@ from sensai.signals import shielded
 from sensai.tracking import tags
 from sensai.tracking.artifacts import downloaded_from
 from sensai.tracking.experiments import NOT_THERE, chosen_experiment
-from sensai.tracking.first_contact import sqlite_path
-from sensai.tracking.owners import NEVER_BEGUN, left_behind, this_process
+from sensai.tracking.database_tables import sqlite_path
+from sensai.tracking.owners import NEVER_BEGUN, why_orphaned, this_process
 from sensai.tracking.reachable import permission_errors, reachable_store, store_errors
 from sensai.tracking.run import Run
 
@@ -228,7 +228,7 @@ class Store:
         """Close runs of this machine that are still RUNNING although their process is gone (MLflow has no heartbeat)."""
         own = os.environ.get(MLFLOW_RUN_ID.name)
         for run in self._search("attributes.status = 'RUNNING'", limit=1000):
-            if run.info.run_id != own and (reason := left_behind(run, shared=self._is_shared())):
+            if run.info.run_id != own and (reason := why_orphaned(run, shared=self._is_shared())):
                 self._kill(run.info.run_id, reason)
 
     def _is_shared(self) -> bool:

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy import Connection
 
-from sensai.tracking.first_contact import (
+from sensai.tracking.database_tables import (
     Tables,
     UnusableDatabaseError,
     prepare,

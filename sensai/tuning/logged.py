@@ -30,9 +30,9 @@ def add_logged(study: Study, space: Space, goal: Goal, runs: Iterable[LoggedRun]
     known = {trial.user_attrs.get(RUN) for trial in study.get_trials(deepcopy=False)}
     added = 0
     for run in runs:
-        if run.outcome.run_id in known or (located := space.located(run.values)) is None:
+        if run.outcome.run_id in known or (found := space.as_trial(run.values)) is None:
             continue
-        params, distributions = located
+        params, distributions = found
         study.add_trial(
             optuna.create_trial(
                 values=goal.values(run.outcome),

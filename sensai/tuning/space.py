@@ -80,7 +80,7 @@ class Space:
                 values[each.name] = _suggest(trial, each)
         return values
 
-    def located(self, values: Mapping[str, Any]) -> tuple[Values, dict[str, BaseDistribution]] | None:
+    def as_trial(self, values: Mapping[str, Any]) -> tuple[Values, dict[str, BaseDistribution]] | None:
         """Return the parameters, with their distributions, with which a trial has these values; None if there is no such
         trial.
         """
@@ -133,7 +133,7 @@ def make_space(content: Mapping[str, Any], allowed: Allowed, source: str) -> Spa
             errors.append(f"{name if name in allowed.whole else shown(name)}: {error}")
     searches_epochs = EPOCHS in parameters
     parameters.setdefault(EPOCHS, Parameter(EPOCHS, _EPOCHS, {}))
-    errors += [] if errors else _never_met(parameters)
+    errors += [] if errors else _unsatisfiable(parameters)
     if errors:
         more = f"; and {len(errors) - _MOST_NAMED} more" if len(errors) > _MOST_NAMED else ""
         raise InputError(f"space={source!r}: {'; '.join(errors[:_MOST_NAMED])}{more}")
@@ -223,7 +223,7 @@ def _has_numbers(entry: Any) -> bool:
     return isinstance(choices, list) and all(each is None or _is_number(each) for each in choices)
 
 
-def _never_met(parameters: Mapping[str, Parameter]) -> list[str]:
+def _unsatisfiable(parameters: Mapping[str, Parameter]) -> list[str]:
     """Return the errors of conditions that no value of the other parameter satisfies."""
     return [
         f"{each.name}: when {other}: {other} is never {shown(wanted)} in this space"

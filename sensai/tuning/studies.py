@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sensai.errors import InputError
 from sensai.files import storage_error
-from sensai.tracking.first_contact import Tables, prepare, without_password
+from sensai.tracking.database_tables import Tables, prepare, without_password
 from sensai.tuning.goals import Direction
 from sensai.tuning.sampler import TrialSampler
 

@@ -92,10 +92,10 @@ class Worker:
                 self._objective, n_trials=1, catch=(Exception,), callbacks=[lambda _, trial: told.append(trial)]
             )
         except (KeyboardInterrupt, SystemExit):
-            self._leave()
+            self._release()
             raise
         except Exception:
-            if self._running is None or not self._taken_for_lost(self._running):
+            if self._running is None or not self._was_declared_lost(self._running):
                 raise
             return False
         if self._unwritable is not None:
@@ -144,14 +144,14 @@ class Worker:
         """Return the first trial with values that has the same parameters."""
         return next((each for each in studies.complete(self.study) if each.params == trial.params), None)
 
-    def _taken_for_lost(self, number: int) -> bool:
+    def _was_declared_lost(self, number: int) -> bool:
         """Return True if another worker marked a trial of this one as lost, after missing heartbeats."""
         if self.study.get_trials(deepcopy=False)[number].state != TrialState.FAIL:
             return False
-        _log.warning("trial %d was taken for lost meanwhile, and is tried again", number)
+        _log.warning("trial %d was declared lost meanwhile, and is retried", number)
         return True
 
-    def _leave(self) -> None:
+    def _release(self) -> None:
         """Mark the interrupted trial as failed, unless Optuna has, and schedule it to be resumed."""
         if self._running is None:
             return

@@ -14,7 +14,7 @@ from mlflow.server import get_app_client
 from mlflow.tracking import MlflowClient
 
 from sensai.errors import InputError
-from sensai.tracking import Store, first_contact
+from sensai.tracking import Store, database_tables
 from tests.conftest import ROOT, Entry
 from tests.helpers.server import guarded_mlflow_server
 
@@ -83,9 +83,9 @@ def test_a_closed_port_of_postgresql(launched: Entry, monkeypatch: pytest.Monkey
 
 
 def test_a_port_of_postgresql_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert first_contact._CONNECT_SECONDS < 15
+    assert database_tables._CONNECT_SECONDS < 15
     # The least that libpq takes.
-    monkeypatch.setattr(first_contact, "_CONNECT_SECONDS", 2)
+    monkeypatch.setattr(database_tables, "_CONNECT_SECONDS", 2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

@@ -20,7 +20,7 @@ from mlflow.tracking import MlflowClient
 
 from sensai.errors import InputError
 from sensai.tracking import Store, reachable
-from sensai.tracking.owners import left_behind
+from sensai.tracking.owners import why_orphaned
 from tests.conftest import ROOT
 
 # Opens a run as a stage does, and then is busy.
@@ -151,10 +151,10 @@ def test_the_own_run_is_not_taken_for_left_behind(store_uri: str, monkeypatch: p
 def test_in_a_store_that_machines_share_nobody_is_hurried(store_uri: str) -> None:
     client = MlflowClient(store_uri)
     run = client.get_run(opened_by_mlflow(client))
-    assert left_behind(run, shared=False)
-    assert left_behind(run, shared=True) is None
+    assert why_orphaned(run, shared=False)
+    assert why_orphaned(run, shared=True) is None
     run.info._start_time -= 25 * 3600 * 1000
-    assert left_behind(run, shared=True)
+    assert why_orphaned(run, shared=True)
 
 
 @pytest.mark.parametrize("state", ["nothing", "no id", "FINISHED", "FAILED", "deleted"])

@@ -30,7 +30,7 @@ from sensai.stages.tune.search_space import space_of
 from sensai.stages.tune.trials import TRIAL_RUN, Trials
 from sensai.stages.tune.tuning_results import log_best, log_findings
 from sensai.tracking import Run, Store, tags
-from sensai.tracking.first_contact import sqlite_path, sqlite_url
+from sensai.tracking.database_tables import sqlite_path, sqlite_url
 from sensai.tuning.goals import Goal
 from sensai.tuning.halving import next_fixed
 from sensai.tuning.logged import add_logged

@@ -15,8 +15,8 @@ import pytest
 import sqlalchemy
 from mlflow.tracking import MlflowClient
 
-from sensai.tracking import first_contact
-from sensai.tracking.first_contact import UnusableDatabaseError, prepare, sqlite_path, sqlite_url
+from sensai.tracking import database_tables
+from sensai.tracking.database_tables import UnusableDatabaseError, prepare, sqlite_path, sqlite_url
 from sensai.tracking.tracking_store import MLFLOW_TABLES, tracking_client
 from tests.conftest import ROOT
 
@@ -178,7 +178,7 @@ def half_made(path: Path) -> None:
 
 @pytest.mark.processes
 def test_a_half_made_store_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(first_contact, "_SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(database_tables, "_SILENT_SECONDS", 0.5)
     path = tmp_path / "it's my.db"
     half_made(path)
     with pytest.raises(UnusableDatabaseError, match=r"half-made.*remove the file") as refused:

@@ -26,7 +26,7 @@ from sqlalchemy import Connection, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-_log = logging.getLogger("sensai.first_contact")
+_log = logging.getLogger("sensai.database_tables")
 
 # All libraries share the tables of alembic; it also copies tables while it changes them.
 _VERSIONS = "alembic_version"
