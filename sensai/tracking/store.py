@@ -19,9 +19,9 @@ from sensai.files import storage_error
 from sensai.signals import shielded
 from sensai.tracking import tags
 from sensai.tracking.artifacts import downloaded_from
-from sensai.tracking.experiments import NOT_THERE, chosen_experiment
 from sensai.tracking.database_tables import sqlite_path
-from sensai.tracking.owners import NEVER_BEGUN, why_orphaned, this_process
+from sensai.tracking.experiments import NOT_THERE, chosen_experiment
+from sensai.tracking.owners import NEVER_BEGUN, this_process, why_orphaned
 from sensai.tracking.reachable import permission_errors, reachable_store, store_errors
 from sensai.tracking.run import Run
 
