@@ -114,7 +114,7 @@ class SiteMap:
         )
 
     def kept(self, plan: Plan, model: nn.Module) -> dict[tuple[str, Side], np.ndarray]:
-        """Return, per layer and side that a plan touches, a mask (size of that side,) of the kept positions."""
+        """Return a mask (size of that side,) of the kept positions for each layer and side that a plan touches."""
         masks: dict[tuple[str, Side], np.ndarray] = {}
         for site in self.sites:
             removed = plan.get(site.name)

@@ -30,23 +30,23 @@ class TrialSampler(BaseSampler):
         self.random = False
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """See BaseSampler."""
+        """Implement BaseSampler."""
         return self._of(trial).infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """See BaseSampler."""
+        """Implement BaseSampler."""
         return self._of(trial).sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """See BaseSampler."""
+        """Implement BaseSampler."""
         return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        """See BaseSampler."""
+        """Implement BaseSampler."""
         self._of(trial).after_trial(study, trial, state, values)
 
     def _of(self, trial: FrozenTrial) -> BaseSampler:
