@@ -68,12 +68,12 @@ TINY = {
 
 
 def tiny(stage: str, **more: object) -> dict[str, object]:
-    """The parameters of TINY that a stage takes, and others."""
+    """Return the parameters of TINY that a stage takes, and others."""
     return {name: value for name, value in TINY.items() if name in CONFIGS[stage].model_fields} | more
 
 
 class SharedOnce(LoadFileScheduling):
-    """What the tests of a file share, or those of the files that stand together, is set up once, in one process."""
+    """Runs files that share expensive fixtures in one process, so that these are made once."""
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
@@ -90,14 +90,14 @@ def pytest_collection_finish() -> None:
 
 
 def _keep_what_is_there() -> None:
-    """What has been imported is no garbage: looking through its million objects again and again takes a tenth of the time."""
+    """Exclude all imported objects from garbage collection: searching a million objects takes a tenth of the time."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test sees another's store, run tables or modules, nor those of whoever runs the tests."""
+    """Isolate each test from the stores, run tables and modules of others and of the user who runs the tests."""
     monkeypatch.setattr(sys, "path", sys.path.copy())
     for name in list(os.environ):
         if name.startswith("MLFLOW_"):
@@ -114,7 +114,7 @@ def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated, empty SQLite store: making one takes seconds, copying it does not."""
+    """Return a migrated, empty SQLite store: making one takes seconds, copying it does not."""
     path = tmp_path_factory.mktemp("database") / "mlflow.db"
     mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
@@ -122,7 +122,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store_uri(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The tracking store of a test: SQLite and artifacts below its own folder."""
+    """Return the tracking store of a test: SQLite and artifacts below its own folder."""
     (tmp_path / "mlflow.db").write_bytes(empty_database.read_bytes())
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -135,14 +135,14 @@ def store_uri(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """The URI of an empty database on a PostgreSQL server of this session."""
+    """Yield the URI of an empty database on a PostgreSQL server of this session."""
     with postgres_server() as uri:
         yield uri
 
 
 @pytest.fixture
 def postgres_database(postgres: str) -> Iterator[str]:
-    """The URI of an empty database of one test's own."""
+    """Yield the URI of an empty database of one test."""
     with new_database(postgres) as uri:
         yield uri
 
@@ -152,7 +152,7 @@ Entry = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def entry(tmp_path: Path) -> Entry:
-    """Call an entry point as a user does, in the test's own folder: `entry("prune", ratio=0.1)`."""
+    """Return a function that calls an entry point like a user, in the test's own folder: `entry("prune", ratio=0.1)`."""
 
     def call(stage: str, timeout: float = 300, **parameters: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -164,7 +164,7 @@ def entry(tmp_path: Path) -> Entry:
 
 @pytest.fixture
 def launched(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Entry]:
-    """`entry` in this process, for what is refused: one of its own imports for seconds what is here already."""
+    """Return `entry` in this process, for calls that fail early: a new process would import for seconds."""
     # Else the tests that follow would find what the entry point sets.
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
@@ -186,14 +186,14 @@ def launched(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 
 
 def command(stage: str, **parameters: object) -> list[str]:
-    """The command line of an entry point."""
+    """Return the command line of an entry point."""
     arguments = [part for name, value in parameters.items() for part in (f"--{name}", str(value))]
     return [sys.executable, str(ROOT / "entrypoints" / f"{stage}.py"), *arguments]
 
 
 @pytest.fixture(scope="session")
 def finished_main(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> "FinishedMain":
-    """One `main` on the tiny data, run in process once a session: to be read from only."""
+    """Return one `main` on the tiny data, run in process once a session; tests must only read from it."""
     from tests.helpers.pipeline import Place, run_main
 
     finished = run_main(Place.make(tmp_path_factory.mktemp("finished"), empty_database))
@@ -203,6 +203,6 @@ def finished_main(empty_database: Path, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture
 def finished(finished_main: "FinishedMain") -> Iterator["FinishedMain"]:
-    """`finished_main`, with MLflow set to its store."""
+    """Yield `finished_main`, with MLflow set to its store."""
     with finished_main.place.active():
         yield finished_main

@@ -1,4 +1,4 @@
-"""JSON and YAML as users write them: what is refused, and how values are shown."""
+"""JSON and YAML of users: refused content, and values in messages."""
 
 import os
 from pathlib import Path

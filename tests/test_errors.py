@@ -1,4 +1,4 @@
-"""What messages show of long values, whichever kind of error has them."""
+"""Long values in messages, for every kind of error."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The rules of the house that a machine can hold: one source of truth, one direction of imports, no unsafe loading."""
+"""Rules of the house that a machine can check: one source of truth, one direction of imports, no unsafe loading."""
 
 import ast
 import re
@@ -60,7 +60,7 @@ BELOW_TRACKING = {name for layer in LAYERS[: LAYERS.index({"tracking"})] for nam
 
 
 def _layer(module: str) -> int:
-    """Position of a module below `sensai` in the layers, by its longest name that stands there."""
+    """Return the position of a module below `sensai` in the layers, by its longest listed name."""
     parts = module.split(".")
     for length in range(len(parts), 0, -1):
         name = ".".join(parts[:length])

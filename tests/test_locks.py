@@ -1,4 +1,4 @@
-"""Locks between processes, and what whoever waits is told."""
+"""Locks between processes, and the messages of waiting processes."""
 
 import json
 import logging
@@ -36,7 +36,7 @@ def lock(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def holder(lock: Path) -> Iterator[subprocess.Popen]:
-    """A process that holds the lock."""
+    """Yield a process that holds the lock."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(lock)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -1,4 +1,4 @@
-"""Signals end the process wherever they come, and let what tidies up come to its end."""
+"""Signals end the process at any moment, and let it clean up first."""
 
 import signal
 import subprocess

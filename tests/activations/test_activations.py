@@ -1,6 +1,6 @@
-"""The statistics of one pass equal those of feature maps that are kept and counted class by class.
+"""The statistics of one pass equal those of feature maps that are stored and counted class by class.
 
-The maps are taken by hooks of the test's own: behind ReLU modules, or behind batch norms with the ReLU applied here.
+Hooks of the test itself record the maps: behind ReLU modules, or behind batch norms with the ReLU applied here.
 """
 
 from dataclasses import replace
@@ -48,7 +48,7 @@ LABELS = torch.tensor([0, 1, 2, 3, 4, 5, 6, 8, 9, 0, 0, 3, 3])
 
 
 def _maps_of(network: nn.Module, modules: list[str], images: Tensor) -> list[Tensor]:
-    """The outputs of some modules, through a ReLU (which leaves what is a ReLU's already as it is)."""
+    """Return the outputs of some modules after a ReLU, which does not change the output of a ReLU."""
     maps: dict[str, Tensor] = {}
     handles = [
         network.get_submodule(name).register_forward_hook(
@@ -65,7 +65,7 @@ def _maps_of(network: nn.Module, modules: list[str], images: Tensor) -> list[Ten
 
 
 def places(network: nn.Module, site: str) -> list[str]:
-    """The modules behind which a site's channels are read: its own batch norm, or every block of a residual stream."""
+    """Return the modules behind which a site is read: its own batch norm, or every block of a residual stream."""
     if site == "conv1" and "layer1" in dict(network.named_children()):
         identity = isinstance(network.layer1[0].shortcut, nn.Identity)
         return ["bn1", *(_blocks(network, 1) if identity else [])]
@@ -310,7 +310,7 @@ _Places = list[tuple[Tensor, int, list[list[int]]]]
 
 
 def _counted(places: _Places, label: int, threshold: float) -> tuple[list[int], list[float], int]:
-    """Zeros and magnitudes of each channel of a site, and elements, for the images of one class."""
+    """Return zeros and magnitudes of each channel of a site, and elements, for the images of one class."""
     zeros, magnitude, elements = 0, 0.0, 0
     for maps, axis, index in places:
         own = maps.detach().movedim(axis, 1)[label == LABELS].abs()
@@ -448,7 +448,7 @@ def test_the_inside_of_a_depthwise_block_is_read_behind_its_activations(arch: st
 def sensitivities_directly(
     network: nn.Module, modules: list[str], images: Tensor, labels: Tensor, *, relu: bool
 ) -> np.ndarray:
-    """float64 (K, C): per image, the gradients of its own loss by the maps behind some modules, kept and multiplied here."""
+    """Return float64 (K, C): for each image the stored gradients of its loss times the maps behind some modules."""
     total: np.ndarray | float = 0.0
     for image, label in zip(images, labels, strict=True):
         maps: list[Tensor] = []
@@ -543,7 +543,7 @@ def test_statistics_without_a_backward_pass_say_so() -> None:
 
 
 def some_statistics(seed: int = 0) -> Statistics:
-    """Statistics of three sites, named so that their order is not the alphabet's."""
+    """Return statistics of three sites whose order is not alphabetical."""
     generator = np.random.default_rng(seed)
     return {
         site: SiteStatistics(
@@ -574,7 +574,7 @@ def test_statistics_come_back_as_they_were_saved(tmp_path: Path, backward: bool)
 
 
 def test_the_order_of_the_sites_survives_saving(tmp_path: Path) -> None:
-    """A policy breaks ties between sites by their order, so a plan would else depend on where statistics come from."""
+    """A policy breaks ties between sites by their order, so a plan would otherwise depend on the source of statistics."""
     statistics = some_statistics()
     save_statistics(statistics, tmp_path / "s.safetensors")
     assert list(load_statistics(tmp_path / "s.safetensors")) == list(statistics)

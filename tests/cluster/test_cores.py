@@ -1,4 +1,4 @@
-"""Cores: every piece of work is dealt out once, the last worker ends soon, and libraries keep to their threads."""
+"""Cores: every member is distributed once, workers end together, and libraries keep to their threads."""
 
 from contextlib import suppress
 
@@ -30,7 +30,7 @@ def test_members_are_dealt_so_that_slots_end_together(costs: list[float], jobs: 
 
 
 def test_the_dearest_members_are_dealt_first() -> None:
-    """In any other order the slot that gets the dearest last ends late."""
+    """In any other order, the worker that gets the most expensive member last ends late."""
     assert deal([1.0, 1.0, 2.0], 2) == [[2], [0, 1]]
     assert deal([3.0, 3.0, 2.0, 2.0, 2.0], 2) == [[0, 2, 4], [1, 3]]
 

@@ -1,4 +1,4 @@
-"""Batches, augmentation and the labels that members see."""
+"""Batches, augmentation and the labels of members."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ PLAIN = Normalization((0.0,), (1.0,))
 
 
 def numbered(count: int, total: int = 40, side: int = 4) -> Split:
-    """Some rows of images whose every pixel is the image's own number; label = number modulo 7."""
+    """Return some rows of images whose pixels all equal the image's number; label = number modulo 7."""
     numbers = np.arange(total)
     images = np.broadcast_to(numbers[:, None, None, None], (total, 1, side, side)).astype(np.uint8)
     rows = np.random.default_rng(0).permutation(total)[:count]
@@ -127,7 +127,7 @@ def random_images(count: int, channels: int, height: int, width: int, seed: int 
 
 
 def views_of(image: np.ndarray) -> dict[tuple[int, int, bool], np.ndarray]:
-    """Every view that may come of one image (C, H, W): (rows down, columns right, mirrored) -> a slice of it, padded."""
+    """Return every possible view of one image (C, H, W): (rows down, columns right, mirrored) -> a slice of it, padded."""
     _, height, width = image.shape
     padding = max(height // 8, 1)
     padded = np.pad(image, ((0, 0), (padding, padding), (padding, padding)))

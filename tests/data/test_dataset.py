@@ -167,7 +167,7 @@ def test_the_users_data_are_taken_as_they_are(tmp_path: Path) -> None:
 
 
 def user_file(tmp_path: Path, body: str) -> str:
-    """A file of the user's with a function `make` of this body; N images of 6x6 and labels are at hand."""
+    """Write a user's file with a function `make` of this body, which may use N images of 6x6 and labels."""
     (tmp_path / "mine.py").write_text(
         "import numpy as np\n"
         "N = 40\n"

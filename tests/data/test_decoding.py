@@ -1,4 +1,4 @@
-"""Single image files: which way up, how large, and every broken one refused with its name."""
+"""Single image files: orientation, size, and broken ones refused with their names."""
 
 import io
 from pathlib import Path
@@ -26,7 +26,7 @@ UPRIGHT = {
 
 
 def stored(path: Path, orientation: int | None, **options: object) -> np.ndarray:
-    """A file of noise in even blocks, which JPEG keeps nearly; returns the stored pixels uint8 (h, w, 3)."""
+    """Write a file of noise in even blocks, which JPEG hardly changes, and return the stored pixels uint8 (h, w, 3)."""
     blocks = np.random.default_rng(0).integers(0, 256, (2, 3, 1), dtype=np.uint8)
     pixels = np.kron(blocks, np.ones((8, 8, 3), np.uint8)).astype(np.uint8)
     exif = Image.Exif()

@@ -1,4 +1,4 @@
-"""Image folders: which split is which, every format, sizes, broken files, and decoding once."""
+"""Image folders: splits, formats, sizes, broken files, and decoding once."""
 
 import logging
 import os
@@ -22,13 +22,13 @@ ANY = InputRule(None, None)
 
 
 def picture(path: Path, value: int, size: tuple[int, int] = (10, 8), mode: str = "RGB") -> None:
-    """An image (width, height) of one brightness, in the format of its suffix."""
+    """Write an image (width, height) of one brightness, in the format of its suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, value if mode == "L" else (value, value // 2, 0)).save(path)
 
 
 def folder(root: Path, splits: dict[str, int], classes: tuple[str, ...] = ("cat", "dog")) -> Path:
-    """`<split>/<class>/<n>.png`, so many a class; brightness 10 x class + n, and 100 more in each further split."""
+    """Write `<split>/<class>/<n>.png`, so many a class; brightness 10 x class + n, and 100 more in each further split."""
     for position, (split, count) in enumerate(splits.items()):
         for label, name in enumerate(classes):
             for number in range(count):
@@ -41,7 +41,7 @@ def load(root: Path, rule: InputRule = ANY, **arguments: Any) -> Dataset:
 
 
 def values(split: Any) -> dict[int, list[int]]:
-    """Label -> brightness of its images."""
+    """Return label -> brightness of its images."""
     return {
         label: sorted(int(split.images[row, 0].max()) for row in split.rows if split.all_labels[row] == label)
         for label in (0, 1)
@@ -242,7 +242,7 @@ def test_a_copy_of_the_folder_has_the_same_digest(tmp_path: Path) -> None:
 
 @pytest.fixture
 def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What was warned of since the last call, but for validation splits that could not be taken off."""
+    """Return the warnings since the last call, except those of missing validation splits."""
 
     def since() -> list[str]:
         found = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]

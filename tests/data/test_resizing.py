@@ -1,4 +1,4 @@
-"""Images are brought to size by one stated rule."""
+"""Images are fitted to a size by one rule."""
 
 import numpy as np
 import pytest

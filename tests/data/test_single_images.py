@@ -1,4 +1,4 @@
-"""Frames from files and streams: the pixels that were put in, and each wrong one named."""
+"""Images from files and streams: their pixels are unchanged, and each bad one is named."""
 
 import io
 import json
@@ -26,7 +26,7 @@ def lines(*contents: object) -> io.BytesIO:
 
 
 def picture(path: Path, seed: int, mode: str = "RGB", size: tuple[int, int] = (5, 4)) -> np.ndarray:
-    """A lossless file of noise; returns uint8 (h, w) or (h, w, 3)."""
+    """Write a lossless file of noise and return uint8 (h, w) or (h, w, 3)."""
     channels = () if mode == "L" else (3,)
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], *channels), dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)

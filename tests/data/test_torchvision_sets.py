@@ -1,4 +1,4 @@
-"""The sets of torchvision: from files that lie there, or a message that says which files to put where."""
+"""The sets of torchvision: read from existing files, or a message names the files to put where."""
 
 import struct
 import time
@@ -21,7 +21,7 @@ def _write_idx(path: Path, values: np.ndarray) -> None:
 
 @pytest.fixture
 def idx_folder(tmp_path: Path) -> Path:
-    """A hand-made MNIST: 60 images for training, 20 for test, each of the brightness of its label."""
+    """Write a small MNIST: 60 images for training, 20 for test, each of the brightness of its label."""
     for prefix, count in (("train", 60), ("t10k", 20)):
         labels = np.arange(count) % 10
         images = np.broadcast_to(labels[:, None, None] * 20, (count, 28, 28))
@@ -92,7 +92,7 @@ FILES = {
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Downloads go to a proxy that is not there, so that they fail at once wherever the tests run."""
+    """Send downloads to a proxy that does not exist, so that they fail at once everywhere."""
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY"):

@@ -1,4 +1,4 @@
-"""Members' outputs as class probabilities: each fit against a direct computation."""
+"""Members' outputs as class probabilities: each fit equals a direct computation."""
 
 import json
 from typing import get_args
@@ -31,7 +31,7 @@ EVERY = [RAW.method, *METHODS]
 
 
 def said(groups: Groups, count: int = 200, seed: int = 0, noise: float = 2.0) -> tuple[list[np.ndarray], np.ndarray]:
-    """Outputs of members that know something, each on a scale of its own, and labels of which every class has some."""
+    """Return outputs of members with information, each on a scale of its own, and labels in which every class occurs."""
     generator, num_classes = np.random.default_rng(seed), sum(map(len, groups))
     labels = generator.permutation(np.arange(count) % num_classes)
     outputs = []
@@ -44,7 +44,7 @@ def said(groups: Groups, count: int = 200, seed: int = 0, noise: float = 2.0) ->
 
 
 def class_logits(outputs: list[np.ndarray], groups: Groups) -> np.ndarray:
-    """float64 (N, K), class by class."""
+    """Return float64 (N, K), computed class by class."""
     logits = np.empty((len(outputs[0]), sum(map(len, groups))))
     for output, group in zip(outputs, groups, strict=True):
         for position, label in enumerate(group):
@@ -54,7 +54,7 @@ def class_logits(outputs: list[np.ndarray], groups: Groups) -> np.ndarray:
 
 
 def loss(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Negative log likelihood of the labels and of one image more that is labelled at random among these."""
+    """Return the negative log likelihood of the labels and of one more image with a random one of them."""
     shares = log_softmax(logits, axis=1)
     doubt = 1 / (len(labels) + 1)
     return -np.mean((1 - doubt) * shares[np.arange(len(labels)), labels] + doubt * shares.mean(1))
@@ -131,7 +131,7 @@ def test_calibrations_are_read_as_they_were_written(method: str) -> None:
 
 @st.composite
 def partitions(draw: st.DrawFn) -> Groups:
-    """Classes in any order, cut into groups anywhere."""
+    """Generate classes in any order, split into groups anywhere."""
     classes = draw(st.permutations(range(draw(st.integers(2, 6)))))
     cuts = sorted(draw(st.sets(st.integers(1, len(classes) - 1))))
     return [tuple(classes[start:end]) for start, end in zip([0, *cuts], [*cuts, len(classes)], strict=True)]

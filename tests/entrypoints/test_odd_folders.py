@@ -1,4 +1,4 @@
-"""Working folders with any characters in their names, for every entry point."""
+"""Every entry point works in folders with any characters in their names."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def ended_well(folder: Path, stage: str, **parameters: object) -> str:
-    """Call an entry point in a folder, with MLflow's default store there; returns what it answered."""
+    """Call an entry point in a folder, with MLflow's default store there, and return its output."""
     done = subprocess.run(
         command(stage, **parameters), cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
     )

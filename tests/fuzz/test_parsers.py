@@ -1,4 +1,4 @@
-"""No command line, however broken, ends in anything but a configuration that can be used or one line."""
+"""Every command line, however broken, gives a usable configuration or an error of one line."""
 
 import json
 from typing import Any
@@ -33,7 +33,7 @@ asks_for_help = ("-h", "--help", "--h", "--he", "--hel")
 
 
 def _use(config: EntryPoint) -> None:
-    """Whatever is taken can be stored and read."""
+    """Assert that an accepted value can be stored and read."""
     config.model_dump_json().encode()
     for name, value in config.model_dump().items():
         READ_AS.get(name, str)(value)

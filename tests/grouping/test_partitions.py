@@ -1,4 +1,4 @@
-"""Partitions that are even."""
+"""Even partitions."""
 
 from itertools import product
 

@@ -21,9 +21,9 @@ def _node(cpus: int) -> dict[str, object]:
 
 
 def add_node(cluster: "Cluster", cpus: int) -> None:
-    """One node more, which outlives the test that it is added in.
+    """Add a node that outlives the test.
 
-    Its workers start where it was started: were that a folder of the test, gone with it, oneMKL would end them.
+    Its workers start in the current folder. If that were a folder of the test and gone with it, oneMKL would end them.
     """
     with chdir(ROOT):
         cluster.add_node(**_node(cpus))
@@ -31,7 +31,7 @@ def add_node(cluster: "Cluster", cpus: int) -> None:
 
 @contextmanager
 def ray_nodes(count: int, cpus: int) -> Iterator["Cluster"]:
-    """So many nodes of so many CPUs each; nothing of them is left."""
+    """Start so many nodes of so many CPUs each, and end them after the block."""
     # Names of sockets have at most 107 bytes, so pytest's folders are too deep. Ray reads the rest when it is imported.
     with tempfile.TemporaryDirectory(prefix="ray") as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", folder)
@@ -62,7 +62,7 @@ def raylet_of(node: "ray.node.Node") -> psutil.Process:
 
 
 def workers(nodes: Iterable["ray.node.Node"], name: str) -> list[psutil.Process]:
-    """The processes on these nodes whose title has a name in it."""
+    """Return the processes on these nodes whose title contains a name."""
     return [process for node in nodes for process in raylet_of(node).children() if name in title(process)]
 
 

@@ -1,6 +1,6 @@
-"""What signals do in a process: `python -m tests.helpers.signalled SCENARIO` prints "as it should be" and ends with 0.
+"""Effects of signals in a process: `python -m tests.helpers.signalled SCENARIO` prints "as it should be" and ends with 0.
 
-In a process of its own, since a signal that comes late would end the tests.
+It runs in a process of its own, since a late signal would end the tests.
 """
 
 import os
@@ -19,14 +19,14 @@ _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def send(number: int) -> None:
-    """As another process does, so that the handler runs here."""
+    """Send a signal like another process does, so that the handler runs here."""
     os.kill(os.getpid(), number)
     for _ in range(1000):
         pass
 
 
 def raised(action: Callable[[], None]) -> BaseException:
-    """The exception of a signal that ends an action; as long as it is kept, none comes again."""
+    """Return the exception of a signal that ends an action; while it is kept, no signal is raised again."""
     try:
         action()
     except (Terminated, Interrupted) as error:

@@ -1,4 +1,4 @@
-"""Which of the user's own networks take grey images alone."""
+"""Users' networks that take only grey images."""
 
 from pathlib import Path
 

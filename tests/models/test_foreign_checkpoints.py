@@ -1,4 +1,4 @@
-"""Weights of other repositories: adopted strictly, and nothing in them is executed."""
+"""Weights of other repositories are loaded strictly, and nothing in them is executed."""
 
 import argparse
 import io
@@ -96,7 +96,7 @@ def test_the_old_format_of_torch_is_read(tmp_path: Path) -> None:
 
 
 class _Bomb:
-    """Unpickled, it makes a folder."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -340,7 +340,7 @@ def test_a_pattern_that_cannot_be_meant_is_refused(tmp_path: Path, drop: list[st
 
 
 def _test_images(every: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Every so-manieth test image of the shared CIFAR-10, with its label (classes in alphabetical order)."""
+    """Return every n-th test image of the shared CIFAR-10, with its label (classes in alphabetical order)."""
     images, classes = [], []
     with tarfile.open(SHARED_DATA / "cifar10-jpeg.tar.xz") as archive:
         position = 0
@@ -457,7 +457,7 @@ def test_a_renaming_that_cannot_be_meant_is_refused(pair: tuple[str, str], messa
 
 
 def _keys(depth: int, convolutions: int, shortcut: str, head: str, stages_with_shortcut: tuple[int, ...]) -> set[str]:
-    """The parameters of a residual net as a repository names them."""
+    """Return the parameters of a residual network under the names of a repository."""
     keys = {"conv1.weight", "bn1.weight", "bn1.bias", f"{head}.weight", f"{head}.bias"}
     for stage in (1, 2, 3):
         for block in range((depth - 2) // (3 * convolutions)):
@@ -551,7 +551,7 @@ def test_code_below_the_state_dict_is_refused_and_named(tmp_path: Path) -> None:
 
 
 class _Holder:
-    """Any class: building it would run its code."""
+    """Any class; making an instance would run its code."""
 
     def __init__(self) -> None:
         self.weight = torch.zeros(1)

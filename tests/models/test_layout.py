@@ -1,4 +1,4 @@
-"""Memory formats: only networks that give the same with channels last get them, and then no gradient depends on it."""
+"""Memory formats: only networks that give the same with channels last get them, and then no gradient depends on them."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -23,7 +23,7 @@ def gradients(network: nn.Module, images: Tensor) -> list[Tensor]:
 
 
 def residual(channels: int, stride: int) -> nn.Module:
-    """Convolutions around a shortcut as ResNets have it."""
+    """Return convolutions around a shortcut, as in ResNets."""
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Conv2d(3, channels, 3, padding=1),
@@ -138,7 +138,7 @@ def _with_dropout_on_maps(network: Net, images: Tensor) -> Tensor:
 
 
 class _OtherGradient(torch.autograd.Function):
-    """Its answers are right in every layout, and its gradients in one."""
+    """Its outputs are right in every layout, but its gradients only in one."""
 
     @staticmethod
     def forward(context: Any, maps: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ def test_a_file_that_changed_under_the_weights_is_refused(file: Path) -> None:
 
 
 class _Given(nn.Module):
-    """Answers every batch with what it was made with."""
+    """Returns the value that it was made with for every batch."""
 
     def __init__(self, answer: Any) -> None:
         super().__init__()

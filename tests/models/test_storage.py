@@ -1,4 +1,4 @@
-"""Networks of any width on disk."""
+"""Storage of networks of any width."""
 
 import json
 import os

@@ -23,9 +23,9 @@ def spec(name: str, side: int | None = None, **arguments: Any) -> NetworkSpec:
 
 
 class _ShapesAlone(TorchFunctionMode):
-    """What a layer allocates has a shape and no memory; arithmetic that the widths come from stays real.
+    """Gives tensors of layers a shape without memory; arithmetic for widths stays real.
 
-    Batch norms, which keep the shape, would take half of the time.
+    Batch norms keep the shape; computing them would take half of the time.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

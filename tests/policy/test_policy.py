@@ -1,4 +1,4 @@
-"""Which channels go: every policy against a plain loop, and the promises that hold for any statistics."""
+"""Removed channels: every policy equals a plain loop, and the promises hold for any statistics."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ _MAGNITUDES = np.array([0.0, 0.05, 0.1, 0.5, 7.0])
 
 @st.composite
 def statistics_of_sites(draw: st.DrawFn, least_channels: int = 1) -> Statistics:
-    """Statistics of one to four sites, the last of the three classes without images in some."""
+    """Generate statistics of one to four sites; sometimes the last of the three classes has no images."""
     sites = {}
     images = np.array([1, 2, draw(st.sampled_from([0, 1, 3]))], np.int64)
     for number in range(draw(st.integers(1, 4))):
@@ -53,7 +53,7 @@ _ratios = st.floats(0, 0.99)
 
 
 def keys(statistics: Statistics, site: str, classes: Sequence[int]) -> list[tuple[float, float]]:
-    """(-APoZ, mean) of each channel, by hand."""
+    """Return (-APoZ, mean) of each channel, by hand."""
     values = statistics[site]
     elements = sum(int(values.elements[label]) for label in classes)
     return [
@@ -66,14 +66,14 @@ def keys(statistics: Statistics, site: str, classes: Sequence[int]) -> list[tupl
 
 
 def kept_width(rule: WidthRule, kept: int, channels: int) -> int:
-    """Of a site that must not be emptied."""
+    """Return the kept width of a site that must not be emptied."""
     return int(rule.kept_widths(np.array([kept]), {"site": channels})[0])
 
 
 def removed_by_loop(
     statistics: Statistics, classes: Sequence[int], ratio: float, min_channels: int | dict[str, int]
 ) -> Plan:
-    """The global ratio policy: go through all channels, the most dispensable first, until enough are gone."""
+    """Return the channels that the global ratio policy removes, by a loop over all channels, the most dispensable first."""
     ranked = sorted(
         (*key, position, channel, site)
         for position, site in enumerate(statistics)
@@ -98,7 +98,7 @@ def assert_plans_equal(first: Plan, second: Plan) -> None:
 
 
 def assert_sound(plan: Plan, statistics: Statistics, rule: WidthRule) -> None:
-    """What every plan of every policy must be."""
+    """Assert what every plan of every policy must satisfy."""
     assert list(plan) == list(statistics)
     for site, removed in plan.items():
         channels = statistics[site].zeros.shape[1]
@@ -181,7 +181,7 @@ def test_more_is_removed_for_a_larger_ratio_and_nothing_for_none(ranking: str) -
 
 
 def one_class(**sites: list[tuple[int, float]]) -> Statistics:
-    """Statistics of one class with 100 activations a channel, from (zeros, mean) of each channel."""
+    """Return statistics of one class with 100 activations a channel, from (zeros, mean) of each channel."""
     return {
         site: SiteStatistics(
             np.array([[zeros for zeros, _ in channels]]),
@@ -328,7 +328,7 @@ def test_the_mean_ranks_by_the_mean_of_the_members_classes() -> None:
 
 
 def sensitive(**sites: list[float]) -> Statistics:
-    """Statistics of one class by nothing but sensitivities."""
+    """Return statistics of one class with only sensitivities."""
     return {
         site: SiteStatistics(np.zeros((1, len(s)), np.int64), np.ones((1, len(s))), np.array([10]), np.array([s]))
         for site, s in sites.items()
@@ -400,7 +400,7 @@ def test_a_flops_target_goes_by_the_criterion_too(criterion: Criterion) -> None:
 
 @st.composite
 def emptying(draw: st.DrawFn) -> tuple[Statistics, WidthRule]:
-    """Statistics of sites of which some may be emptied: by themselves, in pairs, or with what only they feed."""
+    """Generate statistics of sites of which some may be emptied: alone, in pairs, or with sites that only they feed."""
     statistics = draw(statistics_of_sites())
     first, *others = statistics
     branches = draw(
@@ -416,7 +416,7 @@ def emptying(draw: st.DrawFn) -> tuple[Statistics, WidthRule]:
 
 
 def emptied_by_loop(plan: Plan, statistics: Statistics, rule: WidthRule) -> Plan:
-    """What the sites that go with an emptied one lose, too."""
+    """Remove the channels of sites that go with an emptied one."""
     gone = {
         other
         for site, branch in rule.branches.items()
@@ -507,7 +507,7 @@ _members = st.lists(_classes, min_size=1, max_size=3)
 
 
 def flops_with(statistics: Statistics, heads: Sequence[int]) -> Flops:
-    """FLOPs of a chain of layers, one a site, with heads of so many rows."""
+    """Return FLOPs of a chain of layers, one a site, with heads of so many rows."""
     widths = np.array([values.zeros.shape[1] for values in statistics.values()])
 
     def flops(removed: np.ndarray) -> np.ndarray:
@@ -528,7 +528,7 @@ def target_of(share: float, flops: Flops, members: int, sites: int) -> float:
 def ensemble_by_loop(
     statistics: Statistics, members: Sequence[tuple[int, ...]], flops: Flops, target: float, rule: WidthRule
 ) -> list[Plan]:
-    """The channels of all members in one line, the most dispensable first; one more goes until the largest meets the target."""
+    """Remove channels of all members in one order, the most dispensable first, until the largest member meets the target."""
     line, orders = [], {}
     for number, classes in enumerate(members):
         for position, site in enumerate(statistics):
@@ -659,7 +659,7 @@ def count_of(plan: Plan) -> int:
 
 
 def assert_nested(nested: list[Plan], plan: Plan) -> None:
-    """Each step contains the one before, and the last is the plan."""
+    """Assert that each step contains the one before, and that the last is the plan."""
     assert_plans_equal(nested[-1], plan)
     for smaller, larger in pairwise(nested):
         assert list(smaller) == list(larger)
@@ -808,7 +808,7 @@ def test_the_threshold_rises_by_steps_where_it_would_empty_a_site_and_only_there
 
 
 def test_a_site_that_is_dead_throughout_keeps_its_minimum() -> None:
-    """Even APoZ = 1 is not enough: the most dispensable go until the minimum is left."""
+    """Even a threshold of 1 removes too many: the most dispensable channels go until the minimum is left."""
     statistics = one_class(a=[(100, 0.0), (100, 0.001), (100, 0.0), (100, 0.002)], b=[(0, 1.0), (0, 1.0)])
     for min_channels, kept in ((1, [3]), (2, [1, 3])):
         rule = WidthRule(min_channels)

@@ -1,7 +1,7 @@
 """A pruned network computes what the full one computes with the same channels set to zero.
 
-The masking here is the test's own: a hook behind the batch norm of each convolution, named by the architecture, not by the
-tables that pruning uses.
+The test masks by itself: with a hook behind the batch norm of each convolution. It names these by the architecture and not
+by the tables of pruning.
 """
 
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ CASES = [
 
 @contextmanager
 def zeroed(network: nn.Module, channels: dict[str, np.ndarray]) -> Iterator[None]:
-    """The outputs of some modules with some channels set to zero."""
+    """Set some channels of the outputs of some modules to zero within the block."""
 
     def hook_for(removed: np.ndarray) -> Any:
         def hook(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ def zeroed(network: nn.Module, channels: dict[str, np.ndarray]) -> Iterator[None
 
 
 def read_by(network: nn.Module, head: str, images: Tensor) -> tuple[Tensor, Tensor]:
-    """What the head reads and what it answers."""
+    """Return the input and the output of the head."""
     seen: list[Tensor] = []
     handle = network.get_submodule(head).register_forward_hook(lambda _m, inputs, out: seen.extend([inputs[0], out]))
     with torch.no_grad():
@@ -84,7 +84,7 @@ def read_by(network: nn.Module, head: str, images: Tensor) -> tuple[Tensor, Tens
 
 
 def read_by_head(network: nn.Module) -> str:
-    """The site whose channels the head reads, one feature a channel."""
+    """Return the site whose channels the head reads, one feature a channel."""
     names = dict(network.named_modules())
     if isinstance(network, ResNet):
         return next(name for name in ("layer3.0.conv3", "layer3.0.conv2") if name in names)
@@ -277,7 +277,7 @@ def test_a_pruned_network_trains() -> None:
 
 
 def part_of(plan: Plan, share: float, seed: int) -> Plan:
-    """A plan of about so many of another one's channels."""
+    """Return a plan with about so many of another one's channels."""
     generator = np.random.default_rng(seed)
     return {site: removed[generator.random(len(removed)) < share] for site, removed in plan.items()}
 
@@ -447,7 +447,7 @@ def test_hooks_are_gone_after_an_error() -> None:
 
 
 def _with_rolled_cut(sites: SiteMap, name: str, layer: str, side: str) -> SiteMap:
-    """The map with the table of one layer off by one channel."""
+    """Return the map with the table of one layer shifted by one channel."""
 
     site = next(site for site in sites.sites if site.name == name)
     cut = next(cut for cut in site.cuts if (cut.layer, cut.side) == (layer, side))

@@ -1,4 +1,4 @@
-"""An ensemble as ONNX files and the script that serves them: the same answers as the ensemble in memory."""
+"""An ensemble as ONNX files and the script that serves them gives the outputs of the ensemble in memory."""
 
 import hashlib
 import json
@@ -49,7 +49,7 @@ def control(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ensemble, Path]:
 
 
 def recalibrated(folder: Path, target: Path, calibration: Calibration) -> Path:
-    """A copy of a bundle with another calibration: exporting the same members again takes seconds."""
+    """Return a copy of a bundle with another calibration, since exporting the same members again takes seconds."""
     shutil.copytree(folder, target)
     manifest = json.loads((folder / "manifest.json").read_text())
     (target / "manifest.json").write_text(json.dumps(manifest | {"calibration": calibration.to_json()}))

@@ -1,4 +1,4 @@
-"""`mlflow models serve` over HTTP: the answers of the ensemble in memory, and a reason for images that it does not take."""
+"""`mlflow models serve` over HTTP: the outputs of the ensemble in memory, and a reason for refused images."""
 
 import re
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ FORMATS = {"uint8": ImageFormat(), "float32": ImageFormat("float32")}
 def served(
     request: pytest.FixtureRequest, empty_database: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, str]]:
-    """The dtype of the images, and where they are answered."""
+    """Yield the dtype of the images, and the URL for predictions."""
     place = Place.make(tmp_path_factory.mktemp("served"), empty_database)
     uri = register(place, "mine", ENSEMBLE, image_format=FORMATS[request.param])
     with place.active(), model_server(uri, place.uri, place.folder) as url:

@@ -1,4 +1,4 @@
-"""A registered version: it stands alone, answers as the ensemble in memory does, and says what it is."""
+"""A registered version is self-contained, gives the outputs of the ensemble in memory, and describes itself."""
 
 import hashlib
 import os
@@ -47,14 +47,14 @@ print("modules:", *sorted({name.partition(".")[0] for name in sys.modules}))
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """What a fresh process answered, and the modules that it imported."""
+    """The outputs of a new process, and the modules that it imported."""
 
     answers: pd.DataFrame
     modules: set[str]
 
 
 def images_of_test_split(finished: FinishedMain) -> np.ndarray:
-    """uint8 (N, H, W, C)."""
+    """Return uint8 (N, H, W, C)."""
     test = dataset_of(finished.config).test
     return test.images[test.rows].transpose(0, 2, 3, 1)
 
@@ -209,7 +209,7 @@ def test_of_two_that_are_registered_at_once_the_newer_is_the_candidate(
         write, newer = getattr(MlflowClient, before), []
 
         def overtaken(*arguments: object, **named: object) -> object:
-            """Before the first one goes on the second one is registered as a whole."""
+            """Register the second version completely before the first one continues."""
             monkeypatch.setattr(MlflowClient, before, write)
             newer.append(add(ensemble_of([(3, 2, 1, 0)])))
             return write(*arguments, **named)

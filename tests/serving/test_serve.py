@@ -1,4 +1,4 @@
-"""serve: real replicas on a real Ray cluster of two nodes, asked over HTTP, and killed."""
+"""serve: real replicas on a real Ray cluster of two nodes, with HTTP requests and killed replicas."""
 
 import json
 import os
@@ -46,7 +46,7 @@ _SECONDS = 120
 
 @dataclass(frozen=True)
 class Serving:
-    """A server on the nodes of a cluster, and one before it whose port was taken."""
+    """A server on the nodes of a cluster, and an earlier one whose port was taken."""
 
     url: str
     place: Place
@@ -54,7 +54,7 @@ class Serving:
     refused: subprocess.CompletedProcess[str]
 
     def replicas(self, deployment: str = "") -> dict[int, psutil.Process]:
-        """The processes that hold members, or the ingress, by their ids."""
+        """Return the processes that hold members, or the ingress, by their ids."""
         return {each.pid: each for each in workers(self.cluster.list_all_nodes(), f"ServeReplica:sensai:{deployment}")}
 
 
@@ -76,7 +76,7 @@ def started(place: Place, folder: Path, **parameters: object) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def serving(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """Two shards of two replicas, which are to be on different nodes."""
+    """Yield two shards of two replicas, which must be on different nodes."""
     pytest.importorskip("ray.serve", reason="the extra `serve` is not installed", exc_type=ImportError)
     folder = tmp_path_factory.mktemp("server")
     placement = {"shards": 2, "replicas": 2, "replicas_per_node": 1}
@@ -274,7 +274,7 @@ def test_killed_replicas_are_replaced_and_no_request_is_answered_wrongly(
 
 
 def ask_until(ended: threading.Event, url: str, seed: int) -> list[int]:
-    """The statuses of all requests; each with predictions has those of its own images."""
+    """Return the statuses of all requests, and assert that predictions belong to the request's images."""
     statuses, count = [], seed
     # A pause, else the clients take the cores on which the new replicas start.
     while not ended.wait(0.05):

@@ -1,4 +1,4 @@
-"""Labels against the plain tensors that they stand for."""
+"""Operations on labels equal those on plain tensors."""
 
 import torch
 from hypothesis import given, settings
@@ -23,7 +23,7 @@ sizes = st.lists(st.integers(1, 3), min_size=1, max_size=4)
 
 @st.composite
 def tensors(draw: st.DrawFn) -> Tensor:
-    """Labels that change along some of their axes."""
+    """Generate labels that change along some of their axes."""
     shape = draw(sizes)
     changing = [size if draw(st.booleans()) else 1 for size in shape]
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))

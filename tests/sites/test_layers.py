@@ -1,4 +1,4 @@
-"""The table of layers in the documentation: it is whole, and says what happens."""
+"""The table of layers in the documentation is complete, and tells the truth."""
 
 from pathlib import Path
 

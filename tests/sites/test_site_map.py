@@ -1,4 +1,4 @@
-"""The removable channels of every network, against what its blocks say by their names."""
+"""The removable channels of every network equal those that the names of its blocks imply."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ from tests.helpers.networks import (
 def expected_producers(
     network: nn.Module, arch: str, arch_args: dict[str, Any]
 ) -> tuple[dict[str, list[str]], list[str]]:
-    """What `find_sites` must find: site -> the convolutions that make its channels; and those that are kept whole."""
+    """Return the expected result of `find_sites`: site -> the convolutions that make its channels; and those kept whole."""
     if arch == "mobilenetv2":
         return _mobilenetv2_producers(network)
     if arch == "shufflenetv2":
@@ -69,7 +69,7 @@ def _mobilenetv2_producers(network: nn.Module) -> tuple[dict[str, list[str]], li
 
 
 def _shufflenetv2_producers(network: nn.Module) -> tuple[dict[str, list[str]], list[str]]:
-    """Inside the blocks everything goes; what is shuffled stays."""
+    """Return all channels inside the blocks; shuffled channels stay."""
     sites: dict[str, list[str]] = {"conv1": ["conv1", "layer1.0.conv1"], "conv2": ["conv2"]}
     whole = ["layer2.0.conv1", "layer3.0.conv1"]
     for stage in (1, 2, 3):
@@ -136,7 +136,7 @@ def test_the_reason_counts_the_other_layers(producers: tuple[str, ...], reason: 
 
 
 def expected_branches(network: nn.Module, arch: str, arch_args: dict[str, Any], sites: SiteMap) -> list[set[str]]:
-    """The sites that may only be emptied together, in their order: inside blocks beside a shortcut."""
+    """Return the sites that may only be emptied together, in their order: inside blocks beside a shortcut."""
     names = [site.name for site in sites.sites]
     if arch == "mobilenetv2":
         shortcuts = (
@@ -165,7 +165,7 @@ def test_what_may_be_emptied_lies_beside_a_shortcut(arch: str, arch_args: dict[s
 
 
 class _Pair(nn.Module):
-    """Two branches that are added up, without a shortcut, and a gate behind them."""
+    """Two added branches without a shortcut, and a gate behind them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -206,7 +206,7 @@ def test_a_flattened_image_maps_each_channel_onto_its_pixels() -> None:
 
 
 class _Concatenated(nn.Module):
-    """The layer `last` reads the channels of `first` and behind them those of `second`."""
+    """A network whose layer `last` reads the channels of `first` followed by those of `second`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -226,7 +226,7 @@ def test_concatenated_channels_are_found_where_they_lie() -> None:
 
 
 class _WithParameter(nn.Module):
-    """A scale of each channel that is no layer."""
+    """A scale of each channel that belongs to no layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -406,7 +406,7 @@ class _Normalised(_Tail):
 
 
 class _Gated(_Tail):
-    """The sigmoid of a removed channel is a half, not zero: only the proof sees it."""
+    """The sigmoid of a removed channel is a half, not zero: only the proof detects it."""
 
     def between(self, x: Tensor) -> Tensor:
         return torch.sigmoid(x)

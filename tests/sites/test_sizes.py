@@ -1,4 +1,4 @@
-"""The size of a member is known, exactly, before it is built, and a FLOPs target is met by the smallest ratio."""
+"""The size of a member is predicted exactly, and a FLOPs target is met by the smallest ratio."""
 
 from typing import Any
 

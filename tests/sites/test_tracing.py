@@ -1,6 +1,7 @@
-"""Networks that try to be cut wrongly: each is cut exactly, or kept whole with the reason, or refused in one line.
+"""Networks that are easy to prune wrongly: each is pruned exactly, kept whole with the reason, or refused in one line.
 
-A network is two convolutions and a linear layer, five classes; its body is one function of these and of what it adds to them.
+A network is two convolutions and a linear layer, five classes. Its body is one function of these and of the layers that it
+adds.
 """
 
 from collections.abc import Callable
@@ -315,7 +316,7 @@ def test_layers_that_autocast_makes_coarse_are_kept_whole() -> None:
 
 
 def assert_exact(network: nn.Module, sites: SiteMap, images: Tensor) -> None:
-    """Random members compute what the masked network does, and are as large as predicted."""
+    """Assert that random members compute what the masked network does, and have the predicted sizes."""
     prediction = SizePrediction(network, sites, SHAPE)
     generator = np.random.default_rng(0)
     for classes in ((4,), (0, 2), (0, 1, 2, 3, 4)):

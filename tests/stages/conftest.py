@@ -1,4 +1,4 @@
-"""A store in which prune has run once, for the tests of what comes after."""
+"""A store in which prune has run once, for the tests of later stages."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Pruned:
     run_id: str
 
     def upstream(self, stage: str) -> str:
-        """The id of the run of a stage that the pruning stands on."""
+        """Return the id of the run of a stage on which the pruning is based."""
         return self.place.run(self.run_id).data.tags[f"sensai.upstream.{stage}"]
 
 
@@ -31,13 +31,13 @@ def pruned_once(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture
 def pruned(pruned_once: Pruned, tmp_path: Path) -> Iterator[Pruned]:
-    """That store as the test's own copy, with MLflow set to it."""
+    """Yield a copy of that store for the test, with MLflow set to it."""
     with pruned_once.place.copy(tmp_path).active() as place:
         yield Pruned(place, pruned_once.run_id)
 
 
 @pytest.fixture
 def place(empty_database: Path, tmp_path: Path) -> Iterator[Place]:
-    """An empty store, with MLflow set to it."""
+    """Yield an empty store, with MLflow set to it."""
     with Place.make(tmp_path, empty_database).active() as made:
         yield made

@@ -1,4 +1,4 @@
-"""What runs and their store promise, the same over SQLite, over PostgreSQL and over a real `mlflow server`."""
+"""The contract of runs and their store, the same over SQLite, PostgreSQL and a real `mlflow server`."""
 
 import json
 import os
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.processes
 def backend(
     request: pytest.FixtureRequest, empty_database: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The URI of a store of each kind."""
+    """Yield the URI of a store of each kind."""
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "postgres":
         # Not asked for where it is not needed: it takes seconds, and is skipped where there is none.
@@ -53,7 +53,7 @@ def backend(
 
 @pytest.fixture
 def store(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """The store, with an experiment of the test's own."""
+    """Return the store, with an experiment for the test."""
     mlflow.set_tracking_uri(backend)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", _experiment(backend, tmp_path, "own"))
     return Store.connect()

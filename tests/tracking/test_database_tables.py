@@ -1,4 +1,4 @@
-"""Several processes, some of them killed, that are the first to come to a store."""
+"""Several processes that open a new store at once, some of them killed."""
 
 import os
 import random
@@ -49,7 +49,7 @@ def begun(kind: str, folder: Path, number: int, **environment: str) -> subproces
 
 
 def at_once(kinds: Sequence[str], folder: Path, **environment: str) -> None:
-    """Start a process of each kind, let all go on at the same moment, and see that all end well."""
+    """Start a process of each kind, let all continue at the same moment, and assert that all succeed."""
     processes = [begun(kind, folder, number, **environment) for number, kind in enumerate(kinds)]
     try:
         wait_for([folder / f"ready {number}" for number in range(len(kinds))], processes)
@@ -78,7 +78,7 @@ def end(processes: Sequence[subprocess.Popen]) -> None:
 
 
 def killed(kind: str, folder: Path, seconds: float, **environment: str) -> None:
-    """A process that is killed so many seconds after it came to the store."""
+    """Start a process that is killed so many seconds after it opened the store."""
     for name in ("go", "ready 0"):
         (folder / name).unlink(missing_ok=True)
     process = begun(kind, folder, 0, **environment)
@@ -168,7 +168,7 @@ def test_kills_at_random_moments(
 
 
 def half_made(path: Path) -> None:
-    """What is left where MLflow itself is killed in the middle: some tables, and nothing in them."""
+    """Return what a killed MLflow leaves: some tables without rows."""
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32))")
         connection.execute("INSERT INTO alembic_version VALUES ('451aebb31d03')")

@@ -1,4 +1,4 @@
-"""Stores that cannot be used: the user learns why in one line."""
+"""Unusable stores: the user gets the reason in one line."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ ADMIN, READER = "a long password of admin", "a long password of reader"
 
 @pytest.fixture(scope="module")
 def guarded(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server with a user `reader`, who may read everything and write nothing, and a registered model."""
+    """Yield a server with a user `reader`, who may read everything and write nothing, and a registered model."""
     folder = tmp_path_factory.mktemp("guarded")
     shutil.copy(empty_database, folder / "mlflow.db")
     with guarded_mlflow_server(folder, ADMIN) as uri, pytest.MonkeyPatch.context() as environment:
@@ -129,7 +129,7 @@ def test_uris_of_nothing(uri: str, said: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 def _as_an_ordinary_user() -> list[str]:
-    """What a command is started with so that modes of files count: for root they do not."""
+    """Return the prefix of a command for which file modes count; for root they do not."""
     if os.geteuid():
         return []
     if shutil.which("setpriv") is None:

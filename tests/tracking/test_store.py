@@ -34,7 +34,7 @@ time.sleep(600)
 
 @pytest.fixture
 def busy(store_uri: str) -> Iterator[tuple[subprocess.Popen, str]]:
-    """A process that is in the middle of a run, and the run's id."""
+    """Yield a process that is writing a run, and the run's id."""
     process = subprocess.Popen(
         [sys.executable, "-c", BUSY], env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
     )
@@ -82,7 +82,7 @@ def test_a_process_that_nobody_has_reaped_is_gone_too(store_uri: str) -> None:
 
 
 def opened_by_mlflow(client: MlflowClient, source: str = str(ROOT)) -> str:
-    """A run as `mlflow run` opens it, before it starts the process that the run is of."""
+    """Return a run as `mlflow run` opens it, before it starts the run's process."""
     source_tags = {"mlflow.source.type": "PROJECT", "mlflow.source.name": source, "mlflow.project.entryPoint": "main"}
     return client.create_run(os.environ["MLFLOW_EXPERIMENT_ID"], tags=source_tags).info.run_id
 

@@ -1,4 +1,4 @@
-"""Front, hypervolume, ranks and the choice, each against what it is by definition."""
+"""Front, hypervolume, ranks and the choice equal their definitions."""
 
 import numpy as np
 import pandas as pd

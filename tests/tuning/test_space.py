@@ -1,4 +1,4 @@
-"""The search space: what is refused, what is drawn, and which logged configurations lie in it."""
+"""The search space: refused spaces, suggested values, and logged configurations inside it."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Workers of a study: what is asked for again, what is retried, and what several processes make of one study."""
+"""Workers of a study: repeated requests, retries, and several processes in one study."""
 
 import os
 import signal
