@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
-# A commit of SQLite waits for the disk, 20 ms and more, and `main` makes 500: the folders of tests, and so of what they start,
-# are in memory where it holds several times what a whole run leaves.
+# A commit of SQLite waits 20 ms and more for the disk, and `main` makes 500. So the folders of tests, and of the processes
+# that they start, are in memory if that holds several times the files of a whole run.
 MEMORY, BYTES = Path("/dev/shm"), 4 * 2**30
 if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > BYTES:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
-# Files that one process runs. Two Ray clusters, each a dozen processes that must start within fixed times, starve each other on
-# two cores; `finished_main` takes half a minute in each process that asks for it.
+# Files that run in one process. Two Ray clusters, each a dozen processes that must start within fixed times, would starve
+# each other on two cores; `finished_main` takes half a minute in each process that requests it.
 TOGETHER = {
     "tests/training/test_ray.py": "ray",
     "tests/serving/test_serve.py": "ray",
@@ -50,8 +50,8 @@ TOGETHER = {
     "tests/stages/test_register.py": "main",
 }
 
-# Enough for every stage to do its work on tests/helpers/tiny_data.py within a second or two. Two threads that share a core with
-# other tests take seven times as long as one.
+# With these, every stage does its work on tests/helpers/tiny_data.py within a second or two. Two threads that share a core
+# with other tests take seven times as long as one.
 TINY = {
     "dataset": f"{ROOT}/tests/helpers/tiny_data.py:tiny",
     "base_epochs": 3,
@@ -62,7 +62,7 @@ TINY = {
     "jobs": 1,
     "threads": 1,
     "precision": "fp32",
-    # All runtimes are tried where that is what is tested: exporting takes seconds.
+    # Tests of runtimes try all of them; exporting takes seconds.
     "runtime": "torch",
 }
 
@@ -104,7 +104,7 @@ def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
             monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     monkeypatch.setenv("SENSAI_CACHE", str(tmp_path / "cache"))
-    # Runs that another test has left open, in a store that may be gone by now.
+    # Another test may have left runs open in a store that is gone.
     if tracking := sys.modules.get("sensai.tracking.run"):
         monkeypatch.setattr(tracking, "_begun", {})
     monkeypatch.chdir(tmp_path)
@@ -165,7 +165,7 @@ def entry(tmp_path: Path) -> Entry:
 @pytest.fixture
 def launched(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Entry]:
     """Return `entry` in this process, for calls that fail early: a new process would import for seconds."""
-    # Else the tests that follow would find what the entry point sets.
+    # Otherwise the next tests would find the settings of the entry point.
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)

@@ -172,7 +172,7 @@ def test_mlproject_hands_every_parameter_over() -> None:
         entry_point = project["entry_points"][stage]
         assert list(entry_point["parameters"]) == list(config.model_fields)
         assert re.findall(r"--(\w+) \{(\w+)\}", entry_point["command"]) == [(n, n) for n in config.model_fields]
-        # MLflow passes the declared default as text: it must be read back as the default.
+        # MLflow passes the declared default as text, which must give the default again.
         given = {name: str(p["default"]) for name, p in entry_point["parameters"].items()}
         assert config.model_validate(given) == config()
 

@@ -18,7 +18,7 @@ from filelock import Timeout
 from sensai.locks import is_taken, locked
 from tests.conftest import ROOT
 
-# Holds a lock until it is told to go on.
+# Holds a lock until it is told to continue.
 HOLD = """
 import sys
 from pathlib import Path
@@ -87,7 +87,7 @@ def test_who_waits_is_told_for_whom_once(
             holder.stdin.flush()
         thread.join(60)
     assert done.is_set()
-    # Of whoever was killed nothing is left that could be taken for a holder.
+    # A killed process leaves nothing that names it as a holder.
     assert not lock.with_suffix(".holder").exists()
 
 

@@ -45,7 +45,7 @@ while True:
     except BaseException as error:
         kept.append(error)
 """
-# A mutex that is locked twice: no signal ends that, and no Python runs.
+# A mutex locked twice: no signal ends that, and no Python runs.
 _WAITS_IN_C = (
     "mutex, lock = ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock\nlock(mutex)\nlock(mutex)\n"
 )

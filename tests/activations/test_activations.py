@@ -52,7 +52,7 @@ def _maps_of(network: nn.Module, modules: list[str], images: Tensor) -> list[Ten
     maps: dict[str, Tensor] = {}
     handles = [
         network.get_submodule(name).register_forward_hook(
-            # Copied at once: a ReLU in place would write into it.
+            # The map is copied at once, because an in-place ReLU would write into it.
             lambda _m, _i, output, name=name: maps.__setitem__(name, F.relu(output.clone()))
         )
         for name in modules
@@ -138,7 +138,7 @@ def test_one_pass_equals_counting_kept_maps(arch: str, arch_args: dict[str, Any]
     assert first.zeros.dtype == first.elements.dtype == np.int64
     assert first.magnitude.dtype == np.float64
     assert not any(values.elements[7] or values.zeros[7].any() for values in statistics.values())
-    # The case is worth something: neither all zero nor all alive, and classes differ.
+    # The case is not trivial: neither all zero nor all active, and classes differ.
     apoz = np.concatenate([values.apoz(range(10)) for values in statistics.values()])
     assert 0.05 < apoz.mean() < 0.95
     assert not np.allclose(first.apoz([0]), first.apoz([3]))
@@ -149,7 +149,7 @@ def test_a_residual_stream_is_read_behind_every_addition() -> None:
     images = images_for(spec, 4)
     sites = sites_of("resnet20")
     values = read(network, sites, images, torch.zeros(4, dtype=torch.int64), 4, 0.0)
-    # Four places of 32x32 (the first ReLU and three blocks), three of 16x16 and of 8x8; one inside a block.
+    # There are four places of 32x32 (the first ReLU and three blocks), three each of 16x16 and 8x8, and one inside a block.
     assert values["conv1"].elements[0] == 4 * 4 * 32 * 32
     assert values["layer2.0.conv2"].elements[0] == 4 * 3 * 16 * 16
     assert values["layer3.0.conv2"].elements[0] == 4 * 3 * 8 * 8
@@ -172,7 +172,7 @@ def test_features_without_pixels_are_their_own_pixel() -> None:
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_a_map_that_is_worked_on_in_parts_gives_the_sums_of_the_whole(memory_format: torch.memory_format) -> None:
-    # In parts of one image or of a few (by the number of threads).
+    # The batch is read in parts of one image or of a few, by the number of threads.
     activation = torch.randn(7, 5, 256, 256).to(memory_format=memory_format)
     assert activation[0].numel() > read_points._VALUES_AT_ONCE
     before = activation.clone()
@@ -213,7 +213,7 @@ def test_batches_of_any_size_give_the_same_sums() -> None:
     for batch in (1, 5):
         for site, values in read(network, sites, images, LABELS, batch, ZERO_THRESHOLD).items():
             np.testing.assert_array_equal(values.elements, whole[site].elements)
-            # Another batch size may take another kernel, whose last digit falls on the other side of the threshold.
+            # Another batch size may use another kernel, whose last digit may cross the threshold.
             assert np.abs(values.zeros - whole[site].zeros).max() <= 1
             np.testing.assert_allclose(values.magnitude, whole[site].magnitude, rtol=1e-5, atol=1e-3)
 
@@ -305,7 +305,7 @@ def test_a_layer_without_batch_norm_is_read_behind_its_relu() -> None:
 
 # ------------------------------------------------------------------------------------ channels that are not a layer's own
 
-# A map, the axis of its channels, and for each channel of the site its channels there.
+# A map, the axis of its channels, and for each channel of the site its positions there.
 _Places = list[tuple[Tensor, int, list[list[int]]]]
 
 
@@ -431,7 +431,7 @@ def test_the_inside_of_a_depthwise_block_is_read_behind_its_activations(arch: st
     images = images_for(spec, len(LABELS))
     sites = sites_of(arch)
     statistics = read(network, sites, images, LABELS, 4, ZERO_THRESHOLD)
-    # ShuffleNetV2 has none behind its depthwise convolution.
+    # ShuffleNetV2 has no ReLU behind its depthwise convolution.
     block, modules = {"mobilenetv2": ("layers.3", ["bn1", "bn2"]), "shufflenetv2": ("layer2.1", ["bn1"])}[arch]
     maps = _maps_of(network, [f"{block}.{name}" for name in modules], images)
     channels = maps[0].shape[1]
@@ -454,7 +454,7 @@ def sensitivities_directly(
         maps: list[Tensor] = []
 
         def keep(_module: nn.Module, _inputs: object, output: Tensor, maps: list[Tensor] = maps) -> Tensor:
-            # What is kept is what the rest of the network reads.
+            # The recorded map is the one that the rest of the network reads.
             maps.append(F.relu(output.clone()) if relu else output.clone())
             return maps[-1]
 
@@ -479,13 +479,13 @@ def test_sensitivities_equal_those_of_kept_gradients(arch: str, arch_args: dict[
     network, spec = make(arch, arch_args)
     images = images_for(spec, len(LABELS))
     sites = sites_of(arch, arch_args)
-    # In float64 no last digit opens or closes a ReLU in one of the two ways and not in the other.
+    # In float64 rounding never opens a ReLU in only one of the two ways.
     network, images = network.double(), images.double()
     reader = TaylorReader(network, sites.sites, images[:2], NUM_CLASSES)
     for part, labels in zip(images.split(4), LABELS.split(4), strict=True):
         reader.read(part, labels)
     statistics = reader.statistics()
-    # Behind a batch norm of its own a ReLU comes next, whose second application changes nothing.
+    # A ReLU follows the batch norm of a site; applying it twice changes nothing.
     for site in [sites.sites[0], sites.sites[1], sites.sites[len(sites.sites) // 2], sites.sites[-1]]:
         expected = sensitivities_directly(network, places(network, site.name), images, LABELS, relu=True)
         own = statistics[site.name].sensitivity

@@ -23,7 +23,7 @@ def test_members_are_dealt_so_that_slots_end_together(costs: list[float], jobs: 
     assert len(slots) == min(jobs, len(costs))
     assert all(slots)
     loads = [sum(costs[number] for number in slot) for slot in slots]
-    # Graham's bound for the longest first: at most 4/3 of the best, which is no less than these two.
+    # Graham's bound for the longest first: at most 4/3 of the optimum, which is at least each of these two.
     best = max(sum(costs) / jobs, max(costs))
     assert max(loads) <= best + max(costs) * (1 - 1 / jobs) + 1e-9
     assert max(loads) - min(loads) <= max(costs) + 1e-9
@@ -48,7 +48,7 @@ def test_slots_are_as_asked_for(jobs: int, threads: int | None, expected: tuple[
 
 
 def test_every_library_is_pinned_until_the_block_ends() -> None:
-    # The library of matrix products is loaded by the first.
+    # The first call loads the library of matrix products.
     np.ones((2, 2)) @ np.ones((2, 2))
     before = threads()
     assert len(before) > 1

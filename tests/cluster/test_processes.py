@@ -31,7 +31,7 @@ def test_threads_sleep_unless_the_user_says_otherwise(of_the_user: str | None, o
     assert json.loads(printed.stdout) == [own, given]
 
 
-# How many pages of memory are new to the process when 64 MiB are allocated a second time; without Python's own preparations.
+# Prints the number of new memory pages when 64 MiB are allocated a second time; Python's own preparations are not counted.
 _PAGES_ANEW = """
 import resource
 

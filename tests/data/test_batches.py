@@ -67,7 +67,7 @@ class _Normalized(torch.nn.Module):
 
 
 def test_a_normalization_computes_also_where_an_export_has_traced_it_first() -> None:
-    # What a process registers may be the first that it normalises, and what an exporter traces has no values.
+    # The first image that a process normalises may be inside an export, where tensors have no values.
     normalization = Normalization((0.3125,), (0.4375,))
     images = torch.arange(2 * 9, dtype=torch.uint8).view(2, 1, 3, 3)
     program = torch.export.export(_Normalized(normalization), (images,))

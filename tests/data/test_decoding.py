@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 from sensai.data.decoding import decode, upright_size
 from sensai.errors import InputError
 
-# EXIF orientation -> the upright pixels of those that are stored, as the standard's table of first row and column has it.
+# EXIF orientation -> the upright pixels of the stored ones, by the standard's table of first row and column.
 UPRIGHT = {
     1: lambda stored: stored,
     2: lambda stored: stored[:, ::-1],
@@ -62,7 +62,7 @@ def test_broken_exif_does_not_break_the_image(tmp_path: Path) -> None:
 
 def test_an_image_above_pillows_limit_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("1", (30, 20)).save(tmp_path / "a.png")
-    # Pillow warns above the limit that is set, and refuses above twice as many pixels.
+    # Pillow warns above its limit, and refuses above twice as many pixels.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 299)
     for read in (decode, upright_size):
         with pytest.raises(

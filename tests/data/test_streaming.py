@@ -175,7 +175,7 @@ def test_only_so_many_batches_are_ahead(tmp_path: Path) -> None:
     for position in range(10):
         batch = next(stream)
         assert np.array_equal(batch, images[np.array([2 * position, 2 * position + 1])])
-        # The batch at hand and two that are decoded meanwhile.
+        # These are the current batch and two that are being decoded.
         assert len(taken) == min(position + 3, 10)
     assert list(stream) == []
 
@@ -245,6 +245,6 @@ def test_imagenets_classes_stream_at_its_size(tmp_path: Path) -> None:
     part = np.arange(0, 1000, 50)
     (images,) = data.train.read([part])
     assert images.shape == (20, 3, 224, 224)
-    # The images are not black, and no two of them the same.
+    # The images are not black and all differ.
     assert len({image.tobytes() for image in images}) == 20
     assert np.all(images.std((1, 2, 3)) > 10)

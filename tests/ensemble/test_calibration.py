@@ -161,7 +161,7 @@ def test_huge_outputs_and_members_that_are_always_right_do_no_harm(method: str) 
         huge = calibration([(scale * each).astype(np.float32) for each in outputs], MIXED)
         np.testing.assert_allclose(huge.sum(1), 1, rtol=1e-12)
     if method in METHODS:
-        # As sure as so many images allow, and no surer.
+        # Probabilities are as confident as so many images allow, and not more.
         assert 0.9 < calibration(outputs, MIXED).max(1).mean() < 1 - 1e-4
 
 
@@ -186,7 +186,7 @@ def test_each_image_is_judged_by_what_was_fitted_without_it(method: str) -> None
     for output in outputs:
         output[0] = -9 * output[0]
     after = cross_fitted(method, outputs, MIXED, labels)
-    # What is fitted for the images of its own fold does not know the first image; what is fitted for all others does.
+    # The fit for the first image's own fold does not use it; the fits for all other folds do.
     same = (after == before).all(1)
     same[0] = True
     assert np.bincount(labels[same]).tolist() == [2, 2, 2, 2]
@@ -194,7 +194,7 @@ def test_each_image_is_judged_by_what_was_fitted_without_it(method: str) -> None
 
 def test_raw_probabilities_are_the_same_in_every_fold() -> None:
     outputs, labels = said(MIXED, 40)
-    # How many images are computed at once may move the last digit, by the processor.
+    # The number of images computed at once may change the last digit, depending on the processor.
     np.testing.assert_allclose(cross_fitted("raw", outputs, MIXED, labels), RAW(outputs, MIXED), rtol=1e-14)
 
 

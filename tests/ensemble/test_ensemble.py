@@ -172,7 +172,7 @@ def test_scores_of_a_group_leave_out_none() -> None:
 
 def _labelled_batches(ensemble: Ensemble, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
     images = images_for(ensemble.spec, 60, seed)
-    # Ten times as many images of class 0 as of each other, so that balancing shows.
+    # Class 0 has ten times as many images as each other class, so that balancing shows.
     labels = torch.cat([torch.zeros(33, dtype=torch.int64), torch.arange(27) % 9 + 1])
     return list(zip(images.split(25), labels.split(25), strict=True))
 

@@ -122,7 +122,7 @@ def test_confusion_counts_rows_of_truth_and_columns_of_answers() -> None:
     answers = np.array([1, 1, 0, 3, 1])
     labels = np.array([0, 0, 0, 3, 1])
     matrix = confusion(np.eye(4)[answers], labels)
-    # Class 2 neither occurs nor is answered.
+    # Class 2 neither occurs nor is predicted.
     assert matrix.tolist() == [[1, 2, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]]
 
 

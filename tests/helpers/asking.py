@@ -34,7 +34,7 @@ def with_value(images: np.ndarray, value: object) -> list[Any]:
     return nested
 
 
-# By dtype: a value that is none of it, and the reason.
+# By dtype: a value that does not have it, and the reason.
 BAD_VALUES = {
     "uint8": [
         (300, r"must have values in \[0, 255\], not \S+ to 300"),

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import requests
 
 _ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts/"
-# Said anew on each side of the proxy.
+# Each side of the proxy sets these headers itself.
 _OF_THE_CONNECTION = {"connection", "content-length", "date", "host", "server", "transfer-encoding"}
 
 
@@ -55,7 +55,7 @@ class Request:
         if self.path.endswith("/runs/create"):
             return str(self.answer["run"]["info"]["run_id"])
         named = self.body.get("run_id") or self.query.get("run_id", [""])[0]
-        # Experiment, run (or "models"), "artifacts", path.
+        # The parts are experiment, run (or "models"), "artifacts", path.
         if not named and self.path.startswith(_ARTIFACTS):
             named = self.path.removeprefix(_ARTIFACTS).split("/")[1]
         return str(named)

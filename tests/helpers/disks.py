@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-# Mount, fill with what is to lie there, run, tell what lies there then.
+# Mount the disk, copy the seed, run the command, list the files.
 _SCRIPT = """
 mount -t tmpfs -o "size=$1" none "$2" || exit 99
 [ -z "$3" ] || cp -a "$3/." "$2/" || exit 98

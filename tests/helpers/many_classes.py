@@ -5,7 +5,7 @@ Their name in sensAI is `tests/helpers/many_classes.py:classes_300`.
 
 import numpy as np
 
-# As of ImageNet's: long enough that a thousand of them fit into no tag.
+# The names are as long as ImageNet's, so that a thousand of them do not fit into a tag.
 _NAME = "n{:08d} a class with a name of some length"
 
 

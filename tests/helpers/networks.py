@@ -19,7 +19,7 @@ EVERY: list[tuple[str, dict[str, Any]]] = [
     ("resnet20", {"block": "bottleneck"}),
     ("resnet20", {"block": "bottleneck", "shortcut": "parameter_free"}),
 ]
-# Between a shallower and a deeper one with the same blocks, and nothing to show that those two do not.
+# These lie between a shallower and a deeper network with the same blocks, and would show nothing that those two do not.
 _BETWEEN = ("vgg13_bn", "vgg16_bn", "resnet32", "resnet44", "resnet56")
 CONTRACT = [(arch, arch_args) for arch, arch_args in EVERY if arch not in _BETWEEN]
 

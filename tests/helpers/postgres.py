@@ -22,7 +22,7 @@ def postgres_server() -> Iterator[str]:
     missing = [name for name in _PROGRAMS if shutil.which(name) is None]
     if missing:
         pytest.skip(f"PostgreSQL is not installed here ({', '.join(missing)} not found)")
-    # It refuses to run as root, and root's temporary folders are closed to all others.
+    # PostgreSQL refuses to run as root, and root's temporary folders are closed to other users.
     owner = "nobody" if os.geteuid() == 0 else None
     with tempfile.TemporaryDirectory(prefix="postgres") as folder:
         if owner:
@@ -53,7 +53,7 @@ def new_database(server_uri: str) -> Iterator[str]:
 
 
 def _as(owner: str | None, program: list[str]) -> subprocess.CompletedProcess[str]:
-    # What it leaves running must not hold a pipe open.
+    # Processes that it leaves running must not hold a pipe open.
     with tempfile.TemporaryFile("w+") as said:
         done = subprocess.run(program, user=owner, cwd="/", stdout=subprocess.DEVNULL, stderr=said)
         said.seek(0)

@@ -32,15 +32,16 @@ def add_node(cluster: "Cluster", cpus: int) -> None:
 @contextmanager
 def ray_nodes(count: int, cpus: int) -> Iterator["Cluster"]:
     """Start so many nodes of so many CPUs each, and end them after the block."""
-    # Names of sockets have at most 107 bytes, so pytest's folders are too deep. Ray reads the rest when it is imported.
+    # Names of sockets have at most 107 bytes, so pytest's folders are too deep. Ray reads the other settings when it is
+    # imported.
     with tempfile.TemporaryDirectory(prefix="ray") as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", folder)
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         patch.setenv("RAY_health_check_period_ms", "500")
-        # By default tasks give way to whatever else runs, other tests too, and these tests would wait for them in vain.
+        # By default tasks give way to other processes, such as other tests, and these tests would wait for them in vain.
         patch.setenv("RAY_worker_niceness", "0")
-        # Nothing here works in an environment that is not given with the task, as what is started in advance would.
+        # Workers started in advance would lack the environment that comes with a task.
         patch.setenv("RAY_prestart_worker_first_driver", "0")
         from ray.cluster_utils import Cluster
 
@@ -51,7 +52,7 @@ def ray_nodes(count: int, cpus: int) -> Iterator["Cluster"]:
                 add_node(made, cpus)
             yield made
         finally:
-            # Others that this process has started may stay: what looks after its semaphores, say.
+            # Other processes of this one may stay, for example the one that manages its semaphores.
             processes = [each for each in psutil.Process().children(recursive=True) if "ray" in title(each)]
             made.shutdown()
             assert still_running(processes, 30) == []

@@ -27,7 +27,7 @@ from sensai.training.slots import Lesson, Stream
 from sensai.training.trainee import Recipe
 from tests.helpers.networks import images_for, make
 
-# Not from tests.conftest, with which every slot would import MLflow.
+# This is not imported from tests.conftest, because every worker would then import MLflow.
 ROOT = Path(__file__).resolve().parents[2]
 EPOCHS = 20
 GROUPS = [(0,), (1,), (2,)]

@@ -75,7 +75,7 @@ def server(command: list[str], folder: Path, **environment: str) -> Iterator[str
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            # The tests may have been started in the background, where interrupts are ignored.
+            # Tests that were started in the background ignore interrupts.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:

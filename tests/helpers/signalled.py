@@ -98,7 +98,7 @@ def tidying_up_is_not_cut_off() -> BaseException:
         finally:
             for number in _ENDING:
                 send(number)
-            # Longer than it takes until a signal that was lost comes again.
+            # This is longer than a lost signal takes to come again.
             time.sleep(0.5)
             tidied.append(True)
 
@@ -176,10 +176,10 @@ SCENARIOS: dict[str, Callable[[], object]] = {
 
 if __name__ == "__main__":
     sys.unraisablehook = lambda _: None
-    # Where tests are started in the background, it is ignored.
+    # Tests that were started in the background ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signals.catch_signals()
-    # Kept, so that no signal comes again.
+    # The exception is kept, so that no signal comes again.
     kept = SCENARIOS[sys.argv[1]]()
     os.write(1, b"as it should be\n")
     os._exit(0)

@@ -28,7 +28,7 @@ from sensai.stages.contention.job import Job, save_job
 from sensai.training.checkpoints import Checkpoints, Progress
 from tests.helpers.ensembles import ensemble_of, images
 
-# More than the disk has.
+# This is more than the disk has.
 _BYTES = 2**18
 _ENSEMBLE = ensemble_of([(0, 1, 2, 3)])
 _NETWORK = _ENSEMBLE.members[0].network

@@ -163,7 +163,7 @@ def test_a_network_has_an_input_of_its_own(tmp_path: Path, name: str) -> None:
     network = build(spec(f"{tmp_path}/nets.py:{name}")).eval()
     images = torch.rand(4, 1, 8, 8)
     given = images.clone()
-    # As many members read the same batch.
+    # Many members read the same batch.
     first, second = run_networks([network, network], [(images, torch.zeros(4))]).members
     assert torch.equal(images, given)
     assert np.array_equal(first, second)

@@ -19,7 +19,7 @@ ELEMENTS = 20
 
 checked = settings(max_examples=150, deadline=None, derandomize=True)
 
-# Few different values, so that ties are common.
+# There are few different values, so that ties are common.
 MAGNITUDES = np.array([0.0, 0.05, 0.1, 0.5, 7.0])
 
 
@@ -30,7 +30,7 @@ def statistics_of_sites(draw: st.DrawFn, least_channels: int = 1) -> Statistics:
     images = np.array([1, 2, draw(st.sampled_from([0, 1, 3]))], np.int64)
     for number in range(draw(st.integers(1, 4))):
         channels = draw(st.integers(least_channels, 9))
-        # One draw for all of a site: 54 of a number each take most of the time of these tests.
+        # One draw for a whole site: 54 draws of a number each would take most of the time of these tests.
         size = 2 * NUM_CLASSES * channels
         drawn = np.frombuffer(draw(st.binary(min_size=size, max_size=size)), np.uint8).reshape(2, NUM_CLASSES, channels)
         sites[f"site{number}"] = SiteStatistics(

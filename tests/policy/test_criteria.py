@@ -51,7 +51,7 @@ def test_plans_by_every_criterion_are_sound(
         assert not np.isnan(own).any()
     plan = ratio_plan(statistics, classes, ratio=ratio, ranking=ranking, rule=rule, criterion=criterion)
     assert_sound(plan, statistics, rule)
-    # What goes is never better than what stays in the same site.
+    # A removed channel never ranks behind a kept one of the same site.
     for site, removed in plan.items():
         own = [tuple(column) for column in keys[site].T]
         stays = [key for channel, key in enumerate(own) if channel not in removed]
@@ -79,7 +79,7 @@ def sensitive(**sites: list[float]) -> Statistics:
 
 
 def test_taylor_and_filter_norms_compare_sites_at_one_scale() -> None:
-    # By their values the channels of `small` would all go first; (3, 4) and (0.03, 0.04) are alike at length 1.
+    # By their values the channels of `small` would all go first; scaled to length 1, (3, 4) and (0.03, 0.04) are equal.
     values = {"large": [3.0, 4.0], "small": [0.03, 0.04]}
     statistics = sensitive(**values)
     norms = {site: np.array(own) for site, own in values.items()}
@@ -125,7 +125,7 @@ def test_a_random_order_is_the_seeds_and_the_classes_and_takes_all_channels_alik
     assert_plans_equal(removed(1, (0,)), removed(1, (0,)))
     others = [removed(2, (0,)), removed(1, (1,))]
     assert all(other["a"].tolist() != removed(1, (0,))["a"].tolist() for other in others)
-    # Of 50 channels that go, 20 are expected in `a` (standard deviation about 2.5).
+    # Of 50 removed channels, 20 are expected in `a` (standard deviation about 2.5).
     assert np.mean([len(removed(seed, (0,))["a"]) for seed in range(100)]) == pytest.approx(20, abs=1)
 
 

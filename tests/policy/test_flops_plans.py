@@ -123,7 +123,7 @@ def test_layer_ranking_takes_the_same_share_of_the_ensemble_from_each_site(
         channels, gone = values.zeros.shape[1], sum(len(plan[site]) for plan in plans)
         own = [keys(statistics, site, classes) for classes in members]
         orders = [sorted(range(channels), key=lambda channel, each=each: (each[channel], channel)) for each in own]
-        # A member's last channel stays; of the others those that rank first over all members go.
+        # A member's last channel stays; of the others, those that rank first over all members go.
         line = sorted(
             (each[channel], place, number)
             for number, (each, order) in enumerate(zip(own, orders, strict=True))
@@ -135,7 +135,7 @@ def test_layer_ranking_takes_the_same_share_of_the_ensemble_from_each_site(
         least.append((gone / len(members) - 1) / channels)
         if gone < len(line):
             most.append((gone / len(members) + 1) / channels)
-    # One ratio fits all sites, but for less than a channel of each member, and for those that have no more to give.
+    # All sites have the same ratio, except for less than a channel of each member and for exhausted sites.
     assert max(least) <= min(most)
 
 
@@ -148,10 +148,10 @@ def test_targets_of_an_ensemble_by_hand() -> None:
 
     for ranking in ("global", "layer"):
         assert removed(ranking, 4) == [[], []]
-        # The second member has to give a channel, its 0.75, and before that the first its 0.9 and its 0.8.
+        # The second member must lose its channel of 0.75; before that the first loses those of 0.9 and 0.8.
         assert removed(ranking, 3) == [[0, 1], [1]]
-        # Then its 0.5; the first keeps its last channel.
+        # Then its channel of 0.5 goes; the first member keeps its last channel.
         assert removed(ranking, 2) == [[0, 1, 2], [0, 1]]
-        # With the larger head the first is the one that has to give.
+        # With the larger head, the first member must lose channels.
         assert removed(ranking, 9, heads=(3, 1)) == [[0], []]
         assert removed(ranking, 0) == [[0, 1, 2], [0, 1, 2]]

@@ -39,7 +39,7 @@ def test_exactly_the_ratio_goes_where_nothing_stands_against_it(
     plan = ratio_plan(statistics, classes, ratio=ratio)
     total = sum(values.zeros.shape[1] for values in statistics.values())
     removed = sum(len(each) for each in plan.values())
-    # Against it stands only that no site is emptied.
+    # Only the rule that no site is emptied can prevent a removal.
     assert removed == min(round(ratio * total), total - len(statistics))
 
 
@@ -56,7 +56,7 @@ def test_ratio_plans_are_sound(
 ) -> None:
     plan = ratio_plan(statistics, classes, ratio=ratio, ranking=ranking, rule=rule)
     assert_sound(plan, statistics, rule)
-    # What goes is never better than what stays in the same site.
+    # A removed channel never ranks behind a kept one of the same site.
     for site, removed in plan.items():
         own = keys(statistics, site, classes)
         stays = [key for channel, key in enumerate(own) if channel not in removed]
@@ -148,7 +148,7 @@ def test_a_class_without_images_gets_a_plan_all_the_same(ranking: str) -> None:
     plan = ratio_plan(statistics, (1,), ratio=0.5, ranking=ranking)
     assert sum(len(removed) for removed in plan.values()) == 6
     assert_sound(plan, statistics, WidthRule())
-    # With a class that has images, those decide.
+    # If one of the classes has images, these decide.
     assert_plans_equal(ratio_plan(statistics, (0, 1), ratio=0.5), ratio_plan(statistics, (0,), ratio=0.5))
 
 

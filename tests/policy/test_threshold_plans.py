@@ -48,7 +48,7 @@ def threshold_by_loop(
 def test_the_threshold_rule_equals_a_loop(
     statistics: Statistics, classes: tuple[int, ...], apoz: float, mean: float, min_channels: int
 ) -> None:
-    # Where channels that are zero everywhere would empty a site, see the test of that.
+    # Another test covers sites that channels of only zeros would empty.
     alive = {
         site: SiteStatistics(np.minimum(values.zeros, values.elements[:, None] - 1), values.magnitude, values.elements)
         for site, values in statistics.items()
@@ -102,7 +102,7 @@ def test_rounding_keeps_the_finds_of_the_threshold_rule_first() -> None:
     found = [(95, 0.0)] * 5
     alive = [(5, 1.0), (96, 1.0), (4, 1.0)]
     statistics = one_class(a=[*alive, *found])
-    # Five of eight are found; widths are multiples of four, so four go: of those that were found.
+    # Five of eight channels pass; widths are multiples of four, so four of these go.
     plan = threshold_plan(statistics, (0,), apoz_threshold=0.8, mean_threshold=0.01, rule=WidthRule(round_to=4))
     assert plan["a"].tolist() == [3, 4, 5, 6]
 

@@ -82,7 +82,7 @@ def test_by_whatever_it_is_named_the_answers_are_those_of_the_ensemble(registry:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_swapped_artifact_is_refused_although_all_in_it_fits_together(registry: Registry, kind: str) -> None:
     swap_artifact(registry.files())
-    # MLflow and the artifact's own script see nothing wrong.
+    # MLflow and the artifact's own script notice nothing.
     assert list(mlflow.pyfunc.load_model("models:/mine/1").predict(images(1)).columns) == list(NAMES[::-1])
     said = CHANGED if kind in KINDS[:3] else "no version that was registered from there has its files"
     uri = registry.uris[kind]
@@ -118,7 +118,7 @@ def test_the_script_of_the_artifact_is_not_run(registry: Registry, kind: str, tm
     with open_model(registry.place.client, registry.uris[kind]) as model:
         model.predict(None, images(1))
     assert not trace.exists()
-    # As MLflow does it.
+    # This is how MLflow does it.
     mlflow.pyfunc.load_model(registry.uris[kind])
     assert trace.exists()
 

@@ -45,7 +45,7 @@ def test_values_of_another_kind_are_refused_with_the_reason(served: tuple[str, s
     for value, said in BAD_VALUES[dtype]:
         answer = ask(url, {"inputs": with_value(good, value)})
         assert answer.status_code == 400, value
-        # MLflow itself would say "Failed to predict data" and all of the images before it.
+        # MLflow itself would answer "Failed to predict data" with all images before it.
         assert re.match(f"images {said}", reason(answer)), value
 
 

@@ -33,7 +33,7 @@ from tests.helpers.pipeline import FinishedMain, Place
 NAME = "sensai-ensemble"
 URI = f"models:/{NAME}/1"
 
-# What another machine does with a version: it has MLflow, numpy and onnxruntime, and images.
+# The code that another machine runs with a version: it has MLflow, numpy and onnxruntime, and images.
 ELSEWHERE = """
 import sys
 import numpy as np
@@ -122,7 +122,7 @@ def test_signature_and_example_say_what_goes_in_and_what_comes_out(finished: Fin
     info = get_model_info(URI)
     signature = info.signature
     assert isinstance(signature, ModelSignature)
-    # Of another dtype MLflow would cast to it, in silence.
+    # MLflow would silently cast images of another dtype to the signature's.
     (tensor,) = signature.inputs.inputs
     assert (tensor.type, tensor.shape) == (np.dtype("object"), (-1,))
     assert info.metadata == {"dtype": "uint8", "layout": "NHWC", "image_shape": [8, 8, 1]}
@@ -157,11 +157,11 @@ def test_the_candidate_is_the_version_that_was_registered(finished: FinishedMain
 
 
 def test_the_candidate_moves_to_the_newest_version(empty_database: Path, tmp_path: Path) -> None:
-    # Controls: one network of all classes, in two orders.
+    # These are controls: one network of all classes, in two orders.
     ensembles = [ensemble_of([(0, 1, 2, 3)]), ensemble_of([(3, 2, 1, 0)])]
     with Place.make(tmp_path, empty_database).active() as place:
         run_id = place.client.create_run(place.experiment).info.run_id
-        # At a threshold of zero none is rejected.
+        # A threshold of zero rejects no image.
         calibrations = [RAW, replace(RAW, threshold=0.0)]
         numbers = []
         for number, (ensemble, calibration) in enumerate(zip(ensembles, calibrations, strict=True), start=1):

@@ -97,7 +97,7 @@ def test_a_constant_is_spread_where_it_has_one_value_for_all_channels() -> None:
     assert not is_spread_over(constant(1, 4, 1, 1), channels)
     assert not is_spread_over(constant(1, 4, 2, 3), channels)
     assert not is_spread_over(constant(4), channels[..., 0, 0])
-    # Neither the image nor channels are constants, and only channels make one spread.
+    # Neither the image nor channels are constants, and a constant is spread only over channels.
     assert not is_spread_over(torch.tensor(NEUTRAL), channels)
     assert not is_spread_over(channels, channels)
     assert not is_spread_over(constant(4, 1, 1), torch.tensor(NEUTRAL))

@@ -42,7 +42,7 @@ def expected_producers(
     sites: dict[str, list[str]] = {}
     streams: list[list[str]] = [["conv1"]]
     for stage in (1, 2, 3):
-        # The stream goes on where the shortcut is the identity; else another one starts.
+        # The stream continues where the shortcut is the identity; elsewhere a new one begins.
         if stage > 1 or bottleneck:
             streams.append([])
         for block in range(blocks_per_stage(network)):
@@ -144,7 +144,7 @@ def expected_branches(network: nn.Module, arch: str, arch_args: dict[str, Any], 
         )
         return [{name} for name in shortcuts]
     if arch == "shufflenetv2":
-        # Beside each block half of the channels pass, or another branch's.
+        # Half of the channels, or those of another branch, bypass each block.
         return [{name} for name in names if name.startswith("layer")]
     if not arch.startswith("resnet"):
         return []

@@ -20,7 +20,7 @@ from sensai.tracking.database_tables import UnusableDatabaseError, prepare, sqli
 from sensai.tracking.tracking_store import MLFLOW_TABLES, tracking_client
 from tests.conftest import ROOT
 
-# Comes to the store as a stage, a notebook, a study or `make demo` does, and uses it. Imports come first and then a signal, so
+# Opens the store like a stage, a notebook, a study or `make demo`, and uses it. Imports come first and then a signal, so
 # that several processes begin at the same moment.
 BEGIN = "import sys; from pathlib import Path; import time\ndef begin():\n    Path(sys.argv[1]).touch()\n"
 BEGIN += "    while not Path(sys.argv[2]).exists(): time.sleep(0.001)\n"
@@ -194,7 +194,7 @@ def test_a_store_with_runs_is_never_called_half_made(empty_database: Path, tmp_p
     path = tmp_path / "mlflow.db"
     path.write_bytes(empty_database.read_bytes())
     with sqlite3.connect(path) as connection:
-        # As in a store of an older MLflow, which knew no such table.
+        # A store of an older MLflow has no such table.
         connection.execute("DROP TABLE webhooks")
     connection.close()
     assert tracking_client(f"sqlite:///{path}").search_experiments()

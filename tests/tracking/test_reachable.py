@@ -56,7 +56,7 @@ def test_a_user_without_permission(reader: str, launched: Entry, monkeypatch: py
         assert refused.returncode == 2
         assert "has no permission for what was asked (403)" in refused.stderr
         assert "Traceback" not in refused.stderr
-    # What a stage asks for in the middle of its work.
+    # Stages make these requests during their work.
     with pytest.raises(InputError, match="403"), Store.connect().refusals():
         MlflowClient(reader).update_registered_model("theirs", "ours")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "a wrong one")
@@ -84,7 +84,7 @@ def test_a_closed_port_of_postgresql(launched: Entry, monkeypatch: pytest.Monkey
 
 def test_a_port_of_postgresql_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert database_tables._CONNECT_SECONDS < 15
-    # The least that libpq takes.
+    # This is the smallest value that libpq takes.
     monkeypatch.setattr(database_tables, "_CONNECT_SECONDS", 2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -159,7 +159,7 @@ def test_a_store_that_may_only_be_read(made: bool, empty_database: Path, tmp_pat
     folder.chmod(0o755)
     assert done.returncode == 0, done.stderr
     assert "not writable" in done.stdout.partition("refused:")[2]
-    # Who only reads needs no more.
+    # Reading needs no more than this.
     assert ("rows 0" in done.stdout) == made
 
 

@@ -23,7 +23,7 @@ from sensai.tracking import Store, reachable
 from sensai.tracking.owners import why_orphaned
 from tests.conftest import ROOT
 
-# Opens a run as a stage does, and then is busy.
+# Opens a run like a stage, and then stays busy.
 BUSY = """
 import time
 from sensai.tracking import Store
@@ -65,7 +65,7 @@ def test_the_run_of_a_process_that_was_killed_is_closed(busy: tuple[subprocess.P
 
 @pytest.mark.processes
 def test_a_process_that_nobody_has_reaped_is_gone_too(store_uri: str) -> None:
-    # So a killed process stays in a container whose first process is no init.
+    # A killed process stays a zombie in a container whose first process is not an init.
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     owner = {"host": socket.gethostname(), "pid": process.pid, "started": psutil.Process(process.pid).create_time()}
     store = Store.connect()

@@ -123,7 +123,7 @@ def test_what_is_drawn_lies_in_the_space_with_the_same_parameters() -> None:
         ({"method": "random", "n_groups": 4}, True),
         ({"method": "random", "n_groups": 9}, False),
         ({"method": "random"}, False),
-        # What does not exist beside the others is of no matter.
+        # Parameters that do not exist beside the others are ignored.
         ({"n_groups": 9, "loss": "none"}, True),
         ({EPOCHS: 5, "loss": "kd"}, True),
         ({EPOCHS: 5, "loss": "joint"}, False),
