@@ -50,11 +50,10 @@ class SiteStatistics:
         return self._share(self.magnitude, classes)
 
     def taylor(self, classes: Sequence[int]) -> np.ndarray:
-        """Return float64 (C,): the first-order change of the loss without the channel, per activation, over the images of
-        some classes.
+        """Return float64 (C,): the first-order change of the loss without the channel, per activation.
 
-        NaN where these have no images. The criterion is that of Molchanov et al. 2017, "Pruning Convolutional Neural
-        Networks for Resource Efficient Inference".
+        It is taken over the images of some classes, and NaN where these have no images. The criterion is that of Molchanov
+        et al. 2017, "Pruning Convolutional Neural Networks for Resource Efficient Inference".
 
         Raises:
             ValueError: the statistics were read without a backward pass.
@@ -82,8 +81,9 @@ Statistics = dict[str, SiteStatistics]
 
 
 def save_statistics(statistics: Statistics, path: Path) -> None:
-    """Write statistics as safetensors with keys `<site>/<zeros|magnitude|elements|sensitivity>`, the last only if it was
-    read.
+    """Write statistics as safetensors with keys `<site>/<zeros|magnitude|elements|sensitivity>`.
+
+    The last key exists only if there was a backward pass.
 
     Raises:
         StorageError: they cannot be written.

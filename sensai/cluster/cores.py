@@ -8,16 +8,18 @@ from threadpoolctl import threadpool_limits
 
 
 def share_cores(members: int, jobs: int | None = None, threads: int | None = None) -> tuple[int, int]:
-    """Return the number of workers, at most one a member, and the threads of each; None: one worker a core, with equal
-    shares.
+    """Return the number of workers, at most one a member, and the threads of each.
+
+    By default (None) there is one worker a core, and the cores are shared equally.
     """
     jobs = min(jobs or cpu_count(), members)
     return jobs, threads or max(cpu_count() // jobs, 1)
 
 
 def deal(costs: Sequence[float], jobs: int) -> list[list[int]]:
-    """Distribute members so that workers end together: the most expensive first, each to the least loaded one (Graham
-    1969).
+    """Distribute members so that workers end together.
+
+    The most expensive members come first, each to the least loaded worker (Graham 1969).
 
     Args:
         costs: cost of each member, in any unit.

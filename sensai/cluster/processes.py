@@ -1,5 +1,6 @@
-"""Rules of every process: it ends with its parent, waiting threads leave the cores to others, freed memory is kept for
-reuse.
+"""Rules of every process of sensAI.
+
+It ends with its parent, its waiting threads leave the cores to others, and it keeps freed memory for reuse.
 """
 
 import ctypes

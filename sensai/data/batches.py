@@ -90,8 +90,9 @@ def training_batches(
     augmentation: Augmentation,
     seed: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield one epoch in the order given by `seed` and `epoch`; a last batch of one image is omitted (batch norm needs
-    two).
+    """Yield one epoch in the order given by `seed` and `epoch`.
+
+    A last batch of one image is omitted, because batch norm needs two.
     """
     order = np.random.default_rng([seed, epoch]).permutation(split.rows)
     generator = torch.Generator().manual_seed(int(np.random.default_rng([seed, epoch, 1]).integers(2**63 - 1)))

@@ -62,11 +62,10 @@ class FolderSource:
         return Arrays(self.class_names, dict(splits))
 
     def digest(self, image_shape: tuple[int, int, int]) -> str:
-        """Return the SHA-256 of the reader's version, class names, image shape, and every file's relative name, label and
-        size.
+        """Return the SHA-256 of the folder's list of files, without decoding them.
 
-        Nothing is decoded. A copy of the folder has the same digest. Changed content of the same name and size is not
-        noticed.
+        It covers the reader's version, class names, image shape, and every file's relative name, label and size. A copy of
+        the folder has the same digest. Changed content of the same name and size is not noticed.
         """
         content = hashlib.sha256("\0".join((str(READER_VERSION), *self.class_names, str(image_shape))).encode())
         for split in sorted(self.files):

@@ -157,7 +157,7 @@ def _pixels(values: Any) -> np.ndarray:
 
 
 def _fitted(pixels: np.ndarray, shape: tuple[int, int, int], name: str) -> np.ndarray:
-    """Return uint8 (H, W, C) from (c, h, w), by the rule of `resizing`; `name` appears in the message if the image does not
+    """Return uint8 (H, W, C) from (c, h, w), by the rule of `resizing`; `name` is for the message of an image that does not
     fit.
     """
     height, width, channels = shape

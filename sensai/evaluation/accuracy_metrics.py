@@ -41,9 +41,7 @@ def probability_metrics(probabilities: np.ndarray, labels: np.ndarray) -> dict[s
 
 
 def reliability_curve(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean largest probability and accuracy, float64 (bins,), of the images in each bin of that probability that is
-    not empty.
-    """
+    """Return mean largest probability and accuracy, float64 (bins,), of each bin of that probability that has images."""
     right = (probabilities.argmax(1) == labels).astype(np.int64)
     accuracy, confidence = calibration_curve(right, probabilities.max(1).clip(max=1), n_bins=_BINS)
     return confidence, accuracy

@@ -25,8 +25,9 @@ def confusion_between_groups(matrix: np.ndarray, groups: Sequence[Group]) -> np.
 
 
 def confusion_in_groups(matrix: np.ndarray, groups: Sequence[Group]) -> list[np.ndarray]:
-    """Return for each group the confusion of its images that were called one of its classes, int64 (g, g), in the group's
-    order.
+    """Return the confusion within each group, int64 (g, g), in the group's order.
+
+    It counts the group's images that were called one of its classes.
 
     Args:
         matrix: int64 (K, K), see `confusion`.

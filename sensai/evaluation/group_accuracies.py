@@ -58,8 +58,9 @@ def right_in_group(outputs: Outputs, ensemble: Ensemble) -> np.ndarray:
 
 
 def called_none(outputs: Outputs, ensemble: Ensemble) -> np.ndarray:
-    """Return True for each image and member, bool (N, M), if the member calls the image "none"; a member of all classes
-    never does.
+    """Return bool (N, M): True if a member calls an image "none".
+
+    A member of all classes never does.
     """
     none = np.zeros((len(outputs.labels), len(ensemble.members)), bool)
     for number, (logits, member) in enumerate(zip(outputs.members, ensemble.members, strict=True)):

@@ -39,8 +39,9 @@ def cheapest_of_all(num_classes: int, costs: MemberCosts, n_groups: int) -> list
 
 
 def partitions(classes: tuple[int, ...], sizes: dict[int, int]) -> Iterator[list[Group]]:
-    """Yield every partition into groups of these sizes once: first the companions of the first class, then the other
-    groups.
+    """Yield every partition into groups of these sizes once.
+
+    The companions of the first class are chosen first, then the other groups.
     """
     if not classes:
         yield []

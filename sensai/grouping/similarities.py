@@ -47,8 +47,9 @@ def leaf_order(similarity: np.ndarray) -> np.ndarray:
 
 
 def coupling_means(coupling: np.ndarray, groups: Sequence[Group]) -> dict[str, float]:
-    """Return `coupling_within` and `coupling_between`: the mean coupling of two classes in one group, and in two if there
-    are any.
+    """Return `coupling_within` and `coupling_between`.
+
+    They are the mean coupling of two classes in one group, and in two different groups if there are any.
 
     Args:
         coupling: (K, K), see `RatioCounts.coupling`.

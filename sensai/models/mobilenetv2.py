@@ -48,8 +48,10 @@ def _shortcut(in_channels: int, out_channels: int) -> nn.Module:
 
 
 class MobileNetV2(nn.Module):
-    """A 3x3 convolution, seven stages of inverted residuals, a 1x1 convolution to 1280 channels, global average pooling and
-    a linear layer; input (N, in_channels, 32, 32) or larger.
+    """MobileNetV2 for input (N, in_channels, 32, 32) or larger.
+
+    It has a 3x3 convolution, seven stages of inverted residuals, a 1x1 convolution to 1280 channels, global average pooling
+    and a linear layer.
     """
 
     def __init__(self, num_classes: int, in_channels: int) -> None:

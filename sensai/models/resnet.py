@@ -91,8 +91,9 @@ _CONVOLUTIONS_PER_BLOCK: dict[Block, int] = {"basic": 2, "bottleneck": 3}
 
 
 class ResNet(nn.Module):
-    """A 3x3 convolution, three stages of blocks, global average pooling and a linear layer; input (N, C, 32, 32) or
-    larger.
+    """A residual network for input (N, C, 32, 32) or larger.
+
+    It has a 3x3 convolution, three stages of blocks, global average pooling and a linear layer.
     """
 
     def __init__(

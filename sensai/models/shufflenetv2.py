@@ -74,8 +74,9 @@ class DownBlock(nn.Module):
 
 
 class ShuffleNetV2(nn.Module):
-    """A 3x3 convolution, three stages of blocks, a 1x1 convolution, global average pooling and a linear layer; input
-    (N, in_channels, 32, 32) or larger. `width` is one of `WIDTHS`.
+    """ShuffleNetV2 for input (N, in_channels, 32, 32) or larger. `width` is one of `WIDTHS`.
+
+    It has a 3x3 convolution, three stages of blocks, a 1x1 convolution, global average pooling and a linear layer.
     """
 
     def __init__(self, num_classes: int, in_channels: int, width: float = 1) -> None:

@@ -12,10 +12,10 @@ from sensai.activations import Statistics
 
 
 class RatioCounts:
-    """Predict the counts of `ratio_plan` by APoZ, ranked globally, from sums of statistics that a swap of two classes only
-    adds to.
+    """Predict the counts of `ratio_plan` by APoZ, ranked globally.
 
-    Nothing is sorted: a selection finds the last channel that goes, and only ties with it are ranked by their means.
+    The input is sums of statistics, so a swap of two classes only adds and subtracts. Nothing is sorted: a selection finds
+    the last channel that goes, and only ties with it are ranked by their means.
     """
 
     def __init__(self, statistics: Statistics, ratio: float) -> None:
@@ -47,8 +47,9 @@ class RatioCounts:
         return total
 
     def swapped(self, sums: np.ndarray, out: int, into: int) -> np.ndarray:
-        """Return the sums of a group after it exchanged one class for another; magnitudes are rounded once more than in
-        `sums`.
+        """Return the sums of a group after it exchanged one class for another.
+
+        Magnitudes are rounded once more than in `sums`.
         """
         swapped = sums - self._sums[out]
         swapped += self._sums[into]

@@ -149,8 +149,9 @@ def threshold_plan(
 
 
 def nested_plans(plan: Plan, keys: Mapping[str, np.ndarray], steps: int, *, ranking: Ranking = "global") -> list[Plan]:
-    """Return a plan in steps that grow evenly in channels, the most dispensable first; each step's plan contains the one
-    before.
+    """Return a plan in steps that grow evenly in channels, the most dispensable first.
+
+    Each step's plan contains the one before.
 
     Args:
         plan: what the last step removes.
@@ -200,8 +201,9 @@ class _Ranked:
         self.channels = self._widths.sum(keepdims=True) if ranking == "global" else self._widths
 
     def _candidates(self, site: int, keys: np.ndarray, orders: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the channels that may go from a site: the most dispensable of every member first, then the second of each,
-        and so on.
+        """Return the channels that may go from a site, in order of removal.
+
+        The most dispensable of every member comes first, then the second of each, and so on.
 
         Returns:
             Their sort keys, and their places in (M, S).
@@ -214,8 +216,10 @@ class _Ranked:
         return np.rint(ratio * self.channels).astype(np.int64)
 
     def removed(self, wanted: np.ndarray) -> np.ndarray:
-        """Return int64 (M, S): the channels that each member loses of each site, if each pool loses `wanted` of all
-        members.
+        """Return int64 (M, S): the channels that each member loses of each site.
+
+        Args:
+            wanted: int64 (pools,): channels of all members to remove from each pool.
         """
         gone = [pool[:count] for pool, count in zip(self._pools, wanted, strict=True)]
         counts = np.bincount(np.concatenate(gone), minlength=math.prod(self._shape)).reshape(self._shape)

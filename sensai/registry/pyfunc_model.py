@@ -143,8 +143,8 @@ class Bundle:
         return _pinned(self._folder / member["file"], member["sha256"])
 
     def answer(self, outputs: list[np.ndarray]) -> pd.DataFrame:
-        """Return class probabilities float32, and whether an image belongs to none of the classes, from the outputs of all
-        members.
+        """Return class probabilities float32 from the outputs of all members, and whether an image belongs to none of the
+        classes.
         """
         probabilities = self._combined([each.astype(np.float64) for each in outputs])
         answer = pd.DataFrame(probabilities.astype(np.float32), columns=self.manifest["class_names"])
@@ -210,10 +210,10 @@ def _cores() -> int:
 
 
 def _numbers(objects: np.ndarray) -> np.ndarray:
-    """Return the array that numpy makes of numbers; the objects themselves if some are no numbers or lists differ in
-    length.
+    """Return the array that numpy makes of numbers.
 
-    For one long text numpy would reserve its length for each value.
+    The objects are returned unchanged if some are no numbers or lists differ in length. For one long text numpy would
+    reserve its length for each value.
     """
     if not set(map(type, objects.ravel().tolist())) <= {int, float}:
         return objects

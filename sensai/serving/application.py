@@ -63,8 +63,9 @@ class Placement:
         return dealt
 
     def _replicas_apart(self, shards: int, nodes: list[Node]) -> int:
-        """Return the number of replicas of every shard that fit if a machine takes at most `replicas_per_node` of one
-        shard.
+        """Return the number of replicas of every shard that fit.
+
+        A machine takes at most `replicas_per_node` of one shard.
         """
         most = shards * (self.replicas_per_node or self.replicas)
         return sum(min(node.cpus // self.threads, most) for node in nodes) // shards

@@ -212,8 +212,9 @@ def _site_map(trace: ChannelTrace, model: nn.Module) -> SiteMap:
 
 
 def _unfollowed(trace: ChannelTrace, model: nn.Module) -> dict[str, str]:
-    """Return the layers that the pass did not follow: unused, of another kind, or with weights that are also read
-    elsewhere.
+    """Return the layers that the pass did not follow, with the reason.
+
+    They are unused, of another kind, or their weights are also read elsewhere.
     """
     followed = {layer for layer, _ in trace.sides}
     return {

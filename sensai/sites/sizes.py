@@ -58,8 +58,9 @@ class _Layer:
 
 
 class _Layers:
-    """The layers that cuts touch, and the size that one removed channel of each site takes from either side. L layers, S
-    sites.
+    """The layers that cuts touch. L layers, S sites.
+
+    It knows the size that one removed channel of each site takes from either side of a layer.
     """
 
     def __init__(self, layers: dict[str, _Layer], sites: SiteMap) -> None:

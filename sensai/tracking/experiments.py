@@ -21,8 +21,9 @@ NOT_THERE = {ErrorCode.Name(each) for each in (RESOURCE_DOES_NOT_EXIST, INVALID_
 
 
 def chosen_experiment(client: MlflowClient) -> Experiment:
-    """Return the experiment that the environment names by id or name; a new name creates one; without any, MLflow's
-    default.
+    """Return the experiment that the environment names by id or name, else MLflow's default.
+
+    A new name creates an experiment.
 
     Raises:
         InputError: there is no experiment with the id, the name is not valid, or the experiment is deleted.

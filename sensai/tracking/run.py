@@ -113,10 +113,10 @@ class Run:
 
     @contextmanager
     def closing(self) -> Iterator["Run"]:
-        """End the run with the block: FINISHED, FAILED with the reason as a tag, or KILLED if it is interrupted or given
-        up.
+        """End the run with the block: FINISHED, FAILED with the reason as a tag, or KILLED after an interrupt.
 
-        Blocks may be nested; the innermost one ends the run.
+        A run whose work was stopped early for another reason is KILLED too. Blocks may be nested; the innermost one ends
+        the run.
         """
         with self.failing():
             yield self

@@ -136,8 +136,9 @@ def _pairs(few: Sequence[FrozenTrial], more: Sequence[FrozenTrial]) -> list[tupl
 
 
 def cheapest(table: pd.DataFrame, base_accuracy: float, max_drop: float) -> Choice | None:
-    """Return the cheapest trial that loses at most `max_drop`, the most accurate of equals; if there is none, the nearest
-    one.
+    """Return the cheapest trial that loses at most `max_drop`; of equal costs the most accurate.
+
+    If no trial is within the limit, it is the nearest one.
 
     Args:
         table: of trials.
@@ -153,7 +154,10 @@ def cheapest(table: pd.DataFrame, base_accuracy: float, max_drop: float) -> Choi
 
 
 def most_accurate(table: pd.DataFrame, base_accuracy: float, limit: float) -> Choice | None:
-    """Return the most accurate trial that costs at most `limit`, the cheapest of equals; if there is none, the nearest one."""
+    """Return the most accurate trial that costs at most `limit`; of equal accuracies the cheapest.
+
+    If no trial is within the limit, it is the nearest one.
+    """
     return _choice(table, base_accuracy, table["cost"] <= limit, _by_accuracy, _by_cost)
 
 

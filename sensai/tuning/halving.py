@@ -18,8 +18,9 @@ from sensai.tuning.space import EPOCHS
 def next_fixed(
     trials: Sequence[FrozenTrial], directions: Sequence[bool], rungs: Sequence[int], eta: int
 ) -> dict[str, Any]:
-    """Return the fixed parameters of the next trial: a configuration to go on with, the most expensive first, or a new
-    one's epochs.
+    """Return the fixed parameters of the next trial.
+
+    They are a configuration that gets more epochs, the most expensive first, or else the epochs of a new configuration.
 
     Args:
         trials: of the study, in any state.
@@ -69,8 +70,9 @@ def domination_ranks(losses: np.ndarray) -> np.ndarray:
 
 
 def _crowding_distances(losses: np.ndarray) -> np.ndarray:
-    """Return float64 (T,): the sides of the box between each row's neighbours, relative to all; infinite at the ends (Deb
-    2002).
+    """Return float64 (T,): the sides of the box between each row's neighbours, relative to all rows.
+
+    It is infinite at the ends (Deb 2002).
     """
     distances = np.zeros(len(losses))
     for values in losses.T:

@@ -81,9 +81,7 @@ class Space:
         return values
 
     def as_trial(self, values: Mapping[str, Any]) -> tuple[Values, dict[str, BaseDistribution]] | None:
-        """Return the parameters, with their distributions, with which a trial has these values; None if there is no such
-        trial.
-        """
+        """Return the parameters and distributions of a trial with these values; None if there is no such trial."""
         inside = [each for each in self.parameters if each.exists(values)]
         if any(each.name not in values for each in inside):
             return None

@@ -134,8 +134,9 @@ class Worker:
         return self.goal.values(outcome)
 
     def _is_surplus(self, number: int) -> bool:
-        """Return True if others have asked for enough since this worker looked; of simultaneous workers the first one goes
-        on.
+        """Return True if others have asked for enough since this worker looked.
+
+        Of workers that ask at once, the first one continues.
         """
         trials = self.study.get_trials(deepcopy=False)
         return studies.asked([trials[number]]) > 0 and studies.asked(trials[:number]) >= self._trials
