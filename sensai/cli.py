@@ -186,7 +186,7 @@ def _log_traceback(text: str) -> None:
 
 
 def _imported(name: str) -> ModuleType:
-    """A module, imported without looking for garbage meanwhile: there is none, and to look takes a sixth of these seconds."""
+    """Import a module without collecting garbage meanwhile: there is none, and looking for it takes a sixth of the time."""
     gc.disable()
     try:
         return importlib.import_module(name)

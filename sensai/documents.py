@@ -1,7 +1,7 @@
-"""JSON and YAML as users write them, and how their values are shown in messages.
+"""Read JSON and YAML of users, and show their values in messages.
 
-Neither library bounds what it reads: lists nested thousands deep, aliases that multiply, keys that stand twice and numbers that
-are none are refused here, each with its reason.
+Neither library limits what it reads. Lists nested thousands deep, aliases that multiply, repeated keys and numbers that are
+not finite are refused here, each with its reason.
 """
 
 import json
@@ -22,7 +22,7 @@ _DEEPEST = 50
 _MOST_VALUES = 1_000_000
 _LONGEST_SHOWN = 200
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
-# JSON's floats, of which YAML 1.1 takes those without a dot for text.
+# Floats of JSON; YAML 1.1 reads those without a dot as text.
 _FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 _MERGE = "tag:yaml.org,2002:merge"
@@ -32,16 +32,16 @@ _short.maxstring = _short.maxother = _short.maxlong = _LONGEST_SHOWN
 
 
 def shown(value: object) -> str:
-    """Return the `repr` of a user's value for a message; of a long one its beginning and its end, at no cost."""
+    """Return the `repr` of a user's value for a message; a long one is shortened to its beginning and its end, at no cost."""
     try:
         return _short.repr(value)
-    # Python writes no number of more than 4300 digits.
+    # Python does not write numbers of more than 4300 digits.
     except ValueError:
         return "a number of thousands of digits"
 
 
 def is_text(value: str) -> bool:
-    """Tell whether every system can store a text: it has no NUL and no half of a character."""
+    """Return True if every system can store a text: it has no NUL and no half of a character."""
     return _NO_TEXT.search(value) is None
 
 
@@ -49,7 +49,7 @@ def read_text(path: Path, parameter: str, most_bytes: int) -> str:
     """Return the text of a user's file.
 
     Raises:
-        InputError: there is no such regular file, it has more bytes, or is not UTF-8.
+        InputError: there is no such regular file, it is too large, or it is not UTF-8.
     """
     where = f"{parameter}={shown(str(path))}"
     try:
@@ -69,7 +69,7 @@ def parse_json(text: str | bytes) -> Any:
     """Return the value of a JSON document.
 
     Raises:
-        ValueError: it is none, a key stands twice, a number is none, or it is nested too deeply; in one line.
+        ValueError: it is not JSON, a key is repeated, a number is not finite, or it is nested too deeply; in one line.
     """
     try:
         content = json.loads(text, object_pairs_hook=_object)
@@ -83,13 +83,13 @@ def parse_yaml(text: str) -> Any:
     """Return the value of a JSON or YAML document.
 
     Raises:
-        ValueError: as `parse_json`.
+        ValueError: see `parse_json`.
     """
     try:
         content = yaml.load(text, _Loader)  # noqa: S506  (it is a SafeLoader)
     except RecursionError as error:
         raise ValueError(_too_deep()) from error
-    # PyYAML raises what it likes where a tag and its value do not go together.
+    # PyYAML raises various errors if a tag and its value do not fit.
     except Exception as error:
         raise ValueError(" ".join(f"{error}".split()) or type(error).__name__) from error
     check_extent(content)
@@ -97,10 +97,10 @@ def parse_yaml(text: str) -> Any:
 
 
 def check_extent(content: object) -> None:
-    """Refuse what is nested deeper or has more values than anyone writes; an alias counts wherever it stands.
+    """Raise an error for content that is nested too deeply or has too many values; each use of an alias counts.
 
     Raises:
-        ValueError: likewise, or a number in it is none.
+        ValueError: it does, or a number in it is not finite.
     """
     values, level, depth = 0, [content], 0
     while level:
@@ -137,7 +137,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without tags that make objects and without merged keys, which multiply; keys stand once."""
+    """YAML without tags that make objects, without merged keys, which multiply, and without repeated keys."""
 
     _depth = 0
 

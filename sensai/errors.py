@@ -1,4 +1,4 @@
-"""The one exception for what a user can mend, and what it suggests for a name that does not exist."""
+"""The error for mistakes that a user can correct, and suggestions for unknown names."""
 
 import difflib
 import re
@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 _LONGEST_VALUE = 200
 _LONGEST_MESSAGE = 2000
-# A text as `repr` writes it, where an apostrophe within a word begins none; or what is no text and has no blanks.
+# A text in the form of `repr`, where an apostrophe within a word does not begin one, or any value without blanks.
 _VALUE = re.compile(
     r"""(?<!\w)(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?!\w)""" + rf"""|[^\s'"]{{{_LONGEST_VALUE + 1},}}"""
 )
@@ -15,8 +15,8 @@ _VALUE = re.compile(
 class InputError(ValueError):
     """Bad input: one line that names the parameter or file, its value, and what is allowed.
 
-    The entry points print the line and end with status 2; everything else that is raised is a defect of ours. Long values in
-    the message are cut.
+    The entry points print the line and end with status 2. Any other exception is a defect of sensAI. Long values in the
+    message are shortened.
     """
 
     def __init__(self, message: str) -> None:
@@ -28,7 +28,7 @@ def shortened(message: str) -> str:
     line = _VALUE.sub(_cut, " ".join(message.split()))
     if len(line) <= _LONGEST_MESSAGE:
         return line
-    # What is wrong stands first, what is allowed last.
+    # The error stands at the beginning, the allowed values at the end.
     half = (_LONGEST_MESSAGE - len(" ... ")) // 2
     return f"{line[:half]} ... {line[-half:]}"
 
@@ -42,7 +42,7 @@ def _cut(value: re.Match[str]) -> str:
 
 
 def described(error: BaseException) -> str:
-    """Return what kind of error it is and its message, cut as `shortened` does."""
+    """Return the type and the message of an error, shortened by `shortened`."""
     try:
         message = shortened(str(error))
     # Its class may be the user's own.
@@ -52,12 +52,12 @@ def described(error: BaseException) -> str:
 
 
 def suggestion(name: str, allowed: Collection[str], others: Mapping[str, str] | None = None) -> str:
-    """The near names of an unknown one, as a question; all that are allowed where none is near.
+    """Return the names near an unknown one as a question; all allowed names if none is near.
 
     Args:
         name: the unknown one.
         allowed: names to choose from.
-        others: names that something has elsewhere -> how it is called here; only near ones are shown.
+        others: names used elsewhere -> the names used here; only near ones are shown.
     """
     called = {**(others or {}), **{each: each for each in allowed}}
     near = [called[each] for each in difflib.get_close_matches(name, called, n=3)]
@@ -65,11 +65,11 @@ def suggestion(name: str, allowed: Collection[str], others: Mapping[str, str] | 
 
 
 class EndedEarlyError(Exception):
-    """What was begun has been given up for a reason that is no failure."""
+    """Work was stopped early for a reason that is not a failure."""
 
 
 class StorageError(InputError):
-    """A file that cannot be written: no space is left, or the place is read-only or not the user's."""
+    """A file that cannot be written: no space is left, or the place is read-only or belongs to another user."""
 
 
 class UnreachableTargetError(InputError):

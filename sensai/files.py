@@ -1,4 +1,4 @@
-"""Files and folders that are either whole or not there; where there is no room for one, a line says so and nothing is left."""
+"""Files and folders that are either complete or absent. If there is no space for one, one line says so and nothing is left."""
 
 import errno
 import io
@@ -18,20 +18,20 @@ from sensai.errors import DamagedError, InputError, StorageError, described
 from sensai.input_paths import searched
 from sensai.write_errors import why_not_stored, why_not_written
 
-# By systems and file systems that cannot reserve.
+# Systems and file systems that cannot reserve space raise these.
 _CANNOT = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODEV}
 
 
 def storage_error(
     error: BaseException, path: Path | str | None = None, needed: int = 0, database: str = ""
 ) -> StorageError | None:
-    """Return the line for what could not be written; None for an error of another kind.
+    """Return the message for a failed write; None for an error of another kind.
 
     Args:
         error: what was raised.
         path: see `sensai.write_errors.why_not_written`.
-        needed: likewise.
-        database: URI of the database that may have been written to.
+        needed: see there.
+        database: URI of the database of the write, if any.
     """
     if isinstance(error, InputError):
         return error if isinstance(error, StorageError) else None
@@ -41,7 +41,7 @@ def storage_error(
 
 @contextmanager
 def writing(path: Path | str, needed: int = 0) -> Iterator[None]:
-    """Within the block something is written to `path`, which messages name where an error does not.
+    """Turn failed writes within the block into a StorageError; `path` is named if the error names no file.
 
     Raises:
         StorageError: no space is left for it, or it may not be written; every other error stays as it is.
@@ -77,7 +77,7 @@ def reading(what: str, repair: str = "") -> Iterator[None]:
 
 @contextmanager
 def storing(database: str) -> Iterator[None]:
-    """Within the block a database is written to, of which messages name the URI.
+    """Turn failed writes to a database within the block into a StorageError that names its URI.
 
     Raises:
         StorageError: no space is left for it, or it may not be written; every other error stays as it is.
@@ -92,10 +92,10 @@ def storing(database: str) -> Iterator[None]:
 
 
 def reserve(path: Path, needed: int) -> None:
-    """Make a file and reserve so many bytes for it, before any of them is computed.
+    """Create a file and reserve so many bytes for it, before any of them is computed.
 
     Raises:
-        StorageError: there are not so many; the file is removed.
+        StorageError: there is less space; the file is removed.
     """
     try:
         with writing(path, needed):
@@ -106,7 +106,7 @@ def reserve(path: Path, needed: int) -> None:
 
 
 def _remove(path: Path) -> None:
-    # On a read-only file system there is nothing to remove, and it says so.
+    # A read-only file system has nothing to remove and raises an error.
     with suppress(OSError):
         path.unlink(missing_ok=True)
 
@@ -125,14 +125,14 @@ def _allocate(path: Path, needed: int) -> None:
 
 
 def array_bytes(shape: tuple[int, ...], dtype: type) -> int:
-    """Return how large an array file is."""
+    """Return the size of an array file in bytes."""
     return len(_array_header(shape, dtype)) + math.prod(shape) * np.dtype(dtype).itemsize
 
 
 def write_array(path: Path, shape: tuple[int, ...], dtype: type, chunks: Iterable[np.ndarray]) -> None:
-    """Write an array file (.npy) part by part; its space is reserved before the first part is asked for.
+    """Write an array file (.npy) part by part; its space is reserved before the first part is computed.
 
-    Not through a map, which ends the process by SIGBUS where no space is left.
+    A memory map is not used, because it ends the process by SIGBUS if no space is left.
 
     Args:
         path: of the file.
@@ -164,14 +164,14 @@ _KINDS = (
 
 
 def regular_file(path: Path, parameter: str) -> Path:
-    """Return the path of a file that a parameter names, which is there and can be read to its end.
+    """Return the path of a file that a parameter names, if it exists and can be read to its end.
 
     Raises:
-        InputError: there is none, or it is a folder, a pipe, a socket or a device.
+        InputError: it does not exist, or is a folder, a pipe, a socket or a device.
     """
     try:
         mode = path.stat().st_mode
-    # A name may be too long, hold a null byte, or lie in a folder that is closed to us.
+    # The name may be too long, contain a null byte, or be in a folder without access.
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InputError(f"{parameter}={str(path)!r}: there is no such file ({reason}){searched(path)}") from error
@@ -182,10 +182,10 @@ def regular_file(path: Path, parameter: str) -> Path:
 
 
 def make_folder(path: Path, parameter: str) -> Path:
-    """A folder below one that a parameter names, made where it is not there yet.
+    """Return a folder below one that a parameter names; create it if necessary.
 
     Raises:
-        InputError: it cannot be made.
+        InputError: it cannot be created.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -195,7 +195,7 @@ def make_folder(path: Path, parameter: str) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file through a temporary name in the same folder.
+    """Write a text file under a temporary name in the same folder, then rename it.
 
     Raises:
         StorageError: it cannot be written.
@@ -208,18 +208,18 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def whole_file(path: Path, needed: int = 0) -> Iterator[Path]:
-    """A temporary name beside `path` that takes its place when the block ends without an error.
+    """Yield a temporary name beside `path`, which it replaces if the block ends without an error.
 
     Args:
         path: of the file.
-        needed: bytes that it will have, about; nothing is begun where there are fewer.
+        needed: its approximate size in bytes; the block does not begin if there is less space.
 
     Raises:
         StorageError: it cannot be written.
     """
     with writing(path, needed), _replacing(path) as temporary:
         if needed:
-            # Given back at once: libraries write to another file first, or begin with an empty one.
+            # The space is released at once: libraries write to another file first, or begin with an empty one.
             try:
                 _allocate(temporary, needed)
             finally:
@@ -229,20 +229,20 @@ def whole_file(path: Path, needed: int = 0) -> Iterator[Path]:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` that takes its place when the block ends without an error."""
+    """Yield a temporary name beside `path`, which it replaces if the block ends without an error."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         yield temporary
         temporary.replace(path)
     finally:
-        # Where a folder is read-only there is nothing to remove, and the block's own error is the one to be told.
+        # A read-only folder has nothing to remove, and the block's own error must be reported.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its place when the block ends without an error.
+    """Yield a temporary folder beside `path`, which it replaces if the block ends without an error.
 
     Raises:
         StorageError: it cannot be written.
@@ -261,10 +261,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder of TMPDIR that is removed when the block ends.
+    """Yield a folder in TMPDIR that is removed when the block ends.
 
     Raises:
-        StorageError: nothing can be written there.
+        StorageError: TMPDIR is not writable.
     """
     with writing("TMPDIR"):
         parent = tempfile.gettempdir()

@@ -1,4 +1,4 @@
-"""What is done about an exception that nobody expected: its traceback is kept in a file, and one line tells of it."""
+"""Report an unexpected exception: write its traceback to a file, and explain it in one line."""
 
 import logging
 import os
@@ -15,21 +15,21 @@ from sensai.signals import Interrupted, Terminated
 
 _log = logging.getLogger(__name__)
 _FOLDER = "tracebacks"
-# What libraries say when memory is short, each in its own way.
+# Libraries report a lack of memory in these words.
 _WITHOUT_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
 
 def full_traceback(error: BaseException) -> str:
-    """Return the traceback with all causes, those of other processes included, below the command line."""
+    """Return the traceback with all causes, also those of other processes, below the command line."""
     head = f"{time.strftime('%Y-%m-%d %H:%M:%S')} Python {sys.version.split()[0]}: {' '.join(sys.argv)}\n"
     return head + "".join(traceback.format_exception(error))
 
 
 def kept(text: str, stage: str, work_dir: Path) -> Path | None:
-    """Write a traceback into `work_dir/tracebacks`, or into the system's temporary folder where that is not possible.
+    """Write a traceback into `work_dir/tracebacks`, or into the system's temporary folder if that is not possible.
 
     Returns:
-        The file; None where neither takes it.
+        The file; None if neither is writable.
     """
     name = f"{stage}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     for folder in (work_dir / _FOLDER, _temporary()):
@@ -39,7 +39,7 @@ def kept(text: str, stage: str, work_dir: Path) -> Path | None:
 
 
 def explained(error: BaseException) -> str:
-    """Return what kind of error it is, its message, and what may help."""
+    """Return the type of an error, its message, and what may help."""
     parts = [f"unexpected {described(error)}"]
     if isinstance(error, ImportError):
         parts.append("a package is missing or broken: install what pyproject.toml and conda.yaml name")
@@ -51,13 +51,13 @@ def explained(error: BaseException) -> str:
 
 
 def use_short_hooks() -> None:
-    """Have what Python ignores, and what ends a thread, told in a line each, where Python by itself prints tracebacks."""
+    """Report exceptions that Python ignores or that end a thread in one line each, instead of tracebacks."""
     sys.unraisablehook = _ignored
     threading.excepthook = _ended_thread
 
 
 def _ignored(what: "sys.UnraisableHookArgs") -> None:
-    # A signal that came at such a place comes again.
+    # A signal that arrives in such a place is sent again.
     if what.exc_value is None or isinstance(what.exc_value, Terminated | Interrupted):
         return
     _log.warning("ignored in %s: %s", shortened(repr(what.object)), described(what.exc_value))
@@ -73,7 +73,7 @@ def _ended_thread(what: threading.ExceptHookArgs) -> None:
 def _temporary() -> Path | None:
     try:
         return Path(tempfile.gettempdir()) / f"sensai-{_FOLDER}-{os.getuid()}"
-    # No folder of the system can be written.
+    # No temporary folder of the system is writable.
     except OSError:
         return None
 
@@ -84,7 +84,7 @@ def _written(path: Path, text: str) -> bool:
         path.write_text(text, encoding="utf-8", errors="backslashreplace")
         return True
     except OSError:
-        # Half of a traceback helps nobody, and where the disk is full it takes room.
+        # Half of a traceback is useless, and it takes space on a full disk.
         with suppress(OSError):
             path.unlink(missing_ok=True)
         return False

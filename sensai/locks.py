@@ -1,4 +1,4 @@
-"""Locks between processes, of which whoever waits is told who holds them."""
+"""Locks between processes; a waiting process logs which one holds the lock."""
 
 import json
 import logging
@@ -22,21 +22,21 @@ _FOR_EVER = -1.0
 
 @contextmanager
 def locked(path: Path, doing: str, timeout: float = _FOR_EVER) -> Iterator[None]:
-    """Hold a lock within the block, which no other process then holds; a line says for whom this one waits.
+    """Hold a lock within the block, so that no other process holds it; log the holder while waiting.
 
     Args:
-        path: of the lock, in a folder that is there; who holds it stands beside it, in a file of the suffix `.holder`.
-        doing: what is done in the block, for whoever waits.
-        timeout: seconds after which it is no longer waited for; negative: never.
+        path: of the lock, in an existing folder; a file with the suffix `.holder` beside it names the holder.
+        doing: description of the block, for processes that wait.
+        timeout: longest wait in seconds; negative: unlimited.
 
     Raises:
-        OSError: the lock cannot be made, or the time is over (`filelock.Timeout`).
+        OSError: the lock cannot be created, or the time is over (`filelock.Timeout`).
     """
     lock = FileLock(path)
     _acquire(lock, path, doing, timeout)
     holder = path.with_suffix(".holder")
     try:
-        # It is for people: without it the lock is as good.
+        # The holder's file is only information; the lock works without it.
         with suppress(OSError, StorageError), whole_file(holder) as temporary:
             temporary.write_text(json.dumps(_this_process(doing)))
         yield
@@ -46,7 +46,7 @@ def locked(path: Path, doing: str, timeout: float = _FOR_EVER) -> Iterator[None]
 
 
 def is_taken(path: Path) -> bool:
-    """Whether another process holds the lock at this moment."""
+    """Return True if another process holds the lock now."""
     try:
         with FileLock(path, timeout=0):
             return False
@@ -64,7 +64,7 @@ def _acquire(lock: FileLock, path: Path, doing: str, timeout: float) -> None:
         except Timeout:
             if timeout >= 0 and left <= _SECONDS_IN_SILENCE:
                 raise
-        # Once for each that holds it meanwhile.
+        # Each new holder is logged once.
         if (holder := _holder(path)) != said:
             _log.warning("%s: waits for %s (lock %s)", doing, holder, path)
             said = holder
@@ -76,7 +76,7 @@ def _this_process(doing: str) -> dict[str, str | int]:
 
 
 def _holder(path: Path) -> str:
-    """Who holds a lock, as people read it."""
+    """Return a description of the process that holds a lock."""
     try:
         held = json.loads(path.with_suffix(".holder").read_text())
         return f"process {held['pid']} on {held['host']}, since {held['since']}: {held['doing']}"

@@ -1,4 +1,4 @@
-"""The user's own code, named as `path/to/file.py:factory` or `package.module:factory`."""
+"""Load the user's own code, named as `path/to/file.py:factory` or `package.module:factory`."""
 
 import hashlib
 import importlib
@@ -23,9 +23,9 @@ REFERENCE = re.compile(rf".+\.py:\w+|{_MODULE.pattern}:\w+")
 
 
 def load_factory(reference: str, parameter: str) -> Callable[..., Any]:
-    """Return the callable that a reference names; whatever it raises when it is called becomes an InputError.
+    """Return the callable that a reference names; errors of its calls become InputErrors.
 
-    Modules are looked for on the import path and in the working directory. A file may import what lies beside it.
+    Modules are searched on the import path and in the working directory. A file may import modules beside it.
 
     Args:
         reference: file or module, and name, separated by the last colon.
@@ -49,10 +49,10 @@ def load_factory(reference: str, parameter: str) -> Callable[..., Any]:
 
 @contextmanager
 def users_code(what: str) -> Iterator[None]:
-    """Turn whatever the user's own code raises within the block, `sys.exit` included, into an InputError.
+    """Turn any error of the user's code within the block, `sys.exit` included, into an InputError.
 
     Args:
-        what: begins the message; the error follows in brackets.
+        what: start of the message; the error follows in brackets.
 
     Raises:
         InputError: the code raised something.
@@ -63,13 +63,13 @@ def users_code(what: str) -> Iterator[None]:
         raise
     except SystemExit as error:
         raise InputError(f"{what} (it calls sys.exit({error.code!r}), which would end sensAI)") from error
-    # Whatever it is, it is the user's to mend.
+    # Any error of the user's code is the user's to correct.
     except Exception as error:
         raise InputError(f"{what} ({described(error)})") from error
 
 
 def factory_digest(reference: str, parameter: str) -> str:
-    """SHA-256 of the source file that a reference names; what that file imports does not enter.
+    """Return the SHA-256 of the source file that a reference names; its imports are not included.
 
     Raises:
         InputError: no such file or module, or an error in it.
@@ -101,7 +101,7 @@ def _import_module(name: str) -> ModuleType:
 
 
 def _import_file(file: Path) -> ModuleType:
-    """The file as a module, run once for each of its contents, so that its classes stay the same within the process."""
+    """Return the file as a module, executed once for each content, so that its classes stay the same within the process."""
     file = file.resolve()
     content = hashlib.sha256(f"{file} ".encode() + file.read_bytes()).hexdigest()
     name = f"sensai_user_{file.stem}_{content[:16]}"
@@ -112,7 +112,7 @@ def _import_file(file: Path) -> ModuleType:
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     _search(file.parent)
-    # Data classes and pickling look their module up by name.
+    # Data classes and pickling look up their module by name.
     sys.modules[name] = module
     try:
         loader.exec_module(module)
@@ -123,7 +123,7 @@ def _import_file(file: Path) -> ModuleType:
 
 
 def _search(folder: Path) -> None:
-    """Find imports in a folder too, after all other places."""
+    """Search imports in a folder too, after all other places."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     importlib.invalidate_caches()

@@ -1,9 +1,10 @@
-"""Signals that ask this process to end: none is lost, none cuts off what tidies up, and none is waited for without end.
+"""Signals that ask this process to end: none is lost, none interrupts cleaning up, and the wait is limited.
 
-The handler raises an exception in the main thread. Python discards it where that thread is in a weakref callback or a `__del__`
-just then, and libraries catch it. So a thread looks whether the exception still exists: one that propagates does, one that was
-discarded does not, and its signal is sent again. The thread hears of signals through a pipe, also while the main thread is in a
-library that waits and runs no Python. A process that has not ended after a minute has its last calls made, and is ended.
+The handler raises an exception in the main thread. Python discards it if that thread is in a weakref callback or a
+`__del__`, and libraries catch it. So a thread checks whether the exception still exists: an exception that propagates does,
+a discarded one does not. In the latter case the thread sends the signal again. The thread learns of signals through a pipe,
+even if the main thread waits in a library and runs no Python. If the process has not ended after a minute, the thread makes
+the last calls and ends it.
 """
 
 import os
@@ -20,32 +21,32 @@ _SECONDS_BETWEEN_LOOKS = 0.1
 _SECONDS_IDLE = 1.0
 _SECONDS_TO_END = 60.0
 _SECONDS_FOR_LAST_CALLS = 15.0
-# A terminal that is closed sends SIGHUP.
+# Closing a terminal sends SIGHUP.
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-# Ignored by what a script starts in the background, or by `nohup`: that stays.
+# Scripts that start processes in the background, and `nohup`, ignore these; they stay ignored.
 _MAY_BE_IGNORED = (signal.SIGINT, signal.SIGHUP)
 
 
 class Terminated(SystemExit):
-    """A signal has asked this process to end; the status is 128 and the signal's number."""
+    """A signal asked this process to end; the status is 128 plus the signal's number."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user has, by Ctrl-C."""
+    """The user asked this process to end, by Ctrl-C."""
 
 
 @dataclass
 class _State:
-    """What has been asked of this process.
+    """The state of requests to end this process.
 
     Attributes:
-        raising: the main thread is in a block where a signal raises.
-        shields: how many blocks are open in which it must not.
-        number: of the first signal; 0: none has come.
-        since: when it came.
-        raised: the exception, for as long as it exists.
-        obeyed: the exception, where somebody does what it asks for.
-        wakeup: the pipe's end that Python writes signals to.
+        raising: True while a signal raises in the main thread.
+        shields: number of open blocks in which a signal must not raise.
+        number: of the first signal; 0: there was none.
+        since: its time, by `time.monotonic`.
+        raised: a weak reference to the exception.
+        obeyed: the exception, if the process is ending because of it.
+        wakeup: the end of the pipe to which Python writes signals.
     """
 
     raising: bool = False
@@ -57,16 +58,16 @@ class _State:
     wakeup: int = -1
 
     def ask(self, number: int) -> None:
-        """Note the first signal."""
+        """Record the first signal."""
         if not self.number:
             self.since, self.number = time.monotonic(), number
 
-    def on_its_way(self) -> bool:
-        """Tell whether the exception exists: it propagates, or somebody keeps it."""
+    def exception_exists(self) -> bool:
+        """Return True if the exception exists: it propagates, or is kept somewhere."""
         return self.raised is not None and self.raised() is not None
 
     def exception(self) -> BaseException:
-        """Make the exception; nothing here keeps it."""
+        """Return a new exception; this module keeps no reference to it."""
         error = Interrupted() if self.number == signal.SIGINT else Terminated(128 + self.number)
         self.raised = weakref.ref(error)
         return error
@@ -77,7 +78,7 @@ _last_calls: list[Callable[[], None]] = []
 
 
 def catch_signals() -> None:
-    """Have SIGTERM, SIGHUP and Ctrl-C raise `Terminated` or `Interrupted` in the main thread, until `stop_raising`."""
+    """Make SIGTERM, SIGHUP and Ctrl-C raise `Terminated` or `Interrupted` in the main thread, until `stop_raising`."""
     global _state
     source, wakeup = os.pipe()
     os.set_blocking(wakeup, False)
@@ -90,12 +91,12 @@ def catch_signals() -> None:
 
 
 def stop_raising() -> None:
-    """Only note signals from now on: this process is about to end."""
+    """Only record signals from now on, because this process is about to end."""
     _state.raising = False
 
 
 def release_signals() -> None:
-    """Give the signals back to the system; where one has come, the process is still ended when it does not end by itself."""
+    """Restore the system's handling; if a signal has come, the process is still ended if it does not end by itself."""
     for number in _ENDING:
         if signal.getsignal(number) is _handle:
             signal.signal(number, signal.SIG_DFL)
@@ -106,13 +107,13 @@ def release_signals() -> None:
 
 
 def requested() -> int:
-    """Return the number of the signal that has asked this process to end; 0 where none has."""
+    """Return the number of the signal that asked this process to end; 0 if there was none."""
     return _state.number
 
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """Raise no signal within the block, but after it: for what must be done whole, and is done soon."""
+    """Delay the exception of a signal until the block ends; the block must be short and not be interrupted."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -125,7 +126,7 @@ def shielded() -> Iterator[None]:
 
 
 def wait_for_signal() -> None:
-    """Return when a signal asks this process to end; those that follow are ignored, since that is what it does now."""
+    """Return when a signal asks this process to end; later signals are ignored, because the process is then ending."""
     try:
         while True:
             time.sleep(1)
@@ -133,15 +134,15 @@ def wait_for_signal() -> None:
         _state.obeyed = error
 
 
-def at_last(call: Callable[[], None]) -> None:
-    """Have something called before this process is ended by force, in a thread of its own and for 15 seconds at most."""
+def call_before_end(call: Callable[[], None]) -> None:
+    """Register a call to make before this process is ended by force, in a thread and for at most 15 seconds."""
     _last_calls.append(call)
 
 
 def _handle(number: int, _frame: object) -> None:
     _state.ask(number)
-    if _state.raising and not _state.shields and not _state.on_its_way():
-        # No local name holds the exception: it would keep itself alive through its traceback.
+    if _state.raising and not _state.shields and not _state.exception_exists():
+        # No local variable holds the exception, since it would keep itself alive through its traceback.
         raise _state.exception()
 
 
@@ -152,20 +153,20 @@ def _watch(state: _State, source: int) -> None:
             received = os.read(source, 512)
             open_pipe = bool(received)
             for number in received:
-                # Whoever has put a handler of his own in its place answers Ctrl-C himself.
+                # If another handler for Ctrl-C is installed, that one handles it.
                 if number in _ENDING and (number != signal.SIGINT or signal.getsignal(number) is _handle):
                     state.ask(number)
         # The handler may run later than this thread.
         time.sleep(_SECONDS_BETWEEN_LOOKS)
         if state.number:
-            _see_to_the_end(state)
+            _enforce_end(state)
     os.close(source)
 
 
-def _see_to_the_end(state: _State) -> None:
+def _enforce_end(state: _State) -> None:
     if time.monotonic() > state.since + _SECONDS_TO_END:
         _end_by_force(state.number)
-    if state.raising and not state.on_its_way():
+    if state.raising and not state.exception_exists():
         signal.pthread_kill(threading.main_thread().ident or 0, state.number)
 
 
@@ -181,13 +182,13 @@ def _end_by_force(number: int) -> None:
 
 def _call_last() -> None:
     for call in _last_calls:
-        # Each is the last that can be done.
+        # The next call must be made even if one fails.
         with suppress(Exception):
             call()
 
 
 def _forget() -> None:
-    """In a forked process: end by SIGTERM, and leave Ctrl-C and the pipe to the one that forked it."""
+    """Reset a forked process: SIGTERM ends it; Ctrl-C and the pipe are left to its parent."""
     if _state.wakeup < 0:
         return
     signal.set_wakeup_fd(-1)

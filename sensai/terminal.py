@@ -10,7 +10,7 @@ _STREAMS = 3
 
 
 class _Tolerant(io.FileIO):
-    """A file whose writes never fail: nobody could be told."""
+    """A file whose writes never fail, because nobody could be told of the failure."""
 
     def write(self, data: object) -> int:
         try:
@@ -22,8 +22,8 @@ class _Tolerant(io.FileIO):
 def prepare() -> None:
     """Make the standard streams safe to write to.
 
-    A closed one is opened on the null device, else the next file that is opened would be it. What an encoding lacks is escaped.
-    What cannot be written to standard error is dropped.
+    A closed stream is opened on the null device; otherwise the next opened file would take its number. Characters that an
+    encoding lacks are escaped. Failed writes to standard error are ignored.
     """
     for number in range(_STREAMS):
         try:
@@ -32,7 +32,7 @@ def prepare() -> None:
             os.open(os.devnull, os.O_RDWR)
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (as long as the process)
-    # Others, such as a notebook's, look after themselves.
+    # Replaced streams, such as those of a notebook, are left alone.
     if sys.stdout is sys.__stdout__ and isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     if sys.stderr is None or sys.stderr is sys.__stderr__:
@@ -42,10 +42,10 @@ def prepare() -> None:
 
 
 def answer(line: str) -> bool:
-    """Write a line to standard output at once; tell whether anybody still reads there.
+    """Write a line to standard output at once; return True if somebody still reads there.
 
     Raises:
-        InputError: it cannot be written; the disk is full, say.
+        InputError: it cannot be written, for example because the disk is full.
     """
     try:
         print(line, flush=True)  # noqa: T201  (what the user asked for)
@@ -59,7 +59,7 @@ def answer(line: str) -> bool:
 
 
 def say(text: str) -> None:
-    """Write what is also found elsewhere to standard output; where that is not possible, nothing is lost."""
+    """Write a text to standard output that is also stored elsewhere; failures are ignored."""
     try:
         print(text, flush=True)  # noqa: T201  (what the user asked for)
     except OSError:
@@ -67,7 +67,7 @@ def say(text: str) -> None:
 
 
 def _drop_output() -> None:
-    """Send what is left in the buffer, and all that follows, nowhere: Python would write it when it ends, and fail."""
+    """Discard the buffer and all further output, since Python would fail to write it at its end."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)

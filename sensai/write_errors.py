@@ -1,4 +1,4 @@
-"""Tell in one line why a file or a database cannot be written."""
+"""Explain in one line why a file or a database cannot be written."""
 
 import errno
 import os
@@ -10,14 +10,14 @@ from pathlib import Path
 
 _REASONS = {
     errno.ENOSPC: "no space is left",
-    # As a system says that no file may be so large.
+    # Systems raise this error if no file may be so large.
     errno.EFBIG: "no space is left",
     errno.EDQUOT: "the disk quota is used up",
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "permission is denied",
     errno.EPERM: "permission is denied",
 }
-# What libraries say that pass the system's reason on as text: Rust, NumPy, Python for want of a temporary folder.
+# Texts of libraries that pass on only the text of the system's reason: Rust, NumPy, Python without a temporary folder.
 _TEXTS = {
     r"\(os error 28\)|No space left on device|Not enough free space|\d+ requested and \d+ written": errno.ENOSPC,
     r"\(os error 122\)|[Dd]isk quota exceeded": errno.EDQUOT,
@@ -34,9 +34,9 @@ def why_not_written(error: BaseException, path: Path | str | None = None, needed
     """Return in one line why a file could not be written; None for an error of another kind.
 
     Args:
-        error: what was raised, by whatever library; what it was raised from is looked at too.
-        path: that was written to, where the error names none.
-        needed: bytes, where they are known.
+        error: the error of any library; its causes are examined too.
+        path: of the write, if the error names none.
+        needed: bytes to write, if known.
     """
     for cause in _causes(error):
         if (number := _number(cause)) is not None:
@@ -67,9 +67,9 @@ def _number(error: BaseException) -> int | None:
 
 
 def _path(error: BaseException) -> str | None:
-    """The file that an error names, of two the one that is written."""
+    """Return the file that an error names; of two, the one that is written."""
     if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
-        # Of a folder: source, target and reason of every file that was not copied.
+        # The error of copying a folder lists source, target and reason of every file that was not copied.
         return str(error.args[0][0][1])
     named = getattr(error, "filename2", None) or getattr(error, "filename", None)
     return os.fspath(named) if isinstance(named, str | os.PathLike) else None
@@ -83,7 +83,7 @@ def _told(reason: str, path: Path | str | None, needed: int) -> str:
 
 
 def _room(path: str, needed: int) -> str:
-    """The bytes that are needed, where that is known, and those that are free on the disk of a file or an SQLite database."""
+    """Return the needed bytes, if known, and the free bytes on the disk of a file or an SQLite database."""
     wanted = f"{needed} bytes are needed, " if needed else ""
     file = Path(path.partition(":///")[2] or path).absolute()
     with suppress(OSError, ValueError, StopIteration):

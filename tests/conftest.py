@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
-# A commit of SQLite waits for the disk, 20 ms and more, and `main` makes 500: the folders of tests, and so of what they start,
-# are in memory where it holds several times what a whole run leaves.
+# A commit of SQLite waits 20 ms and more for the disk, and `main` makes 500. So the folders of tests, and of the processes
+# that they start, are in memory if that holds several times the files of a whole run.
 MEMORY, BYTES = Path("/dev/shm"), 4 * 2**30
 if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > BYTES:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
-# Files that one process runs. Two Ray clusters, each a dozen processes that must start within fixed times, starve each other on
-# two cores; `finished_main` takes half a minute in each process that asks for it.
+# Files that run in one process. Two Ray clusters, each a dozen processes that must start within fixed times, would starve
+# each other on two cores; `finished_main` takes half a minute in each process that requests it.
 TOGETHER = {
     "tests/training/test_ray.py": "ray",
     "tests/serving/test_serve.py": "ray",
@@ -51,8 +51,8 @@ TOGETHER = {
     "tests/stages/test_register.py": "main",
 }
 
-# Enough for every stage to do its work on tests/helpers/tiny_data.py within a second or two. Two threads that share a core with
-# other tests take seven times as long as one.
+# With these, every stage does its work on tests/helpers/tiny_data.py within a second or two. Two threads that share a core
+# with other tests take seven times as long as one.
 TINY = {
     "dataset": f"{ROOT}/tests/helpers/tiny_data.py:tiny",
     "base_epochs": 3,
@@ -63,18 +63,18 @@ TINY = {
     "jobs": 1,
     "threads": 1,
     "precision": "fp32",
-    # All runtimes are tried where that is what is tested: exporting takes seconds.
+    # Tests of runtimes try all of them; exporting takes seconds.
     "runtime": "torch",
 }
 
 
 def tiny(stage: str, **more: object) -> dict[str, object]:
-    """The parameters of TINY that a stage takes, and others."""
+    """Return the parameters of TINY that a stage takes, and others."""
     return {name: value for name, value in TINY.items() if name in CONFIGS[stage].model_fields} | more
 
 
 class SharedOnce(LoadFileScheduling):
-    """What the tests of a file share, or those of the files that stand together, is set up once, in one process."""
+    """Runs files that share expensive fixtures in one process, so that these are made once."""
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
@@ -91,21 +91,21 @@ def pytest_collection_finish() -> None:
 
 
 def _keep_what_is_there() -> None:
-    """What has been imported is no garbage: looking through its million objects again and again takes a tenth of the time."""
+    """Exclude all imported objects from garbage collection: searching a million objects takes a tenth of the time."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test sees another's store, run tables or modules, nor those of whoever runs the tests."""
+    """Isolate each test from the stores, run tables and modules of others and of the user who runs the tests."""
     monkeypatch.setattr(sys, "path", sys.path.copy())
     for name in list(os.environ):
         if name.startswith("MLFLOW_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     monkeypatch.setenv("SENSAI_CACHE", str(tmp_path / "cache"))
-    # Runs that another test has left open, in a store that may be gone by now.
+    # Another test may have left runs open in a store that is gone.
     if tracking := sys.modules.get("sensai.tracking.run"):
         monkeypatch.setattr(tracking, "_begun", {})
     monkeypatch.chdir(tmp_path)
@@ -115,7 +115,7 @@ def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated, empty SQLite store: making one takes seconds, copying it does not."""
+    """Return a migrated, empty SQLite store: making one takes seconds, copying it does not."""
     path = tmp_path_factory.mktemp("database") / "mlflow.db"
     mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
@@ -123,7 +123,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store_uri(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The tracking store of a test: SQLite and artifacts below its own folder."""
+    """Return the tracking store of a test: SQLite and artifacts below its own folder."""
     (tmp_path / "mlflow.db").write_bytes(empty_database.read_bytes())
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -136,14 +136,14 @@ def store_uri(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """The URI of an empty database on a PostgreSQL server of this session."""
+    """Yield the URI of an empty database on a PostgreSQL server of this session."""
     with postgres_server() as uri:
         yield uri
 
 
 @pytest.fixture
 def postgres_database(postgres: str) -> Iterator[str]:
-    """The URI of an empty database of one test's own."""
+    """Yield the URI of an empty database of one test."""
     with new_database(postgres) as uri:
         yield uri
 
@@ -153,7 +153,7 @@ Entry = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def entry(tmp_path: Path) -> Entry:
-    """Call an entry point as a user does, in the test's own folder: `entry("prune", ratio=0.1)`."""
+    """Return a function that calls an entry point like a user, in the test's own folder: `entry("prune", ratio=0.1)`."""
 
     def call(stage: str, timeout: float = 300, **parameters: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -165,8 +165,8 @@ def entry(tmp_path: Path) -> Entry:
 
 @pytest.fixture
 def launched(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Entry]:
-    """`entry` in this process, for what is refused: one of its own imports for seconds what is here already."""
-    # Else the tests that follow would find what the entry point sets.
+    """Return `entry` in this process, for calls that fail early: a new process would import for seconds."""
+    # Otherwise the next tests would find the settings of the entry point.
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
@@ -186,14 +186,14 @@ def launched(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 
 
 def command(stage: str, **parameters: object) -> list[str]:
-    """The command line of an entry point."""
+    """Return the command line of an entry point."""
     arguments = [part for name, value in parameters.items() for part in (f"--{name}", str(value))]
     return [sys.executable, str(ROOT / "entrypoints" / f"{stage}.py"), *arguments]
 
 
 @pytest.fixture(scope="session")
 def finished_main(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> "FinishedMain":
-    """One `main` on the tiny data, run in process once a session: to be read from only."""
+    """Return one `main` on the tiny data, run in process once a session; tests must only read from it."""
     from tests.helpers.pipeline import Place, run_main
 
     finished = run_main(Place.make(tmp_path_factory.mktemp("finished"), empty_database))
@@ -203,7 +203,7 @@ def finished_main(empty_database: Path, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture
 def finished(finished_main: "FinishedMain") -> Iterator["FinishedMain"]:
-    """`finished_main`, with MLflow set to its store."""
+    """Yield `finished_main`, with MLflow set to its store."""
     with finished_main.place.active():
         yield finished_main
 

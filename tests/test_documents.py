@@ -1,4 +1,4 @@
-"""JSON and YAML as users write them: what is refused, and how values are shown."""
+"""JSON and YAML of users: refused content, and values in messages."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from sensai.documents import is_text, parse_json, parse_yaml, read_text, shown
 from sensai.errors import InputError
 
-# Ten lists of ten of the one before: a million million values once they are written out.
+# Each list has ten aliases of the one before: a million million values when written out.
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{number}: &a{number} [{', '.join([f'*a{number - 1}'] * 10)}]\n" for number in range(1, 12)
 )

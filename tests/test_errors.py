@@ -1,4 +1,4 @@
-"""What messages show of long values, whichever kind of error has them."""
+"""Long values in messages, for every kind of error."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def test_a_long_value_is_cut_and_the_rule_behind_it_stays(value: str) -> None:
     assert message.endswith(": must be a JSON object, see 'README'")
     assert 200 < len(message) < 280
     assert "..." in message
-    # It may be wrapped once more.
+    # The message may be wrapped once more.
     assert shortened(message) == message
 
 

@@ -1,4 +1,4 @@
-"""Files and folders are whole or not there."""
+"""Files and folders are complete or absent."""
 
 import errno
 import os
@@ -193,7 +193,7 @@ def test_a_database_is_named_by_its_uri(tmp_path: Path, said: str, told: str) ->
     wrapped = RuntimeError("MLflow's")
     wrapped.__cause__ = sqlite3.OperationalError(said)
     assert re.fullmatch(rf"'{uri}' cannot be written: {told}", str(storage_error(wrapped, database=uri)))
-    # What is written to a file is another matter.
+    # An error of a database says nothing about a file.
     assert storage_error(wrapped, tmp_path) is None
 
 
@@ -221,7 +221,7 @@ def test_what_there_is_no_room_for_is_not_begun(
     with pytest.raises(StorageError, match=said), whole_file(tmp_path / "a", 2**53):
         raise AssertionError("begun in vain")
     assert list(tmp_path.iterdir()) == []
-    # What there is room for is written in the same way.
+    # Files that fit are written in the same way.
     with whole_file(tmp_path / "a", 3) as temporary:
         temporary.write_bytes(b"abc")
     assert [entry.name for entry in tmp_path.iterdir()] == ["a"]

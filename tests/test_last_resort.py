@@ -1,4 +1,4 @@
-"""Where the traceback of an unexpected error goes, and what is said of it."""
+"""The traceback of an unexpected error goes to a file, and one line explains it."""
 
 import resource
 import tempfile
@@ -36,7 +36,7 @@ def test_elsewhere_where_that_is_not_possible(tmp_path: Path, own_temporary: Pat
 
 @pytest.fixture
 def no_room() -> Iterator[None]:
-    """Files of this process may have ten bytes."""
+    """Limit files of this process to ten bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
     yield

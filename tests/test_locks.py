@@ -1,4 +1,4 @@
-"""Locks between processes, and what whoever waits is told."""
+"""Locks between processes, and the messages of waiting processes."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ from filelock import Timeout
 from sensai.locks import is_taken, locked
 from tests.conftest import ROOT
 
-# Holds a lock until it is told to go on.
+# Holds a lock until it is told to continue.
 HOLD = """
 import sys
 from pathlib import Path
@@ -36,7 +36,7 @@ def lock(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def holder(lock: Path) -> Iterator[subprocess.Popen]:
-    """A process that holds the lock."""
+    """Yield a process that holds the lock."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(lock)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -87,7 +87,7 @@ def test_who_waits_is_told_for_whom_once(
             holder.stdin.flush()
         thread.join(60)
     assert done.is_set()
-    # Of whoever was killed nothing is left that could be taken for a holder.
+    # A killed process leaves nothing that names it as a holder.
     assert not lock.with_suffix(".holder").exists()
 
 

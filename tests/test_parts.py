@@ -1,4 +1,4 @@
-"""Parts are found by name, are given what they name and nothing else, and may come from other packages."""
+"""Parts are found by name, get only the inputs that they name, and may come from other packages."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ FAMILIES = {
 
 @pytest.fixture
 def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
-    """A family with two parts of its own, and two that other packages add, of which one cannot be imported."""
+    """Return a family with two parts of its own and two of other packages, one of which cannot be imported."""
     package = tmp_path / "site" / "sizes"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text(

@@ -1,4 +1,4 @@
-"""The user's own functions, named as file and function."""
+"""Users' functions, named as file and function."""
 
 import hashlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Signals end the process wherever they come, and let what tidies up come to its end."""
+"""Signals end the process at any moment, and let it clean up first."""
 
 import signal
 import subprocess
@@ -27,8 +27,8 @@ def _script(body: str) -> "subprocess.Popen[str]":
         "from sensai import signals\n"
         "signals._SECONDS_TO_END = 1.0\n"
         "signals._SECONDS_FOR_LAST_CALLS = 2.0\n"
-        "signals.at_last(lambda: 1 / 0)\n"
-        "signals.at_last(lambda: print('closed', flush=True))\n"
+        "signals.call_before_end(lambda: 1 / 0)\n"
+        "signals.call_before_end(lambda: print('closed', flush=True))\n"
         "signals.catch_signals()\n"
         "print('ready', flush=True)\n"
     )
@@ -45,11 +45,11 @@ while True:
     except BaseException as error:
         kept.append(error)
 """
-# A mutex that is locked twice: no signal ends that, and no Python runs.
+# A mutex locked twice: no signal ends that, and no Python runs.
 _WAITS_IN_C = (
     "mutex, lock = ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock\nlock(mutex)\nlock(mutex)\n"
 )
-_LAST_CALL_HANGS = "signals.at_last(lambda: time.sleep(999))\n" + _KEEPS_IT
+_LAST_CALL_HANGS = "signals.call_before_end(lambda: time.sleep(999))\n" + _KEEPS_IT
 
 
 @pytest.mark.processes

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, broken, full or narrow, each in a process that has them."""
+"""Standard streams that are closed, broken, full or narrow, each in a real process."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ _PREPARED = "import sys\nfrom sensai import terminal\nterminal.prepare()\n"
 
 
 def shell(code: str, redirected: str, **environment: str) -> "subprocess.CompletedProcess[bytes]":
-    """A script with its streams redirected as a shell does it; `bash` fails where any process of a pipe does."""
+    """Run a script with its streams redirected by a shell; `bash` fails if any process of a pipe does."""
     command = f"set -o pipefail; '{sys.executable}' -c \"$CODE\" {redirected}"
     return subprocess.run(
         ["bash", "-c", command],

@@ -1,5 +1,6 @@
-"""Per-class statistics of every site's channels, all in one pass: what they are (`statistics`), and who reads them (`reader`,
-`taylor`) at which nodes of the exported network (`graph`).
+"""Statistics of every site's channels by class, read in one pass.
+
+`statistics` defines them. `reader` and `taylor` read them at the nodes of the exported network that `read_points` finds.
 """
 
 from sensai.activations.read_points import channel_sums

@@ -1,4 +1,4 @@
-"""The exported network and the nodes of it at which sites are read. N images, C channels of a site."""
+"""The exported network and the nodes at which sites are read. N images, C channels of a site."""
 
 import math
 from collections.abc import Sequence
@@ -20,22 +20,22 @@ _ACTIVATIONS = {
     *(_aten.gelu.default, _aten.elu.default, _aten.elu_.default, _aten.mish.default, _aten.mish_.default),
     _aten.prelu.default,
 }
-# Operations between a site's layer and its activation that leave the channel what it is.
+# These operations between a site's layer and its activation keep each channel what it is.
 _PASSED_THROUGH = {_aten.batch_norm.default, _aten.instance_norm.default, _aten.add.Tensor, _aten.add_.Tensor}
 
-# Values of a map that are worked on at once by each thread: a MiB stays in or near its cache and is not given back to the
-# system between maps, which makes the sums several times faster than those of whole maps.
+# Values of a map that each thread works on at once. One MiB stays in or near its cache and is not given back to the system
+# between maps, so the sums are several times faster than sums of whole maps.
 _VALUES_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
 class ReadPoint:
-    """One place at which sites are read.
+    """A node at which sites are read.
 
     Attributes:
         node: the activation in the exported graph, e.g. (N, C, H, W) or, of tokens, (N, T, C).
-        axis: where its channels are.
-        reads: site -> int64 (C, r), which of these channels are those of the site.
+        axis: the axis of its channels.
+        reads: site -> int64 (C, r), the positions of the site's channels among these.
     """
 
     node: fx.Node
@@ -44,13 +44,13 @@ class ReadPoint:
 
     @property
     def pixels(self) -> int:
-        """Activations of one channel in one image."""
+        """Return the number of activations of one channel in one image."""
         shape = self.node.meta["val"].shape
         return math.prod(shape[1:]) // shape[self.axis]
 
 
 def exported_graph(model: nn.Module, example: Tensor) -> fx.GraphModule:
-    """The network in eval mode as a graph that takes any N and returns a tuple, so far of the logits alone.
+    """Return the network in eval mode as a graph that takes any N and returns a tuple of only the logits.
 
     Args:
         model: a network that `torch.export` takes.
@@ -59,29 +59,29 @@ def exported_graph(model: nn.Module, example: Tensor) -> fx.GraphModule:
     dynamic = ({0: torch.export.Dim.DYNAMIC},)
     try:
         exported = graph_of(torch.export.export(model.eval(), (example,), dynamic_shapes=dynamic))
-    # As in `find_sites`: it refuses in many ways, here what fixes the number of images.
+    # As in `find_sites`, torch.export refuses with many types of error; here it refuses a fixed number of images.
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(
             f"arch: torch.export cannot follow the network with any number of images ({reason[:200]})"
         ) from error
-    # The export's own code generation packs and checks the outputs that it knew.
+    # The export's own code generation checks and packs only the outputs that it knew.
     exported.graph.set_codegen(fx.graph.CodeGen())
     return exported
 
 
 def read_points(model: nn.Module, graph: fx.Graph, sites: Sequence[Site]) -> list[ReadPoint]:
-    """Where sites are read: at the activations behind the layers that make their channels, each place once.
+    """Return the nodes at which sites are read, each once: the activations behind the layers that make their channels.
 
-    A site without any is read at its batch norms, one without these at its layers.
+    A site without an activation is read at its batch norms, one without these at its layers.
 
     Raises:
-        InputError: a site's layer works on more or less than one row per image.
+        InputError: a site's layer makes more or fewer rows than there are images.
     """
     images = next(node for node in graph.nodes if node.op == "placeholder").meta["val"].shape[0]
     by_layer: dict[str, list[fx.Node]] = {}
     for node in graph.nodes:
-        # Not what a layer does to its input before, as padding by reflection.
+        # Operations on a layer's input, such as padding by reflection, are not the layer's own.
         own = node.op == "call_function" and any(source.op == "get_attr" for source in node.all_input_nodes)
         if own and (stack := node.meta.get("nn_module_stack")):
             path = next(reversed(stack.values()))[0]
@@ -106,9 +106,9 @@ def _site_nodes(site: Site, by_layer: dict[str, list[fx.Node]]) -> dict[fx.Node,
 
 
 def _follow(node: fx.Node) -> fx.Node:
-    """The activation that a layer's output runs into; without one, its batch norm or the layer itself."""
+    """Return the activation behind a layer's output; without one, its batch norm or the layer itself."""
     last = node
-    # A slope for each channel makes the activation a layer of its own.
+    # An activation with a slope for each channel is a layer of its own.
     while node.target not in _ACTIVATIONS:
         users = [user for user in node.users if user.op == "call_function"]
         activation = next((user for user in users if user.target in _ACTIVATIONS), None)
@@ -124,7 +124,7 @@ def _follow(node: fx.Node) -> fx.Node:
 
 
 def add_sums(graph_module: fx.GraphModule, points: Sequence[ReadPoint], zero_threshold: float) -> None:
-    """Let the network also return the `channel_sums` of every point."""
+    """Make the network also return the `channel_sums` of every point."""
     sums = []
     for point in points:
         with graph_module.graph.inserting_after(point.node):
@@ -133,7 +133,7 @@ def add_sums(graph_module: fx.GraphModule, points: Sequence[ReadPoint], zero_thr
 
 
 def add_gates(graph_module: fx.GraphModule, points: Sequence[ReadPoint]) -> None:
-    """Multiply the activation of every point by a gate of ones, one for each image and channel, and return the gates too.
+    """Multiply the activation of every point by a gate of ones, one for each image and channel; return the gates too.
 
     The derivative of a loss by a gate is the sum over pixels of activation x derivative by the activation.
     """
@@ -162,12 +162,12 @@ def _gate(activation: Tensor, axis: int) -> Tensor:
 
 
 def channel_sums(activation: Tensor, zero_threshold: float, axis: int = 1) -> Tensor:
-    """Zeros and sum of |a| over the pixels of each image and channel.
+    """Return the number of zeros and the sum of |a| over the pixels of each image and channel.
 
     Args:
         activation: float32 of shape (N, ...) with C channels along `axis`; the zeros are exact for up to 2^24 pixels.
         zero_threshold: |a| up to this is a zero.
-        axis: where the channels are.
+        axis: the axis of the channels.
 
     Returns:
         float64 (2, N, C).

@@ -1,7 +1,7 @@
-"""Statistics of every site's channels by class, all in one forward pass.
+"""Read statistics of every site's channels by class, all in one forward pass.
 
-The network is exported once; behind the activation of each site its graph gets a node that sums over pixels, so that the
-pass returns the statistics beside the logits and no feature map is ever kept. N images, K classes, C channels of a site.
+The network is exported once. Its graph gets a node behind the activation of each site that sums over pixels. So the pass
+returns the statistics beside the logits and keeps no feature map. N images, K classes, C channels of a site.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class ActivationReader:
         num_classes: int,
         zero_threshold: float = ZERO_THRESHOLD,
     ) -> None:
-        """Export the network and put the summing nodes in.
+        """Export the network and insert the summing nodes.
 
         Args:
             model: a network that `torch.export` takes; used in eval mode.
@@ -46,7 +46,7 @@ class ActivationReader:
         self._instrument(zero_threshold)
         ends = list(accumulate((site.channels for site in sites), initial=0))
         self._columns = {site.name: slice(*ends[number : number + 2]) for number, site in enumerate(sites)}
-        # Of all sites side by side, so that a batch is added at once, whatever the number of sites and classes.
+        # The sites stand side by side, so that a batch is added at once for any number of sites and classes.
         self._totals = torch.zeros(self._quantities, num_classes, ends[-1], dtype=torch.float64, device=example.device)
         self._positions = [
             {site: _positions(index, point).to(example.device) for site, index in point.reads.items()}
@@ -55,12 +55,12 @@ class ActivationReader:
         self._images = torch.zeros(num_classes, dtype=torch.int64, device=example.device)
 
     def _instrument(self, zero_threshold: float) -> None:
-        """Let the exported network return what is added up."""
+        """Make the exported network return the sums."""
         add_sums(self._graph, self._points, zero_threshold)
 
     @torch.no_grad()
     def read(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Add one batch: images float32 (N, C, H, W), labels int64 (N,). Returns the logits (N, K)."""
+        """Add one batch: images float32 (N, C, H, W), labels int64 (N,). Return the logits (N, K)."""
         logits, sums = self._graph(images)
         self._add(sums, labels)
         return logits
@@ -76,12 +76,12 @@ class ActivationReader:
         self._images += torch.bincount(labels, minlength=len(self._images))
 
     def clear(self) -> None:
-        """Forget what was read, as before a further shard."""
+        """Forget what was read, for example before another shard."""
         self._totals.zero_()
         self._images.zero_()
 
     def statistics(self) -> Statistics:
-        """What was read so far."""
+        """Return the statistics of everything read so far."""
         totals, images = self._totals.cpu().numpy(), self._images.cpu().numpy()
         return {
             site: self._site_statistics(totals[..., columns], images * self._pixels(site))
@@ -92,12 +92,15 @@ class ActivationReader:
         return sum(point.pixels * point.reads[site].shape[1] for point in self._points if site in point.reads)
 
     def _site_statistics(self, totals: np.ndarray, elements: np.ndarray) -> SiteStatistics:
-        """From totals float64 (quantities, K, C) and elements int64 (K,)."""
+        """Return statistics from totals float64 (quantities, K, C) and elements int64 (K,)."""
         zeros, magnitude, *_ = totals
         return SiteStatistics(zeros.astype(np.int64), magnitude.copy(), elements)
 
 
 def _positions(index: np.ndarray, point: ReadPoint) -> Tensor:
-    """int64 (C, r), or empty where a site's channels are all that are read, in their order: most are, and need no lookup."""
+    """Return int64 (C, r), or an empty tensor where a site's channels are all that are read, in their order.
+
+    This is so for most sites, and saves the lookup.
+    """
     every = np.arange(point.node.meta["val"].shape[point.axis])[:, None]
     return torch.from_numpy(index[:0] if np.array_equal(index, every) else index)

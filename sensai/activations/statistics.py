@@ -1,7 +1,7 @@
-"""What is known of every channel, as sums by class that groups of classes and shards of the data add. K classes, C channels
-of a site.
+"""Statistics of every channel, as sums by class. Sums of several classes, or of several shards of the data, are added.
 
-APoZ, the average percentage of zeros of a channel, is the measure of Hu et al. 2016 ("Network Trimming").
+APoZ, the average percentage of zeros of a channel, is the measure of Hu et al. 2016 ("Network Trimming"). K classes, C
+channels of a site.
 """
 
 import json
@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 from sensai.files import whole_file
 
 _FIELDS = ("zeros", "magnitude", "elements", "sensitivity")
-# Metadata key of the sites' order, which safetensors does not keep.
+# The metadata key of the order of the sites, because safetensors does not keep it.
 _SITES = "sites"
 
 
@@ -29,10 +29,10 @@ class SiteStatistics:
     """Sums over all images of each class.
 
     Attributes:
-        zeros: int64 (K, C), how many activations a are zero: |a| <= the zero threshold.
+        zeros: int64 (K, C), the number of activations a that are zero: |a| <= the zero threshold.
         magnitude: float64 (K, C), sum of |a|.
-        elements: int64 (K,), how many activations one channel has.
-        sensitivity: float64 (K, C), sum over images of |sum over pixels of a x the gradient of the loss by a|; None where no
+        elements: int64 (K,), the number of activations of one channel.
+        sensitivity: float64 (K, C), sum over images of |sum over pixels of a x the gradient of the loss by a|; None if no
             backward pass was made.
     """
 
@@ -42,17 +42,18 @@ class SiteStatistics:
     sensitivity: np.ndarray | None = None
 
     def apoz(self, classes: Sequence[int]) -> np.ndarray:
-        """float64 (C,): the share of zeros over the images of some classes; NaN where these have no images."""
+        """Return float64 (C,): the share of zeros over the images of some classes; NaN where these have no images."""
         return self._share(self.zeros, classes)
 
     def mean(self, classes: Sequence[int]) -> np.ndarray:
-        """float64 (C,): the mean of |activation| over the images of some classes; NaN where these have no images."""
+        """Return float64 (C,): the mean of |activation| over the images of some classes; NaN where these have no images."""
         return self._share(self.magnitude, classes)
 
     def taylor(self, classes: Sequence[int]) -> np.ndarray:
-        """float64 (C,): change of the loss without the channel, to first order and per activation (Molchanov et al. 2017,
-        "Pruning Convolutional Neural Networks for Resource Efficient Inference"), over the images of some classes; NaN where
-        these have no images.
+        """Return float64 (C,): the first-order change of the loss without the channel, per activation.
+
+        It is taken over the images of some classes, and NaN where these have no images. The criterion is that of Molchanov
+        et al. 2017, "Pruning Convolutional Neural Networks for Resource Efficient Inference".
 
         Raises:
             ValueError: the statistics were read without a backward pass.
@@ -80,7 +81,9 @@ Statistics = dict[str, SiteStatistics]
 
 
 def save_statistics(statistics: Statistics, path: Path) -> None:
-    """Write statistics as safetensors, keys `<site>/<zeros|magnitude|elements|sensitivity>`, the last where there is one.
+    """Write statistics as safetensors with keys `<site>/<zeros|magnitude|elements|sensitivity>`.
+
+    The last key exists only if there was a backward pass.
 
     Raises:
         StorageError: they cannot be written.
@@ -96,9 +99,9 @@ def save_statistics(statistics: Statistics, path: Path) -> None:
 
 
 def load_statistics(*paths: Path) -> Statistics:
-    """What `save_statistics` wrote; of several shards of the data, their sums.
+    """Return what `save_statistics` wrote; for several shards of the data, their sums.
 
-    Shards are added site by site, so that no more than one set of statistics is in memory, whatever their number.
+    Shards are added site by site, so that only one set of statistics is in memory, whatever their number.
     """
     with ExitStack() as stack:
         files = [stack.enter_context(safe_open(path, framework="np")) for path in paths]

@@ -1,4 +1,4 @@
-"""The same statistics with a backward pass for the first-order Taylor criterion (Molchanov et al. 2017)."""
+"""Read the same statistics with a backward pass, for the first-order Taylor criterion (Molchanov et al. 2017)."""
 
 import math
 from dataclasses import replace
@@ -12,17 +12,17 @@ from sensai.activations.read_points import add_gates
 from sensai.activations.reader import ActivationReader
 from sensai.activations.statistics import SiteStatistics
 
-# What the maps kept for a backward pass may take.
+# Most bytes that the maps kept for a backward pass may take.
 _BYTES_AT_ONCE = 1 << 29
 
 
 class TaylorReader(ActivationReader):
-    """A reader that also sums, by class, how much the loss of each image would change without a channel.
+    """A reader that also sums, by class, the first-order change of each image's loss without a channel.
 
-    The loss is the cross entropy at the image's own label; several read points of one site add.
+    The loss is the cross entropy at the image's own label. Several read points of one site are added.
     """
 
-    # Sensitivity beside the others.
+    # Zeros, magnitude and sensitivity.
     _quantities = 3
 
     def _instrument(self, zero_threshold: float) -> None:
@@ -32,15 +32,15 @@ class TaylorReader(ActivationReader):
 
     @torch.enable_grad()
     def read(self, images: Tensor, labels: Tensor) -> Tensor:
-        """See `ActivationReader.read`; a large batch goes through the network in parts."""
+        """Add one batch, see `ActivationReader.read`; a large batch goes through the network in parts."""
         parts = zip(images.split(self._images_at_once), labels.split(self._images_at_once), strict=True)
         return torch.cat([self._read(*part) for part in parts])
 
     def _read(self, images: Tensor, labels: Tensor) -> Tensor:
         logits, sums, gates = self._graph(images)
-        # Of the gates alone: the parameters are another's and get no gradient.
+        # Only the gates get gradients: the parameters belong to the caller.
         loss = F.cross_entropy(logits, labels, reduction="sum")
-        # A site that the loss does not depend on has none of it; a network that is kept whole has no gates.
+        # A site that the loss does not depend on gets zeros. A network that is kept whole has no gates.
         gradients = torch.autograd.grad(loss, gates, allow_unused=True, materialize_grads=True) if gates else ()
         sensitivities = [gradient.flatten(1).abs()[None] for gradient in gradients]
         self._add([torch.cat(pair) for pair in zip(sums, sensitivities, strict=True)], labels)
@@ -51,6 +51,6 @@ class TaylorReader(ActivationReader):
 
 
 def _bytes_of_maps(graph: fx.Graph) -> int:
-    """Bytes of all float32 results of one image."""
+    """Return the bytes of all float32 results of one image."""
     values = [node.meta.get("val") for node in graph.nodes if node.op == "call_function"]
     return 4 * sum(math.prod(value.shape[1:]) for value in values if isinstance(value, Tensor))

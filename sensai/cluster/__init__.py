@@ -1,1 +1,1 @@
-"""Cores, processes, and the nodes of a Ray cluster: what training and serving run on. Imports no torch."""
+"""Cores, processes, and the nodes of a Ray cluster, on which training and serving run. Imports no torch."""

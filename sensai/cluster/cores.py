@@ -1,4 +1,4 @@
-"""Cores: how they are shared out, what each works on, and how many a library takes."""
+"""Cores: their distribution to workers, the members of each worker, and the threads of libraries."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,20 +8,25 @@ from threadpoolctl import threadpool_limits
 
 
 def share_cores(members: int, jobs: int | None = None, threads: int | None = None) -> tuple[int, int]:
-    """How many slots, no more than there are members, and the threads of each; None: one a core, and the cores dealt out."""
+    """Return the number of workers, at most one a member, and the threads of each.
+
+    By default (None) there is one worker a core, and the cores are shared equally.
+    """
     jobs = min(jobs or cpu_count(), members)
     return jobs, threads or max(cpu_count() // jobs, 1)
 
 
 def deal(costs: Sequence[float], jobs: int) -> list[list[int]]:
-    """Members to slots so that slots end together: the dearest first, each to the slot with least (Graham 1969).
+    """Distribute members so that workers end together.
+
+    The most expensive members come first, each to the least loaded worker (Graham 1969).
 
     Args:
-        costs: what each member takes, in any unit.
-        jobs: number of slots.
+        costs: cost of each member, in any unit.
+        jobs: number of workers.
 
     Returns:
-        The numbers of each slot's members, sorted; at most `jobs` lists, none of them empty.
+        The numbers of each worker's members, sorted; at most `jobs` lists, none of them empty.
     """
     slots: list[list[int]] = [[] for _ in range(min(jobs, len(costs)))]
     for member in sorted(range(len(costs)), key=lambda number: -costs[number]):
@@ -31,8 +36,8 @@ def deal(costs: Sequence[float], jobs: int) -> list[list[int]]:
 
 @contextmanager
 def pinned(threads: int) -> Iterator[None]:
-    """Every library computes with so many threads, as before when the block ends."""
-    # Servers deal members out too, and load no torch for it: it takes two seconds.
+    """Limit every library to so many threads within the block, and restore the number after it."""
+    # Servers distribute members too, but do not load torch for it, which takes two seconds.
     import torch
 
     before = torch.get_num_threads()

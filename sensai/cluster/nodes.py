@@ -1,4 +1,4 @@
-"""How many slots the machines of a cluster have room for."""
+"""The number of workers that fit on the machines of a cluster."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from sensai.errors import InputError
 
 @dataclass(frozen=True)
 class Node:
-    """A machine of a cluster, as it announced itself.
+    """A machine of a cluster, as reported by itself.
 
     Attributes:
         host: its address.
-        cpus: that tasks may take.
+        cpus: number that tasks may use.
         gpus: likewise.
     """
 
@@ -22,24 +22,24 @@ class Node:
 
 
 def room(nodes: Sequence[Node], threads: int, gpu: bool) -> int:
-    """How many slots fit at once, each with so many CPUs of one node, and one of its GPUs where it needs one."""
+    """Return the number of workers that fit at once, each with so many CPUs of one node, and a GPU of it if `gpu` is set."""
     return sum(min(node.cpus // threads, node.gpus if gpu else node.cpus) for node in nodes)
 
 
 def share_nodes(
     nodes: Sequence[Node], members: int, gpu: bool, jobs: int | None = None, threads: int | None = None
 ) -> tuple[int, int]:
-    """How many slots, no more than there are members, and the threads of each.
+    """Return the number of workers, at most one a member, and the threads of each.
 
     Args:
         nodes: of the cluster.
-        members: that are dealt out.
-        gpu: each slot needs one.
-        jobs: as many slots; None: as many as there is room for.
-        threads: of each; None: as many as leave room for the slots.
+        members: number of members.
+        gpu: each worker needs one.
+        jobs: number of workers; None: as many as fit.
+        threads: of each; None: as many as leave room for the workers.
 
     Raises:
-        InputError: there is room for none.
+        InputError: no worker fits.
     """
     if not room(nodes, threads or 1, gpu):
         raise InputError(f"backend='ray': no node of the cluster has {threads or 1} CPUs{' and a GPU' if gpu else ''}")

@@ -1,5 +1,6 @@
-"""What holds for every process: none outlives the one that started it, threads that wait leave the cores to others, and
-memory that is freed is kept for what comes next.
+"""Rules of every process of sensAI.
+
+It ends with its parent, its waiting threads leave the cores to others, and it keeps freed memory for reuse.
 """
 
 import ctypes
@@ -16,19 +17,19 @@ from types import FrameType
 _SECONDS_BETWEEN_LOOKS = 1.0
 _WAIT_POLICY = "OMP_WAIT_POLICY"
 _KEPT_BYTES = 1 << 30
-# What glibc's allocator is told: as environment of new processes, and as number (malloc.h) and value in this one. Of freed
-# memory so much stays; and large blocks too are of what was kept, not of the system.
+# Settings of glibc's allocator: as environment variables of new processes, and as number (malloc.h) and value in this one.
+# So much freed memory is kept, and large blocks also come from it instead of the system.
 _ALLOCATION = {"MALLOC_TRIM_THRESHOLD_": (-1, _KEPT_BYTES), "MALLOC_MMAP_MAX_": (-4, 0)}
 _watched: set[int] = set()
 _set_here: set[str] = set()
 
 
 def end_with(parent: int, by: signal.Signals) -> None:
-    """Send this process a signal, again and again, when the one that started it is gone, also one that was killed.
+    """Send this process a signal repeatedly when its parent is gone, even if the parent was killed.
 
     Args:
-        parent: its process id; told, since it may be gone before this is called.
-        by: SIGTERM where there is something to tidy up, else SIGKILL.
+        parent: its process id; an argument, since the parent may be gone before this call.
+        by: SIGTERM if there is something to clean up, else SIGKILL.
     """
     if parent in _watched:
         return
@@ -51,9 +52,9 @@ def runs_command(command_line: Sequence[str], program: str, command: str) -> boo
 
 
 def begin_worker(parent: int) -> None:
-    """What a process does first that works for another: it ends with that one, by which alone it is interrupted.
+    """Initialise a worker process: it ends with its parent, and only the parent interrupts it.
 
-    Ctrl-C goes to all processes of a terminal.
+    Ctrl-C goes to all processes of a terminal, so workers ignore it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with(parent, signal.SIGKILL)
@@ -61,10 +62,10 @@ def begin_worker(parent: int) -> None:
 
 @contextmanager
 def first_interrupt_asks() -> Iterator[threading.Event]:
-    """Within the block the first Ctrl-C only sets the event, for work that ends where it can go on later; a second one ends it.
+    """Let the first Ctrl-C within the block only set the event, for work that can be resumed later; a second one ends it.
 
-    Nothing is changed in other threads than the main one, which get no signals, and where interrupts are ignored, as they are
-    by what a script starts in the background.
+    Nothing changes in other threads than the main one, which get no signals. Nothing changes either if interrupts are
+    ignored, as in processes that a script starts in the background.
     """
     asked, before = threading.Event(), signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
@@ -85,21 +86,21 @@ def first_interrupt_asks() -> Iterator[threading.Event]:
 
 
 def let_threads_sleep() -> None:
-    """Have OpenMP's threads sleep while they wait, here and in whatever this process starts; the user's own value stays.
+    """Make OpenMP's threads sleep while they wait, here and in processes that this one starts, unless the user has set it.
 
-    By default they spin, which keeps cores from those that they wait for as soon as others are busy on the machine too.
-    OpenMP reads the variable once, when it is loaded: to be called before torch is imported.
+    By default they spin, which takes cores from the threads that they wait for if the machine is busy. OpenMP reads the
+    variable once, when it is loaded, so this must be called before torch is imported.
     """
     if _WAIT_POLICY not in os.environ:
         _set(_WAIT_POLICY, "passive")
 
 
 def keep_memory() -> None:
-    """Keep up to 1 GiB of freed memory for what is allocated next, here and in whatever this process starts.
+    """Keep up to 1 GiB of freed memory for the next allocations, here and in processes that this one starts.
 
-    By default glibc gives large blocks, such as what a layer puts out, back to the system at once, and gets memory for the next
-    layer page by page: half of the time of a pass through ResNet-110. Where the user has told the allocator something, and on
-    systems without glibc, nothing is changed.
+    By default glibc returns large blocks, such as outputs of layers, to the system at once, and gets memory for the next
+    layer page by page. That takes half of the time of a pass through ResNet-110. Nothing changes if the user has configured
+    the allocator, or on systems without glibc.
     """
     if allocator_settings() or platform.libc_ver()[0] != "glibc":
         return
@@ -110,7 +111,7 @@ def keep_memory() -> None:
 
 
 def allocator_settings() -> list[str]:
-    """The variables of the environment that tell the allocator something, or may put another in its place."""
+    """Return the environment variables that configure the allocator or may replace it."""
     return [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD"))]
 
 
@@ -120,5 +121,5 @@ def _set(name: str, value: str) -> None:
 
 
 def given_environment() -> dict[str, str]:
-    """The environment without what was set here: what a process gets that the user starts without sensAI."""
+    """Return the environment without the variables set here, as for a process that the user starts without sensAI."""
     return {name: value for name, value in os.environ.items() if name not in _set_here}

@@ -1,4 +1,4 @@
-"""A Ray cluster for slots: one that runs, or a Ray of this machine that ends with the block that uses it."""
+"""A Ray cluster for workers: an existing one, or a local Ray that ends with the block that uses it."""
 
 import importlib.util
 import os
@@ -25,11 +25,11 @@ _SECONDS_TO_END = 30.0
 
 
 class RayCluster:
-    """The cluster that this process is connected to."""
+    """The cluster to which this process is connected."""
 
     @property
     def nodes(self) -> list[Node]:
-        """Those that live, as far as is known."""
+        """Return the nodes that are alive, as far as known."""
         import ray
 
         return [
@@ -40,18 +40,18 @@ class RayCluster:
 
     @property
     def loopback(self) -> bool:
-        """All nodes are on this machine, and nothing beyond it is listened to."""
+        """Return True if all nodes are on this machine and listen only on loopback."""
         return all(node.host.startswith("127.") for node in self.nodes)
 
 
 @contextmanager
 def ray_cluster(address: str) -> Iterator[RayCluster]:
-    """Be connected to a Ray cluster while the block runs.
+    """Connect to a Ray cluster while the block runs.
 
     Args:
-        address: of a running cluster that this machine belongs to, `host:port` or `auto`; empty: a Ray of this machine is
-            started, which listens on loopback only and ends with the block, and with this process however that ends. Ray
-            must not have been imported before, as it reads its settings only then.
+        address: of a running cluster that this machine belongs to, `host:port` or `auto`; empty: a local Ray is
+            started, which listens only on loopback and ends with the block or with this process. Ray
+            must not have been imported before, because it reads its settings then.
 
     Raises:
         InputError: Ray is not installed, does not start, or does not answer.
@@ -69,7 +69,7 @@ def ray_cluster(address: str) -> Iterator[RayCluster]:
 
 @contextmanager
 def _joined(address: str) -> Iterator[RayCluster]:
-    # Ray reads the environment when it is imported, so that is done no earlier.
+    # Ray reads the environment when it is imported, so the import comes after the settings.
     import ray
 
     try:
@@ -88,7 +88,7 @@ def _joined(address: str) -> Iterator[RayCluster]:
 
 @contextmanager
 def _own_handler(number: signal.Signals) -> Iterator[None]:
-    """What the block installs for a signal is gone after it: Ray's handler lets a process live on for three seconds only."""
+    """Restore the handler of a signal after the block, because Ray's handler delays the end of a process by three seconds."""
     handler = signal.getsignal(number)
     try:
         yield
@@ -99,9 +99,9 @@ def _own_handler(number: signal.Signals) -> Iterator[None]:
 
 @contextmanager
 def _started() -> Iterator[str]:
-    """The address of a Ray of this machine."""
-    # Without "clusters" Ray takes the loopback address for its own, on every system. The token keeps other users of this
-    # machine out. Workers started in advance lack the environment that slots are given, and would never be of use.
+    """Yield the address of a local Ray."""
+    # Without "clusters" Ray uses the loopback address on every system. The token keeps other users of this machine out.
+    # Workers started in advance would lack the environment of our tasks, so they could never be used.
     os.environ |= {
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -109,7 +109,7 @@ def _started() -> Iterator[str]:
     }
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    # -P: the script's folder is not where modules are looked for.
+    # With -P, modules are not searched in the script's folder.
     command = [sys.executable, "-P", str(_HEAD), str(cpu_count())]
     head = subprocess.Popen(  # noqa: S603 (our own script)
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, text=True
@@ -117,7 +117,7 @@ def _started() -> Iterator[str]:
     with head:
         try:
             if not (address := head.stdout.readline().strip()):  # type: ignore[union-attr]
-                raise InputError("Ray could not be started; what it says stands above")
+                raise InputError("Ray could not be started; its messages stand above")
             yield address
         finally:
             head.stdin.close()  # type: ignore[union-attr]
@@ -128,7 +128,7 @@ def _started() -> Iterator[str]:
 
 
 def _check(address: str) -> None:
-    """Fail at once where nothing listens: Ray by itself tries for many minutes."""
+    """Raise an error at once if nothing listens, since Ray itself tries for many minutes."""
     host, _, port = address.rpartition(":")
     if not port.isdecimal():
         return

@@ -1,7 +1,7 @@
-"""A script: a Ray of this machine, for as long as its standard input is open. Its argument is the number of CPUs.
+"""A script that runs a local Ray while its standard input is open. Its argument is the number of CPUs.
 
-Of a process that is killed, Ray's own agents are left for another minute. This one stands between: it sees its input end
-when the process that holds the other side is gone, shuts Ray down in order, and removes its files.
+When a process is killed, Ray's own agents live on for another minute. This script stands between them: its input ends with
+the process that started it. It then shuts Ray down in order and removes its files.
 """
 
 import sys
@@ -13,8 +13,8 @@ import ray
 
 
 def main(cpus: int) -> None:
-    """Start, tell the address, wait, end."""
-    # Ray lets everyone into the folder that it is given, so that is one below a folder of our own.
+    """Start Ray, print the address, wait, and end."""
+    # Ray makes its folder accessible to everyone, so it is a folder below our own.
     with tempfile.TemporaryDirectory(prefix="sensai-ray-", ignore_cleanup_errors=True) as folder:
         context = ray.init(
             "local",
@@ -29,7 +29,7 @@ def main(cpus: int) -> None:
         sys.stdin.read()
         started = psutil.Process().children(recursive=True)
         ray.shutdown()
-        # A spare worker that is only starting looks for the others once it has.
+        # A spare worker that is just starting looks for the other processes only afterwards.
         for process in started:
             with suppress(psutil.NoSuchProcess):
                 process.kill()

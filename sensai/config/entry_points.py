@@ -6,8 +6,8 @@ from pydantic import Field, model_validator
 
 from sensai.config.bounds import MOST_SEED, RunId
 from sensai.config.entry_point import EntryPoint
-from sensai.config.sections.base_model import Baseline, Common, FromRun
 from sensai.config.sections.cut import Activations, Group, Prune
+from sensai.config.sections.data_and_base import Baseline, Common, FromRun
 from sensai.config.sections.registered_versions import Predict, Promote, Serve
 from sensai.config.sections.searches import Contention, GroupingStudy, Tune
 from sensai.config.sections.trained import Evaluate, Main, Register, Report, Retrain

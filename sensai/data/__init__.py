@@ -1,5 +1,5 @@
-"""Data sets as memory-mapped arrays or streams, splits, per-member labels, augmentation.
+"""Data sets as memory-mapped arrays or streams, splits, labels of members, augmentation.
 
-`sets` has the data sets that have a name, `folders` finds image files, `resizing` brings images to the network's size,
-`streaming` decodes files ahead of the batch that is computed with, `dataset` ties them together, `batches` feeds them.
+`sets` has the data sets that have a name. `folders` finds image files. `resizing` fits images to the size of the network.
+`streaming` decodes files ahead of the computation. `dataset` joins them, and `batches` feeds the network.
 """

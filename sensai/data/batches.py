@@ -16,20 +16,20 @@ from sensai.data.sets import DATASETS
 
 Augmentation = Literal["none", "crop", "crop_flip"]
 
-# Of what is free in a GPU, for images: members, and other slots, need the rest.
+# Share of a GPU's free memory for images; members and other processes need the rest.
 _SHARE_OF_MEMORY = 0.25
 
 
 @dataclass(frozen=True)
 class Normalization:
-    """(pixel / 255 - mean) / std per channel, in the memory format that the network takes."""
+    """Computes (pixel / 255 - mean) / std per channel, in the memory format that the network takes."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     memory_format: torch.memory_format = torch.contiguous_format
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return uint8 (N, C, H, W) as float32 of the same shape; the given images stay as they are."""
+        """Return uint8 (N, C, H, W) as float32 of the same shape; the given images are not changed."""
         mean, std = (_moved(torch.tensor(each).view(1, -1, 1, 1), images.device) for each in (self.mean, self.std))
         return images.to(torch.float32, memory_format=self.memory_format).div_(255).sub_(mean).div_(std)
 
@@ -57,12 +57,12 @@ class OnDeviceDataset:
 
     @property
     def rows(self) -> np.ndarray:
-        """int64 (N,): all of them."""
+        """Return all rows, int64 (N,)."""
         return np.arange(len(self))
 
 
 def on_device_dataset(split: Split, device: torch.device) -> Split | OnDeviceDataset:
-    """The same images in the same order, in a GPU's memory where they are decoded and fit; elsewhere the split as it is."""
+    """Return the same images in the same order, in a GPU's memory if they are decoded and fit; else the split itself."""
     if device.type != "cuda" or not isinstance(split.images, np.ndarray):
         return split
     free, _ = torch.cuda.mem_get_info(device)
@@ -75,7 +75,7 @@ def on_device_dataset(split: Split, device: torch.device) -> Split | OnDeviceDat
 def batches(
     split: Split | OnDeviceDataset, batch_size: int, normalization: Normalization, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images in order, as (images float32 (N, C, H, W), labels int64 (N,)) on the device."""
+    """Yield all images in order, as (images float32 (N, C, H, W), labels int64 (N,)) on the device."""
     parts = [split.rows[start : start + batch_size] for start in range(0, len(split), batch_size)]
     for images, labels in _raw_batches(split, parts, device):
         yield normalization(images), labels
@@ -91,7 +91,10 @@ def training_batches(
     augmentation: Augmentation,
     seed: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch in the order that `seed` and `epoch` give; a last batch of one image is left out (batch norm needs two)."""
+    """Yield one epoch in the order given by `seed` and `epoch`.
+
+    A last batch of one image is omitted, because batch norm needs two.
+    """
     order = np.random.default_rng([seed, epoch]).permutation(split.rows)
     generator = torch.Generator().manual_seed(int(np.random.default_rng([seed, epoch, 1]).integers(2**63 - 1)))
     parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
@@ -100,7 +103,7 @@ def training_batches(
 
 
 def steps_per_epoch(split: Split, batch_size: int) -> int:
-    """How many batches `training_batches` gives."""
+    """Return the number of batches that `training_batches` yields."""
     full, rest = divmod(len(split), batch_size)
     return full + (rest > 1)
 
@@ -108,7 +111,7 @@ def steps_per_epoch(split: Split, batch_size: int) -> int:
 def _raw_batches(
     split: Split | OnDeviceDataset, parts: Sequence[np.ndarray], device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images uint8 (N, C, H, W) and labels int64 (N,) of each part of the rows."""
+    """Yield images uint8 (N, C, H, W) and labels int64 (N,) of each part of the rows."""
     if isinstance(split, OnDeviceDataset):
         for rows in parts:
             index = _moved(torch.from_numpy(rows), device)
@@ -120,19 +123,19 @@ def _raw_batches(
 
 
 def _moved(values: Tensor, device: torch.device) -> Tensor:
-    """Values on a device; the CPU goes on before a GPU has taken them over."""
+    """Return values on a device; the CPU does not wait until a GPU has copied them."""
     if device.type == "cuda" and values.device.type == "cpu":
         return values.pin_memory().to(device, non_blocking=True)
     return values.to(device)
 
 
 def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
-    """Every image shifted by up to an eighth of its side (zeros come in) and, with `crop_flip`, mirrored with chance 1/2.
+    """Shift every image by up to an eighth of its side (zeros fill in); with `crop_flip`, mirror it with probability 1/2.
 
     Args:
         images: uint8 (N, C, H, W).
         augmentation: `none`, `crop` or `crop_flip`.
-        generator: on the CPU, so that the draw does not depend on the device.
+        generator: on the CPU, so that the random numbers do not depend on the device.
 
     Returns:
         uint8 (N, C, H, W).
@@ -155,7 +158,7 @@ def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generat
 
 
 def member_targets(labels: Tensor, classes: tuple[int, ...], num_classes: int) -> Tensor:
-    """Labels as one member sees them.
+    """Return the labels as one member sees them.
 
     Args:
         labels: int64 (N,), in [0, num_classes).
@@ -169,10 +172,10 @@ def member_targets(labels: Tensor, classes: tuple[int, ...], num_classes: int) -
     return _outcomes(classes, num_classes, labels.device)[labels]
 
 
-# Kept, so that a GPU is not waited for at every step.
+# The result is cached, so that no step waits for the GPU.
 @lru_cache
 def _outcomes(classes: tuple[int, ...], num_classes: int, device: torch.device) -> Tensor:
-    """int64 (K,): the outcome of each class."""
+    """Return int64 (K,): the outcome of each class."""
     first = 0 if len(classes) == num_classes else 1
     table = torch.zeros(num_classes, dtype=torch.int64)
     table[list(classes)] = torch.arange(first, first + len(classes))

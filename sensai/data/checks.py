@@ -1,4 +1,4 @@
-"""The checks that every data set of arrays passes, be it built in, torchvision's or the user's. N images, K classes."""
+"""Checks of every data set of arrays: built in, of torchvision, or the user's. N images, K classes."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -14,7 +14,7 @@ _FEWEST = 2
 
 
 def check_class_names(class_names: Sequence[str], where: str) -> None:
-    """Refuse names that cannot tell classes apart or cannot be stored.
+    """Raise an error for names that cannot tell classes apart or cannot be stored.
 
     Args:
         class_names: the K names.
@@ -36,10 +36,10 @@ def check_class_names(class_names: Sequence[str], where: str) -> None:
 
 
 def checked(result: object, where: str) -> tuple[tuple[str, ...], dict[str, tuple[np.ndarray, np.ndarray]]]:
-    """Return class names and splits of what a function gave.
+    """Return class names and splits from the result of a data set function.
 
     Args:
-        result: a mapping: `train`, and where there are any `val` and `test`, each a pair (images uint8 (N, H, W) or
+        result: a mapping: `train`, and optionally `val` and `test`, each a pair (images uint8 (N, H, W) or
             (N, H, W, C), integer labels (N,)); and, optionally, `classes`, the K names.
         where: parameter and value that named the function, for the messages.
 
@@ -47,7 +47,7 @@ def checked(result: object, where: str) -> tuple[tuple[str, ...], dict[str, tupl
         The names, and split -> (images uint8 (N, C, H, W), labels int64 (N,)).
 
     Raises:
-        InputError: it is none such, or a label is out of range.
+        InputError: the result is not such a mapping, or a label is out of range.
     """
     if not isinstance(result, Mapping) or "train" not in result:
         raise InputError(f"{where}: the function must return a mapping with 'train'")
@@ -58,7 +58,7 @@ def checked(result: object, where: str) -> tuple[tuple[str, ...], dict[str, tupl
     lowest = min(int(labels.min()) for _, labels in splits.values())
     highest = max(int(labels.max()) for _, labels in splits.values())
     count = sum(len(labels) for _, labels in splits.values())
-    # A stray label, such as 255 or 10**10 for "unknown", would otherwise make as many classes.
+    # A stray label, such as 255 or 10**10 for "unknown", would otherwise create as many classes.
     if "classes" not in result and highest >= count:
         raise InputError(
             f"{where}: labels run from {lowest} to {highest}, but there are {count} images; number the classes from 0, "
@@ -72,12 +72,12 @@ def checked(result: object, where: str) -> tuple[tuple[str, ...], dict[str, tupl
 
 
 def _split(pair: Any, name: str, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 (N, C, H, W), and labels of any integer type (N,)."""
+    """Return images uint8 (N, C, H, W), and labels of any integer type (N,)."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise InputError(f"{where}: {name} must be a pair (images, labels), not {type(pair).__name__}")
     try:
         images, labels = (np.asarray(part) for part in pair)
-    # Ragged lists, tensors on a GPU, objects of other libraries: each fails in its own way.
+    # Ragged lists, tensors on a GPU and objects of other libraries fail with different errors.
     except Exception as error:
         raise InputError(f"{where}: {name} must be a pair of arrays (images, labels) ({error!r})") from error
     if (
@@ -96,8 +96,8 @@ def _split(pair: Any, name: str, where: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _names(given: object, where: str) -> tuple[str, ...]:
-    """Class names, which may be given as numbers."""
-    # Sets have no order, and the letters of one string are no names.
+    """Return class names, which may be given as numbers."""
+    # Sets have no order, and the letters of one string are not names.
     listed = isinstance(given, Collection) and not isinstance(given, str | bytes | Mapping | set | frozenset)
     if not listed or (isinstance(given, np.ndarray) and given.ndim != 1):
         raise InputError(f"{where}: classes must be a list of names, not {_described(given)}")

@@ -1,4 +1,4 @@
-"""A data set by name: decoded once into array files that every process maps, or streamed, split, and described."""
+"""A data set by name: split, described, and decoded once into array files that every process maps, or streamed."""
 
 import hashlib
 import json
@@ -27,9 +27,9 @@ from sensai.locks import locked
 
 _log = logging.getLogger(__name__)
 _MANIFEST = "manifest.json"
-# An image folder whose arrays would be larger, all splits together, is streamed: nothing of it is decoded to disk.
+# An image folder with larger arrays, all splits together, is streamed: nothing of it is decoded to disk.
 DECODED_LIMIT = 4 * 2**30
-# Training images, evenly spaced, that mean and standard deviation of a streamed set come from.
+# Mean and standard deviation of a streamed set come from so many training images, evenly spaced.
 STATISTICS_SAMPLE = 4096
 
 
@@ -52,28 +52,28 @@ class Split:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """int64, (N,)."""
+        """Return the labels, int64, (N,)."""
         return self.all_labels[self.rows]
 
     def read(self, batches_of_rows: Iterable[np.ndarray]) -> Generator[np.ndarray, None, None]:
-        """Images uint8 (N, C, H, W) of each batch of rows, read ahead where they have to be decoded.
+        """Yield the images uint8 (N, C, H, W) of each batch of rows; files are decoded ahead of their use.
 
         Raises:
-            InputError: an image file that cannot be read.
+            InputError: an image file cannot be read.
         """
         return read_ahead(self.images, batches_of_rows)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set brought to the size that a network takes.
+    """A data set in the size that a network takes.
 
     Attributes:
         name: as given by the parameter `dataset`.
         class_names: the K labels.
-        train: what is learnt from and scored.
-        val: what every choice is made on; None where some class cannot spare an image.
-        test: read once, by `evaluate`; None where the data have none.
+        train: used for training and for statistics.
+        val: used for every choice; None if some class cannot spare an image.
+        test: read once, by `evaluate`; None if the data have none.
         digest: SHA-256 of labels and images; of a streamed set see `FolderSource.digest`.
         mean: of the training images in [0, 1] (of a streamed set: `STATISTICS_SAMPLE` of them), one value a channel.
         std: likewise.
@@ -90,13 +90,13 @@ class Dataset:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Shape (C, H, W) of one image."""
+        """Return the shape (C, H, W) of one image."""
         channels, height, width = self.train.images.shape[1:]
         return (channels, height, width)
 
     @property
     def val_digest(self) -> str:
-        """SHA-256 of data and validation rows, which names the very images; empty where there are none."""
+        """Return the SHA-256 of data and validation rows, which identifies the images; empty if there are none."""
         if self.val is None:
             return ""
         return hashlib.sha256(self.digest.encode() + self.val.rows.astype("<i8").tobytes()).hexdigest()
@@ -114,20 +114,20 @@ def load_dataset(
 ) -> Dataset:
     """Return the data set of a name, decoded on first use into `work_dir`/data; a folder above `DECODED_LIMIT` is streamed.
 
-    Warn of what makes its accuracies worth less: no validation split, or an image that lies in two splits.
+    Warn if there is no validation split or if an image lies in two splits, because its accuracies are then less reliable.
 
     Args:
         name: one of `DATASETS`, `path/to/file.py:factory` or `package.module:factory`.
-        data_dir: where the files lie; torchvision's sets download into it (default `work_dir`/downloads).
-        work_dir: where decoded arrays, or what is known of a streamed set, are kept.
+        data_dir: folder of the files; torchvision's sets download into it (default `work_dir`/downloads).
+        work_dir: folder that keeps decoded arrays, or the description of a streamed set.
         rule: the input that the architecture takes.
-        image_size: side in pixels that images are brought to.
-        val_fraction: share of the training data that is validation where the data have no split of their own.
+        image_size: side of the images in pixels, after resizing.
+        val_fraction: share of the training data used for validation if the data have no validation split.
         split_seed: seed of that stratified split.
 
     Raises:
         InputError: unknown name, missing or broken files, images that do not fit the network.
-        StorageError: there is no room for the decoded arrays.
+        StorageError: there is no space for the decoded arrays.
     """
     source = _source(name, data_dir, work_dir)
     key = hashlib.sha256(f"{source.identity} {image_size} {rule}".encode()).hexdigest()[:32]
@@ -172,11 +172,11 @@ def _source(name: str, data_dir: str, work_dir: Path) -> Source:
 
 
 def _prepared(source: Source, folder: Path, image_size: int | None, rule: InputRule) -> dict[str, Any]:
-    """The manifest of a data set, made on first use; beside it lie the decoded arrays, if the set is not streamed."""
+    """Return the manifest of a data set, made on first use; the decoded arrays lie beside it, unless the set is streamed."""
     make_folder(folder.parent, "work_dir")
     with writing(folder.parent), locked(folder.with_suffix(".lock"), f"decoding the images of {folder.name}"):
         if not (folder / _MANIFEST).exists():
-            # What a process left that was killed while it decoded this.
+            # A process that was killed while decoding may have left folders.
             for left in folder.parent.glob(f".{folder.name}.*"):
                 shutil.rmtree(left, ignore_errors=True)
             arrays = source.read(image_size, rule)
@@ -201,7 +201,7 @@ def _bytes(arrays: Arrays) -> int:
 
 
 def _decode(arrays: Arrays, folder: Path) -> Arrays:
-    """The same images as array files in a folder, whose space is reserved before the first image is decoded."""
+    """Return the same images as array files in a folder, whose space is reserved before the first image is decoded."""
     for split, (images, _) in arrays.splits.items():
         reserve(_images_file(folder, split), array_bytes(images.shape, np.uint8))
     for split, (images, labels) in arrays.splits.items():
@@ -211,8 +211,8 @@ def _decode(arrays: Arrays, folder: Path) -> Arrays:
 
 
 def _decoded(images: Images, split: str) -> Iterator[np.ndarray]:
-    """All images in their order, part by part, with a bar of progress."""
-    # Where no terminal clears the bar again, the next line would be written behind it.
+    """Yield all images in order, part by part, with a progress bar."""
+    # If no terminal clears the bar, the next line would be written behind it.
     with tqdm(total=len(images), desc=f"decoding {split}", unit="image", leave=False, disable=None) as bar:
         for chunk in read_ahead(images, in_chunks(np.arange(len(images)), images.shape[1:])):
             yield chunk
@@ -263,7 +263,7 @@ def _description_of_streamed(source: FolderSource, arrays: Arrays) -> dict[str, 
 
 
 def _channel_statistics(images: Images, rows: np.ndarray) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of pixel values in [0, 1] per channel, from exact counts of the 256 values."""
+    """Return mean and standard deviation of pixel values in [0, 1] per channel, from exact counts of the 256 values."""
     values = np.arange(256) / 255
     counts = np.zeros((images.shape[1], 256), np.int64)
     for chunk in read_ahead(images, in_chunks(rows, images.shape[1:])):
@@ -272,13 +272,13 @@ def _channel_statistics(images: Images, rows: np.ndarray) -> tuple[list[float], 
     for count in counts:
         share = count / count.sum()
         mean.append(float(share @ values))
-        # A constant channel would otherwise divide by zero.
+        # A constant channel would otherwise cause a division by zero.
         std.append(float(np.sqrt(share @ (values - mean[-1]) ** 2)) or 1.0)
     return mean, std
 
 
 def _split_off(train: Split, class_names: tuple[str, ...], fraction: float, seed: int) -> dict[str, Split]:
-    """The training split and a validation split that was taken off it; alone where some class cannot spare an image."""
+    """Return the training split and a validation split taken from it; only the former if some class cannot spare an image."""
     if why := why_no_validation(train.labels, class_names, fraction):
         _log.warning(
             "no validation split: %s. Epochs, thresholds and methods are not chosen on held-out images, and the biases of "
@@ -294,18 +294,18 @@ def _split_off(train: Split, class_names: tuple[str, ...], fraction: float, seed
 
 
 def _equal_images(source: FolderSource) -> list[list[tuple[str, int]]]:
-    """The images whose files have the same bytes as others, as (split, row), a list for each content."""
+    """Return the images whose files have the same bytes as others, as (split, row), a list for each content."""
     places = [(split, row) for split, (names, _) in source.files.items() for row in range(len(names))]
     found = equal_files([source.folder / source.files[split][0][row] for split, row in places])
     return [[places[position] for position in group] for group in found]
 
 
 def _warn_of_shared_images(source: FolderSource, equal: list[list[tuple[str, int]]], splits: dict[str, Split]) -> None:
-    """Count the images that lie in more than one split, a validation split that was taken off the training one included."""
+    """Log the number of images that lie in more than one split, including a validation split taken from the training split."""
     held_out = set(splits["val"].rows.tolist()) if "val" in splits and "val" not in source.files else set()
     shared = []
     for group in equal:
-        # Of each split that the image lies in, one file.
+        # One file stands for each split that contains the image.
         by_split = {"val" if split == "train" and row in held_out else split: (split, row) for split, row in group}
         if len(by_split) > 1:
             shared.append([source.files[split][0][row] for split, row in by_split.values()])

@@ -1,4 +1,4 @@
-"""One image file as an array: upright, 8 bits a value, RGB or grey; the reason where that cannot be. (c, h, w) pixels."""
+"""Read one image file as an array: upright, 8 bits a value, RGB or grey. (c, h, w) pixels."""
 
 import os
 import stat
@@ -9,13 +9,13 @@ from PIL import ExifTags, Image
 
 from sensai.errors import InputError
 
-# Raised whenever files are read as other pixels than before, so that nothing decoded earlier is taken for them.
+# Raised whenever files decode to other pixels than before, so that no earlier decoded copy is used.
 READER_VERSION = 2
 
-# What Pillow knows by name, but decodes with the help of others only.
+# Pillow knows these formats by name, but needs other programs to decode them.
 _NOT_DECODED = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}
 
-# EXIF orientation -> what brings the stored image upright.
+# EXIF orientation -> the operation that turns the stored image upright.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -35,7 +35,7 @@ def image_suffixes() -> set[str]:
 
 
 def special_kind(mode: int) -> str:
-    """Name what is neither a file nor a folder; reading from it may wait for ever. Empty for files and folders."""
+    """Return the name of a kind of file that may block a reader for ever; empty for files and folders."""
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
         return ""
     return "a FIFO" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
@@ -46,14 +46,14 @@ def decode(path: Path, parameter: str = "data_dir", channels: int = 3) -> np.nda
 
     Args:
         path: of the file.
-        parameter: named where the file cannot be read.
+        parameter: named in the message if the file cannot be read.
         channels: 3 for RGB, or 1 for grey.
 
     Returns:
         uint8 (channels, h, w), of the image's own size.
 
     Raises:
-        InputError: no image, a broken or too large one, one of 32 bits a value, or a coloured one where `channels` is 1.
+        InputError: not an image, broken, too large, of 32 bits a value, or coloured although `channels` is 1.
     """
     with _opened(path, parameter) as image:
         pixels = _pixels(image, path, parameter)
@@ -72,20 +72,20 @@ def one_channel(pixels: np.ndarray, name: str, parameter: str) -> np.ndarray:
 
 
 def upright_size(path: Path, parameter: str = "data_dir") -> tuple[int, int]:
-    """Return height and width of an image that `decode` would read; most formats are not decoded for it.
+    """Return height and width of an image that `decode` would read; most formats are not decoded for that.
 
     Raises:
-        InputError: no image, or a too large one.
+        InputError: not an image, or too large.
     """
     with _opened(path, parameter) as image:
         width, height = image.size
-        # Pillow gives the size of a TIFF as it is when turned.
+        # Pillow gives the size of a TIFF after turning it.
         turned = width != height and image.format != "TIFF" and _orientation(image) in _ON_ITS_SIDE
         return (width, height) if turned else (height, width)
 
 
 def _opened(path: Path, parameter: str) -> Image.Image:
-    """An image whose header is read."""
+    """Return an image whose header has been read."""
     name = f"{parameter}: {str(path)!r}"
     try:
         if kind := special_kind(os.stat(path).st_mode):
@@ -95,7 +95,7 @@ def _opened(path: Path, parameter: str) -> Image.Image:
         raise
     except Image.DecompressionBombError as error:
         raise _too_large(name, error) from error
-    # The readers of Pillow's many formats raise anything on files that only begin like theirs.
+    # Pillow's readers may raise any error on files that only begin like their format.
     except Exception as error:
         why = error.strerror if isinstance(error, OSError) else None
         raise InputError(
@@ -104,7 +104,7 @@ def _opened(path: Path, parameter: str) -> Image.Image:
 
 
 def _pixels(image: Image.Image, path: Path, parameter: str) -> np.ndarray:
-    """uint8 (3, h, w)."""
+    """Return the pixels, uint8 (3, h, w)."""
     name = f"{parameter}: {str(path)!r}"
     try:
         image.load()
@@ -117,26 +117,26 @@ def _pixels(image: Image.Image, path: Path, parameter: str) -> np.ndarray:
         raise
     except Image.DecompressionBombError as error:
         raise _too_large(name, error) from error
-    # As above: a broken file may break its decoder anywhere.
+    # A broken file may also raise any error while it is decoded.
     except Exception as error:
         raise InputError(f"{name} is broken ({error})") from error
 
 
 def _too_large(name: str, error: Image.DecompressionBombError) -> InputError:
-    """Pillow's own sentence has the pixels and the limit."""
+    """Return the error with Pillow's own sentence, which has the pixels and the limit."""
     return InputError(f"{name} is too large: {str(error).partition(', ')[0]}")
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 (upright) where there is none or none that can be read."""
+    """Return the EXIF orientation, 1 (upright) if there is none or it cannot be read."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    # A camera's broken notes do not break the image.
+    # Invalid camera metadata do not make the image unreadable.
     except Exception:
         return 1
     return value if isinstance(value, int) else 1
 
 
 def _of_8_bits(image: Image.Image) -> Image.Image:
-    """Grey values of 16 bits scaled, which Pillow would clip at 255."""
+    """Return grey values of 16 bits scaled to 8, since Pillow would clip them at 255."""
     return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)) if image.mode.startswith("I;16") else image

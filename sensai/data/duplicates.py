@@ -1,4 +1,4 @@
-"""Files of equal content, found without reading more of them than is needed."""
+"""Find files of equal content without reading more of them than needed."""
 
 import hashlib
 from collections import defaultdict
@@ -7,14 +7,14 @@ from pathlib import Path
 
 from sensai.errors import InputError
 
-# Enough of an image to tell almost any two apart that have the same size.
+# So many bytes tell almost any two images of the same size apart.
 _BEGINNING = 4096
 
 
 def equal_files(paths: Sequence[Path]) -> list[list[int]]:
-    """Return the positions of the files that have an equal among the others, a list for each content.
+    """Return the positions of the files that equal another one, a list for each content.
 
-    Only files of the same size are opened, and only those that begin alike are read to the end.
+    Only files of the same size are opened, and only those with equal beginnings are read to the end.
 
     Raises:
         InputError: a file cannot be read.
@@ -26,7 +26,7 @@ def equal_files(paths: Sequence[Path]) -> list[list[int]]:
 
 
 def _parted(group: list[int], paths: Sequence[Path], key: Callable[[Path], Hashable]) -> list[list[int]]:
-    """The parts of a group that have a key in common, without those of one file."""
+    """Return the parts of a group that have the same key, without parts of one file."""
     parts = defaultdict(list)
     for position in group:
         try:

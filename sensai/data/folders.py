@@ -20,16 +20,16 @@ from sensai.errors import InputError
 from sensai.input_paths import searched
 
 _log = logging.getLogger(__name__)
-# Names of the folders of each split.
+# Folder names of each split.
 _FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
 
 @dataclass(frozen=True)
 class FolderSource:
-    """Images in `<split>/<class>/`, taken as RGB, or as grey where the network takes one channel.
+    """Images in `<split>/<class>/`, read as RGB, or as grey if the network takes one channel.
 
     Attributes:
-        folder: what holds the splits.
+        folder: the folder of the splits.
         class_names: the K labels.
         files: split -> (names relative to `folder`, labels int64 (N,)).
     """
@@ -40,7 +40,7 @@ class FolderSource:
 
     @property
     def identity(self) -> str:
-        """Digest of the reader's version and of every file's name, size and time of change."""
+        """Return a digest of the reader's version and of every file's name, size and time of change."""
         listing = hashlib.sha256(os.fsencode(f"{READER_VERSION} {self.folder.resolve()}"))
         for split, (names, labels) in self.files.items():
             for name, label in zip(names, labels, strict=True):
@@ -49,13 +49,13 @@ class FolderSource:
         return listing.hexdigest()
 
     def read(self, requested_size: int | None, rule: InputRule) -> Arrays:
-        """The files, to be fitted to the size and channels that the network takes as they are read."""
+        """Return the files, to be fitted to the size and channels of the network while they are read."""
         channels = 1 if rule.channels == 1 else target_channels(rule, 3)
         size = target_size(requested_size, rule, None if requested_size or rule.image_size else self._common_size())
         return self.fitted_to((channels, *size))
 
     def fitted_to(self, image_shape: tuple[int, int, int]) -> Arrays:
-        """The files, to be brought to a shape (C, H, W) as they are read."""
+        """Return the files, to be fitted to a shape (C, H, W) while they are read."""
         splits = {
             split: (ImageFiles(self.folder, names, image_shape), labels)
             for split, (names, labels) in self.files.items()
@@ -63,10 +63,10 @@ class FolderSource:
         return Arrays(self.class_names, dict(splits))
 
     def digest(self, image_shape: tuple[int, int, int]) -> str:
-        """SHA-256 of the reader's version, class names, image shape, and every file's relative name, label and size.
+        """Return the SHA-256 of the folder's list of files, without decoding them.
 
-        Nothing is decoded. A copy of the folder has the same digest; another content of the same name and size goes
-        unnoticed.
+        It covers the reader's version, class names, image shape, and every file's relative name, label and size. A copy of
+        the folder has the same digest. Changed content of the same name and size is not noticed.
         """
         content = hashlib.sha256("\0".join((str(READER_VERSION), *self.class_names, str(image_shape))).encode())
         for split in sorted(self.files):
@@ -88,12 +88,12 @@ class FolderSource:
 def image_folder(folder: Path) -> FolderSource:
     """Return the images below `folder`, laid out as `train/`, `val/`, `test/`, then one folder a class.
 
-    `valid/` and `validation/` stand for `val/`. With only one of validation and test that one is the test split. What is left
-    out is logged, in one line.
+    `valid/` and `validation/` are read as `val/`. If only one of validation and test exists, it is the test split. One log
+    line lists the omitted entries.
 
     Raises:
         InputError: no folder, no `train/`, two validation splits, a class of `train/` without images, fewer than two
-            classes, splits with different classes, or what is neither file nor folder or leads nowhere.
+            classes, splits with different classes, a special file, or a broken link.
     """
     if not folder.is_dir():
         raise InputError(
@@ -115,7 +115,7 @@ def image_folder(folder: Path) -> FolderSource:
 
 
 def _split_folders(folder: Path, left_out: Counter[str]) -> dict[str, str]:
-    """Split -> the name of its folder, in the order of `_FOLDERS`."""
+    """Return each split -> the name of its folder, in the order of `_FOLDERS`."""
     found = entries(str(folder))
     _refuse(found.problems, folder)
     left_out += found.left_out
@@ -134,7 +134,7 @@ def _split_folders(folder: Path, left_out: Counter[str]) -> dict[str, str]:
 
 
 def _class_folders(split: Path, left_out: Counter[str]) -> list[str]:
-    """Names of the folders of a split's classes, in order."""
+    """Return the names of the folders of a split's classes, in order."""
     found = entries(str(split))
     _refuse(found.problems, split)
     left_out += found.left_out
@@ -144,10 +144,10 @@ def _class_folders(split: Path, left_out: Counter[str]) -> list[str]:
 
 
 def _labelled(folder: Path, place: str, labels: dict[str, int], left_out: Counter[str]) -> tuple[list[str], np.ndarray]:
-    """Names relative to the folder, and labels int64 (N,), of the images of one split."""
+    """Return names relative to the folder, and labels int64 (N,), of the images of one split."""
     names: list[str] = []
     counts = np.zeros(len(labels), np.int64)
-    # Those of `train` were counted when the classes were listed.
+    # Entries of `train` were counted when the classes were listed.
     for entry in _class_folders(folder / place, Counter() if place == "train" else left_out):
         if entry not in labels:
             raise InputError(f"data_dir: class folder {str(folder / place / entry)!r} has no counterpart in train/")
@@ -159,12 +159,12 @@ def _labelled(folder: Path, place: str, labels: dict[str, int], left_out: Counte
         left_out += found.left_out
         names += [f"{place}/{entry}/{name}" for name in found.files]
         counts[labels[entry]] = len(found.files)
-    # Class folders and labels are in the same order.
+    # Class folders and labels have the same order.
     return names, np.repeat(np.arange(len(labels)), counts)
 
 
 def _refuse(problems: dict[str, str], folder: Path) -> None:
-    """Raise for the first entry of a folder that is neither file nor folder, and say how many more there are."""
+    """Raise an error for the first entry of a folder that is neither file nor folder, with the number of others."""
     if problems:
         (name, why), *more = problems.items()
         also = f"; and {len(more)} more such entries" if more else ""
@@ -172,5 +172,5 @@ def _refuse(problems: dict[str, str], folder: Path) -> None:
 
 
 def _class_name(name: str) -> str:
-    """The name of a class folder as text that can be stored; bytes that are no UTF-8 are written in hexadecimal."""
+    """Return the name of a class folder as text that can be stored; bytes that are not UTF-8 are written in hexadecimal."""
     return os.fsencode(name).decode(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""Folders listed for image files: links are followed, hidden and system entries skipped, and all that is left out counted."""
+"""List folders for image files: follow links, skip hidden and system entries, count everything that is omitted."""
 
 import os
 from collections import Counter
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from sensai.data.decoding import image_suffixes, special_kind
 
-# Beside names that begin with a dot, in lower case: what macOS, Windows, file servers and file systems put into folders.
+# macOS, Windows, file servers and file systems put these into folders (in lower case, beside names with a leading dot).
 _SYSTEM = {
     *("__macosx", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
     *("@eadir", "#recycle", "@recycle", "lost+found"),
@@ -23,7 +23,7 @@ class Entries:
     Attributes:
         folders: links to folders included.
         files: likewise.
-        problems: name -> why it is neither; the empty name is the folder itself.
+        problems: name -> why it is neither file nor folder; the empty name is the folder itself.
         left_out: reason -> number of entries.
     """
 
@@ -53,7 +53,7 @@ def entries(folder: str) -> Entries:
 
 
 def _problem(entry: os.DirEntry[str]) -> str:
-    """Why an entry can be neither listed nor read; empty where it can."""
+    """Return why an entry can be neither listed nor read; empty if it can."""
     if not entry.is_symlink() and (entry.is_file() or entry.is_dir()):
         return ""
     try:
@@ -67,7 +67,7 @@ def _problem(entry: os.DirEntry[str]) -> str:
 def images_below(folder: str) -> Entries:
     """Return the image files at any depth below a folder, with names relative to it, in the order of their parts.
 
-    `folders` stays empty. A link to a folder that holds the link is a problem, since it would never end.
+    `folders` stays empty. A link to a folder that contains the link is a problem, since the search would never end.
     """
     found, readable = Entries(), image_suffixes()
     pending: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
@@ -101,7 +101,7 @@ def _named(ending: str) -> str:
 
 
 def in_words(left_out: Counter[str]) -> str:
-    """Return the count of what is left out, by reason, the most frequent first."""
+    """Return the number of omitted entries by reason, the most frequent first."""
     ordered = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
     reasons = [f"{count} {reason}" for reason, count in ordered[:_REASONS]]
     if rest := sum(count for _, count in ordered[_REASONS:]):

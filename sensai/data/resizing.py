@@ -1,9 +1,9 @@
-"""Images brought to the size and channel count that a network takes, by one stated rule.
+"""Fit images to the size and channel count of a network, by one rule.
 
-The size is `image_size` where given, else what the architecture asks for, else the images' own (which then must be one
-size). Images that grow by at most a quarter are padded evenly with zeros (28 -> 32); all others are scaled so that
-the shorter side fits (bilinear, antialiased) and cropped at the centre. Grey images are repeated for a network of three
-channels; colour images for a network of one channel are refused.
+The size is `image_size` if given, else what the architecture asks for, else the images' own, if all have one size. Images
+that grow by at most a quarter are padded evenly with zeros (28 -> 32). All others are scaled until the shorter side fits
+(bilinear, antialiased) and cropped at the centre. Grey images are repeated for a network of three channels; colour images
+for a network of one channel are refused.
 """
 
 import numpy as np
@@ -17,15 +17,15 @@ _LARGEST_PADDING = 1.25
 
 
 def target_size(requested: int | None, rule: InputRule, native: tuple[int, int] | None) -> tuple[int, int]:
-    """Height and width that images are brought to.
+    """Return the height and width of the fitted images.
 
     Args:
         requested: the parameter `image_size`, if given.
         rule: what the architecture asks for.
-        native: the size that all images share, or None where they differ.
+        native: the size of all images, or None if they differ.
 
     Raises:
-        InputError: neither is given and the images differ in size, or the network takes none so small.
+        InputError: neither is given and the images differ in size, or the size is too small for the network.
     """
     if requested and rule.smallest and requested < rule.smallest:
         raise InputError(f"image_size={requested}: the network takes {rule.smallest} and more")
@@ -38,7 +38,7 @@ def target_size(requested: int | None, rule: InputRule, native: tuple[int, int] 
 
 
 def target_channels(rule: InputRule, native: int) -> int:
-    """Number of channels that images are brought to.
+    """Return the number of channels of the fitted images.
 
     Raises:
         InputError: colour images for a network of one channel.
@@ -50,7 +50,7 @@ def target_channels(rule: InputRule, native: int) -> int:
 
 
 def fit(images: np.ndarray, size: tuple[int, int], channels: int) -> np.ndarray:
-    """Images of one size brought to another by the module's rule.
+    """Return images of one size fitted to another by the module's rule.
 
     Args:
         images: uint8, shape (N, C, h, w).

@@ -1,4 +1,4 @@
-"""Single images as they come, each brought to the shape that a network takes: from files, or from a stream."""
+"""Read single images, each fitted to the shape of a network, from files or from a stream."""
 
 import logging
 import os
@@ -37,11 +37,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class Refused:
-    """An image that cannot be answered, while those after it can.
+    """An image without an answer; those after it are still answered.
 
     Attributes:
-        name: as of a frame.
-        reason: one line that names it.
+        name: see `Frame`.
+        reason: one line that names the image.
     """
 
     name: str
@@ -49,16 +49,16 @@ class Refused:
 
 
 def from_files(path: Path, shape: tuple[int, int, int]) -> Iterator[Frame | Refused]:
-    """A file, or all images below a folder in the order of their names; what is left out is logged, in one line.
+    """Yield the image of a file, or all images below a folder in the order of their names; one log line lists omissions.
 
-    Refused are files that are no image, are broken, or are coloured where the network takes one channel.
+    Files that are not images, are broken, or are coloured although the network takes one channel, yield `Refused`.
 
     Args:
-        path: of file or folder.
+        path: a file or a folder.
         shape: (H, W, C) of the frames.
 
     Raises:
-        InputError: nothing is there, or the folder holds no image.
+        InputError: the path does not exist, or the folder holds no image.
     """
     if not path.is_dir():
         if not os.path.lexists(path):
@@ -78,12 +78,12 @@ def from_files(path: Path, shape: tuple[int, int, int]) -> Iterator[Frame | Refu
 
 
 def from_json_lines(stream: BinaryIO, shape: tuple[int, int, int]) -> Iterator[Frame | Refused]:
-    """One JSON object a line: `path` of an image file, or `pixels` (h, w) or (h, w, C) from 0 to 255, and an `id`.
+    """Yield the image of each line, a JSON object: `path` of an image file or `pixels`, and an `id`.
 
-    Refused are images as in `from_files`.
+    `pixels` are (h, w) or (h, w, C), from 0 to 255. Images are refused as in `from_files`.
 
     Raises:
-        InputError: a line that is no such object, with its number.
+        InputError: a line is not such an object; the message has its number.
     """
     for number, line in enumerate(stream):
         if line.strip():
@@ -91,7 +91,7 @@ def from_json_lines(stream: BinaryIO, shape: tuple[int, int, int]) -> Iterator[F
 
 
 def from_raw(stream: BinaryIO, shape: tuple[int, int, int]) -> Iterator[Frame]:
-    """Frames of `shape` one after the other, a byte a value, rows first and channels last.
+    """Yield frames of `shape` one after the other, a byte a value, rows first and channels last.
 
     Raises:
         InputError: the stream ends within a frame.
@@ -105,7 +105,7 @@ def from_raw(stream: BinaryIO, shape: tuple[int, int, int]) -> Iterator[Frame]:
         number += 1
 
 
-# frames -> how a stream is read.
+# frames -> the function that reads a stream.
 STREAMS: dict[str, Callable[[BinaryIO, tuple[int, int, int]], Iterator[Frame | Refused]]] = {
     "json": from_json_lines,
     "raw": from_raw,
@@ -143,8 +143,9 @@ def _path(value: object) -> Path:
 
 
 def _pixels(values: Any) -> np.ndarray:
-    """uint8 (C, h, w)."""
-    # As objects, since numpy would make numbers of truth values, and of one long text room for as many of its length.
+    """Return uint8 (C, h, w)."""
+    # The array holds objects: numpy would convert booleans to numbers, and one long text would make it reserve its length
+    # for each value.
     pixels = np.array(values, dtype=object)
     whole = set(map(type, pixels.ravel().tolist())) == {int}
     if not whole or pixels.min() < 0 or pixels.max() > 255:
@@ -157,7 +158,9 @@ def _pixels(values: Any) -> np.ndarray:
 
 
 def _fitted(pixels: np.ndarray, shape: tuple[int, int, int], name: str) -> np.ndarray:
-    """uint8 (H, W, C) from (c, h, w), by the rule of the module `fitting`; `name` is who does not fit."""
+    """Return uint8 (H, W, C) from (c, h, w), by the rule of `resizing`; `name` is for the message of an image that does not
+    fit.
+    """
     height, width, channels = shape
     if channels < len(pixels):
         pixels = one_channel(pixels, name, _PARAMETER)

@@ -1,7 +1,7 @@
-"""Images that stay in their files and are decoded when a batch asks for them, ahead of the batch that is computed with.
+"""Image files that are decoded when a batch needs them, ahead of the batch in computation.
 
-N images, C channels, H x W pixels. One reader serves a process: its batches carry the labels of all classes, so that any
-number of members can be fed from one stream.
+N images, C channels, H x W pixels. One reader serves a process: its batches have the labels of all classes, so any number
+of members can be trained from one stream.
 """
 
 import math
@@ -17,21 +17,21 @@ from torch import get_num_threads
 from sensai.data.decoding import decode
 from sensai.data.resizing import fit
 
-# Batches in decoding while one is computed with: all that is ever in memory beside it.
+# So many batches are decoded ahead; only these are in memory beside the current one.
 _AHEAD = 2
 _CHUNK_BYTES = 2**24
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Image files, taken as RGB, or as grey for one channel, and fitted as they are read.
+    """Image files, read as RGB, or as grey for one channel, and fitted while they are read.
 
     They are indexed by rows like the array that they would fill.
 
     Attributes:
-        folder: what the names are relative to.
+        folder: the names are relative to it.
         names: (all N,), the files.
-        image_shape: (C, H, W) that `fitting.fit` brings each image to.
+        image_shape: (C, H, W) of the fitted images, see `resizing.fit`.
     """
 
     folder: Path
@@ -40,7 +40,7 @@ class ImageFiles:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Shape (all N, C, H, W) of the array that the images would fill."""
+        """Return the shape (all N, C, H, W) of the array that the images would fill."""
         return (len(self.names), *self.image_shape)
 
     def __len__(self) -> int:
@@ -51,14 +51,14 @@ class ImageFiles:
         return images
 
     def read_ahead(self, batches_of_rows: Iterable[np.ndarray]) -> Generator[np.ndarray, None, None]:
-        """Each batch of rows as uint8 (N, C, H, W), the next ones in decoding by a pool of threads.
+        """Yield each batch of rows as uint8 (N, C, H, W); a pool of threads decodes the next ones meanwhile.
 
-        The threads end with the iterator, be it exhausted, closed or broken by an error.
+        The threads end with the iterator, also when it is closed or fails.
 
         Raises:
-            InputError: a file that cannot be read or is broken, or a coloured one where there is one channel.
+            InputError: a file cannot be read, is broken, or is coloured although there is one channel.
         """
-        # No more threads than the libraries of this process may take, which slots pin.
+        # The pool has as many threads as the libraries of this process may use; workers limit that number.
         pool = ThreadPoolExecutor(get_num_threads())
         decoding: deque[tuple[np.ndarray, Iterator[None]]] = deque()
         try:
@@ -86,7 +86,7 @@ class ImageFiles:
 
 
 def _finished(images: np.ndarray, decoding: Iterator[None]) -> np.ndarray:
-    """The batch once all of its images are in."""
+    """Return the batch when all of its images are decoded."""
     for _ in decoding:
         pass
     return images
@@ -97,7 +97,7 @@ Images = np.ndarray | ImageFiles
 
 
 def read_ahead(images: Images, batches_of_rows: Iterable[np.ndarray]) -> Generator[np.ndarray, None, None]:
-    """Each batch of rows as uint8 (N, C, H, W); files are decoded ahead of it, see `ImageFiles.read_ahead`."""
+    """Yield each batch of rows as uint8 (N, C, H, W); files are decoded ahead of it, see `ImageFiles.read_ahead`."""
     if isinstance(images, ImageFiles):
         yield from images.read_ahead(batches_of_rows)
     else:
@@ -106,6 +106,6 @@ def read_ahead(images: Images, batches_of_rows: Iterable[np.ndarray]) -> Generat
 
 
 def in_chunks(rows: np.ndarray, image_shape: tuple[int, ...]) -> list[np.ndarray]:
-    """Rows in parts of about 16 MiB of images, for what goes through a whole data set."""
+    """Return the rows in parts of about 16 MiB of images, for passes through a whole data set."""
     count = max(_CHUNK_BYTES // math.prod(image_shape), 1)
     return [rows[start : start + count] for start in range(0, len(rows), count)]

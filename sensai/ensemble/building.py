@@ -1,4 +1,4 @@
-"""Members from a base model and plans, before any retraining."""
+"""Make members from a base model and plans, before any retraining."""
 
 from collections.abc import Iterable, Sequence
 
@@ -14,7 +14,7 @@ from sensai.models.factory import NetworkSpec
 from sensai.pruning import member_network, prune_further
 from sensai.sites import Plan, SiteMap
 
-# Logits further apart than this are one and the same answer in float32.
+# Beyond this difference of logits, probabilities are equal in float32.
 _BIAS_BOUND = 50.0
 
 
@@ -26,7 +26,7 @@ def build_ensemble(
     class_names: tuple[str, ...],
     normalization: Normalization,
 ) -> Ensemble:
-    """Cut one member per plan out of the base model."""
+    """Return an ensemble with one member per plan, pruned from the base model."""
     members = [
         Member(classes, member_network(model, sites, plan, classes, len(class_names))) for classes, plan in plans
     ]
@@ -36,14 +36,14 @@ def build_ensemble(
 def cut_further(
     ensemble: Ensemble, model: nn.Module, sites: SiteMap, before: Sequence[Plan], plans: Sequence[Plan]
 ) -> Ensemble:
-    """The members of an ensemble without more of the base model's channels; their heads keep their rows.
+    """Return an ensemble whose members lack more of the base model's channels; their heads keep their rows.
 
     Args:
-        ensemble: as cut by `before`, and trained perhaps; it stays as it is.
+        ensemble: pruned by `before`, perhaps trained; it is not changed.
         model: the base model.
         sites: its removable channels.
-        before: what each member goes without.
-        plans: what each is to go without, which contains that.
+        before: the channels that each member lacks.
+        plans: the channels that each will lack; they contain those of `before`.
     """
     members = [
         Member(member.classes, prune_further(member.network, model, sites, gone, plan))
@@ -54,7 +54,7 @@ def cut_further(
 
 @torch.no_grad()
 def fit_none_biases(ensemble: Ensemble, head: str, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-    """Set the bias of every group's "none" row to what minimises the balanced cross entropy, in place.
+    """Set the bias of every group's "none" row to the minimum of the balanced cross entropy, in place.
 
     Args:
         ensemble: its groups' "none" rows have zero weight.
@@ -81,7 +81,7 @@ def fit_none_biases(ensemble: Ensemble, head: str, batches: Iterable[tuple[Tenso
 
 
 def _best_none_bias(logits: Tensor, targets: Tensor) -> float:
-    """The value of output 0 that minimises the class-balanced cross entropy (convex in it)."""
+    """Return the value of output 0 that minimises the class-balanced cross entropy (convex in it)."""
     counts = torch.bincount(targets, minlength=logits.shape[1]).clamp(min=1)
     weight = (1.0 / counts).to(logits)
 

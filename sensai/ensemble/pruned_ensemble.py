@@ -30,7 +30,7 @@ class Member:
 
 
 class Ensemble(nn.Module):
-    """All members on the same input; together they answer for every class."""
+    """All members on the same input; together they cover every class."""
 
     def __init__(
         self, members: list[Member], class_names: tuple[str, ...], spec: NetworkSpec, normalization: Normalization
@@ -45,20 +45,20 @@ class Ensemble(nn.Module):
 
     @property
     def groups(self) -> "list[Group]":
-        """The classes of each member."""
+        """Return the classes of each member."""
         return [member.classes for member in self.members]
 
     def member_logits(self, images: Tensor) -> list[Tensor]:
-        """The outputs of each member, (N, 1), (N, 1 + g) or (N, K), for normalised images (N, C, H, W)."""
+        """Return the outputs of each member, (N, 1), (N, 1 + g) or (N, K), for normalised images (N, C, H, W)."""
         return [member.network(images) for member in self.members]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Raw class probabilities (N, K) for normalised images float32 (N, C, H, W)."""
+        """Return raw class probabilities (N, K) for normalised images float32 (N, C, H, W)."""
         return combine(self.member_logits(images), self.groups, len(self.class_names))
 
 
 def combine(logits: list[Tensor], groups: "list[Group]", num_classes: int) -> Tensor:
-    """Class probabilities (N, K) from the members' outputs.
+    """Return class probabilities (N, K) from the members' outputs.
 
     The raw score of a class is the sigmoid of its logit (binary member) or its share of the softmax (group); the scores of
     an image are divided by their sum.
@@ -72,7 +72,7 @@ def combine(logits: list[Tensor], groups: "list[Group]", num_classes: int) -> Te
 
 
 def class_scores(logits: Tensor, group_size: int) -> Tensor:
-    """The raw scores (N, g) of a member's own classes from its outputs (N, 1), (N, 1 + g) or (N, g)."""
+    """Return the raw scores (N, g) of a member's own classes from its outputs (N, 1), (N, 1 + g) or (N, g)."""
     if logits.shape[1] == 1:
         return torch.sigmoid(logits)
     return torch.softmax(logits, dim=1)[:, logits.shape[1] - group_size :]
@@ -104,7 +104,7 @@ def save_ensemble(ensemble: Ensemble, folder: Path) -> None:
 
 
 def load_ensemble(folder: Path) -> Ensemble:
-    """The inverse of `save_ensemble`, bit for bit, in eval mode.
+    """Return the ensemble that `save_ensemble` wrote, bit for bit, in eval mode.
 
     Raises:
         ValueError: the manifest is of another format version.

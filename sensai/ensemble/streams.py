@@ -1,4 +1,4 @@
-"""Members side by side on one GPU: small networks leave most of it idle, so that it can compute several at once."""
+"""Run members at the same time on one GPU, since small networks leave most of it idle."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 def side_by_side(networks: Sequence[Callable[[Tensor], Tensor]], images: Tensor) -> list[Tensor]:
-    """What each network answers to images (N, C, H, W); where these lie on a GPU, each computes on a stream of its own.
+    """Return the output of each network for images (N, C, H, W); on a GPU each computes on a stream of its own.
 
-    Backward passes take the streams of the forward passes, and a capture as a CUDA graph keeps them as branches.
+    Backward passes use the streams of the forward passes, and a CUDA graph captures them as branches.
     """
     if not images.is_cuda:
         return [network(images) for network in networks]
@@ -22,12 +22,12 @@ def side_by_side(networks: Sequence[Callable[[Tensor], Tensor]], images: Tensor)
             outputs.append(network(images))
     for stream, output in zip(streams, outputs, strict=True):
         current.wait_stream(stream)
-        # Its memory belongs to the stream it was computed on, which must not take it back while this one reads.
+        # Its memory belongs to the stream that computed it, which must not reuse it while this stream reads.
         output.record_stream(current)
     return outputs
 
 
 @lru_cache(maxsize=8)
 def _streams(device: torch.device, count: int) -> list[torch.cuda.Stream]:
-    # The same ones at every call: memory that a stream has used goes back to it alone.
+    # Every call uses the same streams, because memory that a stream has used returns only to it.
     return [torch.cuda.Stream(device) for _ in range(count)]

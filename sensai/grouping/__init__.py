@@ -1,5 +1,5 @@
-"""Classes to groups: the methods, one a file (`methods`), by how alike classes are (`similarities`) and what members would cost
-(`costs`).
+"""From classes to groups.
 
-Imports nothing by itself, so that the names of the methods are known without loading torch.
+`methods` holds the grouping methods, one a file. They use the similarity of classes (`similarities`) and the cost of
+members (`costs`). The package imports nothing, so that the names of the methods are known without torch.
 """

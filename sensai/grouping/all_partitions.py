@@ -1,4 +1,4 @@
-"""The cheapest of all partitions, where there are few. K classes, G groups."""
+"""The cheapest of all partitions, if there are few. K classes, G groups."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -8,12 +8,12 @@ from math import factorial
 from sensai.grouping.costs import Cost, MemberCosts
 from sensai.grouping.partitions import Group
 
-# Where there are no more partitions than this, all are tried: always for up to ten classes.
+# The most partitions that are all tried; up to ten classes never have more.
 MOST_PARTITIONS = 10_000
 
 
 def sizes_of(num_classes: int, n_groups: int) -> dict[int, int]:
-    """Return size of groups -> how many have it."""
+    """Return the size of groups -> the number of groups of that size."""
     least, larger = divmod(num_classes, n_groups)
     return {least: n_groups - larger, least + 1: larger}
 
@@ -39,7 +39,10 @@ def cheapest_of_all(num_classes: int, costs: MemberCosts, n_groups: int) -> list
 
 
 def partitions(classes: tuple[int, ...], sizes: dict[int, int]) -> Iterator[list[Group]]:
-    """Yield every partition into groups of these sizes once: the first class chooses its companions, then the others."""
+    """Yield every partition into groups of these sizes once.
+
+    The companions of the first class are chosen first, then the other groups.
+    """
     if not classes:
         yield []
         return

@@ -6,9 +6,9 @@ from sklearn.metrics.pairwise import euclidean_distances
 
 from sensai.grouping.partitions import balanced
 
-# Starts of plain k-means, of which the best is taken.
+# Starts of plain k-means, of which the best one counts.
 _STARTS = 4
-# Most rounds of the balanced one, which is mostly done within ten.
+# Most rounds of the balanced form, which mostly ends within ten.
 _ROUNDS = 100
 
 

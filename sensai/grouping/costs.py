@@ -1,4 +1,4 @@
-"""What the members of groups would cost, known from their statistics before anything is pruned. K classes, S sites."""
+"""Costs of the members of groups, known from statistics before anything is pruned. K classes, S sites."""
 
 from collections.abc import Sequence
 
@@ -10,20 +10,20 @@ from sensai.policy.counts import RatioCounts
 from sensai.pruning import head_rows
 from sensai.sites import SizePrediction
 
-# FLOPs of the largest member, and of all: the first counts, the second settles ties.
+# FLOPs of the largest member, and of all members: the first decides, the second settles ties.
 Cost = tuple[int, int]
 
 
 class MemberCosts:
-    """Sizes of the member of any group, exactly as `ratio_plan` would have it cut, in about a millisecond."""
+    """Predict the size of the member of any group, exactly as `ratio_plan` would prune it, in about a millisecond."""
 
     def __init__(self, statistics: Statistics, prediction: SizePrediction, ratio: float) -> None:
-        """Take in what is known.
+        """Store what the predictions need.
 
         Args:
             statistics: of every site of the prediction.
-            prediction: sizes of members by what they go without.
-            ratio: share of all channels that a member goes without, by APoZ and ranked globally.
+            prediction: sizes of members from the channels that they lack.
+            ratio: share of all channels that a member loses, ranked globally by APoZ.
         """
         self.counts = RatioCounts(statistics, ratio)
         self._prediction = prediction
@@ -32,29 +32,29 @@ class MemberCosts:
         self._order = np.array([names.index(name) for name in prediction.sites])
 
     def size(self, sums: np.ndarray, classes: int) -> tuple[int, int]:
-        """Parameters and FLOPs of a group's member.
+        """Return parameters and FLOPs of a group's member.
 
         Args:
             sums: of its statistics, as by `counts`.
-            classes: how many it has.
+            classes: the number of its classes.
         """
         removed = self.counts.removed(sums)[self._order]
         params, flops = self._prediction.at(removed, head_rows(classes, self._num_classes))
         return int(params), int(flops)
 
     def sizes(self, groups: Sequence[Group]) -> list[tuple[int, int]]:
-        """Parameters and FLOPs of the member of each group."""
+        """Return parameters and FLOPs of the member of each group."""
         return [self.size(self.counts.sums(group), len(group)) for group in groups]
 
     def flops(self, sums: np.ndarray, classes: int) -> int:
-        """FLOPs alone of a group's member, as `size` has them."""
+        """Return only the FLOPs of a group's member, see `size`."""
         return self.size(sums, classes)[1]
 
     def of_group(self, group: Sequence[int]) -> int:
-        """FLOPs of the member of some classes."""
+        """Return the FLOPs of the member of some classes."""
         return self.flops(self.counts.sums(group), len(group))
 
     def of(self, groups: Sequence[Group]) -> Cost:
-        """What a partition costs."""
+        """Return the cost of a partition."""
         flops = [self.of_group(group) for group in groups]
         return max(flops), sum(flops)

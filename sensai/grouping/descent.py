@@ -9,9 +9,9 @@ from sensai.grouping.partitions import Group, groups_of, labels_of
 
 
 def descended(groups: Sequence[Group], costs: MemberCosts, generator: np.random.Generator, trials: int) -> list[Group]:
-    """The partition after every swap that was tried and made it cheaper, until none does or `trials` are made.
+    """Return the partition after every tried swap that made it cheaper, until none does or `trials` are made.
 
-    A count of trials rather than a time ends it, so that the same arguments give the same groups.
+    The end depends on the number of trials and not on time, so that the same arguments give the same groups.
     """
     partition, tried = _Partition(groups, costs), 0
     while tried < trials:
@@ -35,7 +35,7 @@ class _Partition:
         self._flops = [costs.flops(*member) for member in zip(self._sums, self._sizes, strict=True)]
 
     def pairs(self, generator: np.random.Generator) -> Iterator[tuple[int, int]]:
-        """All pairs of classes in two groups, in random order; first those of which one is in the largest member."""
+        """Yield all pairs of classes in two groups in random order, those with a class in the largest member first."""
         largest = self.labels == np.argmax(self._flops)
         inside, outside = np.flatnonzero(largest), np.flatnonzero(~largest)
         yield from _shuffled(np.repeat(inside, len(outside)), np.tile(outside, len(inside)), generator)
@@ -44,7 +44,7 @@ class _Partition:
         yield from _shuffled(outside[first[apart]], outside[second[apart]], generator)
 
     def swap(self, one: int, other: int) -> bool:
-        """Swap two classes if that makes the partition cheaper; says whether it did."""
+        """Swap two classes if that makes the partition cheaper; return True if it did."""
         sides = [(int(self.labels[one]), one, other), (int(self.labels[other]), other, one)]
         before, flops = _cost(self._flops), self._flops.copy()
         for group, leaves, comes in sides:
@@ -57,7 +57,7 @@ class _Partition:
         self.labels[[one, other]] = self.labels[[other, one]]
         self._flops = flops
         for group, _, _ in sides:
-            # Added up anew, so that rounding does not pile up.
+            # The sums are computed anew, so that rounding errors do not add up.
             self._sums[group] = self._costs.counts.sums(np.flatnonzero(self.labels == group).tolist())
         return True
 

@@ -1,4 +1,4 @@
-"""What groups are formed by, and the partition that a method makes of it."""
+"""The inputs of grouping methods, and the partition that a method makes of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ from sensai.grouping.partitions import Group, singletons
 
 @dataclass(frozen=True)
 class GroupingInputs:
-    """What the grouping methods may use (see `sensai.grouping.methods`); K classes, G groups.
+    """The inputs that the grouping methods may use (see `sensai.grouping.methods`); K classes, G groups.
 
     Attributes:
         class_names: of the K classes, in the order of the labels.
         statistics: of every site.
-        costs: what members would cost.
+        costs: the costs of members.
         measure_similarity: returns float64 (K, K), symmetric, larger where two classes are more alike. It may take time, and is
             called only for methods that use it.
         n_groups: G; 1 is the control.
-        seed: of what is sampled.
+        seed: of random choices.
         groups_file: the user's file of groups.
     """
 
@@ -44,7 +44,7 @@ class GroupingInputs:
 
     @cached_property
     def similarity(self) -> np.ndarray:
-        """Return float64 (K, K): how alike two classes are."""
+        """Return float64 (K, K): the similarity of two classes."""
         return self.measure_similarity()
 
 
@@ -53,7 +53,7 @@ def form_groups(method: str, inputs: GroupingInputs) -> list[Group]:
 
     Args:
         method: a name in `METHODS`.
-        inputs: what it may use.
+        inputs: the inputs that it may use.
 
     Raises:
         InputError: no such method, or more groups than classes.
@@ -62,7 +62,7 @@ def form_groups(method: str, inputs: GroupingInputs) -> list[Group]:
     if "n_groups" in part.uses:
         if inputs.n_groups > inputs.num_classes:
             raise InputError(f"n_groups={inputs.n_groups}: there are only {inputs.num_classes} classes")
-        # There is only one such partition, and no method has to know how to find it.
+        # There is only one such partition, so no method has to handle this case.
         if inputs.n_groups == 1:
             return [tuple(range(inputs.num_classes))]
         if inputs.n_groups == inputs.num_classes:

@@ -10,21 +10,21 @@ Group = tuple[int, ...]
 
 
 def singletons(num_classes: int) -> list[Group]:
-    """Every class by itself: binary members."""
+    """Return a group for every class: binary members."""
     return [(label,) for label in range(num_classes)]
 
 
 def groups_of(labels: np.ndarray) -> list[Group]:
-    """The groups, each in ascending order, sorted by their first classes: equal partitions are equal lists.
+    """Return the groups, each in ascending order, sorted by their first classes, so that equal partitions are equal lists.
 
     Args:
-        labels: int64 (K,), the group of each class; empty groups are left out.
+        labels: int64 (K,), the group of each class; empty groups are omitted.
     """
     return sorted(tuple(np.flatnonzero(labels == number).tolist()) for number in np.unique(labels))
 
 
 def labels_of(groups: Sequence[Group]) -> np.ndarray:
-    """int64 (K,): the number of each class's group."""
+    """Return int64 (K,): the number of each class's group."""
     labels = np.empty(sum(len(group) for group in groups), np.int64)
     for number, group in enumerate(groups):
         labels[list(group)] = number
@@ -32,14 +32,14 @@ def labels_of(groups: Sequence[Group]) -> np.ndarray:
 
 
 def balanced(costs: np.ndarray) -> np.ndarray:
-    """The assignment of least total cost that fills groups evenly: int64 (K,), the group of each class.
+    """Return the assignment of least total cost that fills groups evenly: int64 (K,), the group of each class.
 
     Args:
         costs: (K, G), of every class in every group; K >= G.
     """
     num_classes, n_groups = costs.shape
     least = num_classes // n_groups
-    # Each group has `least` places that must be taken and one that may be: dearer than all that it could save.
+    # Each group has `least` places that must be filled and an optional one, which costs more than all that it could save.
     optional = costs + (1 + num_classes * (costs.max() - costs.min()))
     places = np.concatenate([np.repeat(costs, least, axis=1), optional], axis=1)
     owners = np.concatenate([np.repeat(np.arange(n_groups), least), np.arange(n_groups)])

@@ -1,4 +1,4 @@
-"""How alike classes are, and in which order that shows. K classes."""
+"""Similarities of classes, and the order that they give. K classes."""
 
 from collections.abc import Sequence
 
@@ -9,29 +9,29 @@ from scipy.spatial.distance import squareform
 from sensai.activations import Statistics
 from sensai.grouping.partitions import Group, labels_of
 
-# The best order of the leaves takes the third power of their number: up to so many it is found within seconds.
+# The best order of the leaves takes cubic time: up to so many leaves it is found within seconds.
 _MOST_ORDERED = 200
 
 
 def class_similarity(statistics: Statistics) -> np.ndarray:
-    """float64 (K, K): correlation of two classes' APoZ over the channels of all sites; 0 where a class has no images."""
+    """Return float64 (K, K): correlation of two classes' APoZ over the channels of all sites; 0 for a class without images."""
     with np.errstate(invalid="ignore"):
         shares = np.concatenate([site.zeros / site.elements[:, None] for site in statistics.values()], axis=1)
         return np.nan_to_num(np.corrcoef(shares))
 
 
 def confusion_similarity(confusion: np.ndarray) -> np.ndarray:
-    """float64 (K, K), symmetric: how often an image of one class is taken for the other, the mean of both directions.
+    """Return float64 (K, K), symmetric: how often an image of one class is called the other, the mean of both directions.
 
     Args:
-        confusion: int (K, K): images of class row that were called class column; a class without images is like no other.
+        confusion: int (K, K): images of class row that were called class column; a class without images is similar to no other.
     """
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     return (shares + shares.T) / 2
 
 
 def leaf_order(similarity: np.ndarray) -> np.ndarray:
-    """int64 (K,): the classes in the order of the leaves of a dendrogram by average linkage, so that similar ones are near.
+    """Return int64 (K,): the classes in the order of the leaves of a dendrogram by average linkage, similar ones together.
 
     Args:
         similarity: (K, K), symmetric.
@@ -47,7 +47,9 @@ def leaf_order(similarity: np.ndarray) -> np.ndarray:
 
 
 def coupling_means(coupling: np.ndarray, groups: Sequence[Group]) -> dict[str, float]:
-    """`coupling_within` and `coupling_between`: mean coupling of two classes in one group and in two (where there are any).
+    """Return `coupling_within` and `coupling_between`.
+
+    They are the mean coupling of two classes in one group, and in two different groups if there are any.
 
     Args:
         coupling: (K, K), see `RatioCounts.coupling`.

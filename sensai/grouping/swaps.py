@@ -1,4 +1,4 @@
-"""Groups of classes that are alike, or apart, by swaps that change the similarity within groups. K classes, G groups."""
+"""Groups of similar or dissimilar classes, by swaps that change the similarity within groups. K classes, G groups."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ _LEAST_GAIN = 1e-9
 
 
 def most_similar_groups(similarity: np.ndarray, n_groups: int) -> list[Group]:
-    """Return the groups with the largest sum of similarities within groups that swaps reach.
+    """Return the groups with the largest sum of similarities within groups that swaps can reach.
 
     Args:
         similarity: (K, K), symmetric.
@@ -30,12 +30,12 @@ def least_similar_groups(similarity: np.ndarray, n_groups: int) -> list[Group]:
 
 
 def _swapped(similarity: np.ndarray, labels: np.ndarray, n_groups: int) -> np.ndarray:
-    """Each class in turn changes places with the one that adds most to the similarity within groups, until none adds any."""
+    """Swap each class in turn with the one that adds most to the similarity within groups, until no swap adds any."""
     alike = similarity.astype(np.float64)
     np.fill_diagonal(alike, 0)
     least = _LEAST_GAIN * np.abs(alike).max()
     labels, everyone = labels.copy(), np.arange(len(labels))
-    # (K, G): of each class with all of each group.
+    # towards (K, G) is the sum of similarities of each class to each group.
     towards = alike @ np.eye(n_groups)[labels]
     changed = True
     while changed:

@@ -1,4 +1,4 @@
-"""How many channels the user's own network takes, for data that come with either. N images, C channels."""
+"""Number of channels of the user's own network, for data that exist in grey and in colour. N images, C channels."""
 
 from typing import Any
 
@@ -8,18 +8,18 @@ from torch import nn
 from sensai.errors import InputError
 from sensai.models.factory import NetworkSpec, build
 
-# Large enough for the strides of most networks; what else is wrong with the network is found when it is built for its data.
+# Large enough for the strides of most networks; other errors show when the network is built for its data.
 _SIDE = 64
 _CLASSES = 2
 _COLOURS = 3
 
 
 def takes_grey_alone(arch: str, arch_args: dict[str, Any]) -> bool:
-    """Return True where a network takes images of one channel and none of three, as its first convolution tells."""
+    """Return True if a network takes images of one channel and not of three, judged by its first convolution."""
     with torch.random.fork_rng(devices=[]):
         try:
             network = build(NetworkSpec(arch, _CLASSES, 1, (_SIDE, _SIDE), arch_args))
-        # It is built again for its data, and then says what is wrong.
+        # The network is built again for its data; the error is reported then.
         except InputError:
             return False
         first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
@@ -30,7 +30,7 @@ def takes_grey_alone(arch: str, arch_args: dict[str, Any]) -> bool:
 def _takes_colour(network: nn.Module) -> bool:
     try:
         network.eval()(torch.zeros(1, _COLOURS, _SIDE, _SIDE))
-    # The user's own network may raise anything.
+    # A user's network may raise any error.
     except Exception:
         return False
     return True

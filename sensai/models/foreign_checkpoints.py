@@ -1,4 +1,4 @@
-"""Trained weights of other repositories, adopted without executing anything in them."""
+"""Load trained weights of other repositories without executing anything in them."""
 
 import logging
 import re
@@ -21,26 +21,27 @@ _log = logging.getLogger(__name__)
 
 TORCH_SUFFIXES = (".pth", ".tar", ".th", ".pt", ".ckpt")
 SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
-# Under which tools keep weights, the first that is there counts; `ema` and its like are averages over the training.
+# Keys under which tools keep weights; the first one present counts. `ema` and similar keys hold averages over the training.
 _NESTED_KEYS = (
     *("state_dict", "model_state_dict", "net", "model", "weights"),
     *("state_dict_ema", "model_ema", "ema"),
 )
-# Of data-parallel training, and of torch.compile.
+# Prefixes of data-parallel training and of torch.compile.
 _PREFIX = re.compile(r"(module\.|_orig_mod\.)+")
-# How torch names what it refuses: "Unsupported global: GLOBAL os.system was ...", "unsupported GLOBAL posix.mkdir whose ...".
+# The words in which torch names what it refuses: "Unsupported global: GLOBAL os.system was ...", "unsupported GLOBAL
+# posix.mkdir whose ...".
 _REFUSED = re.compile(r"unsupported (?:global|class)\W+(?:global )?([\w.]+)", re.IGNORECASE)
-# What training scripts store beside the weights.
+# Training scripts store their arguments beside the weights.
 _ARGUMENTS = "argparse.Namespace"
 _NUMPY = ("scalar", "_reconstruct")
 _BESIDE = (
     *(_ARGUMENTS, "numpy.dtype", "numpy.ndarray"),
     *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in _NUMPY),
 )
-# Entries that a message names.
+# Most entries that a message names.
 _NAMED = 3
 
-# Key parts that stand in a checkpoint, and those that replace them.
+# Key parts in a checkpoint, and their replacements.
 Renames = Sequence[tuple[str, str]]
 
 
@@ -51,9 +52,9 @@ def read_checkpoint(
 
     Args:
         path: `.safetensors`, or a file of `torch.save` read with `weights_only=True`, holding a state dict either
-            plainly or under the keys that tools use, as `state_dict`, `model`, `ema` or `model.state_dict`.
-        renames: see `rename_keys`; they see the keys as they stand in the file.
-        checkpoint_key: where the state dict stands, dots between levels; empty: the first place where there is one.
+            directly or under keys that tools use, such as `state_dict`, `model`, `ema` or `model.state_dict`.
+        renames: see `rename_keys`; they apply to the keys as in the file.
+        checkpoint_key: key of the state dict, dots between levels; empty: the first state dict.
         drop: see `without_dropped`.
 
     Raises:
@@ -82,7 +83,7 @@ def _plain(key: str) -> str:
 
 
 class _Inert:
-    """Stands for what is stored beside the weights and is not needed; it holds values and does nothing."""
+    """Replaces objects beside the weights that are not needed; it takes values and does nothing."""
 
     def __init__(self, *_arguments: object) -> None:
         pass
@@ -93,7 +94,7 @@ class _Inert:
 
 def _read_torch(path: Path) -> Any:
     with torch.serialization.safe_globals([(_Inert, name) for name in _BESIDE]), warnings.catch_warnings():
-        # torch warns of kinds of tensors and files that are refused by name.
+        # torch warns of kinds of tensors and files that are refused by name below.
         warnings.simplefilter("ignore")
         return torch.load(path, map_location="cpu", weights_only=True)
 
@@ -102,13 +103,13 @@ def _reason(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
     if refused := _REFUSED.search(text):
         return f"it holds {refused[1]}, which is code and is not run; save the state dict by itself"
-    # Before this, torch advises to read it unsafely.
+    # The text before this marker advises to read the file unsafely.
     lines = text.rpartition("WeightsUnpickler error: ")[2].strip().splitlines()
     return lines[0][:160] if lines else type(error).__name__
 
 
 def _chosen(content: Any, checkpoint_key: str, path: Path) -> dict[str, Any]:
-    """The state dict that `checkpoint_key` names, or the first one.
+    """Return the state dict that `checkpoint_key` names, or the first one.
 
     Raises:
         InputError: there is none.
@@ -129,10 +130,10 @@ def _chosen(content: Any, checkpoint_key: str, path: Path) -> dict[str, Any]:
 
 
 def _under(content: Any, checkpoint_key: str, found: Collection[str], path: Path) -> dict[str, Any]:
-    """The state dict at a place, or the first one below it."""
+    """Return the state dict at a key, or the first one below it."""
     inside, rest = content, checkpoint_key
     while rest and isinstance(inside, Mapping):
-        # A key may hold dots itself.
+        # A key may contain dots itself.
         key = next((each for each in (rest, rest.partition(".")[0]) if each in inside), None)
         inside, rest = (None, rest) if key is None else (inside[key], rest[len(key) + 1 :])
     below = dict(_state_dicts(inside))
@@ -147,7 +148,7 @@ def _under(content: Any, checkpoint_key: str, found: Collection[str], path: Path
 
 
 def _state_dicts(content: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every state dict that stands where tools put it, by its place; a plain one has the place ""."""
+    """Yield every state dict under the keys that tools use, with its key; a direct one has the key ""."""
     if not isinstance(content, dict):
         return
     nested = [key for key in _NESTED_KEYS if isinstance(content.get(key), dict)]
@@ -167,12 +168,12 @@ def without_dropped(entries: Mapping[str, Any], drop: Sequence[str], source: Pat
     """Return the entries of a state dict that no pattern names.
 
     Args:
-        entries: by key, as it stands in the file.
-        drop: shell patterns of whole keys, where `*` also stands for dots; `module.` in front of a key does not count.
+        entries: by key, as in the file.
+        drop: shell patterns of whole keys, where `*` also matches dots; a leading `module.` of a key is ignored.
         source: the file, for the messages.
 
     Raises:
-        InputError: a pattern that fits no key, or that nothing is left.
+        InputError: a pattern fits no key, or nothing is left.
     """
     kept = dict(entries)
     for pattern in drop:
@@ -186,14 +187,14 @@ def without_dropped(entries: Mapping[str, Any], drop: Sequence[str], source: Pat
 
 
 def rename_keys(tensors: dict[str, Tensor], renames: Renames, source: Path) -> dict[str, Tensor]:
-    """A state dict under other keys.
+    """Return a state dict with renamed keys.
 
-    A pair (old, new) replaces `old`, one or more whole dot-separated parts, wherever in a key it stands; an empty `new`
-    leaves it out. Pairs apply one after the other: `linear` -> `fc` makes `fc.weight` of `linear.weight` and leaves
-    `linear1.weight` alone; `module.encoder` -> `features` makes `features.0.bias` of `module.encoder.0.bias`.
+    A pair (old, new) replaces `old`, one or more whole dot-separated parts, at any place in a key. An empty `new` removes
+    the parts. Pairs apply one after the other: `linear` -> `fc` makes `fc.weight` of `linear.weight` and does not touch
+    `linear1.weight`; `module.encoder` -> `features` makes `features.0.bias` of `module.encoder.0.bias`.
 
     Raises:
-        InputError: a pair that changes no key, or two keys that become one.
+        InputError: a pair changes no key, or two keys become equal.
     """
     for old, new in renames:
         parts = re.compile(rf"(?<![^.]){re.escape(old)}(?![^.])")
@@ -214,18 +215,18 @@ def _replaced(key: str, parts: re.Pattern[str], new: str) -> str:
 def adopt(model: nn.Module, tensors: dict[str, Tensor], source: Path, auxiliary: Sequence[str] = ()) -> None:
     """Load a state dict into the network, strictly.
 
-    Counters of batch norms (`num_batches_tracked`) may be absent, which do not enter the result, and the constants of
-    parameter-free shortcuts. Where nothing else is missing, entries that the network has no place for are left out with a
-    warning: profilers leave such, and heads that only training has.
+    Two kinds of entries may be missing: counters of batch norms (`num_batches_tracked`), which do not affect the result,
+    and the constants of parameter-free shortcuts. If nothing else is missing, entries without a place in the network are
+    ignored with a warning: profilers add such entries, and so do heads that only training uses.
 
     Args:
         model: filled in place.
         tensors: its state dict.
         source: the file, for the messages.
-        auxiliary: first parts of keys that are left out: heads which only training has.
+        auxiliary: first parts of keys that are ignored: heads that only training uses.
 
     Raises:
-        InputError: names the first key that is missing, unexpected, of another shape or without the values of weights.
+        InputError: a key is missing, unexpected, of another shape, or its values cannot be weights; the first is named.
     """
     own = model.state_dict()
     tensors = {key: value for key, value in tensors.items() if key.partition(".")[0] not in auxiliary}
@@ -254,13 +255,13 @@ def adopt(model: nn.Module, tensors: dict[str, Tensor], source: Path, auxiliary:
 
 
 def _why_no_weights(key: str, given: Tensor, own: Tensor) -> str:
-    """Why an entry cannot be what the network computes with; empty where it can."""
+    """Return why an entry cannot be weights of the network; empty if it can."""
     if given.layout is not torch.strided or given.is_quantized or given.is_meta:
         kind = "without values" if given.is_meta else "quantised" if given.is_quantized else f"{given.layout}"
         return f"is {kind}, not a dense tensor"
     if given.is_complex() or (own.is_floating_point() and not given.is_floating_point()):
         return f"is {_name(given)}, not {_name(own)}"
-    # In the network's own precision, in which a large value of float64 is none.
+    # The check uses the network's own precision, in which a large value of float64 is infinite.
     values = given.to(own.dtype) if own.is_floating_point() else given.double()
     if not bool(values.isfinite().all()):
         return "is not finite (NaN or infinity); take the weights of an earlier epoch"

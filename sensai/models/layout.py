@@ -1,4 +1,4 @@
-"""How a network and its images lie in memory. N images, C channels, H x W pixels."""
+"""Memory layout of networks and images. N images, C channels, H x W pixels."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -10,22 +10,22 @@ from torch import Tensor, nn
 from sensai.models.architectures import ARCHITECTURES
 from sensai.models.factory import NetworkSpec
 
-# Channels that oneDNN takes at once, at most: 16 floats with AVX-512, 8 with AVX2.
+# oneDNN computes at most so many channels at once: 16 floats with AVX-512, 8 with AVX2.
 _BLOCK = 16
 # Batch norm needs two images in training.
 _IMAGES = 2
 _TOLERANCE = 1e-5
-# Of the largest gradient; below this share a tensor's gradients are rounding, as those of a bias before a batch norm.
+# Gradients below this share of the largest one are rounding errors, like those of a bias before a batch norm.
 _NEGLIGIBLE = 1e-3
 
 
 def with_memory_format(network: nn.Module, spec: NetworkSpec) -> NetworkSpec:
-    """Return the specification with the memory format that the network takes, which everything after it follows.
+    """Return the specification with the memory format that the network takes; all later stages use it.
 
     Architectures may declare that they take channels last, which tests hold; others are tried.
 
     Args:
-        network: on the device that it is used on; it stays as it is.
+        network: on the device where it is used; it is not changed.
         spec: of this network.
     """
     declared = spec.arch in ARCHITECTURES and bool(ARCHITECTURES[spec.arch].traits["channels_last"])
@@ -33,45 +33,45 @@ def with_memory_format(network: nn.Module, spec: NetworkSpec) -> NetworkSpec:
 
 
 def takes_channels_last(network: nn.Module, input_shape: tuple[int, int, int]) -> bool:
-    """Return True where a network gives the same with channels last in memory: outputs, gradients and buffers.
+    """Return True if a network computes the same with channels last in memory: outputs, gradients and buffers.
 
-    Both modes are tried, with the same random numbers. Convolutions are faster in this layout, but plain PyTorch lets a
-    network rely on contiguous images, as `x.view(len(x), -1)` does.
+    Both modes are tried, with the same random numbers. Convolutions are faster in this layout, but PyTorch allows a network
+    to rely on contiguous images, for example by `x.view(len(x), -1)`.
 
     Args:
-        network: it stays as it is.
+        network: it is not changed.
         input_shape: (C, H, W) of one image.
     """
     try:
-        # The layouts add numbers up in different orders, which deep networks show in float32 and none in float64.
+        # The layouts add numbers in different orders. Deep networks show that in float32 but not in float64.
         return _agree(network, input_shape, torch.float32) or _agree(network, input_shape, torch.float64)
-    # The user's own network may raise anything where its input is not laid out as it expects.
+    # A user's network may raise any error for an unexpected layout.
     except Exception:
         return False
 
 
 def laid_out(network: nn.Module, memory_format: torch.memory_format) -> nn.Module:
-    """Bring a network into the layout that it is trained in, in place (see `to_channels_last`)."""
+    """Bring a network into its training layout, in place (see `to_channels_last`)."""
     return to_channels_last(network) if memory_format is torch.channels_last else network
 
 
 def to_channels_last(network: nn.Module) -> nn.Module:
     """Bring a network into channels-last layout, in which convolutions are faster.
 
-    But for strided 1x1 convolutions of few channels on a CPU: oneDNN writes past its workspace when it takes the gradient of
-    their weights in this layout, so that it is wrong or the process dies
-    (https://github.com/uxlfoundation/oneDNN/issues/6035). They stay contiguous, and so become their inputs.
+    Strided 1x1 convolutions of few channels on a CPU are excepted: they and their inputs stay contiguous. oneDNN writes
+    past its workspace when it computes the gradient of their weights in this layout, so that it is wrong or the process
+    crashes (https://github.com/uxlfoundation/oneDNN/issues/6035).
 
     Args:
         network: changed in place; it must take this layout (see `takes_channels_last`).
 
     Returns:
-        the network.
+        The network.
     """
     network.to(memory_format=torch.channels_last)
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and _must_be_contiguous(module):
-            # `contiguous` would see nothing to do where height and width are 1.
+            # `contiguous` would change nothing where height and width are 1.
             module.weight.data = module.weight.detach().clone(memory_format=torch.contiguous_format)
             module.register_forward_pre_hook(_contiguous_inputs)
     return network
@@ -89,7 +89,7 @@ def _contiguous_inputs(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[
 
 
 def _agree(network: nn.Module, input_shape: tuple[int, int, int], dtype: torch.dtype) -> bool:
-    """Whether both layouts give the same; every pass is made, since float32 must work where float64 decides."""
+    """Return True if both layouts give the same; every pass is made, since float32 must work even if float64 decides."""
     same = []
     for training in (False, True):
         wanted, found = (
@@ -107,7 +107,7 @@ def _results(
     memory_format: torch.memory_format,
     training: bool,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Outputs, gradients and buffers of one forward and backward pass of a copy in one layout."""
+    """Return outputs, gradients and buffers of one forward and backward pass of a copy in one layout."""
     network = laid_out(deepcopy(network).to(dtype).train(training), memory_format)
     network.zero_grad(set_to_none=True)
     device = next(network.parameters()).device

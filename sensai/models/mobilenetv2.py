@@ -1,6 +1,6 @@
 """MobileNetV2 for 32x32 input (Sandler et al. 2018; the form of the common CIFAR training scripts).
 
-Against the paper: the stem and the second stage keep the resolution, ReLU stands for ReLU6, and a block whose channel count
+Unlike in the paper, the stem and the second stage keep the resolution, ReLU replaces ReLU6, and a block whose channel count
 changes at stride 1 has a projection shortcut.
 """
 
@@ -48,8 +48,10 @@ def _shortcut(in_channels: int, out_channels: int) -> nn.Module:
 
 
 class MobileNetV2(nn.Module):
-    """A 3x3 convolution, seven stages of inverted residuals, a 1x1 convolution to 1280 channels, global average pooling and
-    a linear layer; input (N, in_channels, 32, 32) or larger.
+    """MobileNetV2 for input (N, in_channels, 32, 32) or larger.
+
+    It has a 3x3 convolution, seven stages of inverted residuals, a 1x1 convolution to 1280 channels, global average pooling
+    and a linear layer.
     """
 
     def __init__(self, num_classes: int, in_channels: int) -> None:

@@ -15,8 +15,8 @@ Shortcut = Literal["projection", "parameter_free"]
 class ParameterFreeShortcut(nn.Conv2d):
     """Every second pixel, and zero channels added evenly on both sides (option A of the paper).
 
-    It is written as the 1x1 convolution of ones and zeros that it equals, whose channels can be removed on either side. The
-    weight (out, in, 1, 1) is a buffer: nothing in it is trained, and checkpoints need not have it.
+    It is written as the equal 1x1 convolution of ones and zeros, whose channels can be removed on either side. The weight
+    (out, in, 1, 1) is a buffer: it is not trained, and checkpoints need not have it.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
@@ -27,7 +27,7 @@ class ParameterFreeShortcut(nn.Conv2d):
         self.register_buffer("weight", F.pad(torch.eye(in_channels), (0, 0, before, after))[:, :, None, None])
 
     def reset_parameters(self) -> None:
-        """There are none."""
+        """Do nothing: there are no parameters."""
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         state_dict.setdefault(f"{prefix}weight", self.weight)
@@ -91,8 +91,9 @@ _CONVOLUTIONS_PER_BLOCK: dict[Block, int] = {"basic": 2, "bottleneck": 3}
 
 
 class ResNet(nn.Module):
-    """A 3x3 convolution, three stages of blocks, global average pooling and a linear layer; input (N, C, 32, 32) or
-    larger.
+    """A residual network for input (N, C, 32, 32) or larger.
+
+    It has a 3x3 convolution, three stages of blocks, global average pooling and a linear layer.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ def _initialise(module: nn.Module) -> None:
 
 
 def resnet(depth: int, block: Block, num_classes: int, in_channels: int, shortcut: Shortcut = "projection") -> ResNet:
-    """ResNet-`depth`: 6n + 2 layers of basic blocks or 9n + 2 of bottleneck blocks.
+    """Return ResNet-`depth`: 6n + 2 layers of basic blocks or 9n + 2 of bottleneck blocks.
 
     Raises:
         InputError: no whole number of blocks makes that depth.

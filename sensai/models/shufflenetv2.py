@@ -1,14 +1,14 @@
 """ShuffleNetV2 for 32x32 input (Ma et al. 2018; the form of the common CIFAR training scripts).
 
-Against the paper: the stem keeps the resolution and no max pooling follows it.
+Unlike in the paper, the stem keeps the resolution and no max pooling follows it.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Width -> channels of the three stages and of the last convolution. The 224 is the training scripts' own, whose checkpoints
-# are to load; the paper has 244.
+# Width -> channels of the three stages and of the last convolution. The training scripts have 224 where the paper has 244;
+# with 224 their checkpoints can be loaded.
 _CHANNELS: dict[float, tuple[int, int, int, int]] = {
     0.5: (48, 96, 192, 1024),
     1: (116, 232, 464, 1024),
@@ -20,13 +20,13 @@ _STEM = 24
 
 
 def _shuffle(x: Tensor) -> Tensor:
-    """Channels of the first and the second half in turn."""
+    """Return the channels of the first and the second half in alternation."""
     count, channels, height, width = x.shape
     return x.view(count, 2, channels // 2, height, width).transpose(1, 2).reshape(x.shape)
 
 
 class ShuffleBlock(nn.Module):
-    """One half of the channels passes by; the other goes through 1x1, 3x3 depthwise and 1x1 convolutions."""
+    """A block that passes one half of the channels on and applies 1x1, 3x3 depthwise and 1x1 convolutions to the other."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -73,8 +73,9 @@ class DownBlock(nn.Module):
 
 
 class ShuffleNetV2(nn.Module):
-    """A 3x3 convolution, three stages of blocks, a 1x1 convolution, global average pooling and a linear layer; input
-    (N, in_channels, 32, 32) or larger. `width` is one of 0.5, 1, 1.5, 2.
+    """ShuffleNetV2 for input (N, in_channels, 32, 32) or larger. `width` is one of 0.5, 1, 1.5 and 2.
+
+    It has a 3x3 convolution, three stages of blocks, a 1x1 convolution, global average pooling and a linear layer.
     """
 
     def __init__(self, num_classes: int, in_channels: int, width: float = 1) -> None:

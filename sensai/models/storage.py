@@ -1,4 +1,4 @@
-"""Networks on disk: safetensors for the weights, JSON for the specification and the widths."""
+"""Store networks: safetensors for the weights, JSON for the specification and the widths."""
 
 import json
 from collections.abc import Mapping
@@ -23,28 +23,28 @@ def save_weights(model: nn.Module, path: Path) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    # Cloned, since a layer that a network uses under two names shares its memory, which safetensors refuses.
+    # The tensors are cloned, because a layer with two names shares its memory, which safetensors refuses.
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
     with whole_file(path, size_of(tensors)) as temporary:
         save_file(tensors, temporary)
 
 
 def size_of(tensors: Mapping[str, Tensor]) -> int:
-    """Return the bytes of tensors, which are nearly all of a file of them."""
+    """Return the bytes of tensors, which are nearly all of their file."""
     return sum(tensor.nbytes for tensor in tensors.values())
 
 
 def describe(model: nn.Module, spec: NetworkSpec) -> dict[str, Any]:
-    """The specification and widths of a network as JSON values."""
+    """Return the specification and widths of a network as JSON values."""
     return {"spec": spec.to_json(), "widths": {name: list(sizes) for name, sizes in widths(model).items()}}
 
 
 def rebuild(description: dict[str, Any], weights: Path) -> tuple[nn.Module, NetworkSpec]:
-    """The network of a description and a weights file, in eval mode, bit for bit as it was saved."""
+    """Return the network of a description and a weights file, in eval mode, bit for bit as it was saved."""
     spec = NetworkSpec.from_json(description["spec"])
     target = {name: tuple(sizes) for name, sizes in description["widths"].items()}
     tensors = load_file(weights)
-    # Weights are stored without their wrappers, except by versions that kept wrapped layers whole.
+    # Weights are stored without their wrappers, except by versions that did not unwrap layers.
     return load_narrow(unwrap(build(spec), tensors), target, tensors).eval(), spec
 
 
@@ -61,5 +61,5 @@ def save_network(model: nn.Module, spec: NetworkSpec, folder: Path) -> None:
 
 
 def load_network(folder: Path) -> tuple[nn.Module, NetworkSpec]:
-    """The inverse of `save_network`."""
+    """Return the network that `save_network` wrote, with its specification."""
     return rebuild(json.loads((folder / SPEC_FILE).read_text()), folder / WEIGHTS_FILE)

@@ -1,4 +1,4 @@
-"""The classification networks of torchvision, built without weights: nothing is downloaded."""
+"""Classification networks of torchvision, built without weights, so that nothing is downloaded."""
 
 import inspect
 from typing import Any
@@ -10,20 +10,20 @@ from sensai.data.dataset_names import InputRule
 from sensai.errors import InputError, suggestion
 from sensai.models.architecture_names import TORCHVISION
 
-# Heads that only training uses; without them every network gives one plain tensor (N, K).
+# Only training uses these heads; without them every network returns one plain tensor (N, K).
 _WITHOUT_HEADS: dict[str, Any] = {"aux_logits": False, "init_weights": False}
 _AUXILIARY_HEADS = ("aux1", "aux2", "AuxLogits")
-# What a transformer's constructor calls the size of its input, which it is built for.
+# Names of the parameter for the size of the input in constructors of transformers.
 _SIDE, _SIZE = "image_size", "input_size"
 
 
 def names() -> list[str]:
-    """All of them."""
+    """Return all names."""
     return models.list_models(module=models)
 
 
 def input_rule(name: str) -> InputRule:
-    """Three channels, and the image size that the network's default weights are evaluated at.
+    """Return three channels, and the image size at which the network's default weights are evaluated.
 
     Raises:
         InputError: torchvision has no such network.
@@ -34,21 +34,21 @@ def input_rule(name: str) -> InputRule:
 
 
 def auxiliary_heads(name: str) -> tuple[str, ...]:
-    """First parts of the keys that torchvision's checkpoints of this network hold and the network here does not."""
+    """Return the first parts of keys that torchvision's checkpoints of this network have and the network here does not."""
     return _AUXILIARY_HEADS if "aux_logits" in _constructor(name) else ()
 
 
 def build(name: str, num_classes: int, image_size: tuple[int, int], arguments: dict[str, Any]) -> nn.Module:
-    """A freshly initialised network.
+    """Return a freshly initialised network.
 
     Args:
-        name: as torchvision calls it.
+        name: its name in torchvision.
         num_classes: K, the outputs.
         image_size: height and width of the input.
-        arguments: keyword arguments of the network's constructor that have a default there.
+        arguments: keyword arguments of the network's constructor that have a default.
 
     Raises:
-        InputError: no such network, an argument that it does not take, or values that it refuses.
+        InputError: there is no such network, or it does not take an argument or a value.
     """
     _check_name(name)
     parameters = _constructor(name)
@@ -62,7 +62,7 @@ def build(name: str, num_classes: int, image_size: tuple[int, int], arguments: d
             raise InputError(f"arch_args: {TORCHVISION}{name} takes {', '.join(allowed)}, not {key!r}")
     try:
         return models.get_model_builder(name)(weights=None, num_classes=num_classes, **given, **arguments)
-    # The constructors raise what they like for values that they cannot use.
+    # The constructors may raise any error for values that they cannot use.
     except Exception as error:
         raise InputError(f"arch_args={arguments!r}: torchvision cannot build {name} of these ({error!r})") from error
 
@@ -75,6 +75,6 @@ def _check_name(name: str) -> None:
 
 
 def _constructor(name: str) -> dict[str, inspect.Parameter]:
-    """The parameters of the network's class, to which the builder hands its keyword arguments on."""
+    """Return the parameters of the network's class; the builder passes its keyword arguments on to it."""
     network = inspect.signature(models.get_model_builder(name)).return_annotation
     return dict(inspect.signature(network).parameters)

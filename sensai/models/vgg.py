@@ -34,7 +34,7 @@ class VGG(nn.Module):
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
-        # One pixel at 32x32; larger images leave more.
+        # One pixel is left at 32x32, more for larger images.
         return self.classifier(F.adaptive_avg_pool2d(self.features(x), 1).flatten(1))
 
 

@@ -1,4 +1,4 @@
-"""How wide each layer of a network is, and a network brought to given widths."""
+"""Widths of the layers of a network, and a network of given widths."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -6,18 +6,18 @@ from typing import Any
 
 from torch import Tensor, nn
 
-# Layer name -> the sizes that a cut changes: (out, in, groups) of a convolution, (out, in) of a linear layer,
-# (features,) of a layer that works on each channel by itself.
+# Layer name -> the sizes that pruning changes: (out, in, groups) of a convolution, (out, in) of a linear layer, (features,)
+# of a layer that works on each channel alone.
 Widths = dict[str, tuple[int, ...]]
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 InstanceNorm = nn.InstanceNorm1d | nn.InstanceNorm2d | nn.InstanceNorm3d
-# Layers that work on each channel by itself, with tensors that hold a value for each.
+# Layers that work on each channel alone, with tensors that have one value for each.
 PerChannel = BatchNorm | InstanceNorm | nn.PReLU
 
 
 class ZeroWidthConv2d(nn.Conv2d):
-    """A convolution that reads or makes no channels, for which torch has no kernel: its bias everywhere, or zero."""
+    """A convolution without input or output channels, for which torch has no kernel: its bias everywhere, or zero."""
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = (self._extent(x.shape[2 + axis], axis) for axis in (0, 1))
@@ -31,7 +31,7 @@ class ZeroWidthConv2d(nn.Conv2d):
 
 
 class ZeroWidthBatchNorm2d(nn.BatchNorm2d):
-    """A batch norm of no channels, which torch refuses."""
+    """A batch norm without channels, which torch refuses."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x
@@ -43,7 +43,7 @@ _EMPTIED_AS_IT_IS = nn.Linear | InstanceNorm | nn.PReLU | ZeroWidthConv2d | Zero
 
 
 def layer_widths(module: nn.Module) -> tuple[int, ...] | None:
-    """The sizes of one layer that a cut changes, or None for a module without any."""
+    """Return the sizes of one layer that pruning changes, or None for a module without any."""
     if isinstance(module, nn.Conv2d):
         return (module.out_channels, module.in_channels, module.groups)
     if isinstance(module, nn.Linear):
@@ -56,20 +56,20 @@ def layer_widths(module: nn.Module) -> tuple[int, ...] | None:
 
 
 def channel_axis(module: nn.Module) -> int:
-    """The axis of a layer's inputs and outputs that holds the channels: the last of a linear layer, the second of others."""
+    """Return the axis of a layer's inputs and outputs that holds the channels: the last of a linear layer, else the second."""
     return -1 if isinstance(module, nn.Linear) else 1
 
 
 def widths(model: nn.Module) -> Widths:
-    """The widths of every layer that has any."""
+    """Return the widths of every layer that has any."""
     return {name: sizes for name, module in model.named_modules() if (sizes := layer_widths(module)) is not None}
 
 
 def set_layer_widths(module: nn.Module, sizes: tuple[int, ...]) -> None:
-    """Declare the sizes of one layer; its tensors are set by the caller. One of size 0 then computes in its own way.
+    """Declare the sizes of one layer; the caller sets its tensors. A layer of size 0 becomes one of the zero-width classes.
 
     Raises:
-        TypeError: it has no such sizes, or must not be emptied.
+        TypeError: the layer has no such sizes, or cannot be emptied.
     """
     if isinstance(module, nn.Conv2d):
         module.out_channels, module.in_channels, module.groups = sizes
@@ -94,7 +94,7 @@ def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         RuntimeError: a tensor is missing, left over or of the wrong shape (from `load_state_dict`).
     """
     state = OrderedDict(tensors)
-    # Modules that read older forms of their weights (torchvision's MNASNet) ask for the form of these.
+    # Modules that convert older forms of their weights (torchvision's MNASNet) need the version of these.
     state._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]
     model.load_state_dict(state, strict=True)
 

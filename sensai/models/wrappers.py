@@ -1,7 +1,7 @@
-"""Layers that torch finishes or wraps: lazy ones get their shapes, and what computes a weight anew at every call is taken off.
+"""Give lazy layers their shapes, and remove wrappers that compute a weight anew at every call.
 
-Members are cut out of plain weights. A network is therefore trained with its wrappers, and stored without them: each wrapped
-weight as the tensor that it was in eval mode.
+Members are made from plain weights. So a network is trained with its wrappers and stored without them: each wrapped weight
+as its tensor in eval mode.
 """
 
 from collections.abc import Collection, Iterator
@@ -15,10 +15,10 @@ from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weig
 
 @torch.no_grad()
 def materialise(network: nn.Module, input_shape: tuple[int, int, int]) -> str:
-    """Give lazy layers their shapes, by a forward pass in eval mode of images (C, H, W). The mode is left as it was.
+    """Give lazy layers their shapes, by a forward pass in eval mode of images (C, H, W). The mode is not changed.
 
     Returns:
-        The first tensor that has no shape then, since the pass did not come by it; empty where all have one.
+        The first tensor that still has no shape, since the pass did not use it; empty if all have one.
     """
     if _without_shape(network):
         was_training = network.training
@@ -34,25 +34,27 @@ def _without_shape(network: nn.Module) -> str:
 
 
 def unwrap(network: nn.Module, names: Collection[str] | None = None) -> nn.Module:
-    """Replace wrapped weights by what they are in eval mode, in place: those of `torch.nn.utils.parametrizations` and
-    `parametrize`, of the older `weight_norm` and `spectral_norm`, and of `torch.nn.utils.prune`.
+    """Replace wrapped weights by their values in eval mode, in place.
+
+    These are the wrappers of `torch.nn.utils.parametrizations` and `parametrize`, of the older `weight_norm` and
+    `spectral_norm`, and of `torch.nn.utils.prune`.
 
     Args:
-        network: put into eval mode, in which spectral norms take no further step of their iteration.
-        names: of the tensors, as `features.0.weight`; None: all.
+        network: set to eval mode, in which spectral norms make no step of their iteration.
+        names: of the tensors, for example `features.0.weight`; None: all.
     """
     network.eval()
     for path, module in list(network.named_modules()):
         for name in _wrapped(module):
             if names is None or f"{path}.{name}".lstrip(".") in names:
-                # Tensors of the user's own may be called like those of a wrapper, which torch then does not find.
+                # A user's own tensors may be named like those of a wrapper; torch then does not find the wrapper.
                 with suppress(ValueError):
                     _unwrap_tensor(module, name)
     return network
 
 
 def _wrapped(module: nn.Module) -> Iterator[str]:
-    """The tensors of one module that are computed anew at every call."""
+    """Yield the tensors of one module that are computed anew at every call."""
     if parametrize.is_parametrized(module):
         yield from list(module.parametrizations)  # type: ignore[arg-type]
     own = {*dict(module.named_parameters(recurse=False)), *dict(module.named_buffers(recurse=False))}
@@ -62,7 +64,7 @@ def _wrapped(module: nn.Module) -> Iterator[str]:
             yield stem
 
 
-# A tensor that an older wrapper keeps instead of the weight, and one that it keeps beside it.
+# The tensor that an older wrapper keeps in place of the weight, and the one that it keeps beside it.
 _PARTNERS = {"g": "v", "u": "orig", "mask": "orig"}
 
 

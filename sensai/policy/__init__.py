@@ -1,5 +1,6 @@
-"""Statistics to plans.
+"""From statistics to plans.
 
-`criteria` has how dispensable channels are, one criterion a file; `plans` has which of them a member goes without; `counts` has
-how many of each site that will be. Imports nothing by itself, so that the names of the criteria are known without torch.
+`criteria` ranks channels, one criterion a file. `plans` selects the channels that a member loses. `counts` predicts how
+many channels of each site that will be. The package imports nothing, so that the names of the criteria are known without
+torch.
 """

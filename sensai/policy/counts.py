@@ -1,7 +1,7 @@
-"""What ratio plans remove, without making them: how many channels of each site, for searches that weigh thousands of groups,
-and how many that two classes have in common.
+"""Numbers of channels that ratio plans remove, without making the plans.
 
-K classes, S sites, C channels of all sites, one site's after the other's.
+Searches that weigh thousands of groups need the number for each site. The coupling needs the number that two classes have
+in common. K classes, S sites, C channels of all sites, one site's after the other's.
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,14 @@ from sensai.activations import Statistics
 
 
 class RatioCounts:
-    """The counts of `ratio_plan` by APoZ, ranked globally, from sums of statistics that a swap of two classes adds to.
+    """Predict the counts of `ratio_plan` by APoZ, ranked globally.
 
-    Nothing is sorted: a selection finds the last channel that goes, and only what is tied with it is ranked by its mean.
+    The input is sums of statistics, so a swap of two classes only adds and subtracts. Nothing is sorted: a selection finds
+    the last channel that goes, and only ties with it are ranked by their means.
     """
 
     def __init__(self, statistics: Statistics, ratio: float) -> None:
-        """Lay the statistics side by side.
+        """Arrange the statistics side by side.
 
         Args:
             statistics: of every site.
@@ -29,9 +30,9 @@ class RatioCounts:
         self._channels, self._sites = sum(widths), len(sites)
         self._owner = np.repeat(np.arange(len(sites)), widths)
         self._starts = np.concatenate([[0], np.cumsum(widths)[:-1]])
-        # A site keeps a channel.
+        # Every site keeps at least one channel.
         self._wanted = min(round(ratio * self._channels), self._channels - self._sites)
-        # Zeros and elements are whole numbers below 2**53, so that floats add them exactly.
+        # Zeros and elements are whole numbers below 2**53, so floats add them exactly.
         self._sums = np.empty((len(sites[0].elements), 2 * self._channels + self._sites))
         for row, sums in enumerate(self._sums):
             np.concatenate([site.zeros[row] for site in sites], out=sums[: self._channels])
@@ -39,32 +40,35 @@ class RatioCounts:
             sums[-self._sites :] = [site.elements[row] for site in sites]
 
     def sums(self, classes: Sequence[int]) -> np.ndarray:
-        """float64 (2 C + S,): zeros and magnitudes of every channel and elements of every site, over some classes."""
+        """Return float64 (2 C + S,): zeros and magnitudes of every channel and elements of every site, over some classes."""
         total = self._sums[classes[0]].copy()
         for label in classes[1:]:
             total += self._sums[label]
         return total
 
     def swapped(self, sums: np.ndarray, out: int, into: int) -> np.ndarray:
-        """The sums of a group that gives one class for another; magnitudes are rounded once more than in `sums`."""
+        """Return the sums of a group after it exchanged one class for another.
+
+        Magnitudes are rounded once more than in `sums`.
+        """
         swapped = sums - self._sums[out]
         swapped += self._sums[into]
         return swapped
 
     def coupling(self) -> np.ndarray:
-        """int64 (K, K): for two classes the number of channels that both of their plans, as binary members, remove."""
-        # Floats, exact for counts below 2**24, because BLAS multiplies them, and a thousand classes take long without it.
+        """Return int64 (K, K): for two classes the number of channels that both of their plans, as binary members, remove."""
+        # Floats are exact for counts below 2**24, and BLAS multiplies only floats; without it a thousand classes take long.
         removed = np.zeros((len(self._sums), self._channels), np.float32)
         for row, sums in zip(removed, self._sums, strict=True):
             row[self._gone(sums)] = 1
         return (removed @ removed.T).astype(np.int64)
 
     def removed(self, sums: np.ndarray) -> np.ndarray:
-        """int64 (S,): how many channels `ratio_plan` removes from each site, for classes of these sums."""
+        """Return int64 (S,): how many channels `ratio_plan` removes from each site, for classes with these sums."""
         return np.bincount(self._owner[self._gone(sums)], minlength=self._sites)
 
     def _gone(self, sums: np.ndarray) -> np.ndarray:
-        """int64: the channels that go, in no order."""
+        """Return the channels that are removed, int64, in no order."""
         elements = sums[-self._sites :][self._owner]
         with np.errstate(invalid="ignore"):
             first = -sums[: self._channels] / elements
@@ -80,12 +84,13 @@ class RatioCounts:
         threshold = np.partition(ranked, self._wanted - 1)[self._wanted - 1]
         gone = places[ranked < threshold]
         tied = places[ranked == threshold]
-        # Of equal means, as in `ratio_plan`, the first site's first channel goes first: a stable sort keeps their order.
+        # A stable sort keeps the order of equal means, so that as in `ratio_plan` the first site's first channel goes
+        # first.
         tied = tied[np.argsort(second[tied], kind="stable")[: self._wanted - len(gone)]]
         return np.concatenate([gone, tied])
 
     def _last(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """int64 (S,): the channel of each site that is the last to go."""
+        """Return int64 (S,): the channel of each site that is removed last."""
         last = first == np.maximum.reduceat(first, self._starts)[self._owner]
         means = np.where(last, second, -np.inf)
         last &= means == np.maximum.reduceat(means, self._starts)[self._owner]

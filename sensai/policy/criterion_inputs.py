@@ -1,4 +1,4 @@
-"""What criteria rank the channels by. C channels of a site."""
+"""The inputs that criteria rank channels by. C channels of a site."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from sensai.activations import Statistics
 from sensai.policy.criteria import CRITERIA
 from sensai.sites import Site
 
-# Returns site -> sort keys float64 (keys, C), of the statistics of every site and the member's classes.
+# Returns site -> sort keys float64 (keys, C), from the statistics of every site and the member's classes.
 Criterion = Callable[[Statistics, Sequence[int]], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class CriterionInputs:
-    """What a criterion may use for one member (see `sensai.policy.criteria`).
+    """The inputs that a criterion may use for one member (see `sensai.policy.criteria`).
 
     Attributes:
         statistics: of every site.
@@ -90,7 +90,7 @@ def norms_of_filters(model: nn.Module, sites: Sequence[Site]) -> dict[str, np.nd
             [
                 _filter_sums(model, cut.layer)[cut.index].sum(axis=1)
                 for cut in site.cuts
-                if cut.side == "out" and cut.layer in site.adders
+                if cut.side == "out" and cut.layer in site.producers
             ],
             axis=0,
         )

@@ -1,4 +1,4 @@
-"""Plans: which channels a member goes without. Array arithmetic only.
+"""Plans: the channels that a member loses. This is array arithmetic only.
 
 C channels of a site, M members, S sites; a plan maps each site to the sorted indices that are removed.
 """
@@ -24,12 +24,12 @@ _APOZ_STEP = 0.05
 
 @dataclass(frozen=True)
 class WidthRule:
-    """What every site must keep.
+    """The widths that every site must keep.
 
     Attributes:
-        min_channels: at least so many channels stay in a site (all, where it has fewer); 0 is as 1, but for `branches`.
-        round_to: kept widths are the nearest multiple of this, where the site is wide enough for one.
-        branches: site that may be emptied -> the sites that are of no more use then, and go with it.
+        min_channels: the fewest channels that stay in a site (all, if it has fewer); 0 means 1, except for `branches`.
+        round_to: kept widths are the nearest multiple of this, if the site is wide enough for one.
+        branches: site that may be emptied -> the sites that are useless then and go with it.
     """
 
     min_channels: int = 1
@@ -37,11 +37,11 @@ class WidthRule:
     branches: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def least(self, site: str) -> int:
-        """The fewest channels that may stay in a site, if that is wide enough."""
+        """Return the fewest channels that may stay in a site, if it is wide enough."""
         return max(self.min_channels, int(site not in self.branches))
 
     def kept_widths(self, kept: np.ndarray, channels: Mapping[str, int]) -> np.ndarray:
-        """int64 (..., S): the widths that sites of so many channels keep when a policy would keep `kept` (..., S) of them."""
+        """Return int64 (..., S): the widths that sites keep where a policy would keep `kept` (..., S) of their channels."""
         whole, least = np.array(list(channels.values())), np.array([self.least(site) for site in channels])
         rounded = (2 * kept + self.round_to) // (2 * self.round_to) * self.round_to
         floor = -(-least // self.round_to) * self.round_to
@@ -65,7 +65,7 @@ def ratio_plan(
 
     Args:
         statistics: of every site.
-        classes: the member's classes; their images are what the channels are judged on.
+        classes: the member's classes; the channels are judged on their images.
         ratio: in [0, 1); where `rule` forbids so many, as many as it allows.
         ranking: `global` ranks the channels of all sites together, `layer` removes the share in each site.
         rule: widths to keep.
@@ -84,12 +84,13 @@ def flops_plans(
     ranking: Ranking = "global",
     rule: WidthRule = WidthRule(),
 ) -> list[Plan]:
-    """The plans that remove the least with which the largest of some members has at most `target` FLOPs.
+    """Return the plans that remove the fewest channels while the largest member has at most `target` FLOPs.
 
-    Their channels are ranked together, so that a member goes without every channel that is as dispensable as those of the last
-    one to meet the target: where its classes use fewer, it is smaller than it has to be. A single member gets the plan of the
-    smallest ratio that meets the target; members of equal keys and heads, the plan that each would get by itself. Memory is
-    what limits it: about 75 bytes for each channel of each member while they are sorted, 1.4 GiB for 1000 members of 20,000.
+    The channels of all members are ranked together. So each member loses every channel that is at least as dispensable as
+    the last one removed, and a member whose classes use fewer channels becomes smaller than the target. A single member
+    gets the plan of the smallest ratio that meets the target. Members of equal keys and heads each get the plan that they
+    would get alone. Memory is the limit: about 75 bytes for each channel of each member while they are sorted, 1.4 GiB for
+    1000 members of 20,000.
 
     Args:
         members: sort keys of each, as by a criterion.
@@ -103,12 +104,13 @@ def flops_plans(
     channels = int(ranked.channels.sum())
 
     def removed(step: int) -> np.ndarray:
-        # What all would lose at one ratio and at the next, and in between one member's channel after the other's.
+        # Whole steps remove the same ratio from all members; the steps between two ratios add one member's channel after
+        # the other's.
         whole, further = divmod(step, len(members))
         fewer, more = (ranked.share(count / channels) for count in (whole, whole + 1))
         return ranked.removed((len(members) - further) * fewer + further * more)
 
-    # FLOPs fall with every channel that goes, so the first step that meets the target is found by halving.
+    # FLOPs fall with every removed channel, so bisection finds the first step that meets the target.
     steps = range(len(members) * channels)
     return ranked.plans(removed(bisect_left(steps, True, key=lambda step: flops(removed(step)).max() <= target)))
 
@@ -123,8 +125,8 @@ def threshold_plan(
 ) -> Plan:
     """Remove a channel if APoZ > `apoz_threshold` and mean < `mean_threshold`.
 
-    Where that would leave a site fewer than `rule` demands, its APoZ threshold rises in steps of 0.05 until it does not;
-    where even APoZ = 1 is not enough, the most dispensable channels go until the minimum is left.
+    Where that would leave a site fewer channels than `rule` demands, its APoZ threshold rises in steps of 0.05 until it
+    does not. If even a threshold of 1 removes too many, the most dispensable channels go until the minimum is left.
     """
     by_rule, kept, keys = {}, [], BY_APOZ(statistics, classes)
     for site, values in statistics.items():
@@ -136,7 +138,7 @@ def threshold_plan(
         while len(order) - removed.sum() < least and threshold < 1:
             threshold += _APOZ_STEP
             removed = (zeros > threshold if threshold < 1 else zeros >= 1) & (mean < mean_threshold)
-        # Rounding widths may ask for more or fewer than the rule found: its own finds go first, in order.
+        # Rounding may ask for more or fewer channels than the threshold found: those that it found go first, in order.
         by_rule[site] = np.concatenate([order[removed[order]], order[~removed[order]]])
         kept.append(len(order) - int(removed.sum()))
     widths = rule.kept_widths(np.array(kept), {site: len(order) for site, order in by_rule.items()})
@@ -147,7 +149,9 @@ def threshold_plan(
 
 
 def nested_plans(plan: Plan, keys: Mapping[str, np.ndarray], steps: int, *, ranking: Ranking = "global") -> list[Plan]:
-    """A plan in steps that grow evenly in channels, the most dispensable first; each step's plan contains the one before.
+    """Return a plan in steps that grow evenly in channels, the most dispensable first.
+
+    Each step's plan contains the one before.
 
     Args:
         plan: what the last step removes.
@@ -168,14 +172,14 @@ def nested_plans(plan: Plan, keys: Mapping[str, np.ndarray], steps: int, *, rank
 
 
 def _order(keys: np.ndarray) -> np.ndarray:
-    """int64 (..., C): channels, the most dispensable first, from their sort keys (keys, ..., C)."""
+    """Return int64 (..., C): the channels, the most dispensable first, from their sort keys (keys, ..., C)."""
     return np.lexsort(keys[::-1])
 
 
 class _Ranked:
-    """The channels of members in the order in which they go, from one pool of all sites or from a pool of each site.
+    """The channels of members in the order of removal, from one pool of all sites or from a pool of each site.
 
-    Everything is sorted once; how many go at any count is then a slice.
+    Everything is sorted once; the channels removed at any count are then a slice.
 
     Attributes:
         channels: int64 (pools,): of one member.
@@ -186,7 +190,7 @@ class _Ranked:
         self._kept_widths = partial(rule.kept_widths, channels=channels)
         self._widths = np.array(list(channels.values()))
         self._shape = len(members), len(channels)
-        # int64 (M, C) of each site.
+        # Each site has int64 (M, C).
         self._orders, candidates = {}, []
         for number, (site, least) in enumerate(zip(channels, self._kept_widths(0 * self._widths), strict=True)):
             keys = np.stack([own[site] for own in members], axis=1)
@@ -197,22 +201,32 @@ class _Ranked:
         self.channels = self._widths.sum(keepdims=True) if ranking == "global" else self._widths
 
     def _candidates(self, site: int, keys: np.ndarray, orders: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-        """The most that may go from a site, first what each member misses least, and so on: its keys, its places in (M, S)."""
+        """Return the channels that may go from a site, in order of removal.
+
+        The most dispensable of every member comes first, then the second of each, and so on.
+
+        Returns:
+            Their sort keys, and their places in (M, S).
+        """
         keys = np.take_along_axis(keys, orders[None, :, :most], axis=2).swapaxes(1, 2).reshape(len(keys), -1)
         return keys, np.tile(np.arange(len(orders)) * self._shape[1] + site, most)
 
     def share(self, ratio: float) -> np.ndarray:
-        """int64 (pools,): the share `ratio` of the channels of one member, in each pool."""
+        """Return int64 (pools,): the share `ratio` of the channels of one member, in each pool."""
         return np.rint(ratio * self.channels).astype(np.int64)
 
     def removed(self, wanted: np.ndarray) -> np.ndarray:
-        """int64 (M, S): what each member loses of each site when so many channels of all members are to go from each pool."""
+        """Return int64 (M, S): the channels that each member loses of each site.
+
+        Args:
+            wanted: int64 (pools,): channels of all members to remove from each pool.
+        """
         gone = [pool[:count] for pool, count in zip(self._pools, wanted, strict=True)]
         counts = np.bincount(np.concatenate(gone), minlength=math.prod(self._shape)).reshape(self._shape)
         return self._widths - self._kept_widths(self._widths - counts)
 
     def plans(self, removed: np.ndarray) -> list[Plan]:
-        """The plan of each member, from how many channels of each site it loses."""
+        """Return the plan of each member, from the number of channels that it loses of each site."""
         return [
             {
                 site: np.sort(order[member, :count])
@@ -223,7 +237,7 @@ class _Ranked:
 
 
 def _merged(candidates: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """The places of the candidates of some sites, the most dispensable first; of equal ones those of the first site."""
+    """Return the places of the candidates of some sites, the most dispensable first; ties go to the first site."""
     keys, places = (np.concatenate(each, axis=-1) for each in zip(*candidates, strict=True))
     return places[_order(keys)]
 
@@ -231,8 +245,10 @@ def _merged(candidates: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
 def _ranked_together(
     keys: Mapping[str, np.ndarray], channels: Mapping[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Some channels of several sites, one site's after the other's: the site's number of each, and the places of the most
-    dispensable first.
+    """Rank some channels of several sites, listed site by site.
+
+    Returns:
+        The number of each channel's site, and the places of the channels, the most dispensable first.
     """
     owner = np.repeat(np.arange(len(channels)), [len(own) for own in channels.values()])
     ranked = np.concatenate([keys[site][:, own] for site, own in channels.items()], axis=1)

@@ -1,4 +1,4 @@
-"""The members as ONNX files with a JSON manifest: all that the serving side reads."""
+"""The members as ONNX files with a JSON manifest; the serving side reads nothing else."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from sensai.sites import count_flops
 
 
 class _FromImages(nn.Module):
-    """A member from images as they are taken to its outputs."""
+    """A member that takes images as the format defines them."""
 
     def __init__(self, network: nn.Module, normalization: Normalization, image_format: ImageFormat) -> None:
         super().__init__()
@@ -28,17 +28,18 @@ class _FromImages(nn.Module):
         self.image_format = image_format
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images of the format to float32 (N, 1), (N, 1 + g) or (N, K)."""
+        """Return float32 (N, 1), (N, 1 + g) or (N, K) for images of the format."""
         outputs: Tensor = self.network(self.normalization(self.image_format.to_pixels(images)))
         return outputs
 
 
 def export_bundle(ensemble: Ensemble, calibration: Calibration, image_format: ImageFormat, folder: Path) -> str:
-    """Write one ONNX file a member, from images of the format to its outputs, and last the manifest, which pins each file
-    by its digest.
+    """Write one ONNX file a member, from images of the format to its outputs, and then the manifest.
+
+    The manifest pins each file by its digest.
 
     Returns:
-        The SHA-256 of the manifest, which so pins them all.
+        The SHA-256 of the manifest, which pins all files.
 
     Raises:
         StorageError: a file cannot be written.

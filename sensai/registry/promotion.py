@@ -1,8 +1,8 @@
-"""Which version of an ensemble serves: the alias `champion`, moved by comparison on validation data, and back.
+"""Select the version of an ensemble that serves: compare on validation data, move the alias `champion`, or move it back.
 
-An alias is moved by one write, so that whatever is killed in between, `champion` names a version that was there. Who served
-before is a tag of the registered model, every champion in turn; what stands there behind the one that serves was never
-moved to, or has been gone back from.
+One write moves an alias, so `champion` always names an existing version, even if the process is killed. A tag of the
+registered model lists the champions in order. Entries of the tag behind the current champion have no effect: the alias was
+never moved to them, or was moved back.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ Cost = Literal["flops", "latency"]
 
 @dataclass(frozen=True)
 class Standing:
-    """What a version is judged by.
+    """The measurements by which a version is judged.
 
     Attributes:
         version: its number.
@@ -38,8 +38,8 @@ class Standing:
         base_val_accuracy: likewise of the base model.
         flops: of the largest member.
         latency: milliseconds of the whole ensemble.
-        val_digest: of the images that the accuracies are of.
-        host: what it was timed on, and how.
+        val_digest: of the images behind the accuracies.
+        host: the machine and the settings of the timing.
     """
 
     version: int
@@ -52,13 +52,13 @@ class Standing:
 
     @property
     def accuracy_drop(self) -> float:
-        """What the ensemble loses against the base model."""
-        # Fractions of the same images may differ by what rounding leaves.
+        """Return the accuracy lost against the base model."""
+        # Rounding errors must not make fractions of the same images differ.
         return round(self.base_val_accuracy - self.val_accuracy, 12)
 
 
 def find(client: MlflowClient, model_name: str, version: int | None) -> ModelVersion:
-    """A version by its number, or the candidate where none is given.
+    """Return a version by its number, or the candidate if none is given.
 
     Raises:
         InputError: there is none.
@@ -71,12 +71,12 @@ def find(client: MlflowClient, model_name: str, version: int | None) -> ModelVer
 
 
 def nominate(client: MlflowClient, model_name: str, version: int) -> None:
-    """Make a version the candidate, which is promoted where no other is named."""
+    """Make a version the candidate, which is promoted if no other is named."""
     client.set_registered_model_alias(model_name, CANDIDATE, str(version))
 
 
 def nominate_newest(client: MlflowClient, model_name: str) -> None:
-    """Make the newest version the candidate; of several that do so at once, whoever moves the alias last looks again."""
+    """Make the newest version the candidate; of several processes at once, the last one to move the alias checks again."""
     while (newest := _newest(client, model_name)) != int(_aliases(client, model_name).get(CANDIDATE, 0)):
         nominate(client, model_name, newest)
 
@@ -87,7 +87,7 @@ def _newest(client: MlflowClient, model_name: str) -> int:
 
 
 def champion_of(client: MlflowClient, model_name: str) -> ModelVersion | None:
-    """The version that serves, if one does.
+    """Return the version that serves, or None.
 
     Raises:
         InputError: there is no such model.
@@ -97,14 +97,14 @@ def champion_of(client: MlflowClient, model_name: str) -> ModelVersion | None:
 
 
 def _aliases(client: MlflowClient, model_name: str) -> dict[str, str]:
-    """Alias -> number of the version: asked for as they are, since no alias is no error."""
+    """Return alias -> number of the version, read from the model, since a missing alias is not an error."""
     with _named(f"model_name={model_name!r}"):
         return dict(client.get_registered_model(model_name).aliases)
 
 
 @contextmanager
 def _named(parameter: str) -> Iterator[None]:
-    """What the registry does not have, or would never have, is the user's mistake; that it does not answer is none."""
+    """Raise an InputError for entries that the registry does not have or refuses; other failures of the registry pass."""
     try:
         yield
     except MlflowException as error:
@@ -114,7 +114,7 @@ def _named(parameter: str) -> Iterator[None]:
 
 
 def standing(client: MlflowClient, version: ModelVersion) -> Standing:
-    """What the evaluation of a version measured.
+    """Return the measurements in the evaluation of a version.
 
     Raises:
         InputError: its run is gone, or there were no validation data.
@@ -139,17 +139,17 @@ def standing(client: MlflowClient, version: ModelVersion) -> Standing:
 
 
 def compared(candidate: Standing, champion: Standing | None) -> pd.DataFrame:
-    """A row for each, with columns role, version, val_accuracy, base_val_accuracy, accuracy_drop, flops, latency."""
+    """Return a row for each, with columns role, version, val_accuracy, base_val_accuracy, accuracy_drop, flops, latency."""
     standings = {CANDIDATE: candidate} | ({CHAMPION: champion} if champion else {})
     rows = [{"role": role, **asdict(each), "accuracy_drop": each.accuracy_drop} for role, each in standings.items()]
     return pd.DataFrame(rows).drop(columns=["val_digest", "host"])
 
 
 def check(candidate: Standing, champion: Standing | None, max_accuracy_drop: float, cost: Cost) -> None:
-    """Refuse a candidate that loses too much, or costs more than the champion.
+    """Raise an error for a candidate that loses too much, or costs more than the champion.
 
     Raises:
-        InputError: with the reason; or the two cannot be compared.
+        InputError: the candidate is refused, with the reason, or the two cannot be compared.
     """
     if candidate.accuracy_drop > max_accuracy_drop:
         raise InputError(
@@ -176,15 +176,15 @@ def check(candidate: Standing, champion: Standing | None, max_accuracy_drop: flo
 
 
 def promote(client: MlflowClient, version: ModelVersion, champion: ModelVersion | None) -> None:
-    """Make a version the champion; it remembers whom it replaced.
+    """Make a version the champion and record the one that it replaced.
 
     Args:
         client: of the registry.
-        version: that is to serve.
-        champion: that it was compared with.
+        version: the new champion.
+        champion: the version that it was compared with.
 
     Raises:
-        InputError: another has become champion meanwhile, with which it was not compared.
+        InputError: meanwhile another version became champion, with which it was not compared.
     """
     now = champion_of(client, version.name)
     if (now and now.version) != (champion and champion.version):
@@ -200,10 +200,10 @@ def promote(client: MlflowClient, version: ModelVersion, champion: ModelVersion 
 
 
 def roll_back(client: MlflowClient, model_name: str) -> ModelVersion:
-    """Make the version that served before the champion the champion again; returns it.
+    """Make the version that served before the champion the champion again, and return it.
 
     Raises:
-        InputError: there is no champion, it replaced none, or that one is gone or not the one that was registered.
+        InputError: there is no champion, it replaced none, or the replaced version is gone or has other files.
     """
     champion = champion_of(client, model_name)
     if champion is None:
@@ -213,14 +213,14 @@ def roll_back(client: MlflowClient, model_name: str) -> ModelVersion:
         raise InputError(f"rollback=True: version {champion.version} of {model_name!r} replaced no other")
     version = find(client, model_name, int(before[-1]))
     check_files(version)
-    # The alias first: what then is still noted is behind the champion.
+    # The alias moves first: if this process is then killed, the tag has one entry too many, which has no effect.
     client.set_registered_model_alias(model_name, CHAMPION, version.version)
     client.set_registered_model_tag(model_name, tags.CHAMPIONS, ",".join(before))
     return version
 
 
 def _served(client: MlflowClient, champion: ModelVersion) -> list[str]:
-    """The numbers of all that have served, in turn, up to the champion; of one that was made so by hand none before it."""
+    """Return the numbers of all champions in order, up to the current one; only its own if it was made champion by hand."""
     noted = client.get_registered_model(champion.name).tags.get(tags.CHAMPIONS, "").split(",")
     number = str(champion.version)
     while noted and noted[-1] != number:

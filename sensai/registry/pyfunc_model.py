@@ -1,7 +1,7 @@
-"""The registered model, run by MLflow from this very file. Needs numpy and onnxruntime, neither torch nor sensai.
+"""The registered model, which MLflow runs from this file. It needs numpy and onnxruntime, but neither torch nor sensai.
 
-Input: images of the dtype and layout that the manifest says, uint8 (N, H, W, C) unless it was registered otherwise. Output: a
-DataFrame with one probability column a class, named by its label, and where images can be rejected the column `none_of_them`.
+Input: images of the dtype and layout in the manifest, by default uint8 (N, H, W, C). Output: a DataFrame with one
+probability column a class, named by its label. If images can be rejected, it also has the column `none_of_them`.
 """
 
 import hashlib
@@ -20,20 +20,20 @@ from mlflow.models import set_model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-# Of the manifest, as `sensai.registry.bundle` writes it.
+# The version of the manifest that `sensai.registry.bundle` writes.
 FORMAT_VERSION = 3
 
-# The bundle among the model's artifacts, and in it what pins every other file.
+# The folder of the bundle among the model's artifacts, and the file in it that pins every other file.
 ARTIFACT = "ensemble"
 MANIFEST = "manifest.json"
 
-# Of the model's configuration, which MLflow keeps beside the bundle: the digest of the manifest.
+# The key of the manifest's digest in the model's configuration, which MLflow keeps beside the bundle.
 PIN = "manifest_sha256"
 
-# Column that says of an image that it is of none of the classes.
+# The column that is True for images that belong to none of the classes.
 REJECTED = "none_of_them"
 
-# From images to the outputs of one member, float32 (N, 1), (N, 1 + g) or (N, K).
+# A function from images to the outputs of one member, float32 (N, 1), (N, 1 + g) or (N, K).
 Run = Callable[[np.ndarray], np.ndarray]
 
 # By dtype of the images: the largest value, and the kinds of numbers in JSON that are such values.
@@ -44,7 +44,7 @@ _JSON_KINDS = {"uint8": "iu", "float32": "iuf"}
 class RefusedImagesError(MlflowException):
     """Images that an ensemble does not take; servers answer with status 400 and the reason.
 
-    MLflow's server puts all the images before the message of an exception, as text: this one keeps its own.
+    MLflow's server puts all the images as text before the message of an exception. This one keeps only its own message.
     """
 
     def __init__(self, reason: str) -> None:
@@ -53,7 +53,7 @@ class RefusedImagesError(MlflowException):
 
     @property
     def message(self) -> str:
-        """The reason."""
+        """Return the reason."""
         return self._reason
 
     @message.setter
@@ -62,14 +62,14 @@ class RefusedImagesError(MlflowException):
 
 
 class Bundle:
-    """The files of an ensemble: which images it takes, its members, and how their outputs become an answer."""
+    """The files of an ensemble: the images that it takes, its members, and how their outputs combine."""
 
     def __init__(self, folder: Path, digest: str) -> None:
         """Read the manifest.
 
         Args:
-            folder: what `sensai.registry.bundle.export_bundle` wrote.
-            digest: what it returned.
+            folder: written by `sensai.registry.bundle.export_bundle`.
+            digest: returned by that function.
 
         Raises:
             ValueError: the manifest is not the one that was registered, or of another format version.
@@ -82,18 +82,18 @@ class Bundle:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """Of one image, in the layout of the manifest."""
+        """Return the shape of one image, in the layout of the manifest."""
         return tuple(self.manifest["image_shape"])
 
     def checked(self, images: Any) -> np.ndarray:
-        """The images, if they are such as the ensemble takes.
+        """Return the images if the ensemble takes them.
 
         Args:
-            images: an array of the dtype that the manifest says, or of objects: numbers as they stood in JSON, where 7 is a
-                value of uint8 and 7.0 is none.
+            images: an array of the dtype in the manifest, or of objects: numbers as they were in JSON, where 7 is a
+                value of uint8 and 7.0 is not.
 
         Raises:
-            RefusedImagesError: another dtype or shape, or values out of range, with the reason.
+            RefusedImagesError: another dtype or shape, or values out of range; the message has the reason.
         """
         dtype, given = self.manifest["dtype"], np.asarray(images)
         if from_json := given.dtype == object:
@@ -102,7 +102,7 @@ class Bundle:
         if not fits or given.shape[1:] != self.image_shape:
             shape = ", ".join(map(str, self.image_shape))
             raise RefusedImagesError(f"images must be {dtype} of shape (N, {shape}), not {given.dtype} {given.shape}")
-        # Written so that what is no number is refused too.
+        # The condition is written so that NaN is refused too.
         largest = _LARGEST[dtype]
         if given.dtype != np.uint8 and given.size and not (given.min() >= 0 and given.max() <= largest):
             raise RefusedImagesError(
@@ -120,7 +120,7 @@ class Bundle:
             self._member(number)
 
     def open_member(self, number: int, threads: int = 1) -> Run:
-        """A member, ready to run on so many threads.
+        """Return a member, ready to run on so many threads.
 
         Raises:
             ValueError: its file is not the one that was registered.
@@ -128,7 +128,7 @@ class Bundle:
         content = self._member(number)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        # Threads that spin while they wait keep cores from other members.
+        # Threads that wait by spinning would keep cores from other members.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
@@ -143,14 +143,16 @@ class Bundle:
         return _pinned(self._folder / member["file"], member["sha256"])
 
     def answer(self, outputs: list[np.ndarray]) -> pd.DataFrame:
-        """Class probabilities float32, and whether an image is of none of the classes, from the outputs of all members."""
+        """Return class probabilities float32 from the outputs of all members, and whether an image belongs to none of the
+        classes.
+        """
         probabilities = self._combined([each.astype(np.float64) for each in outputs])
         answer = pd.DataFrame(probabilities.astype(np.float32), columns=self.manifest["class_names"])
         threshold = self.manifest["calibration"]["threshold"]
         return answer if threshold is None else answer.assign(**{REJECTED: probabilities.max(1) < threshold})
 
     def _combined(self, outputs: list[np.ndarray]) -> np.ndarray:
-        """float64 (N, K): as `Calibration` of sensai.ensemble.calibration computes it."""
+        """Return float64 (N, K), as `Calibration` of sensai.ensemble.calibration computes it."""
         if self.manifest["calibration"]["method"] != "raw":
             return _softmax(np.concatenate(outputs, axis=1) @ self._weight.T + self._bias)
         scores = np.zeros((len(outputs[0]), len(self.manifest["class_names"])))
@@ -163,10 +165,10 @@ class Bundle:
 
 
 class EnsembleModel(PythonModel):
-    """All members on the same images, side by side on the cores of this machine."""
+    """All members on the same images, at the same time on the cores of this machine."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Open what MLflow has loaded: the digest too is of the artifact, so this finds only what came to harm.
+        """Open the artifacts that MLflow loaded; the digest is part of them, so this check finds only damaged files.
 
         Raises:
             ValueError: a file is not the one that was registered.
@@ -183,7 +185,7 @@ class EnsembleModel(PythonModel):
         members = self.bundle.manifest["members"]
         cores = _cores()
         self._runs = [self.bundle.open_member(number, max(cores // len(members), 1)) for number in range(len(members))]
-        # The dearest are begun first, so that no worker is left with one at the end.
+        # The most expensive members begin first, so that none of them runs alone at the end.
         self._order = sorted(range(len(members)), key=lambda number: -members[number]["flops"])
         workers = min(cores, len(members))
         self._pool = ThreadPoolExecutor(workers, "sensai-member") if workers > 1 else None
@@ -191,10 +193,10 @@ class EnsembleModel(PythonModel):
     def predict(
         self, context: PythonModelContext | None, model_input: np.ndarray, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Class probabilities float32 of images, and whether they are of none of the classes.
+        """Return class probabilities float32 of images, and whether they belong to none of the classes.
 
         Raises:
-            RefusedImagesError: images of another dtype or shape than the manifest says, or values out of range.
+            RefusedImagesError: images of another dtype or shape than in the manifest, or values out of range.
         """
         images = self.bundle.checked(model_input)
         each = map if self._pool is None else self._pool.map
@@ -203,26 +205,27 @@ class EnsembleModel(PythonModel):
 
 
 def _cores() -> int:
-    """Those that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _numbers(objects: np.ndarray) -> np.ndarray:
-    """The array that numpy makes of numbers; as they are, where some are none or lists differ in length.
+    """Return the array that numpy makes of numbers.
 
-    Of one long text numpy would make room for as many of its length.
+    The objects are returned unchanged if some are no numbers or lists differ in length. For one long text numpy would
+    reserve its length for each value.
     """
     if not set(map(type, objects.ravel().tolist())) <= {int, float}:
         return objects
     try:
         return np.array(objects.tolist())
-    # Whole numbers of hundreds of digits beside others.
+    # Whole numbers of hundreds of digits beside others cause this error.
     except OverflowError:
         return objects
 
 
 def _manifest(content: bytes) -> dict[str, Any]:
-    """The manifest, if it is one of this format."""
+    """Return the manifest if it has this format."""
     try:
         manifest: dict[str, Any] = json.loads(content)
         found = manifest["format_version"]
@@ -251,7 +254,7 @@ def _is_member(member: dict[str, Any], classes: int) -> bool:
     return (
         all(type(label) is int and 0 <= label < classes for label in member["classes"])
         and isinstance(member["file"], str)
-        # No other folder than the bundle's.
+        # A file must not lie in another folder than the bundle's.
         and Path(member["file"]).name == member["file"]
         and isinstance(member["sha256"], str)
         and isinstance(member["flops"], int | float)
@@ -264,7 +267,7 @@ def _fits(calibration: dict[str, Any], classes: int) -> bool:
 
 
 def _pinned(path: Path, digest: str) -> bytes:
-    """A file, read once, so that what is checked is what runs."""
+    """Return the content of a file, read once, so that the checked content is the one that runs."""
     content = path.read_bytes()
     if (found := hashlib.sha256(content).hexdigest()) != digest:
         raise ValueError(f"{path.name} is not the file that was registered: SHA-256 {found}, not {digest}")

@@ -1,8 +1,8 @@
-"""The files of a registered ensemble, compared with what the store says of them; what lies beside them has no say.
+"""The files of a registered ensemble, compared with the digest in the store.
 
-The store is trusted: its tag `sensai.manifest` of a version is the digest of the manifest, which pins every other file. The
-files themselves are not: they may lie where others write. So nothing of them is run or parsed before it has been compared,
-and the model that answers is this project's own code.
+The store is trusted: the tag `sensai.manifest` of a version is the digest of the manifest, which pins every other file. The
+files are not trusted, since others may be able to write there. So no file is run or parsed before it has been compared, and
+the model that answers is this project's own code.
 """
 
 import hashlib
@@ -22,14 +22,14 @@ from sensai.files import storage_error, temporary_folder
 from sensai.registry.pyfunc_model import ARTIFACT, MANIFEST, Bundle, EnsembleModel
 from sensai.tracking import tags
 
-# Where MLflow puts the bundle, below the folder of a model.
+# MLflow puts the bundle here, below the folder of a model.
 _IN_MODEL = Path("artifacts") / ARTIFACT
 _FORMS = (
     "models:/<name>@<alias>, models:/<name>/<version>, models:/<model id>, runs:/<run id>/<name of the model>, or a folder "
     "with the files of a version"
 )
 _MODEL, _RUN = "models:/", "runs:/"
-# What MLflow raises for a URI that it does not understand, or that leads nowhere.
+# MLflow raises these for a URI that it does not understand, or that leads nowhere.
 _NOT_THERE = (MlflowException, OSError, ValueError, ImportError)
 
 
@@ -38,9 +38,9 @@ class Registered:
     """A version of an ensemble.
 
     Attributes:
-        name: how messages call it: as the user did.
-        uri: where its files are, and no alias that moves.
-        digest: SHA-256 of its manifest, as the store has it.
+        name: its name in messages: as the user gave it.
+        uri: the place of its files, never an alias, which may move.
+        digest: SHA-256 of its manifest, from the store.
     """
 
     name: str
@@ -49,10 +49,10 @@ class Registered:
 
     @contextmanager
     def bundle(self) -> Iterator[Bundle]:
-        """Yield the bundle, whose files are there while the block runs; what has been opened stays open.
+        """Yield the bundle; its files exist while the block runs, and opened members stay open.
 
         Raises:
-            InputError: the files cannot be read, are no ensemble, or are not those that were registered.
+            InputError: the files cannot be read, are not an ensemble, or differ from those that were registered.
         """
         with _files(self.uri, self.name) as folder:
             try:
@@ -64,13 +64,13 @@ class Registered:
 
 
 def find(client: MlflowClient, model_uri: str) -> Registered:
-    """Return the version that a URI names, with the digest that the store has of its manifest.
+    """Return the version that a URI names, with the digest of its manifest from the store.
 
-    A version by number or alias has a tag of its own. A logged model, a run or a folder has none: their manifest must be that
-    of a version of the store, of a logged model or a run that of one of its own versions.
+    A version by number or alias has a tag of its own. A logged model, a run or a folder has none, so its manifest must be
+    that of a version in the store. For a logged model or a run it must be one of its own versions.
 
     Raises:
-        InputError: the URI names nothing, or nothing that the store knows as an ensemble.
+        InputError: the URI names nothing, or no ensemble of the store.
     """
     name = f"model_uri={model_uri!r}"
     if model_uri.startswith(_RUN):
@@ -86,7 +86,7 @@ def find(client: MlflowClient, model_uri: str) -> Registered:
 
 
 def check_files(version: ModelVersion) -> None:
-    """Refuse a version whose files are not those that were registered.
+    """Raise an error for a version whose files are not those that were registered.
 
     Raises:
         InputError: the reason.
@@ -109,7 +109,7 @@ def open_model(client: MlflowClient, model_uri: str) -> Iterator[EnsembleModel]:
 
 
 def _of_version(name: str, version: ModelVersion) -> Registered:
-    """A version by what its tag says."""
+    """Return a version with the digest in its tag."""
     if (digest := version.tags.get(tags.MANIFEST)) is None:
         raise InputError(
             f"{name}: is no ensemble that sensAI registered, or one from before files were pinned: version {version.version} "
@@ -119,7 +119,7 @@ def _of_version(name: str, version: ModelVersion) -> Registered:
 
 
 def _by_files(client: MlflowClient, name: str, uri: str) -> Registered:
-    """The version that has the very manifest that lies there."""
+    """Return the version that has exactly the manifest at a URI."""
     with _files(uri, name) as folder:
         digest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
     found = client.search_model_versions(f"tags.`{tags.MANIFEST}` = '{digest}'")
@@ -132,23 +132,23 @@ def _by_files(client: MlflowClient, name: str, uri: str) -> Registered:
 
 
 def _is_of(uri: str, version: ModelVersion) -> bool:
-    """Whether a version was made from the run or the logged model that a URI names; a folder may be of any version."""
+    """Return True if a version was made from the run or the logged model that a URI names; a folder may be of any version."""
     if uri.startswith(_RUN):
         return uri.removeprefix(_RUN).lstrip("/").partition("/")[0] == version.run_id
     return not uri.startswith(_MODEL) or uri == version.source
 
 
 def _folder(path: str) -> str:
-    """The absolute path of a folder that is named as a model.
+    """Return the absolute path of a folder that is named as a model.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not a folder.
     """
     try:
         if path and Path(path).is_dir():
             return str(Path(path).absolute())
         what = "is a file; " if path and Path(path).exists() else ""
-    # What no file system takes as a name.
+    # Names that no file system takes raise these.
     except (OSError, ValueError):
         what = ""
     raise InputError(f"model_uri={path!r}: {what}must be {_FORMS}")
@@ -156,7 +156,7 @@ def _folder(path: str) -> str:
 
 @contextmanager
 def _files(uri: str, name: str) -> Iterator[Path]:
-    """The folder of a bundle: copied from the store, or where it lies."""
+    """Yield the folder of a bundle: a copy from the store, or the folder itself."""
     with temporary_folder() as parent:
         remote = uri.startswith((_MODEL, _RUN))
         try:

@@ -44,20 +44,20 @@ def register_ensemble(
 
     Args:
         client: of the store that holds run and registry.
-        run_id: the run that the model belongs to.
+        run_id: the run of the model.
         ensemble: exported to ONNX.
-        calibration: how its members' outputs become probabilities.
-        image_format: of the images that it is to take.
+        calibration: turns its members' outputs into probabilities.
+        image_format: of the images that it will take.
         example: uint8 (N, H, W, C), kept in that format as the input example.
-        model_name: registered model; made where it does not exist.
-        version_tags: what people look for: accuracy, ratio, ...
+        model_name: registered model; made if it does not exist.
+        version_tags: values to search by: accuracy, ratio, ...
         description: of the version, Markdown.
 
     Returns:
-        The number of the version, to which the alias `candidate` moves, unless a newer one is registered meanwhile.
+        The number of the version. The alias `candidate` moves to it unless a newer one was registered meanwhile.
 
     Raises:
-        RuntimeError: the exported members do not answer as the ensemble does on the example.
+        RuntimeError: the exported members and the ensemble give different outputs for the example.
     """
     with temporary_folder() as parent:
         folder = parent / pyfunc_model.ARTIFACT
@@ -90,7 +90,7 @@ def register_ensemble(
 
 
 def _make_registered_model(client: MlflowClient, model_name: str) -> None:
-    """Unless it is there."""
+    """Create the registered model unless it exists."""
     try:
         client.create_registered_model(model_name, description=_ABOUT)
     except MlflowException as error:
@@ -99,17 +99,19 @@ def _make_registered_model(client: MlflowClient, model_name: str) -> None:
 
 
 def _prove(bundle: Bundle, ensemble: Ensemble, image_format: ImageFormat, example: np.ndarray) -> None:
-    """Ensure that the members that are registered answer as those in memory do."""
+    """Ensure that the exported members give the same outputs as those in memory."""
     images, prepared = image_format.of_pixels(example), prepare(ensemble)
     outputs = [bundle.open_member(number)(images) for number in range(len(ensemble.members))]
     error = largest_error(outputs, [member.eager(prepared.normalised(example)) for member in prepared.members])
     if error > TOLERANCE:
-        raise RuntimeError(f"the exported members answer otherwise than the ensemble in memory, by {error:.2g}")
+        raise RuntimeError(
+            f"the outputs of the exported members differ from those of the ensemble in memory, by {error:.2g}"
+        )
 
 
 def _signature(ensemble: Ensemble, calibration: Calibration) -> ModelSignature:
-    # MLflow's server casts what comes as JSON to the dtype of the signature, in silence: of uint8 0.9 becomes 0, and "7" 7. So
-    # the signature leaves the images as they are, and the model checks them.
+    # MLflow's server silently casts JSON values to the dtype of the signature: with uint8, 0.9 becomes 0 and "7" becomes 7.
+    # So the signature leaves the images as they are, and the model checks them.
     images = TensorSpec(np.dtype(object), (-1,))
     columns: list[ColSpec | TensorSpec] = [ColSpec(DataType.float, name) for name in ensemble.class_names]
     if calibration.threshold is not None:

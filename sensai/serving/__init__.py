@@ -1,3 +1,5 @@
-"""An ensemble behind HTTP whose members may be on many machines: `application` deploys it with Ray Serve, `replicas` is what
-runs on the machines (neither torch nor the store's client of runs), `protocol` what clients send and get.
+"""An ensemble behind HTTP whose members may run on many machines.
+
+`application` deploys it with Ray Serve. `shards` run on the machines; they need neither torch nor MLflow runs. `protocol`
+defines requests and responses.
 """

@@ -26,10 +26,10 @@ _SECONDS_TO_COUNT = 10.0
 
 @dataclass(frozen=True)
 class Placement:
-    """How the members are spread over a cluster.
+    """The distribution of members over a cluster.
 
     Attributes:
-        shards: deployments that they are dealt to; None: one for each CPU there is room for, at most one a member.
+        shards: number of deployments; None: one for each free CPU, at most one a member.
         replicas: of each shard.
         replicas_per_node: most replicas of a shard on one machine; None: any number.
         threads: CPUs of each replica.
@@ -43,10 +43,10 @@ class Placement:
     resources: Mapping[str, float] | None = None
 
     def dealt(self, costs: list[float], nodes: list[Node]) -> list[list[int]]:
-        """The numbers of the members of each shard.
+        """Return the numbers of the members of each shard.
 
         Raises:
-            InputError: the cluster has no room for as many replicas.
+            InputError: the cluster has no room for so many replicas.
         """
         available = room(nodes, self.threads, gpu=False)
         dealt = deal(costs, self.shards or max(available // self.replicas, 1))
@@ -63,19 +63,22 @@ class Placement:
         return dealt
 
     def _replicas_apart(self, shards: int, nodes: list[Node]) -> int:
-        """How many of every shard there is room for, where no machine takes more than so many of one."""
+        """Return the number of replicas of every shard that fit.
+
+        A machine takes at most `replicas_per_node` of one shard.
+        """
         most = shards * (self.replicas_per_node or self.replicas)
         return sum(min(node.cpus // self.threads, most) for node in nodes) // shards
 
     def check_resources(self, replicas: int, there: Mapping[str, float]) -> None:
-        """Refuse custom resources that the cluster does not have: Ray would wait for machines that do.
+        """Raise an error if the cluster lacks custom resources, since Ray would wait for machines that have them.
 
         Args:
             replicas: of all shards.
-            there: the resources of all its machines by name.
+            there: the resources of all machines by name.
 
         Raises:
-            InputError: one that is missing.
+            InputError: a resource is missing.
         """
         for name, amount in (self.resources or {}).items():
             if there.get(name, 0) < amount * replicas:
@@ -85,14 +88,14 @@ class Placement:
 
 
 class Served:
-    """An ensemble that answers."""
+    """An ensemble that serves requests."""
 
     def __init__(self, ingress: Any, shards: int) -> None:
         self._ingress = ingress
         self.shards = shards
 
     def answered(self) -> int:
-        """How many requests have got predictions, of those that this ingress has seen."""
+        """Return the number of requests with predictions, of those that this ingress has received."""
         count: int = self._ingress.answered.remote().result(timeout_s=_SECONDS_TO_COUNT)
         return count
 
@@ -102,15 +105,15 @@ def served(model_uri: str, placement: Placement, host: str, port: int, ray_addre
     """Serve a registered ensemble over HTTP while the block runs.
 
     Args:
-        model_uri: of a version, or an alias, which is read once.
+        model_uri: of a version, or an alias that is resolved once.
         placement: of its members.
-        host: address that is listened on, by the head of the cluster.
+        host: address on which the head of the cluster listens.
         port: likewise.
         ray_address: as `ray_cluster` takes it.
 
     Raises:
-        InputError: Ray Serve is not installed; no such model, or not the one that was registered; no such cluster, no room in
-            it, it serves already, or a replica cannot be started.
+        InputError: Ray Serve is not installed; there is no such model, or its files are not those that were registered;
+            there is no such cluster, it has no room, it serves already, or a replica cannot be started.
     """
     if importlib.util.find_spec("ray") is None:
         raise InputError(_LACKING)
@@ -119,7 +122,7 @@ def served(model_uri: str, placement: Placement, host: str, port: int, ray_addre
         costs = [member["flops"] for member in bundle.manifest["members"]]
     if not ray_address:
         _check_free(host, port)
-        # By default what Ray starts gives way to all else on the machine, which is not for a server.
+        # By default Ray's processes give way to all others on the machine, which is wrong for a server.
         os.environ.setdefault("RAY_worker_niceness", "0")
     with ray_cluster(ray_address) as cluster:
         try:
@@ -143,7 +146,7 @@ def served(model_uri: str, placement: Placement, host: str, port: int, ray_addre
 
 
 def _start(host: str, port: int) -> None:
-    """The proxy, which listens on the head of the cluster, maybe not on this machine."""
+    """Start the proxy, which listens on the head of the cluster, perhaps another machine."""
     from ray import serve
 
     quiet = {"log_level": "WARNING", "enable_access_log": False}
@@ -155,13 +158,13 @@ def _start(host: str, port: int) -> None:
 
 
 def _deployed(application: Any, model_uri: str) -> Any:
-    """The ingress, once all replicas are there."""
+    """Return the ingress when all replicas are ready."""
     from ray import serve
 
     try:
         return serve.run(application, name=NAME)
     except RuntimeError as error:
-        # On a machine that cannot reach the store, say.
+        # For example, a replica may be on a machine that cannot reach the store.
         raise InputError(f"model_uri={model_uri!r}: cannot be deployed: {' '.join(str(error).split())}") from error
 
 
@@ -179,7 +182,7 @@ def _application(source: Any, placement: Placement, dealt: list[list[int]]) -> A
         serve.deployment(Shard, name=f"shard-{number}").options(**options).bind(source, numbers, placement.threads)
         for number, numbers in enumerate(dealt)
     ]
-    # It waits for others more than it computes.
+    # The ingress mostly waits for the shards, so it takes no CPU.
     ingress = serve.deployment(Ingress, name="ingress", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=100)
     return ingress.bind(source, shards)
 

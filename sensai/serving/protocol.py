@@ -1,4 +1,4 @@
-"""The JSON that clients send and get: that of MLflow's scoring server, so that they need not tell the two apart."""
+"""JSON of requests and responses: the same as that of MLflow's scoring server, so that clients can use either."""
 
 import json
 import math
@@ -11,14 +11,14 @@ from mlflow.exceptions import MlflowException
 
 JSON = "application/json"
 _KEYS = ("inputs", "instances")
-# A byte of JSON becomes up to 16 in memory, all at once.
+# A byte of JSON may take up to 16 bytes in memory.
 _MOST_BYTES = 16 * 2**20
-# Of one value as JSON, for images that are larger than that by themselves.
+# Bytes of one value as JSON, for images that are larger than the limit above.
 _BYTES_A_VALUE = 32
 
 
 class RefusedRequestError(Exception):
-    """A request that is not read any further.
+    """A request that is not read further.
 
     Attributes:
         status: of the answer.
@@ -29,20 +29,20 @@ class RefusedRequestError(Exception):
         self.status = status
 
     def body(self) -> str:
-        """Return the answer, in the form of MLflow's server."""
+        """Return the response body, in the form of MLflow's server."""
         return json.dumps({"error_code": "INVALID_PARAMETER_VALUE", "message": str(self)})
 
 
 def most_bytes(image_shape: tuple[int, ...]) -> int:
-    """Return how large a body may be: 16 MiB, more where a single image of that shape takes more."""
+    """Return the largest size of a body: 16 MiB, or more if a single image of that shape needs it."""
     return max(_MOST_BYTES, _BYTES_A_VALUE * math.prod(image_shape))
 
 
 def check_content_type(content_type: str) -> None:
-    """Refuse what is not said to be JSON.
+    """Raise an error if the content type is not JSON.
 
     Raises:
-        RefusedRequestError: with status 415.
+        RefusedRequestError: status 415.
     """
     if content_type.partition(";")[0].strip().lower() != JSON:
         raise RefusedRequestError(415, f"the content type must be {JSON}, not {content_type[:100]!r}")
@@ -53,11 +53,11 @@ async def read_body(chunks: AsyncIterable[bytes], announced: str, most: int) -> 
 
     Args:
         chunks: its parts, as they come.
-        announced: the header Content-Length; empty where there is none.
-        most: bytes that are read.
+        announced: the header Content-Length; empty if there is none.
+        most: largest number of bytes.
 
     Raises:
-        RefusedRequestError: with status 413.
+        RefusedRequestError: status 413.
     """
     too_large = RefusedRequestError(413, f"the body must have {most} bytes at most; send fewer images at once")
     if announced.isdigit() and int(announced) > most:
@@ -71,10 +71,10 @@ async def read_body(chunks: AsyncIterable[bytes], announced: str, most: int) -> 
 
 
 def parse_images(body: bytes) -> np.ndarray:
-    """The images of a request, objects (N, ...): numbers as they stand there, for `Bundle.checked`.
+    """Return the images of a request, objects (N, ...): numbers as they were in JSON, for `Bundle.checked`.
 
     Raises:
-        MlflowException: no JSON object, or not one that has images under one of the two keys.
+        MlflowException: the body is not a JSON object with images under one of the two keys.
     """
     content = _parsed(body)
     found = [key for key in _KEYS if key in content] if isinstance(content, dict) else []
@@ -86,7 +86,7 @@ def parse_images(body: bytes) -> np.ndarray:
 
 
 def render_answer(answer: pd.DataFrame) -> str:
-    """The body of a response: an object of column -> value for each image."""
+    """Return the body of a response: an object of column -> value for each image."""
     return json.dumps({"predictions": answer.to_dict(orient="records")})
 
 

@@ -1,6 +1,6 @@
-"""What runs on the machines of a cluster: shards of members, and the ingress that asks them all and combines what they say.
+"""The parts that run on the machines of a cluster: shards of members, and the ingress that combines their outputs.
 
-A replica loads the version that was pinned when serving began, whatever its alias names by now.
+A replica loads the version that was resolved when serving began, even if its alias has moved.
 """
 
 import asyncio
@@ -39,13 +39,13 @@ _SECONDS_BETWEEN_TRIES = 0.1
 
 @dataclass(frozen=True)
 class Source:
-    """Where every replica finds the bundle.
+    """The place where every replica finds the bundle.
 
     Attributes:
-        model: the version, and the digest that the store had of its manifest when serving began.
+        model: the version, and the digest of its manifest in the store when serving began.
         store: tracking URI.
-        folder: that relative paths in it start from.
-        loopback: the cluster is this machine alone, and must not be reached from others.
+        folder: relative paths in the URI start from it.
+        loopback: the cluster is only this machine, and must not be reached from others.
     """
 
     model: Registered
@@ -55,10 +55,10 @@ class Source:
 
     @contextmanager
     def bundle(self) -> Iterator[Bundle]:
-        """Yield the bundle, whose files are there while the block runs; what has been opened stays open.
+        """Yield the bundle; its files exist while the block runs, and opened members stay open.
 
         Raises:
-            InputError: it is no ensemble, or its files are not those that were registered.
+            InputError: it is not an ensemble, or its files are not those that were registered.
         """
         with suppress(FileNotFoundError):
             os.chdir(self.folder)
@@ -77,19 +77,19 @@ class Shard:
             self._runs = {number: bundle.open_member(number, threads) for number in numbers}
 
     def outputs(self, images: np.ndarray) -> dict[int, np.ndarray]:
-        """The outputs of each member by its number, float32 (N, 1), (N, 1 + g) or (N, K)."""
+        """Return the outputs of each member by its number, float32 (N, 1), (N, 1 + g) or (N, K)."""
         return {number: run(images) for number, run in self._runs.items()}
 
     def ready(self) -> bool:
-        """It is there."""
+        """Return True when the shard is open."""
         return True
 
 
 class Ingress:
-    """Answers requests: asks all shards at once and combines what they say.
+    """Answers requests: asks all shards at once and combines their outputs.
 
-    A shard whose replica is lost meanwhile is asked again, which is safe since no answer depends on those before it. Where none
-    answers in time, status 503 says so.
+    If the replica of a shard is lost, the shard is asked again; that is safe since outputs do not depend on earlier
+    requests. If a shard does not answer in time, the response has status 503.
     """
 
     def __init__(self, source: Source, shards: Sequence[Any]) -> None:
@@ -106,7 +106,7 @@ class Ingress:
         }
 
     async def __call__(self, request: Request) -> Response:
-        """Answer a request; what is wrong with it as MLflow's server does, with a code and the reason."""
+        """Answer a request; errors have the form of MLflow's server, with a code and the reason."""
         try:
             route = self._routes.get((request.method, request.url.path))
             if route is None:
@@ -119,7 +119,7 @@ class Ingress:
             return Response(error.serialize_as_json(), error.get_http_status_code(), media_type=JSON)
 
     def answered(self) -> int:
-        """How many requests have got predictions."""
+        """Return the number of requests with predictions."""
         return self._answered
 
     async def _invocations(self, request: Request) -> str:
@@ -156,10 +156,10 @@ class Ingress:
 
 
 def _close_to_others(source: Source) -> None:
-    """Keep the port that Ray Serve opens for other replicas on loopback, where it would listen on all addresses (2.60).
+    """Bind the port that Ray Serve opens for other replicas to loopback; by default it listens on all addresses (2.60).
 
-    Whoever reaches it has a pickle of his loaded, whatever token Ray asks for elsewhere. Serve opens it after a replica has
-    been made, and by default sends nothing over it.
+    Ray unpickles what arrives at this port, whatever token it asks for elsewhere. Serve opens it after a replica has been
+    made, and by default sends nothing over it.
     """
     if source.loopback:
         opened = replica.add_port_to_grpc_server

@@ -1,4 +1,4 @@
-"""The removable channels of a network (`graph`), and what removing some of them leaves of its size (`sizes`)."""
+"""The removable channels of a network (`site_map`), and exact sizes of networks without some of them (`sizes`)."""
 
 from sensai.sites.exporting import graph_of
 from sensai.sites.site_map import Cut, Plan, Scope, Site, SiteMap, find_sites

@@ -1,8 +1,8 @@
-"""The exported graph of a network, with the blocks inside its `forward` written out.
+"""The exported graph of a network, with nested graphs inlined.
 
-`torch.export` makes a nested graph of what stands under `torch.no_grad()` or `torch.autocast`. Neither changes which channel is
-which, so the nested operations are moved into the graph around them. What ran under autocast then runs in the precision of the
-weights.
+`torch.export` makes a nested graph of a block under `torch.no_grad()` or `torch.autocast`. Neither changes which channel is
+which, so the nested operations are moved into the graph around them. Operations that ran under autocast then run in the
+precision of the weights.
 """
 
 import operator
@@ -12,22 +12,23 @@ from typing import Any
 import torch
 from torch import fx
 
-# The nested graphs, by where the operands begin among the arguments: the graph itself stands just before them.
+# The higher-order operations that call a nested graph -> the index of their first operand. The graph is the argument before
+# it.
 _OPERANDS = {
     torch.ops.higher_order.wrap_with_set_grad_enabled: 2,
     torch.ops.higher_order.wrap_with_autocast: 5,
 }
-# Compares the precision of a value with the one at export, which differs where a block of autocast was written out.
+# Compares the precision of a value with the one at export, which differs where a block of autocast was inlined.
 _CHECK = torch.ops.aten._assert_tensor_metadata.default
 
 
 def graph_of(program: torch.export.ExportedProgram) -> fx.GraphModule:
-    """The module of an exported program, as one graph without nested ones."""
+    """Return the module of an exported program as one graph without nested ones."""
     module: Any = program.module(check_guards=False)
     if not isinstance(module, fx.GraphModule):
         raise TypeError(f"torch.export gave a {type(module).__name__}")
     for block in _blocks(module.graph):
-        _write_out(module, block)
+        _inline(module, block)
     for node in list(module.graph.nodes):
         if node.target is _CHECK:
             module.graph.erase_node(node)
@@ -36,12 +37,12 @@ def graph_of(program: torch.export.ExportedProgram) -> fx.GraphModule:
 
 
 def _blocks(graph: fx.Graph) -> Iterator[fx.Node]:
-    """The nested graphs, until there is none: those within another one show when that is written out."""
+    """Yield the nested graphs until there are none; those within another one appear when that one is inlined."""
     while (block := next((node for node in graph.nodes if node.target in _OPERANDS), None)) is not None:
         yield block
 
 
-def _write_out(module: fx.GraphModule, block: fx.Node) -> None:
+def _inline(module: fx.GraphModule, block: fx.Node) -> None:
     first = _OPERANDS[block.target]  # type: ignore[index]
     body, operands = block.args[first - 1], iter(block.args[first:])
     path = str(body.target)  # type: ignore[union-attr]

@@ -1,23 +1,23 @@
-"""Labels: int64 tensors that say of each element of a value which channel it belongs to.
+"""Labels: int64 tensors that name the channel of each element of a value.
 
-They seldom change along more than one axis. Along the others they are kept with stride 0, so that the labels of a large
-feature map take no more memory than its channels.
+They seldom change along more than one axis. Along the others they have stride 0, so the labels of a large feature map need
+no more memory than its channels.
 """
 
 import torch
 from torch import Tensor
 
-# Label of what belongs to no channel: the image, a number, a constant spread over all channels.
+# The label of values that belong to no channel: the image, a number, a constant over all channels.
 NEUTRAL = 0
 
 
 def spread(label: Tensor, shape: torch.Size) -> Tensor:
-    """One label for a whole tensor, without its memory."""
+    """Return one label in the shape of a whole tensor, as a view of one element."""
     return label.expand(shape)
 
 
 def squash(labels: Tensor) -> Tensor:
-    """The same labels, with stride 0 along every axis on which they do not change."""
+    """Return the same labels, with stride 0 along every axis on which they do not change."""
     for axis in range(labels.ndim):
         if labels.shape[axis] > 1 and labels.stride(axis) != 0:
             first = labels.narrow(axis, 0, 1)
@@ -27,18 +27,18 @@ def squash(labels: Tensor) -> Tensor:
 
 
 def varies(labels: Tensor, axis: int) -> bool:
-    """Whether squashed labels change along an axis."""
+    """Return True if squashed labels change along an axis."""
     return labels.shape[axis] > 1 and labels.stride(axis) != 0
 
 
 def varies_only_along(labels: Tensor, axis: int) -> bool:
-    """Whether squashed labels change along no other axis."""
+    """Return True if squashed labels change along no other axis."""
     axis = axis % labels.ndim
     return not any(varies(labels, other) for other in range(labels.ndim) if other != axis)
 
 
 def along(labels: Tensor, axis: int) -> Tensor:
-    """The labels along one axis."""
+    """Return the labels along one axis."""
     for other in range(labels.ndim):
         if other != axis:
             labels = labels.narrow(other, 0, 1)
@@ -46,7 +46,7 @@ def along(labels: Tensor, axis: int) -> Tensor:
 
 
 def vector(labels: Tensor) -> Tensor:
-    """Squashed labels without the axes on which they do not change, flat."""
+    """Return squashed labels, flat, without the axes on which they do not change."""
     for axis in range(labels.ndim):
         if not varies(labels, axis):
             labels = labels.narrow(axis, 0, 1)
@@ -54,13 +54,14 @@ def vector(labels: Tensor) -> Tensor:
 
 
 def distinct(labels: Tensor) -> Tensor:
-    """The labels of a tensor without their repetition over pixels, flat."""
+    """Return the labels of a tensor, flat, without their repetition over pixels."""
     return vector(squash(labels))
 
 
 def repeats(before: Tensor, after: Tensor) -> bool:
-    """Whether moved data still hold all channels in their order, each perhaps several times: then a narrower network that
-    moves its data likewise gets what is left of them.
+    """Return True if moved data still hold all channels in their order, each one perhaps several times.
+
+    A narrower network that moves its data in the same way then gets the remaining channels.
     """
     if sum(varies(after, axis) for axis in range(after.ndim)) > 1:
         return False
@@ -72,7 +73,7 @@ def repeats(before: Tensor, after: Tensor) -> bool:
 
 
 def is_spread_over(constant: Tensor, labels: Tensor) -> bool:
-    """Whether a constant has one value for all the channels of a tensor that it meets."""
+    """Return True if a constant has one value for all channels of the tensor that it is combined with."""
     if not bool((vector(constant) < 0).all() and (vector(labels) > 0).any()):
         return False
     sizes = [1] * (labels.ndim - constant.ndim) + list(constant.shape[-labels.ndim :])
@@ -80,7 +81,7 @@ def is_spread_over(constant: Tensor, labels: Tensor) -> bool:
 
 
 def narrowed(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Two tensors of one shape without the axes on which neither changes (size 1)."""
+    """Return two tensors of one shape with size 1 on the axes along which neither changes."""
     for axis in range(first.ndim):
         if not (varies(first, axis) or varies(second, axis)):
             first, second = first.narrow(axis, 0, 1), second.narrow(axis, 0, 1)

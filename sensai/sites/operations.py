@@ -1,4 +1,4 @@
-"""Operations of the exported graph by what they do to channels; what is in no table may do anything."""
+"""Operations of the exported graph by their effect on channels. An operation in no table may do anything."""
 
 import re
 from typing import Any
@@ -7,7 +7,7 @@ from torch import nn
 
 from sensai.models.widths import BatchNorm, InstanceNorm
 
-# What `torch.Tag.pointwise` marks works element by element, and these too.
+# These work element by element too, although they lack the tag `torch.Tag.pointwise`.
 ELEMENTWISE = frozenset({"hardswish", "log_sigmoid"})
 UNCHANGED = frozenset(
     {"contiguous", "clone", "alias", "detach", "to", "_to_copy", "lift_fresh_copy"}
@@ -27,7 +27,7 @@ LAYERS: dict[str, Any] = {
     "instance_norm": InstanceNorm,
     "prelu": nn.PReLU,
 }
-# They may have no tensors of their own.
+# These layers may have no tensors of their own.
 NORMS = frozenset({"batch_norm", "instance_norm"})
 
 _POOL = re.compile(
@@ -39,13 +39,13 @@ OUT_OF_SCOPE = "is out of scope: convolutions are cut where they are two-dimensi
 
 
 def pooled_axes(name: str) -> int:
-    """How many axes of pixels an operation pools over or resizes, channel by channel; 0 where it does neither."""
+    """Return the number of pixel axes that an operation pools or resizes channel by channel; 0 for other operations."""
     match = _POOL.fullmatch(name)
     return int(match[1]) if match else 0
 
 
 def why_unknown(name: str) -> str:
-    """The reason why channels stay that an operation reads which is not followed."""
+    """Return the reason why the inputs of an operation that is not followed keep their channels."""
     if name in ("conv2d", "linear"):
         return f"the weights of a {name} are not those of one layer alone"
     if _CONVOLUTION.fullmatch(name):

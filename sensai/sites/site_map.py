@@ -1,7 +1,7 @@
-"""The removable channels of a network: which layers' channels can go, and which tensors go with them.
+"""The removable channels of a network: the layers that make them, and the tensors that are cut with them.
 
-The structure is what DepGraph (Fang et al. 2023) calls groups; it is read off the exported graph (`tracing`) and kept as index
-tables in the numbering of the full network, so that a plan is replayed on any copy of it in one pass.
+The structure is called a group in DepGraph (Fang et al. 2023). It is read off the exported graph (`tracing`) and kept as
+index tables in the numbering of the full network, so a plan is replayed on any copy of it in one pass.
 
 S sites, C channels of a site.
 """
@@ -32,7 +32,7 @@ Plan = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Cut:
-    """What removing channels of a site takes from one layer.
+    """The part of one layer that goes with the channels of a site.
 
     Attributes:
         layer: module path.
@@ -47,28 +47,23 @@ class Cut:
 
 @dataclass(frozen=True)
 class Site:
-    """A layer whose output channels can be removed, with all that is removed along with them.
+    """A layer whose output channels can be removed, with everything that is removed along with them.
 
-    Where channels can only go together, as those of one group of a grouped convolution, they count as one.
+    Channels that can only go together, like those of one group of a grouped convolution, count as one.
 
     Attributes:
         name: module path of the first layer that makes the channels.
         channels: C.
-        adders: the convolutions and linear layers that make them, in the order of the calls.
-        cuts: everything that goes.
-        stream: outputs of several layers are added up in these channels.
+        producers: the convolutions and linear layers that make them, in the order of the calls.
+        cuts: all cuts, batch norms and readers included.
+        stream: True if the outputs of several layers are added up in these channels.
     """
 
     name: str
     channels: int
-    adders: tuple[str, ...]
+    producers: tuple[str, ...]
     cuts: tuple[Cut, ...]
     stream: bool = False
-
-    @property
-    def producers(self) -> tuple[str, ...]:
-        """The layers that make these channels, batch norms included."""
-        return tuple(cut.layer for cut in self.cuts if cut.side == "out")
 
 
 @dataclass(frozen=True)
@@ -79,7 +74,7 @@ class SiteMap:
         sites: in the order of the calls of their first layers.
         kept_whole: layer -> why its channels are never removed.
         head: module path of the layer that makes the logits.
-        branches: site that may be emptied -> the sites that are of no more use then, itself among them.
+        branches: site that may be emptied -> the sites that are useless then, itself among them.
     """
 
     sites: tuple[Site, ...]
@@ -89,16 +84,16 @@ class SiteMap:
 
     @property
     def channels(self) -> int:
-        """How many channels can be removed, over all sites."""
+        """Return the number of removable channels over all sites."""
         return sum(site.channels for site in self.sites)
 
     def without(self, reasons: dict[str, str]) -> "SiteMap":
-        """The same map with some sites kept whole, each for its reason."""
+        """Return the same map with some sites kept whole, each for its reason."""
         kept = tuple(site for site in self.sites if site.name not in reasons)
         return replace(self, sites=kept, kept_whole={**self.kept_whole, **reasons}).without_emptying(reasons)
 
     def without_emptying(self, names: Collection[str]) -> "SiteMap":
-        """The same map with some sites of which a channel always stays."""
+        """Return the same map where some sites always keep a channel."""
         branches = {
             site: tuple(other for other in branch if other not in names)
             for site, branch in self.branches.items()
@@ -107,19 +102,19 @@ class SiteMap:
         return replace(self, branches=branches)
 
     def within(self, scope: Scope) -> "SiteMap":
-        """The same map for a scope: `inner` keeps channels whole that several layers add up to (a residual stream)."""
+        """Return the same map for a scope: `inner` keeps channels whole that several layers add up to (a residual stream)."""
         if scope == "all":
             return self
         return self.without(
             {
-                site.name: f"scope=inner: its channels are added {_to_others(len(site.adders) - 1)}"
+                site.name: f"scope=inner: its channels are added {_to_others(len(site.producers) - 1)}"
                 for site in self.sites
                 if site.stream
             }
         )
 
     def kept(self, plan: Plan, model: nn.Module) -> dict[tuple[str, Side], np.ndarray]:
-        """Per layer and side that a plan touches, a mask (size of that side,) of what stays."""
+        """Return a mask (size of that side,) of the kept positions for each layer and side that a plan touches."""
         masks: dict[tuple[str, Side], np.ndarray] = {}
         for site in self.sites:
             removed = plan.get(site.name)
@@ -134,7 +129,7 @@ class SiteMap:
 
 
 def _to_others(layers: int) -> str:
-    """What channels are added to, for a number of other layers; without any, a layer's channels meet each other."""
+    """Return the words for the other layers to which channels are added; without any, a layer's channels meet each other."""
     return {0: "to each other", 1: "to those of 1 other layer"}.get(layers, f"to those of {layers} other layers")
 
 
@@ -146,10 +141,10 @@ def _side_size(module: nn.Module, side: Side) -> int:
 
 
 def find_sites(model: nn.Module, example: torch.Tensor) -> SiteMap:
-    """The removable channels of a network, the residual stream included.
+    """Return the removable channels of a network, the residual stream included.
 
     Args:
-        model: any network that `torch.export` takes; left as it was.
+        model: any network that `torch.export` takes; it is not changed.
         example: float32 (N, C, H, W), N >= 1, on the model's device; only its shape matters.
 
     Raises:
@@ -169,7 +164,7 @@ def find_sites(model: nn.Module, example: torch.Tensor) -> SiteMap:
 def _traced(model: nn.Module, example: torch.Tensor) -> ChannelTrace:
     try:
         return trace_channels(model, example)
-    # torch.export refuses networks in many ways; all of them mean that this one cannot be followed.
+    # torch.export refuses networks with many types of error; each means that this one cannot be followed.
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(f"arch: the network cannot be followed by torch.export ({reason[:200]})") from error
@@ -194,28 +189,33 @@ def _site_map(trace: ChannelTrace, model: nn.Module) -> SiteMap:
     streams = {int(component[position]) for position in trace.added}
     sites: dict[str, Site] = {}
     kept_whole: dict[str, str] = {}
-    for members, table in _alike(trace, component):
+    for members, table in _by_touched_sides(trace, component):
         site = _site(members, table, model, streams)
         why = [reasons[each] for each in members if each in reasons]
         if site.name in sites or site.name in kept_whole:
             why.append("its channels are used in different ways")
         if why:
-            kept_whole.update(dict.fromkeys([site.name, *site.adders], why[0]))
+            kept_whole.update(dict.fromkeys([site.name, *site.producers], why[0]))
         else:
             sites[site.name] = site
     kept_whole.pop(trace.head, None)
     order = {layer: number for number, (layer, _) in enumerate(trace.sides)}
-    # A layer of which some channels must stay is kept whole, and with it all that its site ties to it.
-    bound = {site.name: next((kept_whole[a] for a in site.adders if a in kept_whole), None) for site in sites.values()}
+    # If some channels of a layer must stay, it is kept whole, and so is everything that its site ties to it.
+    bound = {
+        site.name: next((kept_whole[a] for a in site.producers if a in kept_whole), None) for site in sites.values()
+    }
     kept_whole |= {name: bound_by for name, bound_by in bound.items() if bound_by is not None}
     free = sorted((sites[name] for name in bound if bound[name] is None), key=lambda site: order[site.name])
     listed = dict(sorted(kept_whole.items(), key=lambda entry: order[entry[0]]))
-    branches = find_branches(trace.graph, {site.name: site.adders for site in free})
+    branches = find_branches(trace.graph, {site.name: site.producers for site in free})
     return SiteMap(tuple(free), listed | _unfollowed(trace, model), trace.head, branches)
 
 
 def _unfollowed(trace: ChannelTrace, model: nn.Module) -> dict[str, str]:
-    """The layers that the pass never met as such: unused, of another kind, or with weights that are read elsewhere too."""
+    """Return the layers that the pass did not follow, with the reason.
+
+    They are unused, of another kind, or their weights are also read elsewhere.
+    """
     followed = {layer for layer, _ in trace.sides}
     return {
         name: "its calls cannot be followed" if layer_widths(module) else f"{type(module).__name__} {OUT_OF_SCOPE}"
@@ -225,7 +225,7 @@ def _unfollowed(trace: ChannelTrace, model: nn.Module) -> dict[str, str]:
 
 
 def _components(trace: ChannelTrace) -> np.ndarray:
-    """Number of the connected component of each position, int64 (positions,)."""
+    """Return the number of the connected component of each position, int64 (positions,)."""
     edges = np.concatenate([*trace.edges, np.zeros((0, 2), np.int64)])
     matrix = coo_array((np.ones(len(edges), bool), (edges[:, 0], edges[:, 1])), shape=(trace.count, trace.count))
     return connected_components(matrix, directed=False)[1]
@@ -235,8 +235,8 @@ def _components(trace: ChannelTrace) -> np.ndarray:
 _Table = dict[tuple[str, Side], np.ndarray]
 
 
-def _alike(trace: ChannelTrace, component: np.ndarray) -> Iterator[tuple[list[int], _Table]]:
-    """Components that touch the same sides of the same layers equally often, with where they touch them."""
+def _by_touched_sides(trace: ChannelTrace, component: np.ndarray) -> Iterator[tuple[list[int], _Table]]:
+    """Yield components that touch the same sides of the same layers equally often, with the positions that they touch."""
     touched: dict[int, dict[tuple[str, Side], list[int]]] = defaultdict(lambda: defaultdict(list))
     for side, (first, size) in trace.sides.items():
         for own, owner in enumerate(component[first : first + size].tolist()):
@@ -246,7 +246,7 @@ def _alike(trace: ChannelTrace, component: np.ndarray) -> Iterator[tuple[list[in
         alike[tuple((side, len(own)) for side, own in sides.items())].append(owner)
     for members in alike.values():
         sides = touched[members[0]]
-        # What only reads belongs to no layer: the channels of the image.
+        # A component without outputs belongs to no layer: it is the channels of the image.
         if not any(side == "out" for _, side in sides):
             continue
         yield members, {side: np.array([touched[owner][side] for owner in members]) for side in sides}
@@ -254,7 +254,7 @@ def _alike(trace: ChannelTrace, component: np.ndarray) -> Iterator[tuple[list[in
 
 def _site(members: list[int], table: _Table, model: nn.Module, streams: set[int]) -> Site:
     makers = [layer for layer, side in table if side == "out"]
-    adders = tuple(layer for layer in makers if isinstance(model.get_submodule(layer), nn.Conv2d | nn.Linear))
+    producers = tuple(layer for layer in makers if isinstance(model.get_submodule(layer), nn.Conv2d | nn.Linear))
     cuts = tuple(Cut(layer, side, index) for (layer, side), index in table.items())
-    name = next(iter(adders or makers))
-    return Site(name, len(members), adders, cuts, not streams.isdisjoint(members))
+    name = next(iter(producers or makers))
+    return Site(name, len(members), producers, cuts, not streams.isdisjoint(members))

@@ -1,4 +1,4 @@
-"""How large a network is, and how large a member will be before anything is built."""
+"""Sizes of networks, and of members before they are built."""
 
 from dataclasses import dataclass
 
@@ -14,20 +14,20 @@ from sensai.sites.tracing import Side
 
 
 def count_params(model: nn.Module) -> int:
-    """Number of trained values (buffers such as running means are not counted)."""
+    """Return the number of trained values; buffers such as running means are not counted."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def count_flops(model: nn.Module, input_shape: tuple[int, int, int]) -> int:
-    """2 x multiply-accumulates of one image of shape (C, H, W), counted by `torch.utils.flop_counter`.
+    """Return 2 x multiply-accumulates of one image of shape (C, H, W), counted by `torch.utils.flop_counter`.
 
-    Parameter-free shortcuts count none: the convolutions that they are written as only move values.
+    Parameter-free shortcuts count none: they are written as convolutions, but only move values.
     """
     return _count(model, input_shape)[0]
 
 
 def _count(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[int, dict[str, int]]:
-    """The FLOPs of a network, and those of each module in it by its path."""
+    """Return the FLOPs of a network, and those of each module in it by its path."""
     device = next(model.parameters()).device
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
@@ -44,7 +44,7 @@ class _Layer:
 
     Attributes:
         outputs: of the full network; for a batch norm its features.
-        inputs: likewise; 1 for a batch norm, and for a grouped convolution, each of whose outputs reads what it always read.
+        inputs: likewise; 1 for a batch norm and for a grouped convolution: each of its outputs keeps all its inputs.
         weights: values for each pair of output and input.
         others: further values for each output.
         flops: for each pair of output and input.
@@ -58,7 +58,10 @@ class _Layer:
 
 
 class _Layers:
-    """The layers that cuts touch, and what a removed channel of each site takes from either side of them. L layers, S sites."""
+    """The layers that cuts touch. L layers, S sites.
+
+    It knows the size that one removed channel of each site takes from either side of a layer.
+    """
 
     def __init__(self, layers: dict[str, _Layer], sites: SiteMap) -> None:
         self.outputs = np.array([layer.outputs for layer in layers.values()])
@@ -78,15 +81,15 @@ class _Layers:
                 self.taken[cut.side][row, places[cut.layer]] += cut.index.shape[1]
 
     def sizes(self, outputs: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Parameters and FLOPs of all layers together, int64 (...,), from their widths (..., L)."""
+        """Return parameters and FLOPs of all layers together, int64 (...,), from their widths (..., L)."""
         params = (self.weights * inputs + self.others) * outputs
         return params.sum(axis=-1), (self.flops * inputs * outputs).sum(axis=-1)
 
 
 class SizePrediction:
-    """Parameters and FLOPs of any member of a network, by arithmetic on its plan.
+    """Predict parameters and FLOPs of any member of a network, by arithmetic on its plan.
 
-    They are exactly what `count_params` and `count_flops` find once the member is built.
+    They equal `count_params` and `count_flops` of the built member exactly.
     """
 
     def __init__(self, model: nn.Module, sites: SiteMap, input_shape: tuple[int, int, int]) -> None:
@@ -108,19 +111,19 @@ class SizePrediction:
 
     @property
     def channels(self) -> int:
-        """How many channels can be removed, over all sites."""
+        """Return the number of removable channels over all sites."""
         return self._sites.channels
 
     @property
     def sites(self) -> tuple[str, ...]:
-        """The names of the sites, in their order."""
+        """Return the names of the sites, in their order."""
         return tuple(site.name for site in self._sites.sites)
 
     def __call__(self, plan: Plan, outputs: int) -> tuple[int, int]:
-        """Parameters and FLOPs of a member.
+        """Return parameters and FLOPs of a member.
 
         Args:
-            plan: what it goes without.
+            plan: the channels that it lacks.
             outputs: rows of its head: 1, 1 + g or K.
         """
         removed = np.array([len(plan.get(name, ())) for name in self.sites], np.int64)
@@ -128,7 +131,7 @@ class SizePrediction:
         return int(params), int(flops)
 
     def at(self, removed: np.ndarray, outputs: int | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Parameters and FLOPs of members, int64 (...,), for which it is enough how many channels go from each site.
+        """Return parameters and FLOPs of members, int64 (...,), from the number of channels removed from each site.
 
         Args:
             removed: int64 (..., S), in the order of `sites`.

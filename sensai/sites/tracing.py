@@ -1,10 +1,10 @@
-"""Which channels of a network are one and the same: labels that flow through the exported graph beside the values.
+"""Follow the channels of a network: labels flow through the exported graph beside the values.
 
-Each position on a side of a layer (an output row of a convolution, an input column of a linear layer, a feature of a batch
-norm) has a number. A tensor's labels say for each of its elements which position its channel comes from, so operations that
-move data (reshape, permute, concatenate, slice) are simply executed on labels. Where two positions must be kept or removed
-together, an edge says so; where an operation reads channels in a way that a narrower network would not repeat, they are
-fixed, with the reason. An operation that is not known fixes what it reads, so nothing is ever removed by guess.
+Each position on a side of a layer has a number: an output row of a convolution, an input column of a linear layer, a
+feature of a batch norm. The labels of a tensor give, for each element, the position that its channel comes from. Operations
+that move data (reshape, permute, concatenate, slice) are simply executed on labels. An edge joins two positions that must
+be kept or removed together. Positions are fixed, with the reason, where a narrower network would not repeat what an
+operation does to its channels. An unknown operation fixes its inputs, so nothing is ever removed by guess.
 """
 
 import operator
@@ -44,17 +44,17 @@ from sensai.sites.operations import (
 
 Side = Literal["out", "in"]
 
-# A difference of 1e-5 shows in these.
+# These are precise enough to show a difference of 1e-5.
 _EXACT = (torch.float32, torch.float64)
 
 
 @dataclass
 class ChannelTrace:
-    """What a pass over the graph found.
+    """The result of a pass over the graph.
 
     Attributes:
         graph: the exported network.
-        sides: (layer, side) -> its first position and how many there are, in the order of the calls.
+        sides: (layer, side) -> its first position and its number of positions, in the order of the calls.
         edges: pairs of positions that go together, int64 (E, 2) each.
         fixed: position -> why it stays.
         added: positions whose channel is added to another one.
@@ -72,21 +72,21 @@ class ChannelTrace:
 
     @property
     def count(self) -> int:
-        """One more than the highest position."""
+        """Return the highest position plus one."""
         return 1 + sum(size for _, size in self.sides.values())
 
     def positions(self, layer: str, side: Side, size: int) -> Tensor:
-        """int64 (size,): the positions on one side of a layer."""
+        """Return the positions on one side of a layer, int64 (size,)."""
         first, size = self.sides.setdefault((layer, side), (self.count, size))
         return torch.arange(first, first + size)
 
     def join(self, first: Tensor, second: Tensor) -> None:
-        """What stands at the same place in both is one channel."""
+        """Record that positions at the same place in both tensors are one channel."""
         pairs = torch.stack(torch.broadcast_tensors(first, second), -1).reshape(-1, 2)
         self.edges.append(torch.unique(pairs, dim=0).numpy())
 
     def fix(self, labels: Tensor, reason: str) -> None:
-        """The channels among these labels stay."""
+        """Record that the channels among these labels stay."""
         for position in torch.unique(labels[labels > 0]).tolist():
             self.fixed.setdefault(position, reason)
 
@@ -104,8 +104,8 @@ def trace_channels(model: nn.Module, example: Tensor) -> ChannelTrace:
 class _Tracer:
     """Executes the graph on labels, int64 tensors of the values' shapes (N = 1).
 
-    Labels are positions; 0 is no channel; -1 - k stands for something outside the layers that is as wide as a channel
-    dimension, for the reason `self._outside[k]`.
+    Labels are positions; 0 is no channel. -1 - k stands for a tensor outside the layers that is as wide as a channel
+    dimension; its reason is `self._outside[k]`.
     """
 
     def __init__(self, exported: fx.GraphModule, model: nn.Module) -> None:
@@ -119,7 +119,7 @@ class _Tracer:
         last_reader = {source: node for node in self._graph.nodes for source in node.all_input_nodes}
         for node in self._graph.nodes:
             self._values[node] = self._value(node)
-            # Labels of large maps are not kept longer than they are read.
+            # Labels of large maps are dropped after their last reader, to save memory.
             for source in node.all_input_nodes:
                 if last_reader[source] is node:
                     del self._values[source]
@@ -192,7 +192,7 @@ class _Tracer:
         return out.view(shape).expand(value.shape)
 
     def _layer_path(self, node: fx.Node, name: str) -> str | None:
-        """The layer that makes this call, if nobody else uses its tensors: those of others would be cut along."""
+        """Return the layer that makes this call, if no other one uses its tensors; those of the others would be cut along."""
         path, tensors = caller(node), node.all_input_nodes[1:]
         # A normalisation may have no tensors.
         if not isinstance(self._modules.get(path), LAYERS[name]) or not (tensors or name in NORMS):
@@ -214,7 +214,7 @@ class _Tracer:
             read = self._trace.positions(path, "in", len(channels))
             self._trace.join(read[channels > 0], channels[channels > 0])
             return own
-        # A group goes or stays as a whole: what it reads and what it makes.
+        # A group goes or stays as a whole, with its inputs and its outputs.
         groups = own.view(group_count, -1)
         self._trace.join(groups, groups[:, :1])
         for read in channels.view(group_count, -1).T:
@@ -222,14 +222,14 @@ class _Tracer:
         return own
 
     def _tie(self, own: Tensor, channels: Tensor, path: str) -> None:
-        """Positions of a layer go with the channels that it reads, and stay where it reads something else."""
+        """Join a layer's positions with the channels that it reads; fix them where it reads something else."""
         known = channels > 0
         self._trace.join(own[known], channels[known])
         self._trace.fix(own[channels == NEUTRAL], f"{path} reads the image")
         self._keep_as_outside(own, channels)
 
     def _keep_as_outside(self, own: Tensor, labels: Tensor) -> None:
-        """Channels that meet something outside the layers stay, for its reason."""
+        """Fix channels that are combined with a tensor outside the layers, for its reason."""
         for label in torch.unique(labels[labels < 0]).tolist():
             self._trace.fix(own[labels == label], self._outside[-1 - label])
 
@@ -237,7 +237,7 @@ class _Tracer:
 
     def _moved(self, node: fx.Node) -> Any:
         labels = squash(self._input(node))
-        # In-place operations and views want labels of their own.
+        # In-place operations and views need labels of their own.
         own = labels.clone(memory_format=torch.contiguous_format)
         result = node.target(own, *node.args[1:], **node.kwargs)  # type: ignore[operator]
         parts = [squash(part) for part in (result if isinstance(result, list | tuple) else [result])]
@@ -246,16 +246,16 @@ class _Tracer:
         return parts if isinstance(result, list | tuple) else parts[0]
 
     def _pooled(self, node: fx.Node, axes: int) -> Any:
-        # The places of maxima, where they are undone, are a second input.
+        # An unpooling reads the indices of the maxima as a second input.
         sources = [squash(self._values[source]) for source in node.all_input_nodes]
         if not all(varies_only_along(labels, labels.ndim - 1 - axes) for labels in sources):
             return self._unknown(node, _name(node))
         pixel: Any = (..., *[slice(1)] * axes)
         pooled, *others = (labels[pixel] for labels in sources)
         for other in others:
-            pooled = self._met(pooled, other, _name(node), pooled.shape)
+            pooled = self._combined(pooled, other, _name(node), pooled.shape)
         value = node.meta["val"]
-        # The maxima come with where they were.
+        # A max pooling may also return the indices of the maxima.
         return [pooled.expand(each.shape) for each in value] if isinstance(value, tuple) else pooled.expand(value.shape)
 
     def _reduced(self, node: fx.Node) -> Tensor:
@@ -290,17 +290,17 @@ class _Tracer:
         operands = [self._values[source] for source in node.all_input_nodes]
         result = operands[0] if operands else torch.tensor(NEUTRAL)
         for operand in operands[1:]:
-            result = self._met(result, operand, name, shape)
+            result = self._combined(result, operand, name, shape)
         return squash(result.expand(shape))
 
     def _sloped(self, node: fx.Node) -> Tensor:
-        """A PReLU: one slope for all channels, or slopes that belong to no layer."""
+        """Return the labels after a PReLU that has one slope for all channels, or slopes that belong to no layer."""
         labels, slope = (self._values[source] for source in node.all_input_nodes)
         slope = slope.view(-1, *[1] * (labels.ndim - 2))
-        return squash(self._met(labels, slope, "prelu", labels.shape))
+        return squash(self._combined(labels, slope, "prelu", labels.shape))
 
-    def _met(self, first: Tensor, second: Tensor, name: str, shape: torch.Size) -> Tensor:
-        """The labels of two operands that are combined element by element."""
+    def _combined(self, first: Tensor, second: Tensor, name: str, shape: torch.Size) -> Tensor:
+        """Return the labels of two operands that are combined element by element."""
         if is_spread_over(second, first):
             second = torch.tensor(NEUTRAL)
         elif is_spread_over(first, second):
@@ -346,13 +346,13 @@ class _Tracer:
 
 
 def _name(node: fx.Node) -> str:
-    """Name of an operation without its namespace, overload, and mark of being in place."""
+    """Return the name of an operation without its namespace, its overload and the mark of an in-place one."""
     packet = getattr(node.target, "_opname", getattr(node.target, "__name__", str(node.target)))
     return packet if packet.startswith("_") else packet.rstrip("_")
 
 
 def caller(node: fx.Node) -> str:
-    """Path of the module whose code makes a call."""
+    """Return the path of the module whose code makes a call."""
     stack = node.meta.get("nn_module_stack")
     return str(next(reversed(stack.values()))[0]) if stack else ""
 

@@ -135,7 +135,7 @@ def _timed(call: object, *arguments: Tensor) -> float:
 
 def _description(sites: SiteMap) -> dict[str, object]:
     return {
-        "sites": {site.name: {"channels": site.channels, "adders": list(site.adders)} for site in sites.sites},
+        "sites": {site.name: {"channels": site.channels, "producers": list(site.producers)} for site in sites.sites},
         "kept_whole": sites.kept_whole,
         "head": sites.head,
     }

@@ -1,4 +1,4 @@
-"""The only part that talks to MLflow runs: `store` finds and opens them, `run` logs into one."""
+"""The only part that talks to MLflow runs: `store` finds and opens runs, `run` logs into one."""
 
 from sensai.tracking.run import Run, close_begun, log_on_top
 from sensai.tracking.store import Store

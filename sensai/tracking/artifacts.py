@@ -14,16 +14,16 @@ from sensai.tracking.tracking_store import ready
 
 @contextmanager
 def downloaded(run_id: str, path: str, tracking_uri: str | None = None) -> Iterator[Path]:
-    """A file or folder that a run logged, to be read within the block: MLflow makes a copy each time, and removes none.
+    """Yield a local copy of a file or folder that a run logged, and remove it after the block, since MLflow never does.
 
     Args:
         run_id: any run.
-        path: below the run's artifacts.
-        tracking_uri: of the store that holds the run; None: the one that MLflow is set to.
+        path: relative to the run's artifacts.
+        tracking_uri: of the run's store; None: the current one of MLflow.
 
     Raises:
         MlflowException: there is no such run.
-        Exception: it has no such artifact; of which class depends on where artifacts are kept.
+        Exception: it has no such artifact; the class depends on the artifact store.
     """
     uri = ready(tracking_uri)
     with downloaded_from(_location(run_id, uri), path, uri) as local:
@@ -32,13 +32,13 @@ def downloaded(run_id: str, path: str, tracking_uri: str | None = None) -> Itera
 
 @contextmanager
 def downloaded_from(artifact_uri: str, path: str, tracking_uri: str) -> Iterator[Path]:
-    """The same where the place of the run's artifacts is known, which saves a request."""
+    """Yield the same copy if the place of the run's artifacts is known, which saves a request."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(get_artifact_repository(artifact_uri, tracking_uri).download_artifacts(path, folder))
 
 
 def artifact_names(run_id: str, tracking_uri: str | None = None) -> set[str]:
-    """The names of the files and folders at the top of a run's artifacts.
+    """Return the names of the files and folders at the top of a run's artifacts.
 
     Raises:
         MlflowException: there is no such run.
@@ -49,6 +49,6 @@ def artifact_names(run_id: str, tracking_uri: str | None = None) -> set[str]:
 
 @lru_cache(maxsize=1024)
 def _location(run_id: str, tracking_uri: str) -> str:
-    """Where a run's artifacts lie, which never changes."""
+    """Return the place of a run's artifacts, which never changes."""
     location: str = MlflowClient(tracking_uri).get_run(run_id).info.artifact_uri
     return location

@@ -1,4 +1,4 @@
-"""What runs have logged and the store does not have yet: it is sent in few requests, also while a run is busy."""
+"""Buffer what runs log, and send it in few requests, also while a run is busy."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ from mlflow.utils.uri import is_local_uri
 
 from sensai.files import storage_error, temporary_folder, writing
 
-# That MLflow takes in one `log_batch`: so many values of each kind, and so many altogether.
+# MLflow takes so many values of each kind in one `log_batch`, and so many in all.
 _MOST_METRICS = 1000
 _MOST_PARAMS = 100
 _MOST_TAGS = 100
@@ -35,7 +35,7 @@ class Entries:
         metrics: with their times and steps.
         params: name -> text.
         tags: name -> text; a later value replaces an earlier one.
-        files: path below the run's artifacts -> content.
+        files: path relative to the run's artifacts -> content.
     """
 
     metrics: list[Metric] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Entries:
         return bool(self.metrics or self.params or self.tags or self.files)
 
     def then(self, later: "Entries") -> "Entries":
-        """These with later ones."""
+        """Return these entries followed by later ones."""
         return Entries(
             self.metrics + later.metrics,
             self.params | later.params,
@@ -56,7 +56,7 @@ class Entries:
         )
 
     def batches(self) -> Iterator[tuple[Sequence[Metric], Sequence[Param], Sequence[RunTag]]]:
-        """All but the files, in as few parts as MLflow takes."""
+        """Yield everything except the files, in the fewest parts that MLflow takes."""
         params = _parts([Param(*each) for each in self.params.items()], _MOST_PARAMS)
         run_tags = _parts([RunTag(*each) for each in self.tags.items()], _MOST_TAGS)
         metrics = list(self.metrics)
@@ -72,55 +72,55 @@ def _parts(values: list[ValueT], most: int) -> list[list[ValueT]]:
 
 
 class LogBuffer:
-    """The entries of one run on their way to the store.
+    """The entries of one run that are not yet in the store.
 
-    They are sent by `flush`, and at most every 15 s by a thread that all runs of the process share. Of a process that is
-    killed, what was logged in the last 15 s is lost.
+    `flush` sends them, and a thread that all runs of the process share sends them at least every 15 s. If the process is
+    killed, the entries of the last 15 s are lost.
     """
 
     def __init__(self, client: MlflowClient, run_id: str, artifact_uri: str = "") -> None:
-        """Begin empty.
+        """Create an empty buffer.
 
         Args:
             client: of the store.
             run_id: of the run.
-            artifact_uri: where its artifacts lie; empty: the store is asked when that is needed.
+            artifact_uri: place of its artifacts; empty: the store is asked when it is needed.
         """
         self._client, self._run_id, self._artifact_uri = client, run_id, artifact_uri
         self._repository: ArtifactRepository | None = None
         self._waiting = Entries()
         self._error: Exception | None = None
-        # One guards what waits, the other is held while something is on its way.
+        # `_guard` protects the waiting entries; `_sending` is held while entries are being sent.
         self._guard, self._sending = threading.Lock(), threading.Lock()
 
     def add(self, entries: Entries) -> None:
-        """Log values and files: they are sent later, in the order of the calls."""
+        """Log values and files; they are sent later, in the order of the calls."""
         with self._guard:
             self._waiting = self._waiting.then(entries)
         _FLUSHER.watch(self)
 
     def flush(self) -> None:
-        """Send all that waits, and wait for what is on its way.
+        """Send all waiting entries, and wait for those that are being sent.
 
         Raises:
-            MlflowException: the store has refused something, now or since the last call.
+            MlflowException: the store refused something, now or since the last call.
         """
         with self._sending:
             self._send()
         self.check()
 
     def check(self) -> None:
-        """Raise what the thread of all runs could not send.
+        """Raise the error of the shared thread, if it could not send something.
 
         Raises:
-            MlflowException: what the store answered.
+            MlflowException: the error of the store.
         """
         error, self._error = self._error, None
         if error is not None:
             raise error
 
     def flush_behind(self) -> None:
-        """Send all that waits; an error is raised by the next `flush`."""
+        """Send all waiting entries; the next `flush` raises an error of this call."""
         with self._sending:
             try:
                 self._send()
@@ -128,7 +128,7 @@ class LogBuffer:
                 self._error = error
 
     def upload(self, folder: Path, path: str = "") -> None:
-        """Send all files of a folder at once, to lie below a path."""
+        """Send all files of a folder at once, to a path below the run's artifacts."""
         if self._repository is None:
             uri = self._artifact_uri or self._client.get_run(self._run_id).info.artifact_uri
             self._repository = get_artifact_repository(uri, self._client.tracking_uri)
@@ -137,7 +137,7 @@ class LogBuffer:
         except Exception as error:
             if storage_error(error) is None:
                 raise
-            # MLflow does not say where artifacts lie; a server's disk is the server's to name.
+            # MLflow does not name the artifact folder in its error. A server's errors name the server's own disk.
             place = self._repository.artifact_uri
             with writing(local_file_uri_to_path(place) if is_local_uri(place) else place):
                 raise
@@ -151,7 +151,7 @@ class LogBuffer:
             if entries.files:
                 self._upload_files(entries.files)
         except BaseException as error:
-            # Whoever interrupts does so anywhere; what the store has refused it would refuse again.
+            # An interrupt may come at any point, so the entries are kept. What the store refused it would refuse again.
             if not isinstance(error, Exception):
                 with self._guard:
                     self._waiting = entries.then(self._waiting)
@@ -167,7 +167,7 @@ class LogBuffer:
 
 
 class _Flusher:
-    """One thread for all runs: a thousand threads would mostly wait in vain for one of a database's few connections."""
+    """One thread for all runs, since a thousand threads would mostly wait for one of a database's few connections."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -176,14 +176,14 @@ class _Flusher:
         self._thread: threading.Thread | None = None
 
     def watch(self, buffer: LogBuffer) -> None:
-        """Have the thread send what waits in a buffer when it next comes by."""
+        """Make the thread send the entries of a buffer in its next round."""
         with self._guard:
             self._buffers.add(buffer)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._go_round, name="sensai-log", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="sensai-log", daemon=True)
                 self._thread.start()
 
-    def _go_round(self) -> None:
+    def _run(self) -> None:
         while True:
             time.sleep(self._seconds)
             with self._guard:

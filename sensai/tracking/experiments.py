@@ -1,4 +1,4 @@
-"""The experiment that new runs go to, as the environment names it."""
+"""The experiment of new runs, as the environment names it."""
 
 from mlflow.entities import Experiment, LifecycleStage
 from mlflow.environment_variables import MLFLOW_EXPERIMENT_ID, MLFLOW_EXPERIMENT_NAME
@@ -16,15 +16,17 @@ from sensai.errors import InputError
 
 _DEFAULT = "Default"
 _EXISTS = ErrorCode.Name(RESOURCE_ALREADY_EXISTS)
-# What a store says of an id that it has nothing for, and of text that can be no id.
+# A store answers so for an unknown id, and for text that cannot be an id.
 NOT_THERE = {ErrorCode.Name(each) for each in (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE)}
 
 
 def chosen_experiment(client: MlflowClient) -> Experiment:
-    """Return the experiment that the environment names by id or name, made where a name is new; else MLflow's default.
+    """Return the experiment that the environment names by id or name, else MLflow's default.
+
+    A new name creates an experiment.
 
     Raises:
-        InputError: there is no experiment with the id, the name is none, or the experiment is deleted.
+        InputError: there is no experiment with the id, the name is not valid, or the experiment is deleted.
     """
     if number := MLFLOW_EXPERIMENT_ID.get():
         return _active(_by_id(client, number), f"{MLFLOW_EXPERIMENT_ID.name}={number!r}")
@@ -40,7 +42,7 @@ def _by_id(client: MlflowClient, number: str) -> Experiment:
     try:
         return client.get_experiment(number)
     except MlflowException as error:
-        # A number that no column of a database holds.
+        # Databases raise these errors for a number that is too large for a column.
         too_large = isinstance(error.__cause__, OverflowError | DataError)
         if error.error_code not in NOT_THERE and not too_large:
             raise
@@ -55,7 +57,7 @@ def _by_name(client: MlflowClient, name: str, parameter: str) -> Experiment:
     except MlflowException as error:
         if error.error_code == ErrorCode.Name(INVALID_PARAMETER_VALUE):
             raise InputError(f"{parameter}: {str(error).splitlines()[0]}") from error
-        # Another process may have made it since.
+        # Another process may have created it meanwhile.
         if error.error_code != _EXISTS:
             raise
     made = client.get_experiment_by_name(name)

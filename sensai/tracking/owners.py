@@ -1,4 +1,4 @@
-"""Whose runs are: the process that writes into one is a tag of it, and one that it has left behind is recognised."""
+"""Owners of runs: a tag of a run names the process that writes into it, so that orphans are found."""
 
 import json
 import os
@@ -21,7 +21,7 @@ GONE = "its process is gone"
 NEVER_BEGUN = "mlflow run was ended before the code of sensAI had started"
 _ROOT = Path(sensai.__file__).resolve().parents[1]
 _SAME_PROCESS_SECONDS = 1.0
-# MLflow does not say on which machine it opened a run. In a store that several may share, none takes longer to begin.
+# MLflow does not record the machine on which it opened a run. Even in a shared store, no run takes longer to begin.
 _SECONDS_TO_BEGIN_ELSEWHERE = 24 * 3600
 
 
@@ -31,12 +31,12 @@ def this_process() -> str:
     return json.dumps({"host": socket.gethostname(), "pid": process.pid, "started": process.create_time()})
 
 
-def left_behind(run: Run, shared: bool) -> str | None:
-    """Return why a run that is still RUNNING is nobody's any more; None: its process may be there.
+def why_orphaned(run: Run, shared: bool) -> str | None:
+    """Return why a run that is still RUNNING is an orphan; None if its process may exist.
 
     Args:
-        run: as the store has it.
-        shared: other machines may have opened it, too.
+        run: as in the store.
+        shared: other machines may have opened it too.
     """
     owner = run.data.tags.get(tags.PROCESS)
     if owner is not None:
@@ -48,7 +48,7 @@ def left_behind(run: Run, shared: bool) -> str | None:
 
 
 def _is_gone(tag: str) -> bool:
-    """Return whether a run's process ran on this machine and is gone."""
+    """Return True if a run's process ran on this machine and is gone."""
     owner = json.loads(tag)
     if owner["host"] != socket.gethostname():
         return False
@@ -61,10 +61,10 @@ def _is_gone(tag: str) -> bool:
 
 
 def _is_opened_by_mlflow(run: Run) -> bool:
-    """Return whether `mlflow run` opened a run for this very checkout."""
+    """Return True if `mlflow run` opened a run for this checkout."""
     if run.data.tags.get(MLFLOW_SOURCE_TYPE) != SourceType.to_string(SourceType.PROJECT):
         return False
-    # A folder, or the URL of a Git repository and the folder in it.
+    # The name is a folder, or the URL of a Git repository and the folder in it.
     name = run.data.tags.get(MLFLOW_SOURCE_NAME, "")
     if name.startswith("file://"):
         repository, _, folder = name.partition("#")
@@ -73,7 +73,7 @@ def _is_opened_by_mlflow(run: Run) -> bool:
 
 
 def _waits_for(run: Run) -> bool:
-    """Return whether a process is there that is about to begin a run."""
+    """Return True if a process exists that may be about to begin a run."""
     return any(_may_begin(process, run) for process in psutil.process_iter())
 
 
@@ -82,5 +82,5 @@ def _may_begin(process: psutil.Process, run: Run) -> bool:
         if runs_command(process.cmdline(), "mlflow", "run"):
             return process.create_time() <= run.info.start_time / 1000
         return process.pid != os.getpid() and process.environ().get(MLFLOW_RUN_ID.name) == run.info.run_id
-    # It has ended, or is another user's, who has started no project.
+    # The process has ended, or belongs to another user, who has started no project.
     return False

@@ -1,4 +1,4 @@
-"""The store that MLflow is set to, checked before it is used: what a user can mend is one line."""
+"""Check the current store of MLflow before it is used; errors that a user can correct become one line."""
 
 import os
 from collections.abc import Iterator
@@ -10,22 +10,22 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sensai.errors import InputError
 from sensai.files import storage_error
-from sensai.tracking.first_contact import UnusableDatabaseError, sqlite_path, without_password
+from sensai.tracking.database_tables import UnusableDatabaseError, sqlite_path, without_password
 from sensai.tracking.tracking_store import current_uri, ready
 
 ANSWER_SECONDS = 5
 _LONGEST_REASON = 300
-# Of HTTP: the server does not know the user, or does not let this one do what is asked.
+# HTTP statuses: the server does not know the user, or does not allow the request.
 _UNKNOWN_USER, _NOT_ALLOWED = 401, 403
-# Of PostgreSQL: no privilege for a table; a transaction that may only read. SQLite has its own words for that.
+# PostgreSQL's codes for a missing privilege and for a read-only transaction; SQLite has a text for the latter.
 _SQL_REFUSALS, _READ_ONLY = {"42501", "25006"}, "readonly database"
 
 
 def reachable_store() -> str:
-    """Return the URI of the store that MLflow is set to, which answers, can be written to and has its tables.
+    """Return the URI of MLflow's current store, which answers, is writable and has its tables.
 
     Raises:
-        InputError: it does not.
+        InputError: one of these does not hold.
     """
     try:
         uri = current_uri()
@@ -43,27 +43,27 @@ def reachable_store() -> str:
 
 @contextmanager
 def store_errors(uri: str) -> Iterator[None]:
-    """Within the block errors of the store become the user's, in one line.
+    """Turn errors of the store within the block into an InputError of one line.
 
     Raises:
-        InputError: the store refused what the block asked of it.
+        InputError: the store refused a request of the block.
     """
     try:
         yield
     except (MlflowException, SQLAlchemyError, UnusableDatabaseError, ImportError, OSError) as error:
         if told := storage_error(error, database=uri):
             raise told from error
-        # MLflow shows an URI as it is.
+        # MLflow puts the URI into messages unchanged.
         reason = _reason(error).replace(uri, without_password(uri))
         raise InputError(f"{_named(uri)}: {reason[:_LONGEST_REASON]}") from error
 
 
 @contextmanager
 def permission_errors(uri: str) -> Iterator[None]:
-    """Within the block, in which a stage works, the store's refusal of this user becomes one line; other errors stay.
+    """Turn the store's refusal of this user within a stage's block into one line; other errors pass.
 
     Raises:
-        InputError: the store does not know the user, or does not let this one do what was asked.
+        InputError: the store does not know the user, or does not allow the request.
     """
     try:
         yield
@@ -97,13 +97,13 @@ def _reason(error: Exception) -> str:
     if isinstance(error, MlflowException) and (refusal := _refusal(error)):
         return refusal
     text = getattr(error, "message", None) or str(error)
-    # SQLAlchemy and Alembic go on with the statement and links.
+    # The following lines of SQLAlchemy and Alembic are the statement and links.
     first = next((line for line in str(text).splitlines() if line.strip()), type(error).__name__)
     return " ".join(first.split())
 
 
 def _refusal(error: MlflowException) -> str | None:
-    """Return what the store's refusal of the user means; None: it is another error."""
+    """Return what the store's refusal of the user means; None for another error."""
     user = os.environ.get("MLFLOW_TRACKING_USERNAME")
     status = error.get_http_status_code()
     if status == _UNKNOWN_USER:

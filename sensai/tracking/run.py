@@ -1,4 +1,4 @@
-"""One MLflow run: everything that is logged into it goes through here, with an explicit client and run id."""
+"""One MLflow run: everything that is logged goes through here, with an explicit client and run id."""
 
 import io
 import json
@@ -17,7 +17,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from sensai.errors import EndedEarlyError, described
 from sensai.files import storage_error
-from sensai.signals import Terminated, at_last, requested, shielded
+from sensai.signals import Terminated, call_before_end, requested, shielded
 from sensai.tracking import tags
 from sensai.tracking.buffer import Entries, LogBuffer
 
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 _LONGEST_PARAM = 6000
 _LONGEST_REASON = 1000
 _INTERRUPTED = "interrupted"
-# The open runs of this process, in the order in which they were begun, and the first of them.
+# The open runs of this process, in the order in which they began, and the first of them.
 _begun: "dict[str, Run]" = {}
 _top: "Run | None" = None
 
@@ -38,14 +38,13 @@ _top: "Run | None" = None
 class Run:
     """A run that is being written.
 
-    What is logged waits for a while and is sent together with what follows: at most every 15 s, and at the run's end, however
-    that comes about.
+    Entries wait and are sent together: at least every 15 s, and when the run ends for any reason.
 
     Attributes:
         client: the store's client.
         id: run id.
         logged: names of the parameters that it has already; `mlflow run` logs those that it hands over.
-        artifact_uri: where its artifacts lie; empty: the store is asked.
+        artifact_uri: place of its artifacts; empty: the store is asked.
     """
 
     client: MlflowClient
@@ -59,7 +58,7 @@ class Run:
         self._buffer = LogBuffer(self.client, self.id, self.artifact_uri)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Log values, all with one time."""
+        """Log values, all with the same time."""
         now = int(time.time() * 1000)
         self._buffer.add(Entries(metrics=[Metric(key, float(value), now, step) for key, value in metrics.items()]))
 
@@ -70,7 +69,7 @@ class Run:
         self._buffer.add(Entries(params=texts))
 
     def describe(self, text: str | None) -> None:
-        """Have the UI show a docstring as the run's description, where a line break would be one."""
+        """Set a docstring as the run's description in the UI, where its line breaks would be kept."""
         paragraphs = (" ".join(each.split()) for each in (text or "").split("\n\n"))
         self.set_tags({tags.NOTE: "\n\n".join(paragraphs)})
 
@@ -79,7 +78,7 @@ class Run:
         self._buffer.add(Entries(tags=dict(values)))
 
     def set_name(self, name: str) -> None:
-        """Name the run as the UI shows it."""
+        """Set the name of the run in the UI."""
         self.set_tags({MLFLOW_RUN_NAME: name})
 
     def log_json(self, content: Any, path: str) -> None:
@@ -95,28 +94,29 @@ class Run:
         self._buffer.add(Entries(files={path: text.encode()}))
 
     def log_figure(self, figure: "Figure", path: str) -> None:
-        """Log a figure as an image of the path's format."""
+        """Log a figure as an image in the format of the path."""
         image = io.BytesIO()
         figure.savefig(image, format=Path(path).suffix.removeprefix("."))
         self._buffer.add(Entries(files={path: image.getvalue()}))
 
     def log_folder(self, folder: Path, path: str = "") -> None:
-        """Log everything in a folder, to lie below `path`, at once: large files do not wait in memory."""
+        """Log everything in a folder at once, to lie below `path`, since large files must not wait in memory."""
         self._buffer.upload(folder, path)
 
     def flush(self) -> None:
-        """Send what has been logged so far; it else waits some seconds, or for the run's end.
+        """Send the entries logged so far; otherwise they wait some seconds or for the run's end.
 
         Raises:
-            MlflowException: the store refuses it.
+            MlflowException: the store refuses them.
         """
         self._buffer.flush()
 
     @contextmanager
     def closing(self) -> Iterator["Run"]:
-        """End the run with the block: FINISHED, FAILED with the reason as a tag, or KILLED when interrupted or given up.
+        """End the run with the block: FINISHED, FAILED with the reason as a tag, or KILLED after an interrupt.
 
-        Blocks may be nested; the innermost one ends the run.
+        A run whose work was stopped early for another reason is KILLED too. Blocks may be nested; the innermost one ends
+        the run.
         """
         with self.failing():
             yield self
@@ -124,7 +124,7 @@ class Run:
 
     @contextmanager
     def failing(self) -> Iterator["Run"]:
-        """End the run with the block only where that fails, as `closing` does."""
+        """End the run with the block only if that fails, as `closing` does."""
         try:
             yield self
             self.flush()
@@ -139,7 +139,7 @@ class Run:
             raise
 
     def begun(self) -> "Run":
-        """Have the run closed when this process ends in order, wherever that is; returns it."""
+        """Register the run to be closed when this process ends normally, and return it."""
         global _top
         if not _begun:
             _top = self
@@ -147,7 +147,7 @@ class Run:
         return self
 
     def _fail(self, error: BaseException) -> None:
-        """End the run without hiding what has ended it."""
+        """End the run without hiding the error that ended it."""
         try:
             self._end(*_ending(error))
         except Exception as failure:
@@ -165,7 +165,7 @@ class Run:
             self.set_tags({tags.FAILURE: reason[:_LONGEST_REASON]})
         try:
             self.flush()
-        # A run that never ends would be worse.
+        # A warning is better than a run that never ends.
         except Exception as error:
             _log.warning("run %s: not all of it could be stored: %s", self.id, str(error).partition("\n")[0])
         self.client.set_terminated(self.id, RunStatus.to_string(status))
@@ -173,24 +173,24 @@ class Run:
 
 
 def close_begun(error: BaseException | None = None) -> None:
-    """Close whatever run of this process is still open, the last first, by what has ended it; without any, as interrupted.
+    """Close all open runs of this process, the last first, with the error that ended them; without one, as interrupted.
 
-    A signal may come after a run has been begun and before its block.
+    A signal may come after a run has begun and before its block.
     """
     status, reason = (RunStatus.KILLED, _INTERRUPTED) if error is None else _ending(error)
     for run in list(_begun.values())[::-1]:
         try:
-            # A worker may have ended what was begun here.
+            # A worker may have ended the run that this process began.
             if run.client.get_run(run.id).info.status == RunStatus.to_string(RunStatus.RUNNING):
                 run._terminate(status, reason)
-        # The next may be in another store.
+        # The next run may be in another store.
         except Exception as failure:
             _warn_of_open(run, failure)
         _begun.pop(run.id, None)
 
 
 def _warn_of_open(run: Run, failure: Exception) -> None:
-    # Database errors go on with the statement, over many lines.
+    # The following lines of database errors are the statement.
     reason = next(iter(str(failure).splitlines()), "")
     _log.warning("run %s could not be closed: %s: %s", run.id, type(failure).__name__, reason)
 
@@ -202,12 +202,12 @@ def log_on_top(text: str, path: str) -> None:
         _top.flush()
 
 
-at_last(close_begun)
+call_before_end(close_begun)
 
 
 def _ending(error: BaseException) -> tuple[int, str]:
-    """The status of a run that an exception ends, and the reason."""
-    # Some libraries make another exception of a signal's.
+    """Return the status of a run that an exception ends, and the reason."""
+    # Some libraries turn the exception of a signal into another one.
     if requested() or isinstance(error, KeyboardInterrupt | Terminated):
         return RunStatus.KILLED, _INTERRUPTED
     if isinstance(error, EndedEarlyError):

@@ -1,4 +1,4 @@
-"""The tracking store: runs found by fingerprint, opened, adopted from `mlflow run`, and closed when their process is gone."""
+"""The tracking store: find runs by fingerprint, open them, adopt them from `mlflow run`, close those whose process is gone."""
 
 import os
 import tempfile
@@ -19,13 +19,13 @@ from sensai.files import reading, storage_error
 from sensai.signals import shielded
 from sensai.tracking import tags
 from sensai.tracking.artifacts import downloaded_from
+from sensai.tracking.database_tables import sqlite_path
 from sensai.tracking.experiments import NOT_THERE, chosen_experiment
-from sensai.tracking.first_contact import sqlite_path
-from sensai.tracking.owners import NEVER_BEGUN, left_behind, this_process
+from sensai.tracking.owners import NEVER_BEGUN, this_process, why_orphaned
 from sensai.tracking.reachable import permission_errors, reachable_store, store_errors
 from sensai.tracking.run import Run
 
-# That MLflow gives at once.
+# MLflow returns at most so many runs at once.
 _MOST_RUNS = 10_000
 _ABOUT = f"""Runs of sensAI: every stage is a run, those that it needed are nested below the first that asked for them.
 
@@ -37,9 +37,9 @@ _ABOUT = f"""Runs of sensAI: every stage is a run, those that it needed are nest
 
 @dataclass(frozen=True)
 class Store:
-    """One tracking store, and the experiment that new runs go to.
+    """One tracking store, and the experiment of new runs.
 
-    Whatever connects them they are alike: what a process keeps by a run's id, which is never given twice, is found again.
+    Stores with the same URI share one cache; run ids are unique, so entries never collide.
 
     Attributes:
         client: of the store.
@@ -54,10 +54,10 @@ class Store:
 
     @classmethod
     def connect(cls) -> "Store":
-        """The store that MLflow is set to, and the experiment that `mlflow run` or the environment names.
+        """Return MLflow's current store, with the experiment that `mlflow run` or the environment names.
 
         Raises:
-            InputError: the store does not answer, is half-made or cannot be written to, or there is no such experiment.
+            InputError: the store does not answer, is half-made or not writable, or there is no such experiment.
         """
         uri = reachable_store()
         with store_errors(uri):
@@ -69,10 +69,10 @@ class Store:
         return store
 
     def refusals(self) -> AbstractContextManager[None]:
-        """Within the block, in which a stage works, the store's refusal of this user becomes one line.
+        """Turn the store's refusal of this user within a stage's block into one line.
 
         Raises:
-            InputError: the store does not let this user do what was asked.
+            InputError: the store does not allow this user's request.
         """
         return permission_errors(self.client.tracking_uri)
 
@@ -80,20 +80,20 @@ class Store:
         try:
             self.client.set_experiment_tag(self.experiment_id, tags.NOTE, _ABOUT)
         except MlflowException:
-            # Of two processes that begin at once, the second is refused by the database.
+            # If two processes begin at once, the database refuses the second one.
             if tags.NOTE not in self.client.get_experiment(self.experiment_id).tags:
                 raise
 
     def find(self, stage: str, fingerprint: str) -> StoredRun | None:
-        """The latest finished run of a stage with a fingerprint, in any experiment."""
+        """Return the latest finished run of a stage with a fingerprint, in any experiment."""
         found = self.tagged(stage, tags.FINGERPRINT, fingerprint)
         return self._noted(found[0]) if found else None
 
     def finished_run(self, run_id: str, stages: Sequence[str], parameter: str = "from_run") -> StoredRun:
-        """The finished run of one of some stages that an id names, directly or through `sensai.reused`.
+        """Return the finished run of one of some stages that an id names, directly or through `sensai.reused`.
 
         Raises:
-            InputError: no such run, another stage's, or one that has not finished.
+            InputError: there is no such run, it belongs to another stage, or it has not finished.
         """
         run = self._named(run_id, parameter)
         actual = run.data.tags.get(tags.STAGE)
@@ -104,10 +104,10 @@ class Store:
         return _finished(run, run_id, parameter)
 
     def finished(self, run_id: str, parameter: str) -> StoredRun:
-        """The finished run, of whichever stage, that an id names, directly or through `sensai.reused`.
+        """Return the finished run of any stage that an id names, directly or through `sensai.reused`.
 
         Raises:
-            InputError: no such run, or one that has not finished.
+            InputError: there is no such run, or it has not finished.
         """
         return _finished(self._named(run_id, parameter), run_id, parameter)
 
@@ -123,10 +123,10 @@ class Store:
         return run
 
     def adopt(self) -> Run | None:
-        """The run that `mlflow run` opened for this process, if it did; asked a second time there is none.
+        """Return the run that `mlflow run` opened for this process; None if there is none or it was adopted before.
 
         Raises:
-            InputError: the environment names a run that is not there, or has ended.
+            InputError: the environment names a run that does not exist or has ended.
         """
         run_id = os.environ.pop(MLFLOW_RUN_ID.name, None)
         if run_id is None:
@@ -134,7 +134,7 @@ class Store:
         opened = self._named(run_id, MLFLOW_RUN_ID.name)
         if opened.info.lifecycle_stage != LifecycleStage.ACTIVE:
             raise InputError(f"{MLFLOW_RUN_ID.name}={run_id!r}: the run is deleted")
-        # Another start may have taken it for left behind.
+        # Another process may have closed it as an orphan.
         taken = opened.data.tags.get(tags.FAILURE) == NEVER_BEGUN
         if RunStatus.is_terminated(RunStatus.from_string(opened.info.status)) and not taken:
             raise InputError(
@@ -143,7 +143,7 @@ class Store:
         with shielded():
             run = Run(self.client, run_id, frozenset(opened.data.params), opened.info.artifact_uri).begun()
         run.set_tags({tags.PROCESS: this_process()})
-        # Whoever looks for orphans reads it, also of a run that ends before it logs anything.
+        # The owner must be in the store at once, for processes that look for orphans.
         run.flush()
         if taken:
             self.client.delete_tag(run_id, tags.FAILURE)
@@ -151,27 +151,27 @@ class Store:
         return run
 
     def labelled(self, labels: Mapping[str, str]) -> "Store":
-        """The same store, whose new runs get these tags too: people filter by them, and would else lose nested runs."""
+        """Return the same store with tags for all new runs, so that filters by them also find nested runs."""
         return replace(self, labels={**self.labels, **labels})
 
     def create(self, name: str, parent: str | None, run_tags: Mapping[str, str] | None = None) -> Run:
-        """A new run, below another one where `parent` is given."""
+        """Return a new run, below another one if `parent` is given."""
         nested = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
         all_tags = {**self.labels, tags.PROCESS: this_process(), **nested, **(run_tags or {})}
-        # A signal that came between would leave a run that nobody knows.
+        # A signal between the two steps would leave an unknown run.
         with shielded():
             info = self.client.create_run(self.experiment_id, tags=all_tags, run_name=name).info
             return Run(self.client, info.run_id, artifact_uri=info.artifact_uri).begun()
 
     def take_over(self, run_id: str) -> Run:
-        """A run that another process of this machine has left open, from now on this process's own."""
+        """Return a run that another process of this machine left open; it now belongs to this process."""
         run = Run(self.client, run_id).begun()
         run.set_tags({tags.PROCESS: this_process()})
         run.flush()
         return run
 
     def tagged(self, stage: str, tag: str, value: str) -> list[StoredRun]:
-        """The finished runs of a stage with a tag, in any experiment, newest first."""
+        """Return the finished runs of a stage with a tag, in any experiment, newest first."""
         return self._search(
             f"tags.`{tag}` = '{value}' and tags.`{tags.STAGE}` = '{stage}' and attributes.status = 'FINISHED'",
             limit=_MOST_RUNS,
@@ -179,7 +179,7 @@ class Store:
 
     @contextmanager
     def downloaded(self, run_id: str, path: str) -> Iterator[Path]:
-        """An artifact of a run, to be read within the block.
+        """Yield a local copy of a run's artifact.
 
         Raises:
             InputError: the run has lost the artifact, or the block cannot read it.
@@ -198,17 +198,17 @@ class Store:
                 yield local
 
     def run(self, run_id: str) -> StoredRun:
-        """A run with its tags and the latest value of every metric; one that has finished is asked for once."""
+        """Return a run with its tags and the latest value of every metric; a finished run is read only once."""
         if run_id in self._finished:
             return self._finished[run_id]
         return self._noted(self.client.get_run(run_id))
 
     def tags_of(self, run_id: str) -> dict[str, str]:
-        """All tags of a run."""
+        """Return all tags of a run."""
         return dict(self.run(run_id).data.tags)
 
     def metrics_of(self, run_id: str) -> dict[str, float]:
-        """The latest value of every metric of a run."""
+        """Return the latest value of every metric of a run."""
         return dict(self.run(run_id).data.metrics)
 
     def _noted(self, run: StoredRun) -> StoredRun:
@@ -217,7 +217,7 @@ class Store:
         return run
 
     def member_runs(self, retrain_run: str) -> dict[int, str]:
-        """Member number -> run id of the member runs of a retraining."""
+        """Return member number -> run id of the member runs of a retraining."""
         found = self._search(
             f"tags.`{tags.STAGE}` = 'member' and tags.`{tags.SPLIT}` = 'val' "
             f"and tags.`{tags.UPSTREAM}retrain` = '{retrain_run}'",
@@ -229,14 +229,14 @@ class Store:
         """Close runs of this machine that are still RUNNING although their process is gone (MLflow has no heartbeat)."""
         own = os.environ.get(MLFLOW_RUN_ID.name)
         for run in self._search("attributes.status = 'RUNNING'", limit=1000):
-            if run.info.run_id != own and (reason := left_behind(run, shared=self._is_shared())):
+            if run.info.run_id != own and (reason := why_orphaned(run, shared=self._is_shared())):
                 self._kill(run.info.run_id, reason)
 
     def _is_shared(self) -> bool:
         return sqlite_path(self.client.tracking_uri) is None
 
     def close_lost(self, run_id: str, reason: str) -> None:
-        """Close a run whose process is gone, on whichever machine that was, and what it left open below it."""
+        """Close a run whose process is gone, on any machine, and the open runs below it."""
         below = self._search(f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}'", limit=_MOST_RUNS)
         for run in [*below, self.client.get_run(run_id)]:
             if run.info.status == "RUNNING":

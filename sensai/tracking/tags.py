@@ -1,4 +1,4 @@
-"""The tags on every run: what `sensai.tracking` writes and the queries read."""
+"""The tags of runs: written by `sensai.tracking`, read by queries."""
 
 STAGE = "sensai.stage"
 FINGERPRINT = "sensai.fingerprint"
@@ -28,5 +28,5 @@ MANIFEST = "sensai.manifest"
 REPLACED = "sensai.replaced"
 CHAMPIONS = "sensai.champions"
 FAILURE = "sensai.failure"
-# MLflow's own: what its UI shows as the description, Markdown.
+# MLflow's own tag: its UI shows it as the description, in Markdown.
 NOTE = "mlflow.note.content"

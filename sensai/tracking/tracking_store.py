@@ -1,4 +1,4 @@
-"""The tracking store that MLflow is set to, ready to be used by several processes at once.
+"""MLflow's current tracking store, ready to be used by several processes at once.
 
 `python -m sensai.tracking.tracking_store mlflow run ...` makes the store where there is none, and runs a command with its
 URI: `mlflow run` opens it before any code of a project runs.
@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy import Connection
 
-from sensai.tracking.first_contact import (
+from sensai.tracking.database_tables import (
     Tables,
     UnusableDatabaseError,
     prepare,
@@ -27,19 +27,19 @@ _prepared: set[str] = set()
 
 
 def tracking_client(tracking_uri: str | None = None) -> MlflowClient:
-    """Return a client of a store whose tables are made, by this process if need be.
+    """Return a client of a store with tables, which this process creates if necessary.
 
     Args:
-        tracking_uri: of the store; None: the one that MLflow is set to.
+        tracking_uri: of the store; None: the current one of MLflow.
 
     Raises:
-        UnusableDatabaseError: the store's database does not answer, is half-made or is that of something else.
+        UnusableDatabaseError: the store's database does not answer, is half-made or belongs to something else.
     """
     return MlflowClient(ready(tracking_uri))
 
 
 def ready(tracking_uri: str | None = None) -> str:
-    """Return the URI of a store whose tables are made; where it is the current one, the model registry's are made, too.
+    """Return the URI of a store with tables; for the current store, the model registry also has its tables then.
 
     Raises:
         UnusableDatabaseError: as `tracking_client` does.
@@ -53,9 +53,9 @@ def ready(tracking_uri: str | None = None) -> str:
 
 
 def current_uri() -> str:
-    """Return the URI that MLflow is set to; its default gets a form in which any working folder can be named.
+    """Return MLflow's current URI; its default is changed so that the working folder may have any name.
 
-    MLflow percent-encodes the folder, and then makes another one whose name has the percent signs.
+    MLflow percent-encodes the folder and then creates another one with percent signs in its name.
     """
     uri = mlflow.get_tracking_uri()
     path = sqlite_path(uri)
@@ -66,7 +66,8 @@ def current_uri() -> str:
 
 
 def _names() -> set[str]:
-    # Imported here: stores behind a server need none of it. MLflow's models name its tables as soon as they are imported.
+    # Imported here, since stores behind a server do not need it. MLflow's models register their tables when they are
+    # imported.
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  (which imports all models)
     from mlflow.store.db.base_sql_model import Base
 
@@ -74,7 +75,7 @@ def _names() -> set[str]:
 
 
 def _are_finished(connection: Connection) -> bool:
-    # MLflow makes the first experiment when all tables are there.
+    # MLflow creates the first experiment when all tables exist.
     if connection.execute(sqlalchemy.text("SELECT 1 FROM experiments LIMIT 1")).first():
         return True
     import mlflow.store.db_migrations
@@ -87,7 +88,8 @@ def _are_finished(connection: Connection) -> bool:
 def _make(url: str) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    # The default experiment's artifacts lie where MLflow puts them. As a URI, since MLflow writes the path unquoted into SQL.
+    # The default experiment has its artifacts where MLflow puts them. The path is a URI, because MLflow writes it unquoted
+    # into SQL.
     SqlAlchemyStore(url, Path("mlruns").absolute().as_uri()).engine.dispose()
 
 
@@ -95,7 +97,7 @@ MLFLOW_TABLES = Tables("MLflow", _names, _are_finished, _make, resumes=False)
 
 
 def main() -> None:
-    """Make the store that MLflow is set to and become the command of the arguments; without one, end."""
+    """Make MLflow's current store and become the command of the arguments, if there is one."""
     try:
         ready()
     except (UnusableDatabaseError, MlflowException) as error:

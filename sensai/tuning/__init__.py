@@ -1,9 +1,9 @@
-"""Optuna studies of what was logged: the search space, the study with its workers and promotions, and what it found.
+"""Optuna studies of logged runs: the search space, the study with its workers and promotions, and its results.
 
-Knows of configurations only names and values, of runs only ids: stages hand both in. Imports no torch.
+The package knows configurations only as names and values, and runs only as ids: stages pass both in. It imports no torch.
 """
 
 import optuna
 
-# Stages say what their trials do.
+# Stages log the results of their trials themselves.
 optuna.logging.set_verbosity(optuna.logging.ERROR)

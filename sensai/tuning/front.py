@@ -1,4 +1,4 @@
-"""What a study has found: the table of its trials, the front, the hypervolume, what mattered, and which to take."""
+"""Results of a study: the table of its trials, the front, the hypervolume, importances, and the configuration to take."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -32,9 +32,9 @@ class Choice:
     """The configuration to take.
 
     Attributes:
-        row: of the table of trials.
-        accuracy_drop: what it loses against the base model, on validation data.
-        within: whether that is what was allowed; else it is the one that comes nearest.
+        row: a row of the table of trials.
+        accuracy_drop: loss against the base model, on validation data.
+        within: True if it meets the limit; else it is the one that comes nearest.
     """
 
     row: pd.Series
@@ -43,7 +43,7 @@ class Choice:
 
 
 def trial_table(study: Study) -> pd.DataFrame:
-    """One row a result with its configuration, in the order in which the study learnt of them.
+    """Return one row a result with its configuration, in the order in which the study received them.
 
     Returns:
         Columns trial (number), run_id, source (`logged` before the study asked for it, or `tune`), epochs (that it has had),
@@ -51,7 +51,7 @@ def trial_table(study: Study) -> pd.DataFrame:
     """
     rows = [_row(trial) for trial in studies.complete(study) if studies.REPEATS not in trial.user_attrs]
     fixed = ["trial", "run_id", "source", EPOCHS, *_DIRECTIONS]
-    # Two workers may have told of the same.
+    # Two workers may have reported the same run.
     frame = pd.DataFrame(rows, columns=None if rows else fixed).drop_duplicates("run_id", ignore_index=True)
     return frame[[*fixed, *frame.columns.drop(fixed)]]
 
@@ -68,13 +68,13 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def front(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that no other dominates, from the cheapest on."""
+    """Return the rows that no other row dominates, the cheapest first."""
     best = [trial.number for trial in _bare_study(table).best_trials]
     return table.iloc[best].sort_values(["cost", "trial"], ignore_index=True)
 
 
 def hypervolumes(table: pd.DataFrame, most_cost: float) -> pd.DataFrame:
-    """What the front dominates after each trial, of accuracy over 0 and cost below `most_cost`.
+    """Return the hypervolume of the front after each trial, for accuracy above 0 and cost below `most_cost`.
 
     Returns:
         Columns trial, hypervolume (in accuracy times cost).
@@ -88,10 +88,10 @@ def hypervolumes(table: pd.DataFrame, most_cost: float) -> pd.DataFrame:
 
 
 def importances(study: Study) -> pd.DataFrame:
-    """How much each parameter matters for accuracy and for cost, as shares (PED-ANOVA).
+    """Return how much each parameter matters for accuracy and for cost, as shares (PED-ANOVA).
 
     Returns:
-        Columns parameter, val_accuracy, cost; no row where there are too few trials to tell.
+        Columns parameter, val_accuracy, cost; no row if there are too few trials.
     """
     known = [trial for trial in studies.complete(study) if METRICS in trial.user_attrs]
     columns = {}
@@ -108,7 +108,7 @@ def _metric(name: str, trial: FrozenTrial) -> float:
 
 
 def fidelity_correlations(study: Study) -> pd.DataFrame:
-    """How few epochs rank configurations against how more do, of those that have had both.
+    """Return the rank correlation between results with few and with more epochs, for configurations that have both.
 
     Returns:
         Columns epochs, more_epochs, configurations, spearman (of their val_accuracy; NaN of fewer than two).
@@ -125,7 +125,7 @@ def fidelity_correlations(study: Study) -> pd.DataFrame:
 
 
 def _pairs(few: Sequence[FrozenTrial], more: Sequence[FrozenTrial]) -> list[tuple[float, float]]:
-    """The accuracies of each configuration that is in both; with more epochs it may have further parameters."""
+    """Return the accuracies of each configuration that is in both; with more epochs it may have further parameters."""
     found = []
     for trial in more:
         own = configuration(trial).items()
@@ -136,7 +136,9 @@ def _pairs(few: Sequence[FrozenTrial], more: Sequence[FrozenTrial]) -> list[tupl
 
 
 def cheapest(table: pd.DataFrame, base_accuracy: float, max_drop: float) -> Choice | None:
-    """The cheapest of those that lose at most `max_drop`, of equal cost the most accurate; where none is within, the nearest.
+    """Return the cheapest trial that loses at most `max_drop`; of equal costs the most accurate.
+
+    If no trial is within the limit, it is the nearest one.
 
     Args:
         table: of trials.
@@ -144,15 +146,18 @@ def cheapest(table: pd.DataFrame, base_accuracy: float, max_drop: float) -> Choi
         max_drop: as a fraction.
 
     Returns:
-        None where there is no trial.
+        None if there is no trial.
     """
-    # Fractions of the same images may differ by what rounding leaves.
+    # Rounding errors must not make fractions of the same images differ.
     within = (base_accuracy - table["val_accuracy"]).round(12) <= max_drop
     return _choice(table, base_accuracy, within, _by_cost, _by_accuracy)
 
 
 def most_accurate(table: pd.DataFrame, base_accuracy: float, limit: float) -> Choice | None:
-    """The most accurate of those that cost at most `limit`, of equal accuracy the cheapest; else the nearest."""
+    """Return the most accurate trial that costs at most `limit`; of equal accuracies the cheapest.
+
+    If no trial is within the limit, it is the nearest one.
+    """
     return _choice(table, base_accuracy, table["cost"] <= limit, _by_accuracy, _by_cost)
 
 
@@ -175,7 +180,7 @@ def _by_accuracy(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _bare_study(table: pd.DataFrame) -> Study:
-    """Accuracy and cost alone, row for row, whatever the study they come from has been told."""
+    """Return a study with only accuracy and cost, row for row, whatever values the original study has."""
     study = optuna.create_study(directions=list(_DIRECTIONS.values()))
     study.add_trials([optuna.create_trial(values=values) for values in table[list(_DIRECTIONS)].to_numpy().tolist()])
     return study

@@ -1,7 +1,8 @@
-"""Which configuration gets more epochs: successive halving without waiting (ASHA, Li et al. 2020), by ranks of a front.
+"""Choose configurations for more epochs by asynchronous successive halving (ASHA, Li et al. 2020), by ranks of a front.
 
-The trials of a fidelity are a rung. Of the T configurations of a rung the best T / eta go on to the next one: first those that
-no other dominates, then those that only these dominate, and so on; of one rank those in the least crowded places first.
+The trials of one fidelity are a rung. The best T / eta of the T configurations of a rung go on to the next one. First are
+those that no other dominates, then those that only these dominate, and so on. Within a rank, those in the least crowded
+regions are first.
 """
 
 from collections.abc import Sequence
@@ -17,13 +18,15 @@ from sensai.tuning.space import EPOCHS
 def next_fixed(
     trials: Sequence[FrozenTrial], directions: Sequence[bool], rungs: Sequence[int], eta: int
 ) -> dict[str, Any]:
-    """What the next trial is to have: a configuration that goes on, the dearest first, or else a new one's few epochs.
+    """Return the fixed parameters of the next trial.
+
+    They are a configuration that gets more epochs, the most expensive first, or else the epochs of a new configuration.
 
     Args:
         trials: of the study, in any state.
-        directions: of each value, whether more is better.
+        directions: for each value, True if more is better.
         rungs: epochs, ascending.
-        eta: one in so many goes on.
+        eta: one of so many goes on.
     """
     for epochs, more in reversed(list(pairwise(rungs))):
         rung = _distinct([each for each in trials if each.state == TrialState.COMPLETE and _epochs(each) == epochs])
@@ -36,12 +39,12 @@ def next_fixed(
 
 
 def configuration(trial: FrozenTrial) -> dict[str, Any]:
-    """A trial's parameters but for the epochs; what is trained may have more of them than what is not."""
+    """Return a trial's parameters without the epochs; a trained configuration may have further parameters."""
     return {name: value for name, value in trial.params.items() if name != EPOCHS}
 
 
 def best_first(losses: np.ndarray) -> list[int]:
-    """Rows of losses (T, 2) by rank, and of equal rank by how far their neighbours are, the farthest first."""
+    """Return the rows of losses (T, 2) by rank; within a rank, those with the most distant neighbours first."""
     ranks, room = domination_ranks(losses), np.zeros(len(losses))
     for rank in np.unique(ranks):
         members = np.flatnonzero(ranks == rank)
@@ -50,8 +53,9 @@ def best_first(losses: np.ndarray) -> list[int]:
 
 
 def domination_ranks(losses: np.ndarray) -> np.ndarray:
-    """int64 (T,) of losses (T, values): 0 where no other row is at least as good in all and better in one, 1 where only those
-    of rank 0 are, ...
+    """Return int64 (T,): the rank of each row of losses (T, values).
+
+    Rank 0: no other row is at least as good in all values and better in one. Rank 1: only rows of rank 0 are so, and so on.
     """
     at_least = (losses[:, None] <= losses[None]).all(axis=2)
     dominates = at_least & (losses[:, None] < losses[None]).any(axis=2)
@@ -66,7 +70,10 @@ def domination_ranks(losses: np.ndarray) -> np.ndarray:
 
 
 def _crowding_distances(losses: np.ndarray) -> np.ndarray:
-    """float64 (T,): the sides of the box between each row's neighbours, as a share of all; infinite at the ends (Deb 2002)."""
+    """Return float64 (T,): the sides of the box between each row's neighbours, relative to all rows.
+
+    It is infinite at the ends (Deb 2002).
+    """
     distances = np.zeros(len(losses))
     for values in losses.T:
         order = np.argsort(values, kind="stable")
@@ -86,7 +93,7 @@ def _epochs(trial: FrozenTrial) -> int | None:
 
 
 def _distinct(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The first trial of each configuration."""
+    """Return the first trial of each configuration."""
     found: dict[frozenset[tuple[str, Any]], FrozenTrial] = {}
     for each in trials:
         found.setdefault(frozenset(configuration(each).items()), each)

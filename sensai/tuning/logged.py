@@ -1,4 +1,4 @@
-"""What was logged before, as trials of the study."""
+"""Earlier logged runs as trials of the study."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from sensai.tuning.space import Space
 
 @dataclass(frozen=True)
 class LoggedRun:
-    """A finished run that tells what a configuration is worth.
+    """A finished run with the result of a configuration.
 
     Attributes:
-        values: parameter -> value of all that it was configured with, the epochs that it had included.
-        outcome: what it found.
+        values: parameter -> value of its configuration, including its epochs.
+        outcome: its result.
     """
 
     values: Mapping[str, Any]
@@ -26,13 +26,13 @@ class LoggedRun:
 
 
 def add_logged(study: Study, space: Space, goal: Goal, runs: Iterable[LoggedRun]) -> int:
-    """Tell the study of all runs that lie in the space and that it does not know yet; returns how many these were."""
+    """Add all runs in the space that the study does not know yet, and return their number."""
     known = {trial.user_attrs.get(RUN) for trial in study.get_trials(deepcopy=False)}
     added = 0
     for run in runs:
-        if run.outcome.run_id in known or (located := space.located(run.values)) is None:
+        if run.outcome.run_id in known or (found := space.as_trial(run.values)) is None:
             continue
-        params, distributions = located
+        params, distributions = found
         study.add_trial(
             optuna.create_trial(
                 values=goal.values(run.outcome),

@@ -1,4 +1,4 @@
-"""The sampler of a study that several workers share, that goes on later, and that tries some configurations again."""
+"""The sampler of a study that several workers share, that can be resumed, and that repeats some configurations."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 
 class TrialSampler(BaseSampler):
-    """TPE that draws anew for each trial, by seed and number of the trial.
+    """TPE that is seeded anew for each trial, by the seed and the number of the trial.
 
-    So two workers never draw the same because they started alike, and a study that goes on draws what it would have drawn.
+    So two workers never sample the same, and a resumed study samples what it would have sampled without the interruption.
 
     Attributes:
-        fixed: parameter -> the value that the next trial has.
-        random: whether what is not fixed is drawn from the whole space, without regard to what is known.
+        fixed: parameter -> the value of the next trial.
+        random: True if the other parameters are sampled uniformly from the whole space.
     """
 
     def __init__(self, seed: int) -> None:
@@ -30,23 +30,23 @@ class TrialSampler(BaseSampler):
         self.random = False
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """See BaseSampler."""
+        """Implement BaseSampler."""
         return self._of(trial).infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """See BaseSampler."""
+        """Implement BaseSampler."""
         return self._of(trial).sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """See BaseSampler."""
+        """Implement BaseSampler."""
         return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        """See BaseSampler."""
+        """Implement BaseSampler."""
         self._of(trial).after_trial(study, trial, state, values)
 
     def _of(self, trial: FrozenTrial) -> BaseSampler:

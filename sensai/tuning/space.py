@@ -1,7 +1,8 @@
-"""The search space: what each parameter may be, and under which others' values it exists.
+"""The search space: the values of each parameter, and the values of others under which it exists.
 
-Written as a JSON or YAML object, parameter -> `[choices]`, or `{"choices": [...]}`, or `{"low": 0.1, "high": 0.9}` with `"log"`
-or `"step"`; each object may have `"when": {"other": value}`, where the value is one, a list of them, or `{"above": number}`.
+A space is a JSON or YAML object, parameter -> `[choices]`, or `{"choices": [...]}`, or `{"low": 0.1, "high": 0.9}` with
+`"log"` or `"step"`. Each object may have `"when": {"other": value}`, where the value is one, a list of them, or `{"above":
+number}`.
 """
 
 import math
@@ -21,24 +22,24 @@ from sensai.errors import InputError, suggestion
 
 Values = dict[str, Any]
 
-# What a result is bought with: every trial has it, whether it is searched or given.
+# The price of a result: every trial has this parameter, searched or given.
 EPOCHS = "epochs"
 _EPOCHS = IntDistribution(0, 1_000_000)
 _KEYS = ("choices", "low", "high", "log", "step", "when")
 _SCALARS = (str, int, float, bool, type(None))
 _MOST_BYTES = 2**17
 _MOST_CHOICES = 1000
-# Of the errors in one file, so many are named.
+# Most errors of one file that a message names.
 _MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """What may stand in a space.
+    """The parameters and values that a space may contain.
 
     Attributes:
-        whole: parameter -> whether it is a whole number.
-        refused: why a parameter cannot have a value; empty where it can.
+        whole: parameter -> True if it is a whole number.
+        refused: returns why a parameter cannot have a value; empty if it can.
     """
 
     whole: Mapping[str, bool]
@@ -50,9 +51,9 @@ class Parameter:
     """One parameter of a space.
 
     Attributes:
-        name: as the stages call it.
-        distribution: what it may be.
-        when: other parameter -> what that must be for this one to exist.
+        name: its name in the stages.
+        distribution: its possible values.
+        when: other parameter -> its value for which this one exists.
     """
 
     name: str
@@ -60,34 +61,34 @@ class Parameter:
     when: Mapping[str, Any]
 
     def exists(self, values: Mapping[str, Any]) -> bool:
-        """Whether it exists beside these values."""
+        """Return True if it exists beside these values."""
         return all(other in values and _holds(wanted, values[other]) for other, wanted in self.when.items())
 
 
 @dataclass(frozen=True)
 class Space:
-    """All parameters, each after those that it depends on; with the epochs, unless these are searched, as the first."""
+    """All parameters, each after those that it depends on; the epochs are the first, unless they are searched."""
 
     parameters: tuple[Parameter, ...]
     searches_epochs: bool
 
     def suggest(self, trial: Trial) -> Values:
-        """A value for every parameter that exists beside those before it, as the study's sampler draws it."""
+        """Return a value for every parameter that exists beside the earlier ones, as the study's sampler suggests it."""
         values: Values = {}
         for each in self.parameters:
             if each.exists(values):
                 values[each.name] = _suggest(trial, each)
         return values
 
-    def located(self, values: Mapping[str, Any]) -> tuple[Values, dict[str, BaseDistribution]] | None:
-        """The parameters, with their distributions, under which a trial has these values; None where it cannot."""
+    def as_trial(self, values: Mapping[str, Any]) -> tuple[Values, dict[str, BaseDistribution]] | None:
+        """Return the parameters and distributions of a trial with these values; None if there is no such trial."""
         inside = [each for each in self.parameters if each.exists(values)]
         if any(each.name not in values for each in inside):
             return None
         params = {each.name: values[each.name] for each in inside}
         distributions = {each.name: each.distribution for each in inside}
         try:
-            # Optuna itself says whether they hold the values.
+            # Optuna itself checks that the distributions contain the values.
             create_trial(state=TrialState.WAITING, params=params, distributions=distributions)
         except ValueError:
             return None
@@ -95,10 +96,10 @@ class Space:
 
 
 def read_space(path: str) -> Mapping[str, Any]:
-    """The content of a space's file, JSON or YAML.
+    """Return the content of a space's file, JSON or YAML.
 
     Raises:
-        InputError: there is no such file, or it holds no object.
+        InputError: there is no such file, or it does not contain an object.
     """
     text = read_text(Path(path), "space", _MOST_BYTES)
     try:
@@ -111,15 +112,15 @@ def read_space(path: str) -> Mapping[str, Any]:
 
 
 def make_space(content: Mapping[str, Any], allowed: Allowed, source: str) -> Space:
-    """A space from what its file says.
+    """Return a space from the content of its file.
 
     Args:
         content: the object described above.
-        allowed: what may stand in it.
-        source: named in messages.
+        allowed: parameters and values that it may contain.
+        source: its name in messages.
 
     Raises:
-        InputError: all that is wrong with it, in one line.
+        InputError: the content is wrong; one line names all errors.
     """
     errors: list[str] = []
     parameters = {}
@@ -130,7 +131,7 @@ def make_space(content: Mapping[str, Any], allowed: Allowed, source: str) -> Spa
             errors.append(f"{name if name in allowed.whole else shown(name)}: {error}")
     searches_epochs = EPOCHS in parameters
     parameters.setdefault(EPOCHS, Parameter(EPOCHS, _EPOCHS, {}))
-    errors += [] if errors else _never_met(parameters)
+    errors += [] if errors else _unsatisfiable(parameters)
     if errors:
         more = f"; and {len(errors) - _MOST_NAMED} more" if len(errors) > _MOST_NAMED else ""
         raise InputError(f"space={source!r}: {'; '.join(errors[:_MOST_NAMED])}{more}")
@@ -178,7 +179,7 @@ def _range(given: Mapping[str, Any], whole: bool) -> BaseDistribution:
         raise ValueError("low, high and step must be numbers, and step above 0")
     if whole and not isinstance(step, int | None):
         raise ValueError(f"step must be a whole number, not {shown(step)}")
-    # Optuna would lower a bound that no step reaches, with a warning only.
+    # Optuna would only warn that it lowers a bound that no step reaches.
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         try:
@@ -214,14 +215,14 @@ def _is_number(value: object) -> bool:
 
 
 def _has_numbers(entry: Any) -> bool:
-    """Tell whether all that a parameter may be is numbers, or nothing at all."""
+    """Return True if all possible values of a parameter are numbers, or if there are none."""
     given = {"choices": entry} if isinstance(entry, list) else entry
     choices = given.get("choices", []) if isinstance(given, dict) else []
     return isinstance(choices, list) and all(each is None or _is_number(each) for each in choices)
 
 
-def _never_met(parameters: Mapping[str, Parameter]) -> list[str]:
-    """What is wrong with conditions that no value of the other parameter meets."""
+def _unsatisfiable(parameters: Mapping[str, Parameter]) -> list[str]:
+    """Return the errors of conditions that no value of the other parameter satisfies."""
     return [
         f"{each.name}: when {other}: {other} is never {shown(wanted)} in this space"
         for each in parameters.values()
@@ -240,7 +241,7 @@ def _can_hold(wanted: Any, distribution: BaseDistribution) -> bool:
 
 
 def _ordered(parameters: Mapping[str, Parameter], source: str) -> list[str]:
-    """Names, those that others depend on first."""
+    """Return the names, with those that others depend on first."""
     try:
         return list(TopologicalSorter({name: list(each.when) for name, each in parameters.items()}).static_order())
     except CycleError as error:

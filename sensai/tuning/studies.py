@@ -1,4 +1,4 @@
-"""The study: made or gone on with in its storage, and what its trials are of."""
+"""The study: created or resumed in its storage, with the states of its trials."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -18,22 +18,22 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sensai.errors import InputError
 from sensai.files import storage_error
-from sensai.tracking.first_contact import Tables, prepare, without_password
+from sensai.tracking.database_tables import Tables, prepare, without_password
 from sensai.tuning.goals import Direction
 from sensai.tuning.sampler import TrialSampler
 
-# Attributes of a trial: it was logged before the study asked for it; an earlier trial has told the same; it is tried again
-# after an interruption.
+# Attributes of a trial: it was logged before the study asked for it; an earlier trial has the same result; it resumes an
+# interrupted one.
 LOGGED = "logged"
 REPEATS = "repeats"
 RESUMES = "resumes"
-# Of the study: digest of what its trials have in common.
+# Attribute of the study: a digest of what its trials have in common.
 _ABOUT = "about"
-# Silent for so many heartbeats a worker counts as gone.
+# A worker counts as lost after so many missed heartbeats.
 _MISSED = 3
 _RETRIES = 1
 _LOCKED_SECONDS = 60
-# A trial draws its parameters as soon as it is made; one that has none after so long was never begun.
+# A trial samples its parameters at once. A trial that has none after so many seconds never began.
 _SECONDS_TO_BEGIN = 60
 
 
@@ -48,20 +48,20 @@ def open_study(
     heartbeat: int,
     lost: Callable[[FrozenTrial], None],
 ) -> Study:
-    """The study of a name, made where the storage does not have it.
+    """Return the study of a name; create it if the storage does not have it.
 
     Args:
-        storage: URL of a database; empty: in memory, for this process alone.
+        storage: URL of a database; empty: in memory, only for this process.
         name: of the study.
         about: digest of what its trials have in common.
         directions: name of each value -> minimize or maximize.
-        sampler: draws for this worker.
+        sampler: samples for this worker.
         pruner: ends trials of a single value early.
-        heartbeat: seconds between the signs of life of a trial.
-        lost: called with a trial whose worker is gone; it will be tried again, once.
+        heartbeat: seconds between heartbeats of a trial.
+        lost: called with a trial whose worker is lost; it will be retried once.
 
     Raises:
-        InputError: the storage does not answer, or has a study of that name that is about something else.
+        InputError: the storage does not answer, or has another study of that name.
     """
 
     def on_stale(study: Study, trial: FrozenTrial) -> None:
@@ -80,7 +80,7 @@ def open_study(
                 load_if_exists=True,
             )
             study.set_metric_names(list(directions))
-        # SQLAlchemy and drivers raise the last two for ports that are no numbers, and for options that they do not know.
+        # SQLAlchemy and drivers raise the last two for ports that are not numbers, and for unknown options.
         except (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError, ValueError, TypeError) as error:
             cause = error.__cause__ if isinstance(error, StorageInternalError) else None
             reason = " ".join(str(cause or error).split())
@@ -97,7 +97,7 @@ def open_study(
 
 
 def _database(storage: str, heartbeat: int, on_stale: Callable[[Study, FrozenTrial], None]) -> RDBStorage:
-    # Workers wait for each other; a server may have closed a connection during a long trial.
+    # Workers wait for each other, and a server may have closed a connection during a long trial.
     patient: dict[str, Any] = {"connect_args": {"timeout": _LOCKED_SECONDS}} if storage.startswith("sqlite") else {}
     return RDBStorage(
         storage,
@@ -109,7 +109,7 @@ def _database(storage: str, heartbeat: int, on_stale: Callable[[Study, FrozenTri
 
 
 def _are_finished(connection: Connection) -> bool:
-    # Optuna notes the version last.
+    # Optuna writes the version last.
     return connection.execute(sqlalchemy.text("SELECT 1 FROM alembic_version")).first() is not None
 
 
@@ -123,13 +123,13 @@ _TABLES = Tables(
 
 
 def retry(study: Study, trial: FrozenTrial) -> None:
-    """Have a trial that failed or was lost tried again, unless it has been."""
+    """Schedule a failed or lost trial again, unless it has been retried."""
     with _quiet():
         RetryHeartbeatStaleTrialCallback(max_retry=_RETRIES)(study, trial)
 
 
 def resume(study: Study, trial: FrozenTrial) -> None:
-    """Have an interrupted trial gone on with by whoever asks next; that is no retry."""
+    """Schedule an interrupted trial for the next worker that asks; that does not count as a retry."""
     study.add_trial(
         optuna.create_trial(
             state=TrialState.WAITING,
@@ -143,10 +143,10 @@ def resume(study: Study, trial: FrozenTrial) -> None:
 
 
 def fail_lost(study: Study) -> None:
-    """Tell trials whose workers are gone as failed, each to be tried again once."""
+    """Mark trials of lost workers as failed; each will be retried once."""
     with _quiet():
         optuna.storages.fail_stale_trials(study)
-    # Optuna overlooks those that gave no sign of life at all.
+    # Optuna overlooks trials that never sent a heartbeat.
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if not trial.params and trial.datetime_start and _seconds_since(trial.datetime_start) > _SECONDS_TO_BEGIN:
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
@@ -158,8 +158,9 @@ def _seconds_since(moment: datetime) -> float:
 
 
 def asked(trials: Iterable[FrozenTrial]) -> int:
-    """How many configurations the study has asked for: what was logged, told already, tried again or never begun does not
-    count.
+    """Return the number of configurations that the study has asked for.
+
+    Logged, repeated, retried and resumed trials, and trials that never began, do not count.
     """
     return sum(_counts(trial) for trial in trials)
 
@@ -170,19 +171,19 @@ def _counts(trial: FrozenTrial) -> bool:
 
 
 def history(trial: FrozenTrial) -> list[int]:
-    """The numbers of the trials that this one tries again."""
+    """Return the numbers of the trials that this one retries."""
     with _quiet():
         return RetryHeartbeatStaleTrialCallback.retry_history(trial)
 
 
 def complete(study: Study) -> list[FrozenTrial]:
-    """The trials with values."""
+    """Return the trials with values."""
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Heartbeats and what goes with them are experimental to Optuna."""
+    """Suppress Optuna's warnings that heartbeats and their callbacks are experimental."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         yield

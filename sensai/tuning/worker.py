@@ -1,4 +1,4 @@
-"""A worker: asks the study for configurations, has them tried, tells what came of them. Several may share a study."""
+"""A worker of a study: it asks for configurations, evaluates them and reports the results. Several may share a study."""
 
 import logging
 import time
@@ -18,16 +18,16 @@ from sensai.tuning.space import Space, Values
 
 _log = logging.getLogger(__name__)
 
-# So many times in a row the sampler may draw what is known already before the space counts as exhausted.
+# The space counts as exhausted when the sampler repeats known configurations so many times in a row.
 _MOST_REPEATS = 20
 _SECONDS_BETWEEN_LOOKS = 0.5
-# Attributes of a trial: why it failed, and that it is worth another try.
+# Attributes of a trial: why it failed, and that a retry may help.
 _FAILURE = "failure"
 _RETRY = "retry"
 
 
 class _SurplusError(Exception):
-    """A trial that nobody needs; it ends before it has drawn anything, as which it is never counted."""
+    """Ends a surplus trial before it has sampled anything, so that it is never counted."""
 
 
 Evaluate = Callable[[Trial, Values], Outcome]
@@ -35,15 +35,15 @@ Evaluate = Callable[[Trial, Values], Outcome]
 
 @dataclass
 class Worker:
-    """One process's part in a study.
+    """The part of one process in a study.
 
     Attributes:
-        study: whose sampler is a TrialSampler.
+        study: its sampler is a TrialSampler.
         space: of the configurations.
-        goal: what is told of their outcomes.
-        evaluate: tries a configuration.
-        propose: what the next new trial has, given all trials.
-        interrupted: whether the user wants it to end.
+        goal: turns their outcomes into values.
+        evaluate: evaluates a configuration.
+        propose: returns the fixed parameters of the next new trial, given all trials.
+        interrupted: returns True if the user wants it to end.
     """
 
     study: Study
@@ -57,11 +57,11 @@ class Worker:
     _unwritable: StorageError | None = None
 
     def run(self, trials: int) -> None:
-        """Work until the study has asked for so many configurations, and all of them are told, by whichever worker.
+        """Work until the study has asked for so many configurations and all have results, from any worker.
 
         Raises:
-            KeyboardInterrupt: the user wants it to end; what was begun will be gone on with.
-            StorageError: a trial could not write its files; the others could not either.
+            KeyboardInterrupt: the user wants it to end; a started trial will be resumed later.
+            StorageError: a trial could not write its files; others would fail too.
         """
         self._trials, repeats = trials, 0
         while trials and repeats < _MOST_REPEATS:
@@ -73,7 +73,7 @@ class Worker:
             if studies.asked(known) < trials or TrialState.WAITING in states:
                 repeats = repeats + 1 if self._try_one(known, explore=repeats > 0) else 0
             elif TrialState.RUNNING in states:
-                # Another worker's, which will tell of it or be taken for lost.
+                # The trial belongs to another worker, which will report it or count as lost.
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
             else:
                 return
@@ -81,7 +81,7 @@ class Worker:
             _log.info("the space is exhausted: %d times in a row only known configurations were drawn", repeats)
 
     def _try_one(self, known: list[FrozenTrial], explore: bool) -> bool:
-        """One trial; returns whether it was known already."""
+        """Run one trial; return True if its configuration was known already."""
         sampler = self.study.sampler
         assert isinstance(sampler, TrialSampler)
         sampler.fixed, sampler.random = self.propose(known), explore
@@ -92,10 +92,10 @@ class Worker:
                 self._objective, n_trials=1, catch=(Exception,), callbacks=[lambda _, trial: told.append(trial)]
             )
         except (KeyboardInterrupt, SystemExit):
-            self._leave()
+            self._release()
             raise
         except Exception:
-            if self._running is None or not self._taken_for_lost(self._running):
+            if self._running is None or not self._was_declared_lost(self._running):
                 raise
             return False
         if self._unwritable is not None:
@@ -124,7 +124,7 @@ class Worker:
             _log.warning("trial %d failed: %s", trial.number, error)
             self._unwritable = storage_error(error)
             trial.set_user_attr(_FAILURE, f"{type(error).__name__}: {error}")
-            # What the user could mend fails the same way again.
+            # An error that the user can correct would happen again.
             trial.set_user_attr(_RETRY, not isinstance(error, InputError))
             raise
         for name, value in self.goal.user_attrs(outcome).items():
@@ -134,23 +134,26 @@ class Worker:
         return self.goal.values(outcome)
 
     def _is_surplus(self, number: int) -> bool:
-        """Whether others have asked for enough since this worker looked; of workers that ask at once the first goes on."""
+        """Return True if others have asked for enough since this worker looked.
+
+        Of workers that ask at once, the first one continues.
+        """
         trials = self.study.get_trials(deepcopy=False)
         return studies.asked([trials[number]]) > 0 and studies.asked(trials[:number]) >= self._trials
 
     def _same(self, trial: Trial) -> FrozenTrial | None:
-        """The first trial with values that has the same parameters."""
+        """Return the first trial with values that has the same parameters."""
         return next((each for each in studies.complete(self.study) if each.params == trial.params), None)
 
-    def _taken_for_lost(self, number: int) -> bool:
-        """Whether another worker has told of a trial of this one, from which it had not heard for too long."""
+    def _was_declared_lost(self, number: int) -> bool:
+        """Return True if another worker marked a trial of this one as lost, after missing heartbeats."""
         if self.study.get_trials(deepcopy=False)[number].state != TrialState.FAIL:
             return False
-        _log.warning("trial %d was taken for lost meanwhile, and is tried again", number)
+        _log.warning("trial %d was declared lost meanwhile, and is retried", number)
         return True
 
-    def _leave(self) -> None:
-        """Tell the trial that was interrupted as failed, unless Optuna has, and have it gone on with later."""
+    def _release(self) -> None:
+        """Mark the interrupted trial as failed, unless Optuna has, and schedule it to be resumed."""
         if self._running is None:
             return
         trial = self.study.get_trials(deepcopy=False)[self._running]

@@ -16,7 +16,7 @@ class Logbook:
     _clock: list[int] = field(default_factory=lambda: [1_700_000_000_000])
 
     def skip(self, milliseconds: int) -> None:
-        """What follows starts that much later."""
+        """Let the next run start so much later."""
         self._clock[0] += milliseconds
 
     def run(
@@ -28,7 +28,7 @@ class Logbook:
         status: str = "FINISHED",
         experiment: str | None = None,
     ) -> str:
-        """A run with tags (below `sensai.`) and metrics."""
+        """Log a run with tags (below `sensai.`) and metrics."""
         self._clock[0] += 1000
         run_id = self.client.create_run(
             experiment or self.experiment,

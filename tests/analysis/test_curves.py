@@ -1,4 +1,4 @@
-"""Learning curves as logged, and what a stop would have made of them."""
+"""Learning curves as logged, and the effect that stop rules would have had on them."""
 
 import numpy as np
 import pandas as pd

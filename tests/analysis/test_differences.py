@@ -1,4 +1,4 @@
-"""Differences in accuracy: the estimate by a count, the interval by a bootstrap of one's own, and what is refused."""
+"""Differences in accuracy: estimates equal counts, intervals equal the test's own bootstrap, bad input is refused."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Methods compared over repeats: what is computed against direct computation, how often it errs, and what it says in words."""
+"""Methods compared over repeats: results equal direct computation, error rates are as promised, texts match the numbers."""
 
 import itertools
 import math
@@ -24,7 +24,7 @@ SUMMARISED = ["n_groups", "ratio", "method", "measure", "mean", "low", "high", "
 def cells(
     values: Mapping[str, Sequence[float]], n_groups: int = 2, seeds: Mapping[str, Sequence[int]] | None = None
 ) -> pd.DataFrame:
-    """One setting: a method's repeats have seeds 0, 1, ... unless they are given."""
+    """Return the cells of one setting; a method's repeats have seeds 0, 1, ... by default."""
     return pd.DataFrame(
         [
             {"method": method, "n_groups": n_groups, "ratio": 0.5, "seed": seed, "share": value}
@@ -35,7 +35,7 @@ def cells(
 
 
 def answered(right: Mapping[str, np.ndarray]) -> tuple[pd.DataFrame, np.ndarray]:
-    """Cells and answers from a bool (R, N) a method."""
+    """Return cells and answers from a bool (R, N) for each method."""
     return cells({method: each.mean(1).tolist() for method, each in right.items()}), np.concatenate(
         list(right.values())
     )
@@ -47,7 +47,7 @@ def only(frame: pd.DataFrame) -> pd.Series:
 
 
 def of_all_permutations(first: list[int], second: list[int]) -> Fraction:
-    """Twice the smaller tail of the differences of means."""
+    """Return twice the smaller tail of the differences of means."""
     together = [Fraction(value) for value in first + second]
 
     def difference(chosen: tuple[int, ...]) -> Fraction:

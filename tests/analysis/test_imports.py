@@ -1,4 +1,4 @@
-"""Reading runs needs no torch, parsing a command line no MLflow either, and a server nothing that trains."""
+"""Reading runs imports no torch, parsing a command line no MLflow either, and a server nothing that trains."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.processes
 
 
 def modules_after(code: str, folder: Path) -> set[str]:
-    """The top-level modules that are imported once some code has run in a fresh process."""
+    """Return the top-level modules that are imported after some code has run in a new process."""
     code += "\nimport sys\nprint('modules:', *{name.partition('.')[0] for name in sys.modules})"
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True, env={"PATH": ""}

@@ -1,4 +1,4 @@
-"""The classes of members, of which a tag holds only so many."""
+"""The classes of members, although a tag has limited length."""
 
 import json
 
@@ -10,7 +10,7 @@ from sensai.tracking import Store
 
 
 def logged(store: Store, groups: list[list[str]], *, with_groups: bool = True) -> str:
-    """A retrain run of which only what its members are found by is logged; returns its id."""
+    """Log only what the members of a retrain run are found by, and return its id."""
     names = [name for group in groups for name in group]
     with store.create("group", None, {"sensai.stage": "group"}).closing() as run:
         if with_groups:

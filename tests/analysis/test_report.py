@@ -1,4 +1,4 @@
-"""The report: one page that needs nothing else, with the values of the tables and names as they are."""
+"""The report is one self-contained page with the values of the tables and unchanged names."""
 
 import base64
 import html
@@ -38,7 +38,7 @@ METRICS = {
 
 
 def rows(page: str, heading: str) -> list[list[str]]:
-    """The cells of the first table below a heading."""
+    """Return the cells of the first table below a heading."""
     table = page.partition(f"<h2>{heading}</h2>")[2].partition("</table>")[0]
     found = [re.findall(r"<t[hd](?: [^>]*)?>(.*?)</t[hd]>", row, re.DOTALL) for row in table.split("</tr>")]
     return [[html.unescape(cell) for cell in row] for row in found if row]
@@ -72,7 +72,7 @@ def png(logbook: Logbook, run_id: str, name: str) -> None:
 
 
 def evaluation(logbook: Logbook, classes: list[str]) -> str:
-    """An evaluation with members of these classes, and whatever else the report reads."""
+    """Log an evaluation with members of these classes, and everything else that the report reads."""
     ids = {stage: logbook.run({"stage": stage}) for stage in ("activations", "group", "prune")}
     evaluate = logbook.run(
         {
@@ -98,14 +98,16 @@ def evaluation(logbook: Logbook, classes: list[str]) -> str:
 
 
 def answers(logbook: Logbook, run_id: str, right: int) -> None:
-    """Answers of an ensemble that is right on the first few of four images, and of a base model that is on all."""
+    """Return answers of an ensemble that is right on the first few of four images, and of a base model that is right on
+    all.
+    """
     frame = pd.DataFrame({"label": 1, "ensemble": [int(number < right) for number in range(4)], "base": 1})
     logbook.client.log_text(run_id, frame.to_csv(index=False), "answers.csv")
 
 
 @pytest.fixture
 def nasty(logbook: Logbook) -> str:
-    """An evaluation whose names are HTML."""
+    """Log an evaluation whose names are HTML."""
     return evaluation(logbook, ["<b>bold</b>+a&b"])
 
 
@@ -170,7 +172,7 @@ def test_names_that_look_like_numbers_stay_as_they_are(logbook: Logbook, store_u
 
 
 def own_part(page: str) -> str:
-    """The page without the library that draws its figures, which it has once."""
+    """Return the page without the library of its figures, which it contains once."""
     assert page.count(get_plotlyjs()) == 1
     return page.replace(get_plotlyjs(), "")
 
@@ -184,13 +186,13 @@ def parameters(page: str) -> str:
 
 
 def figures(page: str) -> dict[str, dict]:
-    """Title -> the figure that a browser will draw."""
+    """Return title -> the figure that a browser will draw."""
     found = re.findall(r'<h2>([^<]*)</h2>\s*<figure>.*?<script type="application/json">(.*?)</script>', page, re.DOTALL)
     return {title: json.loads(figure) for title, figure in found}
 
 
 def downloads(page: str) -> dict[str, str]:
-    """Name -> the CSV behind a link."""
+    """Return name -> the CSV behind a link."""
     found = re.findall(r'<a download="([^"]*)" href="data:text/csv;base64,([^"]*)">', page)
     return {html.unescape(name): base64.b64decode(content).decode() for name, content in found}
 

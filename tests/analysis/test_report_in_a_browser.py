@@ -1,4 +1,4 @@
-"""Pages on a real pipeline, study and comparison in a real browser: nothing fails or is fetched, tables sort, figures tell."""
+"""Pages of real runs in a real browser: nothing fails, nothing is fetched, tables sort, figures show hovers."""
 
 import io
 import json
@@ -26,7 +26,7 @@ SCRIPT = ROOT / "tests" / "helpers" / "browser.mjs"
 
 @pytest.fixture(scope="module")
 def browser(request: pytest.FixtureRequest) -> Path:
-    """A folder with a browser and what drives it, kept for the next time."""
+    """Return a folder with a browser and its driver, kept for the next time."""
     if not (shutil.which("node") and shutil.which("npm")):
         pytest.skip("node and npm, which install a browser, are not there")
     assert request.config.cache
@@ -43,12 +43,12 @@ def browser(request: pytest.FixtureRequest) -> Path:
 
 @dataclass(frozen=True)
 class Seen:
-    """What there was to see on a page.
+    """The visible contents of a page.
 
     Attributes:
-        orders: the rows of a table as it was, and sorted by a column in both directions.
+        orders: the rows of a table as given, and sorted by a column in both directions.
         downloads: name -> the CSV behind a link.
-        hovers: title of a figure -> what is told where the pointer is on it.
+        hovers: title of a figure -> text under the pointer.
     """
 
     orders: list[list[str]]
@@ -71,7 +71,7 @@ def look(browser: Path, page: Path, folder: Path, *, table: str, key: str, colum
 
 
 def assert_sorted(seen: Seen, values: "pd.Series[float]") -> None:
-    """The rows came in the order of their values, and in that backwards."""
+    """Assert that the rows were sorted by their values, upwards and downwards."""
     given, ascending, descending = seen.orders
     assert sorted(given) == sorted(values.index)
     assert list(values[ascending]) == sorted(values)
@@ -93,7 +93,7 @@ def test_the_report_of_an_evaluation(browser: Path, finished: FinishedMain, tmp_
 
 @pytest.fixture
 def place(finished_main: FinishedMain, tmp_path: Path) -> Iterator[Place]:
-    """A copy of the store, in which pages are made."""
+    """Return a copy of the store for pages."""
     (tmp_path / "store").mkdir()
     with finished_main.place.copy(tmp_path / "store").active() as copy:
         yield copy

@@ -1,4 +1,4 @@
-"""The page on runs side by side: a row each, what differs, and accuracy against FLOPs where they are evaluations."""
+"""The page of a comparison of runs: a row each, their differences, and accuracy against FLOPs for evaluations."""
 
 import io
 import json

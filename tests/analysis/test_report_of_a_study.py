@@ -1,4 +1,4 @@
-"""The page on a study: what was asked, what came out in words, and everything that its run carries."""
+"""The page of a study: its question, its result in words, and everything that its run contains."""
 
 import json
 from collections.abc import Mapping
@@ -68,7 +68,7 @@ FIGURES = ["Accuracy and cost", "Hypervolume", "Importances", "Accuracy by param
 def tuned(
     logbook: Logbook, best: Mapping[str, Any] = BEST, trials: pd.DataFrame = TRIALS, **metrics: float
 ) -> tuple[str, dict[str, str]]:
-    """A run of tune as it logs one, and the content of its tables."""
+    """Log a run of tune as the stage does, and return it with the content of its tables."""
     run_id = logbook.run(
         {
             "stage": "tune",
@@ -99,7 +99,7 @@ def tuned(
 
 
 def said(page: str) -> str:
-    """What came out, in words."""
+    """Return the result in words."""
     return page.partition("<h2>What came out</h2>")[2].partition("</section>")[0]
 
 

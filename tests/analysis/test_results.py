@@ -1,4 +1,4 @@
-"""Every retraining in one row, and the Parquet files that collect them."""
+"""Every retraining in one row, and the Parquet files that collect the rows."""
 
 import json
 import sys
@@ -37,7 +37,7 @@ def types(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def retraining(logbook: Logbook, number: int, **config: object) -> str:
-    """A retrain run and its pruning, whose values follow from a number."""
+    """Log a retrain run and its pruning, with values that follow from a number."""
     pruned = logbook.run({"stage": "prune"}, {"members": 10.0, "flops_max": 1000.0 + number})
     given = {"arch": "small_cnn", "epochs": number, "n_groups": None, "target": None, "target_flops": 0.5, **config}
     return logbook.run(

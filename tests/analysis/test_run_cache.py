@@ -1,4 +1,4 @@
-"""Finished runs kept on this machine: the same tables as without, whatever happened to the store in between."""
+"""Finished runs in the local cache: the tables are the same as without it, whatever happens to the store."""
 
 import hashlib
 import io
@@ -30,7 +30,7 @@ DIGEST_BYTES = 32
 
 
 def cached() -> pd.DataFrame:
-    """The table as it is read when others have been read before, which must be that of the store."""
+    """Return the table read through a filled cache, after asserting that it equals that of the store."""
     frame = runs.stage_runs("prune")
     kept = kept_files()
     assert_frame_equal(frame, runs.stage_runs("prune", fresh=True))
@@ -49,7 +49,7 @@ def kept_files() -> dict[Path, bytes]:
 
 @pytest.fixture
 def given(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The ids of the runs that the store has handed out, one entry each time."""
+    """Record the ids of the runs that the store returned, one entry for each request."""
     handed: list[str] = []
     search = mlflow.MlflowClient.search_runs
 
@@ -64,7 +64,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 @pytest.fixture
 def spread(logbook: Logbook) -> list[str]:
-    """Prune runs an hour apart, oldest first; all have been read."""
+    """Log prune runs an hour apart, oldest first, and read them all."""
     made = []
     for number in range(FAR_APART):
         made.append(prune_run(logbook, number))

@@ -1,4 +1,4 @@
-"""Frames of runs: the same whether runs came at once, one after another, or are what is left of more."""
+"""Frames of runs are the same if runs come at once, one after another, or remain of a larger set."""
 
 from hypothesis import given
 from hypothesis import strategies as st

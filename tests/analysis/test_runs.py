@@ -1,4 +1,4 @@
-"""Run tables: fixed columns and types for no run, one and many; typed values; no artifact read per row."""
+"""Run tables: fixed columns and types for no run, one and many; typed values; no artifact read for a row."""
 
 import gc
 import json
@@ -58,7 +58,7 @@ def types(frame: pd.DataFrame, columns: dict[str, str]) -> dict[str, str]:
 
 
 def prune_run(logbook: Logbook, number: int = 0, **more: str) -> str:
-    """A run of prune whose ratio and accuracy follow from its number."""
+    """Log a run of prune whose ratio and accuracy follow from its number."""
     config = {"ratio": number / 10, "epochs": number, "force": False, "policy": "ratio"}
     tags = {"stage": "prune", "fingerprint": f"print {number}", "config": json.dumps(config)}
     return logbook.run({**tags, **more}, {"val_accuracy": 1 - number / 100}, name=f"prune {number}")
@@ -180,7 +180,7 @@ class TestMembers:
 
 @pytest.fixture
 def without_artifacts(finished: FinishedMain) -> Iterator[FinishedMain]:
-    """The store, while its artifacts are out of reach."""
+    """Return the store with its artifacts out of reach."""
     folder = finished.place.folder / "artifacts"
     away = folder.rename(folder.with_name("away"))
     yield finished
@@ -321,7 +321,7 @@ def test_the_store_is_the_one_that_mlflow_is_set_to(logbook: Logbook, empty_data
 
 
 def study_run(logbook: Logbook, found: dict[str, float], **more: str) -> str:
-    """A run of tune with what it found; its configuration has a parameter that is called as one of its metrics."""
+    """Log a run of tune with its results; one of its parameters has the name of one of its metrics."""
     config = json.dumps({"objective": "flops_max", "mode": "front", "trials": 40})
     tags = {"stage": "tune", "study": "mine", "dataset": "digits", "arch": "small_cnn", "config": config}
     return logbook.run(tags, {"trials": 7.0, "base_val_accuracy": 0.9, **found}, name="tune digits", **more)

@@ -1,4 +1,4 @@
-"""What the models of latency say: exact where the measurements follow them, and never better than the slowest member."""
+"""The models of latency are exact for data that follow them, and never better than the slowest member."""
 
 import itertools
 

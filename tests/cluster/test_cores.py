@@ -1,4 +1,4 @@
-"""Cores: every piece of work is dealt out once, the last worker ends soon, and libraries keep to their threads."""
+"""Cores: every member is distributed once, workers end together, and libraries keep to their threads."""
 
 from contextlib import suppress
 
@@ -23,14 +23,14 @@ def test_members_are_dealt_so_that_slots_end_together(costs: list[float], jobs: 
     assert len(slots) == min(jobs, len(costs))
     assert all(slots)
     loads = [sum(costs[number] for number in slot) for slot in slots]
-    # Graham's bound for the longest first: at most 4/3 of the best, which is no less than these two.
+    # Graham's bound for the longest first: at most 4/3 of the optimum, which is at least each of these two.
     best = max(sum(costs) / jobs, max(costs))
     assert max(loads) <= best + max(costs) * (1 - 1 / jobs) + 1e-9
     assert max(loads) - min(loads) <= max(costs) + 1e-9
 
 
 def test_the_dearest_members_are_dealt_first() -> None:
-    """In any other order the slot that gets the dearest last ends late."""
+    """In any other order, the worker that gets the most expensive member last ends late."""
     assert deal([1.0, 1.0, 2.0], 2) == [[2], [0, 1]]
     assert deal([3.0, 3.0, 2.0, 2.0, 2.0], 2) == [[0, 2, 4], [1, 3]]
 
@@ -48,7 +48,7 @@ def test_slots_are_as_asked_for(jobs: int, threads: int | None, expected: tuple[
 
 
 def test_every_library_is_pinned_until_the_block_ends() -> None:
-    # The library of matrix products is loaded by the first.
+    # The first call loads the library of matrix products.
     np.ones((2, 2)) @ np.ones((2, 2))
     before = threads()
     assert len(before) > 1

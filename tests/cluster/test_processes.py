@@ -1,4 +1,4 @@
-"""What processes pass on to those that they start."""
+"""Settings that processes pass on to those that they start."""
 
 import json
 import os
@@ -97,7 +97,7 @@ def test_freed_memory_is_kept_unless_the_user_says_otherwise(of_the_user: dict[s
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """As in a terminal; what a script starts in the background ignores interrupts."""
+    """Restore the handling of a terminal, since processes that a script starts in the background ignore interrupts."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

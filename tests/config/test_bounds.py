@@ -1,4 +1,4 @@
-"""Every parameter of every entry point has its bounds: no value of any kind gets further than the command line."""
+"""Every parameter of every entry point has bounds: no value of any kind passes the command line unchecked."""
 
 from itertools import product
 

@@ -1,4 +1,4 @@
-"""What enters the fingerprint of a stage, held against every parameter that there is."""
+"""The fingerprint of a stage, checked for every existing parameter."""
 
 import json
 from collections.abc import Callable
@@ -162,7 +162,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def fingerprints(folder: Path, **parameters: object) -> dict[str, str]:
-    """The fingerprint of every stage with these parameters, of those that it takes."""
+    """Return the fingerprint of every stage with those of these parameters that it takes."""
     base = {
         "method": "random",
         "n_groups": 2,
@@ -186,7 +186,7 @@ def other(name: str, folder: Path) -> object:
 
 
 def changed(folder: Path, name: str, given: dict[str, object]) -> set[str]:
-    """The stages whose fingerprint the other value of a parameter changes."""
+    """Return the stages whose fingerprint changes with the other value of a parameter."""
     before, after = fingerprints(folder, **given), fingerprints(folder, **given, **{name: other(name, folder)})
     return {stage for stage in STAGES if before[stage] != after[stage]}
 

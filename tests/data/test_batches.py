@@ -1,4 +1,4 @@
-"""Batches, augmentation and the labels that members see."""
+"""Batches, augmentation and the labels of members."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ PLAIN = Normalization((0.0,), (1.0,))
 
 
 def numbered(count: int, total: int = 40, side: int = 4) -> Split:
-    """Some rows of images whose every pixel is the image's own number; label = number modulo 7."""
+    """Return some rows of images whose pixels all equal the image's number; label = number modulo 7."""
     numbers = np.arange(total)
     images = np.broadcast_to(numbers[:, None, None, None], (total, 1, side, side)).astype(np.uint8)
     rows = np.random.default_rng(0).permutation(total)[:count]
@@ -67,7 +67,7 @@ class _Normalized(torch.nn.Module):
 
 
 def test_a_normalization_computes_also_where_an_export_has_traced_it_first() -> None:
-    # What a process registers may be the first that it normalises, and what an exporter traces has no values.
+    # The first image that a process normalises may be inside an export, where tensors have no values.
     normalization = Normalization((0.3125,), (0.4375,))
     images = torch.arange(2 * 9, dtype=torch.uint8).view(2, 1, 3, 3)
     program = torch.export.export(_Normalized(normalization), (images,))
@@ -127,7 +127,7 @@ def random_images(count: int, channels: int, height: int, width: int, seed: int 
 
 
 def views_of(image: np.ndarray) -> dict[tuple[int, int, bool], np.ndarray]:
-    """Every view that may come of one image (C, H, W): (rows down, columns right, mirrored) -> a slice of it, padded."""
+    """Return every possible view of one image (C, H, W): (rows down, columns right, mirrored) -> a slice of it, padded."""
     _, height, width = image.shape
     padding = max(height // 8, 1)
     padded = np.pad(image, ((0, 0), (padding, padding), (padding, padding)))

@@ -77,10 +77,10 @@ def test_the_split_follows_from_its_seed(digits: tuple[Dataset, Path]) -> None:
     assert parts(load("digits", work_dir)) == parts(data)
     other = load("digits", work_dir, split_seed=1)
     assert parts(other) != parts(data)
-    # The test split and what the data are do not hang on it.
+    # The test split and the digest of the data do not depend on it.
     assert np.array_equal(other.test.images, data.test.images)
     assert other.digest == data.digest
-    # What accuracies are compared on does, and nothing else.
+    # Only the digest of the validation images depends on it.
     assert other.val_digest != data.val_digest
     assert load("digits", work_dir).val_digest == data.val_digest
 
@@ -167,7 +167,7 @@ def test_the_users_data_are_taken_as_they_are(tmp_path: Path) -> None:
 
 
 def user_file(tmp_path: Path, body: str) -> str:
-    """A file of the user's with a function `make` of this body; N images of 6x6 and labels are at hand."""
+    """Write a user's file with a function `make` of this body, which may use N images of 6x6 and labels."""
     (tmp_path / "mine.py").write_text(
         "import numpy as np\n"
         "N = 40\n"
@@ -265,7 +265,7 @@ def test_a_class_without_training_images_does_not_stand_in_the_way(tmp_path: Pat
         ("return {'train': (images, labels + 0.5)}", "train must be"),
         ("return {'train': None}", "must return a mapping with 'train'"),
         ("return {'train': (images, labels * 0)}", "must have at least two classes, the one class is '0'"),
-        # Ragged, and empty in any direction.
+        # Arrays may be ragged, and empty in any dimension.
         ("return {'train': ([[[1, 2]], [[1]]], [0, 1])}", "train must be a pair of arrays"),
         ("return {'train': (images, [[0], [1, 2]] * 20)}", "train must be a pair of arrays"),
         ("return {'train': ([], [])}", r"but got float64 \(0,\)"),

@@ -1,4 +1,4 @@
-"""Single image files: which way up, how large, and every broken one refused with its name."""
+"""Single image files: orientation, size, and broken ones refused with their names."""
 
 import io
 from pathlib import Path
@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 from sensai.data.decoding import decode, upright_size
 from sensai.errors import InputError
 
-# EXIF orientation -> the upright pixels of those that are stored, as the standard's table of first row and column has it.
+# EXIF orientation -> the upright pixels of the stored ones, by the standard's table of first row and column.
 UPRIGHT = {
     1: lambda stored: stored,
     2: lambda stored: stored[:, ::-1],
@@ -26,7 +26,7 @@ UPRIGHT = {
 
 
 def stored(path: Path, orientation: int | None, **options: object) -> np.ndarray:
-    """A file of noise in even blocks, which JPEG keeps nearly; returns the stored pixels uint8 (h, w, 3)."""
+    """Write a file of noise in even blocks, which JPEG hardly changes, and return the stored pixels uint8 (h, w, 3)."""
     blocks = np.random.default_rng(0).integers(0, 256, (2, 3, 1), dtype=np.uint8)
     pixels = np.kron(blocks, np.ones((8, 8, 3), np.uint8)).astype(np.uint8)
     exif = Image.Exif()
@@ -62,7 +62,7 @@ def test_broken_exif_does_not_break_the_image(tmp_path: Path) -> None:
 
 def test_an_image_above_pillows_limit_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("1", (30, 20)).save(tmp_path / "a.png")
-    # Pillow warns above the limit that is set, and refuses above twice as many pixels.
+    # Pillow warns above its limit, and refuses above twice as many pixels.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 299)
     for read in (decode, upright_size):
         with pytest.raises(

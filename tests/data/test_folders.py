@@ -1,4 +1,4 @@
-"""Image folders: which split is which, every format, sizes, broken files, and decoding once."""
+"""Image folders: splits, formats, sizes, broken files, and decoding once."""
 
 import logging
 import os
@@ -22,13 +22,13 @@ ANY = InputRule(None, None)
 
 
 def picture(path: Path, value: int, size: tuple[int, int] = (10, 8), mode: str = "RGB") -> None:
-    """An image (width, height) of one brightness, in the format of its suffix."""
+    """Write an image (width, height) of one brightness, in the format of its suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, value if mode == "L" else (value, value // 2, 0)).save(path)
 
 
 def folder(root: Path, splits: dict[str, int], classes: tuple[str, ...] = ("cat", "dog")) -> Path:
-    """`<split>/<class>/<n>.png`, so many a class; brightness 10 x class + n, and 100 more in each further split."""
+    """Write `<split>/<class>/<n>.png`, so many a class; brightness 10 x class + n, and 100 more in each further split."""
     for position, (split, count) in enumerate(splits.items()):
         for label, name in enumerate(classes):
             for number in range(count):
@@ -41,7 +41,7 @@ def load(root: Path, rule: InputRule = ANY, **arguments: Any) -> Dataset:
 
 
 def values(split: Any) -> dict[int, list[int]]:
-    """Label -> brightness of its images."""
+    """Return label -> brightness of its images."""
     return {
         label: sorted(int(split.images[row, 0].max()) for row in split.rows if split.all_labels[row] == label)
         for label in (0, 1)
@@ -114,13 +114,13 @@ def test_a_network_for_grey_images_takes_a_folder_that_holds_no_others(tmp_path:
     for label, name in enumerate(("cat", "dog")):
         for number in range(3):
             picture(root / "train" / name / f"{number}.png", 10 * label + number, mode="L")
-    # Grey values in three channels are grey too.
+    # Equal values in three channels are grey too.
     Image.new("RGB", (10, 8), (99, 99, 99)).save(root / "train" / "dog" / "3.png")
     data = load(root, InputRule(None, 1))
     assert data.image_shape == (1, 8, 10)
     assert data.train.images[:, 0, 4, 4].tolist() == [0, 1, 2, 10, 11, 12, 99]
     assert len(data.mean) == 1
-    # A network of three channels takes the same folder, as before.
+    # A network of three channels still takes the same folder.
     assert load(root, InputRule(None, 3)).image_shape == load(root).image_shape == (3, 8, 10)
     picture(root / "train" / "dog" / "4.png", 50)
     with pytest.raises(InputError, match=r"dog/4\.png' is coloured, and the network takes 1 channel"):
@@ -138,7 +138,7 @@ def test_a_broken_image_is_named(tmp_path: Path, image_size: int | None) -> None
     path.write_text("this is no image")
     with pytest.raises(InputError, match=r"dog/1\.png' is not an image that can be read"):
         load(root, image_size=image_size)
-    # Nothing half-decoded is left that a later load would take for the data.
+    # No partly decoded copy is left that a later load could use.
     picture(path, 11)
     assert len(load(root, image_size=image_size).train.images) == 6
 
@@ -207,7 +207,7 @@ def test_the_second_load_does_not_read_the_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", ["content", "name", "class", "gone", "new"])
 def test_a_change_in_the_folder_is_noticed(tmp_path: Path, change: str) -> None:
     root = folder(tmp_path / "set", {"train": 6, "test": 1})
-    # Uncompressed, so that another content has the same size and only the time tells.
+    # The format is uncompressed, so that other content has the same size and only the time differs.
     path = root / "train" / "cat" / "a.bmp"
     picture(path, 33)
     first = load(root)
@@ -242,7 +242,7 @@ def test_a_copy_of_the_folder_has_the_same_digest(tmp_path: Path) -> None:
 
 @pytest.fixture
 def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What was warned of since the last call, but for validation splits that could not be taken off."""
+    """Return the warnings since the last call, except those of missing validation splits."""
 
     def since() -> list[str]:
         found = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
@@ -252,7 +252,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     return since
 
 
-# Each lies in a skipped entry of its own.
+# Each reason occurs in a skipped entry.
 HIDDEN = [
     "train/.ipynb_checkpoints/x.png",
     "train/cat/.ipynb_checkpoints/0-checkpoint.png",
@@ -462,13 +462,13 @@ def test_equal_images_in_two_splits_are_counted(tmp_path: Path, warnings: Callab
     root = folder(tmp_path / "set", {"train": 6, "val": 3, "test": 3})
     load(root)
     assert warnings() == []
-    # Within one split it is no leak.
+    # Equal images within one split are not a leak.
     shutil.copy(root / "train" / "cat" / "0.png", root / "train" / "cat" / "copy.png")
     load(root)
     assert warnings() == []
     shutil.copy(root / "train" / "cat" / "0.png", root / "test" / "cat" / "9.png")
     said = "more than one split (files of equal bytes), e.g. as 'train/cat/copy.png' and 'test/cat/9.png'"
-    # Also where the copy is decoded already.
+    # The warning also appears if the copy is decoded already.
     for _ in range(2):
         load(root)
         assert warnings() == [f"1 image lies in {said}"]
@@ -502,7 +502,7 @@ def test_images_that_begin_alike_or_have_one_size_are_not_equal(
             (root / split / name).mkdir(parents=True)
             pixels = np.zeros((60, 60, 3), np.uint8)
             pixels[0, 0] = last if name == "cat" else 7 * last
-            # Rows are stored from the bottom: only the end of the file differs.
+            # Rows are stored from the bottom, so only the end of the file differs.
             Image.fromarray(pixels).save(root / split / name / "0.bmp")
     load(root)
     assert warnings() == []

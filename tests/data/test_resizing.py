@@ -1,4 +1,4 @@
-"""Images are brought to size by one stated rule."""
+"""Images are fitted to a size by one rule."""
 
 import numpy as np
 import pytest
@@ -79,7 +79,7 @@ def scaled_by_pillow(image: np.ndarray, height: int, width: int) -> np.ndarray:
     ],
 )
 def test_other_images_are_scaled_and_cropped_at_the_centre(height: int, width: int, scaled: tuple[int, int]) -> None:
-    # Smooth images, for which all bilinear scalers agree up to rounding.
+    # Images are smooth, so that all bilinear scalers agree up to rounding.
     rows, columns = np.mgrid[0:height, 0:width]
     image = np.stack([rows * 200 / height + columns * 50 / width, 250 - columns * 200 / width]).astype(np.uint8)
     result = fit(image[None], (32, 32), 2)[0]

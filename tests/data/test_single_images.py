@@ -1,4 +1,4 @@
-"""Frames from files and streams: the pixels that were put in, and each wrong one named."""
+"""Images from files and streams: their pixels are unchanged, and each bad one is named."""
 
 import io
 import json
@@ -26,7 +26,7 @@ def lines(*contents: object) -> io.BytesIO:
 
 
 def picture(path: Path, seed: int, mode: str = "RGB", size: tuple[int, int] = (5, 4)) -> np.ndarray:
-    """A lossless file of noise; returns uint8 (h, w) or (h, w, 3)."""
+    """Write a lossless file of noise and return uint8 (h, w) or (h, w, 3)."""
     channels = () if mode == "L" else (3,)
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], *channels), dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def test_grey_and_coloured_images_for_networks_of_one_and_of_three_channels(tmp_
     coloured = picture(tmp_path / "coloured.png", 1)
     said = "is coloured, and the network takes 1 channel"
     file = str(tmp_path / "coloured.png")
-    # Each is its own error: those beside it are answered.
+    # Each bad image has its own error; those beside it get answers.
     refused, frame = from_files(tmp_path, (4, 5, 1))
     assert refused == Refused(file, f"images: {file!r} {said}")
     np.testing.assert_array_equal(frame.pixels[..., 0], grey)
@@ -194,7 +194,7 @@ def test_what_cannot_be_read_is_refused_and_the_others_are_frames(
     assert [record.getMessage() for record in caplog.records] == [
         f"images={str(tmp_path)!r}: 3 left out: 2 hidden or of the system, 1 ending in '.txt'"
     ]
-    # A file that is named is read, or refused, whatever it is called.
+    # A named file is read or refused, whatever its name.
     assert "is a FIFO" in next(from_files(tmp_path / "b.png", SHAPE)).reason
     assert "is a device" in next(from_files(Path("/dev/zero"), SHAPE)).reason
 

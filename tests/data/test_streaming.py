@@ -1,4 +1,6 @@
-"""Streamed folders: the same images as decoded ones, nothing on disk, a bounded number ahead, no thread left over."""
+"""Streamed folders give the images of decoded ones, write nothing to disk, decode a limited number ahead, and end their
+threads.
+"""
 
 import shutil
 import tarfile
@@ -30,14 +32,14 @@ SAMPLE = SHARED_DATA / "imagenet-sample.tar"
 
 
 def noise(path: Path, seed: int, size: tuple[int, int] = (20, 14)) -> None:
-    """An image (width, height) of noise in the format of its suffix."""
+    """Write an image (width, height) of noise in the format of its suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
 
 
 def folder(root: Path, splits: dict[str, int], classes: tuple[str, ...] = ("cat", "dog", "fox")) -> Path:
-    """`<split>/<class>/<n>.<suffix>`, images of many sizes and two formats."""
+    """Write `<split>/<class>/<n>.<suffix>`, images of many sizes and two formats."""
     seed = 0
     for split, count in splits.items():
         for name in classes:
@@ -50,7 +52,7 @@ def folder(root: Path, splits: dict[str, int], classes: tuple[str, ...] = ("cat"
 
 @pytest.fixture
 def streamed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every folder is above the limit."""
+    """Set the limit so low that every folder is streamed."""
     monkeypatch.setattr(dataset, "DECODED_LIMIT", 0)
 
 
@@ -59,7 +61,7 @@ def load(root: Path, work_dir: Path, **arguments: Any) -> Dataset:
 
 
 def both(root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Dataset, Dataset]:
-    """A folder decoded, and streamed."""
+    """Return a folder decoded, and streamed."""
     decoded = load(root, root.parent / "decoded")
     monkeypatch.setattr(dataset, "DECODED_LIMIT", 0)
     return decoded, load(root, root.parent / "streamed")
@@ -176,7 +178,7 @@ def test_only_so_many_batches_are_ahead(tmp_path: Path) -> None:
     for position in range(10):
         batch = next(stream)
         assert np.array_equal(batch, images[np.array([2 * position, 2 * position + 1])])
-        # The batch at hand and two that are decoded meanwhile.
+        # These are the current batch and two that are being decoded.
         assert len(taken) == min(position + 3, 10)
     assert list(stream) == []
 
@@ -325,6 +327,6 @@ def test_imagenets_classes_stream_at_its_size(tmp_path: Path) -> None:
     part = np.arange(0, 1000, 50)
     (images,) = data.train.read([part])
     assert images.shape == (20, 3, 224, 224)
-    # The images are not black, and no two of them the same.
+    # The images are not black and all differ.
     assert len({image.tobytes() for image in images}) == 20
     assert np.all(images.std((1, 2, 3)) > 10)

@@ -1,4 +1,4 @@
-"""The sets of torchvision: from files that lie there, or a message that says which files to put where."""
+"""The sets of torchvision: read from existing files, or a message names the files to put where."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The example package, installed as a user would install it, and the pages that show its code."""
+"""The example package, installed like a user would, and the pages that show its code."""
 
 import json
 import os
@@ -17,7 +17,7 @@ PACKAGE = EXTENDING / "example_package"
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that the example package is installed in."""
+    """Return the folder in which the example package is installed."""
     folder = tmp_path_factory.mktemp("installed")
     source = tmp_path_factory.mktemp("source")
     # setuptools writes into the folder that it builds from.

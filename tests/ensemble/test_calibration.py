@@ -1,4 +1,4 @@
-"""Members' outputs as class probabilities: each fit against a direct computation."""
+"""Members' outputs as class probabilities: each fit equals a direct computation."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ PER_CLASS = [name for name in COMBINERS if COMBINERS[name].traits["per_class"]]
 
 
 def said(groups: Groups, count: int = 200, seed: int = 0, noise: float = 2.0) -> tuple[list[np.ndarray], np.ndarray]:
-    """Outputs of members that know something, each on a scale of its own, and labels of which every class has some."""
+    """Return outputs of members with information, each on a scale of its own, and labels in which every class occurs."""
     generator, num_classes = np.random.default_rng(seed), sum(map(len, groups))
     labels = generator.permutation(np.arange(count) % num_classes)
     outputs = []
@@ -47,7 +47,7 @@ def said(groups: Groups, count: int = 200, seed: int = 0, noise: float = 2.0) ->
 
 
 def class_logits(outputs: list[np.ndarray], groups: Groups) -> np.ndarray:
-    """float64 (N, K), class by class."""
+    """Return float64 (N, K), computed class by class."""
     logits = np.empty((len(outputs[0]), sum(map(len, groups))))
     for output, group in zip(outputs, groups, strict=True):
         for position, label in enumerate(group):
@@ -57,7 +57,7 @@ def class_logits(outputs: list[np.ndarray], groups: Groups) -> np.ndarray:
 
 
 def loss(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Negative log likelihood of the labels and of one image more that is labelled at random among these."""
+    """Return the negative log likelihood of the labels and of one more image with a random one of them."""
     shares = log_softmax(logits, axis=1)
     doubt = 1 / (len(labels) + 1)
     return -np.mean((1 - doubt) * shares[np.arange(len(labels)), labels] + doubt * shares.mean(1))
@@ -180,7 +180,7 @@ def test_calibrations_are_read_as_they_were_written(method: str) -> None:
 
 @st.composite
 def partitions(draw: st.DrawFn) -> Groups:
-    """Classes in any order, cut into groups anywhere."""
+    """Generate classes in any order, split into groups anywhere."""
     classes = draw(st.permutations(range(draw(st.integers(2, 6)))))
     cuts = sorted(draw(st.sets(st.integers(1, len(classes) - 1))))
     return [tuple(classes[start:end]) for start, end in zip([0, *cuts], [*cuts, len(classes)], strict=True)]
@@ -210,7 +210,7 @@ def test_huge_outputs_and_members_that_are_always_right_do_no_harm(method: str) 
         huge = calibration([(scale * each).astype(np.float32) for each in outputs], MIXED)
         np.testing.assert_allclose(huge.sum(1), 1, rtol=1e-12)
     if method in FITTED:
-        # As sure as so many images allow, and no surer.
+        # Probabilities are as confident as so many images allow, and not more.
         assert 0.9 < calibration(outputs, MIXED).max(1).mean() < 1 - 1e-4
 
 
@@ -235,7 +235,7 @@ def test_each_image_is_judged_by_what_was_fitted_without_it(method: str) -> None
     for output in outputs:
         output[0] = -9 * output[0]
     after = cross_fitted(method, outputs, MIXED, labels)
-    # What is fitted for the images of its own fold does not know the first image; what is fitted for all others does.
+    # The fit for the first image's own fold does not use it; the fits for all other folds do.
     same = (after == before).all(1)
     same[0] = True
     assert np.bincount(labels[same]).tolist() == [2, 2, 2, 2]
@@ -243,7 +243,7 @@ def test_each_image_is_judged_by_what_was_fitted_without_it(method: str) -> None
 
 def test_raw_probabilities_are_the_same_in_every_fold() -> None:
     outputs, labels = said(MIXED, 40)
-    # How many images are computed at once may move the last digit, by the processor.
+    # The number of images computed at once may change the last digit, depending on the processor.
     np.testing.assert_allclose(cross_fitted("raw", outputs, MIXED, labels), RAW(outputs, MIXED), rtol=1e-14)
 
 

@@ -1,4 +1,4 @@
-"""Whatever a user can get wrong is one clear line and status 2, and the run, if one was begun, is FAILED."""
+"""Every mistake of a user gives one clear line and status 2; a run that began is FAILED."""
 
 import os
 import socket

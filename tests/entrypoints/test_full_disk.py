@@ -1,4 +1,4 @@
-"""A disk that is full or read-only: one line with the path and the bytes, a run that has failed, and nothing left behind."""
+"""A full or read-only disk gives one line with the path and the bytes, a failed run, and no leftovers."""
 
 import json
 import re
@@ -19,7 +19,7 @@ _FULL = r"no space is left \((\d+ bytes are needed, )?\d+ are free\)"
 
 
 def written(disk: Path, **options: object) -> dict[str, tuple[str, str, list[str]]]:
-    """What every writer says on a small disk, and what it leaves."""
+    """Return the messages and the leftovers of every writer on a small disk."""
     script = [sys.executable, "-m", "tests.helpers.writers", str(disk)]
     ran = run_on_small_disk(script, disk, 128, PYTHONPATH=str(ROOT), **options)
     assert ran.status == 0, ran.errors
@@ -73,7 +73,7 @@ def attempt(
 
 
 def check_refused(tried: Attempt, stage: str, disk: Path) -> None:
-    """Status 2, one line that names what is full, FAILED with this reason; no traceback, no half a file."""
+    """Assert status 2, one line that names the full disk, a run FAILED with this reason, no traceback and no partial file."""
     assert tried.ran.status == 2, tried.ran.errors
     assert "Traceback" not in tried.ran.errors
     assert re.fullmatch(rf"error: {stage}: '{disk}.*' cannot be written: {_FULL}", tried.error), tried.error

@@ -1,4 +1,4 @@
-"""`main` killed in the middle and started again: nothing that was finished is done again, the result is the same."""
+"""`main` killed and started again: no finished stage runs again, and the result is the same."""
 
 import getpass
 import os

@@ -1,4 +1,4 @@
-"""`main` is asked to end at any moment: it does, within seconds, its runs are KILLED, and nothing is left of it."""
+"""`main` asked to end at any moment ends within seconds, its runs are KILLED, and nothing is left."""
 
 import random
 import signal
@@ -22,7 +22,7 @@ _RUNS = 15
 
 @pytest.fixture(autouse=True)
 def _not_ignored() -> Iterator[None]:
-    """As in a terminal; what a script starts in the background, and all below it, ignores these."""
+    """Restore the handling of a terminal, since processes that a script starts in the background ignore these signals."""
     before = {each: signal.signal(each, signal.default_int_handler) for each in (signal.SIGINT, signal.SIGHUP)}
     yield
     for each, handler in before.items():
@@ -35,7 +35,7 @@ def runs_of(store_uri: str) -> list[mlflow.entities.Run]:
 
 
 def signalled(store_uri: str, folder: Path, number: int, runs: int, seconds: float, jobs: int) -> None:
-    """Send a signal some seconds after so many runs have been begun, and look at what is left."""
+    """Send a signal some seconds after so many runs have begun, and return what is left."""
     errors = folder / "errors.txt"
     with (
         errors.open("w") as file,

@@ -1,4 +1,4 @@
-"""`mlflow run` killed in the middle of retraining: what it started ends too, and the run says so."""
+"""`mlflow run` killed during retraining: the processes that it started end too, and the run is marked."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Working folders with any characters in their names, for every entry point."""
+"""Every entry point works in folders with any characters in their names."""
 
 import json
 import os
@@ -13,8 +13,8 @@ import mlflow
 import numpy as np
 import pytest
 from PIL import Image
-
 from sensai.tracking.first_contact import sqlite_url
+
 from tests.conftest import ROOT, command, tiny
 from tests.helpers.idx import write_mnist
 from tests.helpers.server import server
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def ended_well(folder: Path, stage: str, **parameters: object) -> str:
-    """Call an entry point in a folder, with MLflow's default store there; returns what it answered."""
+    """Call an entry point in a folder, with MLflow's default store there, and return its output."""
     done = subprocess.run(
         command(stage, **parameters), cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
     )

@@ -1,4 +1,4 @@
-"""The last resort: an exception that nobody expected is one line, a file, an artifact, a run that FAILED, and status 1."""
+"""The last resort: an unexpected exception gives one line, a file, an artifact, a FAILED run, and status 1."""
 
 import subprocess
 from pathlib import Path
@@ -31,7 +31,7 @@ def traceback_of(store_uri: str, run: Run) -> str:
 
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An optimiser that fails: nobody expects that."""
+    """Install an optimiser that fails, which nothing expects."""
 
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError(f"boom {LONG}")

@@ -1,4 +1,4 @@
-"""Limits under which everything here runs: what a reader of broken input needs is neither memory nor time."""
+"""Limits for all tests here: readers of broken input need little memory and time."""
 
 import resource
 import signal
@@ -14,7 +14,7 @@ SECONDS = 400
 
 @pytest.fixture(autouse=True)
 def limited() -> Iterator[None]:
-    """What asks for gigabytes gets a MemoryError, and what hangs a TimeoutError."""
+    """Raise MemoryError for gigabytes, and TimeoutError for a hang."""
 
     def hung(*_: object) -> None:
         raise TimeoutError(f"still running after {SECONDS} s")

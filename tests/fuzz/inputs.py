@@ -1,4 +1,4 @@
-"""Broken input of every kind, the same in every run, and what may come out of a reader of it."""
+"""Broken input of every kind, the same in every run, and the errors that readers may raise."""
 
 import json
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ texts = st.one_of(
 
 
 def documents(*words: str) -> st.SearchStrategy[Any]:
-    """Values as JSON has them, with these words among the keys and the texts."""
+    """Generate JSON values with these words among the keys and the texts."""
     named = st.one_of(st.sampled_from(words), short_texts)
     return st.recursive(
         st.one_of(scalars, named),
@@ -51,13 +51,13 @@ def documents(*words: str) -> st.SearchStrategy[Any]:
 
 
 def as_json(document: Any) -> bytes:
-    """The document as a file has it: NaN, halves of characters and all."""
+    """Return the document as a file contains it, with NaN and halves of characters."""
     return json.dumps(document).encode()
 
 
 @st.composite
 def damaged(draw: st.DrawFn, originals: st.SearchStrategy[bytes]) -> bytes:
-    """Whole, cut, filled up, or with some bytes changed."""
+    """Generate the content whole, cut, extended, or with some bytes changed."""
     content = bytearray(draw(originals))
     for _ in range(draw(st.integers(0, 4))):
         place = draw(st.integers(0, max(len(content) - 1, 0)))
@@ -78,7 +78,7 @@ def damaged(draw: st.DrawFn, originals: st.SearchStrategy[bytes]) -> bytes:
 
 @contextmanager
 def only(*documented: type[Exception]) -> Iterator[None]:
-    """Let nothing out of the block but these, each with one line that is not too long."""
+    """Allow only these errors from the block, each with one line that is not too long."""
     try:
         yield
     except documented as error:

@@ -1,4 +1,4 @@
-"""No manifest and no request, however broken, ends in anything but what it says or one line."""
+"""Every manifest and request, however broken, gives its answer or an error of one line."""
 
 import copy
 import hashlib
@@ -27,14 +27,14 @@ MANIFEST = {
 
 
 def _bundle(folder: Path, content: bytes) -> Bundle:
-    """Of a manifest whose digest was rewritten with it."""
+    """Return the bundle of a manifest whose digest was rewritten with it."""
     (folder / "manifest.json").write_bytes(content)
     return Bundle(folder, hashlib.sha256(content).hexdigest())
 
 
 @st.composite
 def manifests(draw: st.DrawFn) -> bytes:
-    """The manifest, some of its values others."""
+    """Generate the manifest with some other values."""
     manifest: dict[str, Any] = copy.deepcopy(MANIFEST)
     for _ in range(draw(st.integers(0, 2))):
         part = draw(st.sampled_from([manifest, manifest["calibration"], manifest["members"]]))

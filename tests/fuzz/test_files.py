@@ -1,4 +1,4 @@
-"""No file, however broken, ends in anything but what it holds or one line."""
+"""Every file, however broken, gives its content or an error of one line."""
 
 import io
 import tempfile
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of Pillow and torch, about 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A place for one file after the other."""
+    """Return a path for one file after the other."""
     return tmp_path_factory.mktemp("fuzz") / "file"
 
 

@@ -1,4 +1,4 @@
-"""No command line, however broken, ends in anything but a configuration that can be used or one line."""
+"""Every command line, however broken, gives a usable configuration or an error of one line."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""No logged table and no kept file, however broken, ends in anything but a table or what the reader documents."""
+"""Every logged table and stored file, however broken, gives a table or the documented error."""
 
 import io
 import os

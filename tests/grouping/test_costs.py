@@ -1,4 +1,4 @@
-"""What members will cost is known exactly, and the cheapest groups are found."""
+"""Costs of members are predicted exactly, and the cheapest groups are found."""
 
 from collections.abc import Callable
 from functools import cache
@@ -23,7 +23,7 @@ WIDTHS = small_widths()
 
 
 def exact_costs(statistics: Statistics, ratio: float) -> Callable[[list[Group]], tuple[int, int]]:
-    """FLOPs of the largest member and of all, from each group's plan, made once, and its predicted size."""
+    """Return FLOPs of the largest member and of all, from the predicted size of each group's plan."""
     num_classes = len(next(iter(statistics.values())).elements)
 
     @cache
@@ -54,7 +54,7 @@ def test_sites_may_come_in_any_order() -> None:
 
 
 def every_partition(num_classes: int, n_groups: int) -> list[list[Group]]:
-    """All even partitions, from all labellings in which groups are numbered by their first classes."""
+    """Return all even partitions, from all labellings that number groups by their first classes."""
     found = []
     for rest in product(range(n_groups), repeat=num_classes - 1):
         labels = np.array((0, *rest))
@@ -113,7 +113,7 @@ def test_cheaper_than_what_is_drawn(seed: int) -> None:
 
 
 def drawn_again(num_classes: int, n_groups: int, seed: int) -> list[list[Group]]:
-    """The hundred partitions of one generator, the first of which is that of `random`."""
+    """Return the hundred partitions of one generator, the first of which is that of `random`."""
     generator = np.random.default_rng(seed)
     draws = [np.array_split(generator.permutation(num_classes), n_groups) for _ in range(100)]
     return [[tuple(sorted(part.tolist())) for part in parts] for parts in draws]

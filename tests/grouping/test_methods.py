@@ -1,4 +1,4 @@
-"""Every method against what all promise, and against groups that are known by construction."""
+"""Every grouping method keeps the promises of all, and finds groups that are known by construction."""
 
 import json
 from itertools import combinations
@@ -78,7 +78,7 @@ PLANTED = [(12, 3), (30, 5), (8, 4)]
 
 
 def similarities(planted: list[tuple[int, ...]]) -> dict[str, np.ndarray | None]:
-    """What each `similarity` of the entry point says of classes that use channels by known groups; None: the coupling."""
+    """Return each `similarity` of the entry point for classes that use channels by known groups; None is the coupling."""
     num_classes = sum(map(len, planted))
     confusion = np.random.default_rng(0).integers(0, 3, (num_classes, num_classes)) + 80 * np.eye(
         num_classes, dtype=int

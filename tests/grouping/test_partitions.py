@@ -1,4 +1,4 @@
-"""Partitions that are even."""
+"""Even partitions."""
 
 from itertools import product
 
@@ -50,7 +50,7 @@ def test_equal_partitions_are_equal_lists() -> None:
 @given(num_classes=st.integers(1, 6), n_groups=st.integers(1, 6), seed=st.integers(0, 1000))
 def test_the_even_assignment_costs_least(num_classes: int, n_groups: int, seed: int) -> None:
     n_groups = min(n_groups, num_classes)
-    # Also costs that differ little beside their size, and none at all.
+    # Some costs differ little relative to their size, and some are all zero.
     scale = (1.0, 1e-6, 0.0)[seed % 3]
     costs = 5 + scale * np.random.default_rng(seed).normal(size=(num_classes, n_groups))
     labels = balanced(costs)

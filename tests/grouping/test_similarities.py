@@ -1,4 +1,4 @@
-"""How alike classes are: against loops, and in an order that shows it."""
+"""Similarities of classes equal loops, and the leaf order shows them."""
 
 import numpy as np
 import pytest

@@ -1,1 +1,1 @@
-"""Small things whose right answer is known by construction."""
+"""Small networks, data and services whose right answer is known by construction."""

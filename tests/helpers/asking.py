@@ -1,4 +1,4 @@
-"""What clients send to a server of an ensemble over HTTP, and what it says of bad input."""
+"""Requests of clients to a server of an ensemble over HTTP, and its answers to bad input."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ _SECONDS = 60
 
 
 def ask(url: str, body: object, **headers: str) -> requests.Response:
-    """Send JSON, or text as it is, to be answered with predictions."""
+    """Send JSON, or raw text, to be answered with predictions."""
     content = body if isinstance(body, str) else json.dumps(body)
     given = {"Content-Type": "application/json"} | headers
     return requests.post(f"{url}/invocations", data=content, headers=given, timeout=_SECONDS)
@@ -28,13 +28,13 @@ def reason(answer: requests.Response) -> str:
 
 
 def with_value(images: np.ndarray, value: object) -> list[Any]:
-    """The images as JSON has them, with another value in one place."""
+    """Return the images as JSON, with another value in one place."""
     nested: list[Any] = images.tolist()
     nested[1][2][3][0] = value
     return nested
 
 
-# By dtype: a value that is none of it, and the reason.
+# By dtype: a value that does not have it, and the reason.
 BAD_VALUES = {
     "uint8": [
         (300, r"must have values in \[0, 255\], not \S+ to 300"),

@@ -1,4 +1,4 @@
-"""A job with a progress bar, for processes side by side."""
+"""A job with a progress bar, for parallel processes."""
 
 from tqdm import tqdm
 

@@ -17,14 +17,14 @@ JOB = Job((1, 8, 8), batch_size=16, scoring_batch=16, workers=1, augmentation="c
 
 
 def split(count: int) -> Split:
-    """So many of the tiny images, over again where there are more than 96."""
+    """Return so many of the tiny images, repeated if there are more than 96."""
     images, labels = tiny("")["train"]
     rows = np.arange(count) % len(images)
     return Split(images[rows][:, None], labels[rows], np.arange(count))
 
 
 def save(folder: Path, images: Split, *, members: int = 2, **other: object) -> Path:
-    """A job with other values than those of `JOB`; returns its folder."""
+    """Write a job with other values than those of `JOB`, and return its folder."""
     model, spec = make("small_cnn", num_classes=3)
     sites = find_sites(model, images_for(spec, 2))
     plan = {site.name: np.arange(site.channels // 2) for site in sites.sites}

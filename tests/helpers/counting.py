@@ -1,4 +1,4 @@
-"""A proxy on loopback that passes every request on to a tracking server and notes it."""
+"""A proxy on loopback that passes every request on to a tracking server and records it."""
 
 import json
 import threading
@@ -12,20 +12,20 @@ from urllib.parse import parse_qs, urlsplit
 import requests
 
 _ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts/"
-# Said anew on each side of the proxy.
+# Each side of the proxy sets these headers itself.
 _OF_THE_CONNECTION = {"connection", "content-length", "date", "host", "server", "transfer-encoding"}
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request as a server has seen it.
+    """One request as a server received it.
 
     Attributes:
         method: GET, POST, ...
         path: without the query.
         query: decoded.
-        body: decoded JSON; empty where there is none.
-        answer: decoded JSON; empty where it is none.
+        body: decoded JSON; empty if there is none.
+        answer: decoded JSON; empty if it is not JSON.
     """
 
     method: str
@@ -36,26 +36,26 @@ class Request:
 
     @property
     def is_of_an_artifact(self) -> bool:
-        """It goes to the part of the server that keeps artifacts: contents, listings, what it can do."""
+        """Return True for a request to the artifact part of the server: contents, listings, capabilities."""
         return "/mlflow-artifacts/" in self.path or self.path.endswith("/server-info")
 
     @property
     def is_upload(self) -> bool:
-        """The content of an artifact goes to the server."""
+        """Return True if the content of an artifact goes to the server."""
         return self.method == "PUT" and self.path.startswith(_ARTIFACTS)
 
     @property
     def is_download(self) -> bool:
-        """The content of an artifact comes from the server."""
+        """Return True if the content of an artifact comes from the server."""
         return self.method == "GET" and self.path.startswith(_ARTIFACTS)
 
     @property
     def run_id(self) -> str:
-        """The run that it is about; empty where it is about none or many."""
+        """Return the run of the request; empty if it concerns none or many."""
         if self.path.endswith("/runs/create"):
             return str(self.answer["run"]["info"]["run_id"])
         named = self.body.get("run_id") or self.query.get("run_id", [""])[0]
-        # Experiment, run (or "models"), "artifacts", path.
+        # The parts are experiment, run (or "models"), "artifacts", path.
         if not named and self.path.startswith(_ARTIFACTS):
             named = self.path.removeprefix(_ARTIFACTS).split("/")[1]
         return str(named)
@@ -63,10 +63,10 @@ class Request:
 
 @dataclass
 class Counter:
-    """Where the proxy is, and what it has passed on.
+    """The address of the proxy, and the requests that it passed on.
 
     Attributes:
-        uri: to be used in the server's place.
+        uri: to be used instead of the server's.
         requests: in the order in which they were answered.
     """
 
@@ -76,7 +76,7 @@ class Counter:
 
 @contextmanager
 def counted(server: str) -> Iterator[Counter]:
-    """A proxy before a server, within the block."""
+    """Yield a proxy before a server."""
     counter = Counter("")
     session = requests.Session()
 
@@ -114,7 +114,7 @@ def counted(server: str) -> Iterator[Counter]:
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _pass_on
 
         def log_message(self, *_: object) -> None:
-            """Nothing on the terminal."""
+            """Print nothing on the terminal."""
 
     proxy = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     counter.uri = f"http://127.0.0.1:{proxy.server_port}"

@@ -1,4 +1,4 @@
-"""A small disk of a test's own: a tmpfs in a mount namespace, which ends with the process that it was made for."""
+"""A small disk for one test: a tmpfs in a mount namespace, which ends with its process."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-# Mount, fill with what is to lie there, run, tell what lies there then.
+# Mount the disk, copy the seed, run the command, list the files.
 _SCRIPT = """
 mount -t tmpfs -o "size=$1" none "$2" || exit 99
 [ -z "$3" ] || cp -a "$3/." "$2/" || exit 98
@@ -25,13 +25,13 @@ exit $status
 
 @dataclass(frozen=True)
 class Ran:
-    """A process that had the disk.
+    """A finished process that had the disk.
 
     Attributes:
-        status: that it ended with.
-        out: of standard output.
-        errors: of standard error.
-        left: what lay on the disk then, as relative paths.
+        status: exit status.
+        out: standard output.
+        errors: standard error.
+        left: relative paths of the files left on the disk.
     """
 
     status: int
@@ -42,7 +42,7 @@ class Ran:
 
 @cache
 def _namespace() -> list[str] | None:
-    """The command that gives a process mounts of its own; None where this machine has none."""
+    """Return the command that gives a process mounts of its own; None if this machine has none."""
     ways = [["unshare", "-m"]] if os.geteuid() == 0 else [["unshare", "-rm"]]
     for way in ways:
         if shutil.which(way[0]) is None:
@@ -65,17 +65,17 @@ def run_on_small_disk(
     timeout: float = 900,
     **environment: str,
 ) -> Ran:
-    """Run a command for which `disk`, an empty folder, is a disk of so many KiB.
+    """Run a command with an empty folder `disk` that is a disk of so many KiB.
 
-    Skips the test where neither root nor a user namespace may mount.
+    Skip the test if neither root nor a user namespace may mount.
 
     Args:
-        command: what is run.
-        disk: where the disk is.
+        command: the command.
+        disk: mount point of the disk.
         kib: its size.
-        seed: a folder whose content lies on it at the beginning.
-        read_only: nothing else may be written.
-        timeout: seconds, after which the command is ended.
+        seed: a folder that is copied to the disk first.
+        read_only: True if nothing else may be written.
+        timeout: seconds after which the command is ended.
         environment: more variables.
     """
     if (namespace := _namespace()) is None:

@@ -1,4 +1,4 @@
-"""Small ensembles for the registry, what they answer, and images that they do not take."""
+"""Small ensembles for the registry, their answers, and images that they do not take."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ SHAPE = (9, 8, 1)  # height, width, channels
 
 
 def ensemble_of(groups: list[tuple[int, ...]]) -> Ensemble:
-    """Members with random weights, every one other than the others."""
+    """Return members with random weights that all differ."""
     height, width, channels = SHAPE
     members = []
     for number, classes in enumerate(groups):
@@ -55,7 +55,7 @@ def register(
     calibration: Calibration = RAW,
     image_format: ImageFormat = ImageFormat(),  # noqa: B008  (it is frozen)
 ) -> str:
-    """Make it the champion of a store; what it is found by."""
+    """Make the ensemble the champion of a store, and return its URI."""
     with place.active():
         run_id = place.client.create_run(place.experiment).info.run_id
         version = register_ensemble(place.client, run_id, ensemble, calibration, image_format, images(1), name, {})
@@ -64,7 +64,7 @@ def register(
 
 
 def swap_artifact(folder: Path) -> None:
-    """Put another ensemble in place of the only one below a folder, as whoever can write there would: all fits together."""
+    """Replace the only ensemble below a folder by a consistent other one, as an attacker with write access could."""
     (manifest,) = folder.rglob("manifest.json")
     (model,) = folder.rglob("MLmodel")
     before = hashlib.sha256(manifest.read_bytes()).hexdigest()
@@ -76,6 +76,6 @@ def swap_artifact(folder: Path) -> None:
 
 
 def put_into_script(folder: Path, trace: Path) -> None:
-    """Have the script of the only model below a folder leave a trace when it is run."""
+    """Make the script of the only model below a folder leave a trace when it runs."""
     (script,) = folder.rglob("pyfunc_model.py")
     script.write_text(f"open({str(trace)!r}, 'w').close()\n{script.read_text()}")

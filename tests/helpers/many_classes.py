@@ -1,11 +1,11 @@
 """Data sets of many classes: 8x8 grey images, each class a pattern of its own with some noise.
 
-Named to sensAI as `tests/helpers/many_classes.py:classes_300`.
+Their name in sensAI is `tests/helpers/many_classes.py:classes_300`.
 """
 
 import numpy as np
 
-# As of ImageNet's: long enough that a thousand of them fit into no tag.
+# The names are as long as ImageNet's, so that a thousand of them do not fit into a tag.
 _NAME = "n{:08d} a class with a name of some length"
 
 
@@ -22,10 +22,10 @@ def _data(classes: int) -> dict:
 
 
 def classes_300(data_dir: str) -> dict:
-    """4 images of each class for training, 1 for test."""
+    """Return 4 images of each class for training, 1 for test."""
     return _data(300)
 
 
 def classes_1000(data_dir: str) -> dict:
-    """Likewise."""
+    """Return 4 images of each class for training, 1 for test."""
     return _data(1000)

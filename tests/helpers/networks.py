@@ -1,4 +1,4 @@
-"""Networks for tests: a three-layer one that can be counted by hand, and every architecture with live batch norms."""
+"""Networks for tests: a three-layer one that can be counted by hand, and every architecture with active batch norms."""
 
 from functools import lru_cache
 from typing import Any
@@ -19,13 +19,13 @@ EVERY: list[tuple[str, dict[str, Any]]] = [
     ("resnet20", {"block": "bottleneck"}),
     ("resnet20", {"block": "bottleneck", "shortcut": "parameter_free"}),
 ]
-# Between a shallower and a deeper one with the same blocks, and nothing to show that those two do not.
+# These lie between a shallower and a deeper network with the same blocks, and would show nothing that those two do not.
 _BETWEEN = ("vgg13_bn", "vgg16_bn", "resnet32", "resnet44", "resnet56")
 CONTRACT = [(arch, arch_args) for arch, arch_args in EVERY if arch not in _BETWEEN]
 
 
 def contract_id(value: object) -> str:
-    """How a case of `EVERY` is called in pytest's output."""
+    """Return the name of a case of `EVERY` in pytest's output."""
     return "-".join(str(each) for each in value.values()) or "default" if isinstance(value, dict) else str(value)
 
 
@@ -48,7 +48,7 @@ class ThreeLayers(nn.Module):
 
 
 def randomise(network: nn.Module, seed: int = 0) -> nn.Module:
-    """Give batch norms and biases values that matter, so that a channel which is not really gone shows; in eval mode."""
+    """Give batch norms and biases effective values, so that a channel that was not removed shows; set eval mode."""
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(like: Tensor, low: float, high: float) -> Tensor:
@@ -69,7 +69,9 @@ def randomise(network: nn.Module, seed: int = 0) -> nn.Module:
 def make(
     arch: str, arch_args: dict[str, Any] | None = None, *, num_classes: int = 10, seed: int = 0, grey: bool = False
 ) -> tuple[nn.Module, NetworkSpec]:
-    """A network with live batch norms and its specification; input 8x8 grey (small_cnn, or `grey`) or 32x32 colour."""
+    """Return a network with active batch norms and its specification; input 8x8 grey (small_cnn, or `grey`) or 32x32
+    colour.
+    """
     shape = (1, (8, 8)) if grey or arch == "small_cnn" else (3, (32, 32))
     spec = NetworkSpec(arch, num_classes, *shape, arch_args or {})
     torch.manual_seed(seed)
@@ -82,7 +84,7 @@ def _shared(arch: str, arch_args: tuple[tuple[str, Any], ...]) -> tuple[nn.Modul
 
 
 def shared(arch: str, arch_args: dict[str, Any] | None = None) -> tuple[nn.Module, NetworkSpec]:
-    """`make`, built once for tests that follow each other; not to be changed."""
+    """Return `make`, built once for consecutive tests, which must not change it."""
     return _shared(arch, tuple((arch_args or {}).items()))
 
 
@@ -93,17 +95,17 @@ def _sites(arch: str, arch_args: tuple[tuple[str, Any], ...]) -> SiteMap:
 
 
 def sites_of(arch: str, arch_args: dict[str, Any] | None = None) -> SiteMap:
-    """The sites of `make`'s or `shared`'s network, found once: following a deep one takes seconds."""
+    """Return the sites of the network of `make` or `shared`, found once: tracing a deep one takes seconds."""
     return _sites(arch, tuple((arch_args or {}).items()))
 
 
 def images_for(spec: NetworkSpec, count: int, seed: int = 0) -> Tensor:
-    """Normally distributed images (count, C, H, W)."""
+    """Return normally distributed images (count, C, H, W)."""
     return torch.randn(count, *spec.input_shape, generator=torch.Generator().manual_seed(seed))
 
 
 def three_layers(seed: int = 0) -> ThreeLayers:
-    """The hand-counted network, with live batch norms."""
+    """Return the hand-counted network, with active batch norms."""
     torch.manual_seed(seed)
     network = ThreeLayers()
     randomise(network, seed)
@@ -111,7 +113,7 @@ def three_layers(seed: int = 0) -> ThreeLayers:
 
 
 def snapshot(network: nn.Module) -> dict[str, Any]:
-    """Everything about a network that a function which only reads it must leave as it was; compare with `assert_same`."""
+    """Return everything of a network that a reading function must not change; compare with `assert_same`."""
     return {
         "tensors": {name: value.clone() for name, value in network.state_dict().items()},
         "identities": {name: id(value) for name, value in network.named_parameters()},
@@ -126,7 +128,7 @@ def snapshot(network: nn.Module) -> dict[str, Any]:
 
 
 def assert_same(network: nn.Module, before: dict[str, Any]) -> None:
-    """The network is what it was when `before` was taken of it."""
+    """Assert that the network is as in the snapshot `before`."""
     after = snapshot(network)
     assert after["tensors"].keys() == before["tensors"].keys()
     for name, value in before["tensors"].items():
@@ -136,8 +138,9 @@ def assert_same(network: nn.Module, before: dict[str, Any]) -> None:
 
 
 def norm_behind(convolution: str) -> str:
-    """Module path of the batch norm behind a convolution, by the names that the architectures of `sensai.models` use; of a
-    parameter-free shortcut, which has none, its own.
+    """Return the module path of the batch norm behind a convolution, by the names of the architectures in `sensai.models`.
+
+    For a parameter-free shortcut, which has none, return its own path.
     """
     parent, _, last = convolution.rpartition(".")
     if last == "shortcut":
@@ -147,12 +150,14 @@ def norm_behind(convolution: str) -> str:
 
 
 def blocks_per_stage(network: nn.Module) -> int:
-    """Number of blocks in each of a residual network's three stages."""
+    """Return the number of blocks in each of a residual network's three stages."""
     return len(network.get_submodule("layer1"))
 
 
 def random_plan(sites: SiteMap, share: float, seed: int, emptied: float = 0) -> Plan:
-    """In every site about so many channels at random, at most all but one, but all in some of the sites that may be emptied."""
+    """Return a plan with about so many random channels in every site: at most all but one, or all in some that may be
+    emptied.
+    """
     generator = np.random.default_rng(seed)
     plan = {}
     for site in sites.sites:

@@ -1,4 +1,4 @@
-"""A user's network with dropout, whose training draws at random."""
+"""A user's network with dropout, whose training is random."""
 
 from torch import nn
 
@@ -6,7 +6,7 @@ from sensai.models.small import SmallCNN
 
 
 def make(num_classes: int) -> nn.Module:
-    """SmallCNN with dropout before its classifier; input (N, 1, H, W)."""
+    """Return SmallCNN with dropout before its classifier; input (N, 1, H, W)."""
     network = SmallCNN(num_classes, in_channels=1)
     network.pool = nn.Sequential(network.pool, nn.Dropout(0.5))
     return network

@@ -1,4 +1,4 @@
-"""Stages called in process, each on a tracking store and a working folder of its own."""
+"""Stages called in process, each with a tracking store and a working folder of its own."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ class Place:
         return cls(folder, client.create_experiment("test", artifact_location=(folder / "artifacts").as_uri()))
 
     def copy(self, folder: Path) -> "Place":
-        """The same runs in another store; artifacts are shared, working files are not."""
+        """Return the same runs in another store; artifacts are shared, working files are not."""
         shutil.copy(self.folder / "mlflow.db", folder / "mlflow.db")
         return replace(self, folder=folder)
 
@@ -44,7 +44,7 @@ class Place:
 
     @contextmanager
     def active(self) -> Iterator["Place"]:
-        """MLflow is set to this store, and to nothing else."""
+        """Set MLflow to this store only, within the block."""
         with pytest.MonkeyPatch.context() as patch:
             for name in list(os.environ):
                 if name.startswith("MLFLOW_"):
@@ -59,33 +59,33 @@ class Place:
                 mlflow.set_tracking_uri(None)
 
     def config(self, stage: str, **parameters: object) -> StageConfig:
-        """A tiny configuration of a stage that works in this place."""
+        """Return a tiny configuration of a stage that works in this place."""
         return CONFIGS[stage](**tiny(stage, **{"work_dir": str(self.folder / "work"), **parameters}))
 
     def run(self, run_id: str) -> Run:
         return self.client.get_run(run_id)
 
     def runs(self) -> dict[str, Run]:
-        """Every run by its id."""
+        """Return every run by its id."""
         return {run.info.run_id: run for run in self.client.search_runs([self.experiment])}
 
     def new_runs(self, before: Mapping[str, Run]) -> list[Run]:
-        """The runs that were not there before."""
+        """Return the runs that did not exist before."""
         return [run for run_id, run in self.runs().items() if run_id not in before]
 
     def of(self, stage: str) -> list[Run]:
-        """The runs that are tagged as a stage's."""
+        """Return the runs with a stage's tag."""
         return [run for run in self.runs().values() if stage_of(run) == stage]
 
     def artifacts(self, run_id: str, folder: str = "") -> set[str]:
-        """The paths of all files that a run logged."""
+        """Return the paths of all files that a run logged."""
         found = set()
         for each in self.client.list_artifacts(run_id, folder):
             found |= self.artifacts(run_id, each.path) if each.is_dir else {each.path}
         return found
 
     def artifact(self, run_id: str, path: str) -> Path:
-        """A copy that stays as long as the place does."""
+        """Return a copy that stays as long as the place."""
         copy = self.folder / "downloads" / run_id
         copy.mkdir(parents=True, exist_ok=True)
         return Path(self.client.download_artifacts(run_id, path, str(copy)))
@@ -93,14 +93,14 @@ class Place:
 
 @dataclass(frozen=True)
 class FinishedMain:
-    """A place where `main` has run once, to be read from only."""
+    """A place where `main` has run once; tests must only read from it."""
 
     place: Place
     config: StageConfig
     run_id: str
 
     def upstream(self, stage: str) -> str:
-        """The id of the run of a stage that main stands on."""
+        """Return the id of the run of a stage on which main is based."""
         return self.place.run(self.run_id).data.tags[f"sensai.upstream.{stage}"]
 
 

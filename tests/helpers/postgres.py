@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own, on loopback."""
+"""A PostgreSQL server for the tests, on loopback."""
 
 import os
 import shutil
@@ -18,11 +18,11 @@ _PROGRAMS = ("initdb", "pg_ctl")
 
 @contextmanager
 def postgres_server() -> Iterator[str]:
-    """The URI of its database, within the block; the test is skipped where PostgreSQL is not installed."""
+    """Yield the URI of its database; skip the test if PostgreSQL is not installed."""
     missing = [name for name in _PROGRAMS if shutil.which(name) is None]
     if missing:
         pytest.skip(f"PostgreSQL is not installed here ({', '.join(missing)} not found)")
-    # It refuses to run as root, and root's temporary folders are closed to all others.
+    # PostgreSQL refuses to run as root, and root's temporary folders are closed to other users.
     owner = "nobody" if os.geteuid() == 0 else None
     with tempfile.TemporaryDirectory(prefix="postgres") as folder:
         if owner:
@@ -42,7 +42,7 @@ def postgres_server() -> Iterator[str]:
 
 @contextmanager
 def new_database(server_uri: str) -> Iterator[str]:
-    """The URI of an empty database of a server, within the block."""
+    """Yield the URI of an empty database of a server."""
     name = f"test_{uuid.uuid4().hex}"
     server = sqlalchemy.create_engine(server_uri, isolation_level="AUTOCOMMIT")
     with server.connect() as connection:
@@ -53,7 +53,7 @@ def new_database(server_uri: str) -> Iterator[str]:
 
 
 def _as(owner: str | None, program: list[str]) -> subprocess.CompletedProcess[str]:
-    # What it leaves running must not hold a pipe open.
+    # Processes that it leaves running must not hold a pipe open.
     with tempfile.TemporaryFile("w+") as said:
         done = subprocess.run(program, user=owner, cwd="/", stdout=subprocess.DEVNULL, stderr=said)
         said.seek(0)

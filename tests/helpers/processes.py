@@ -1,4 +1,4 @@
-"""Whether processes that a test has ended are gone."""
+"""Check that processes that a test has ended are gone."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,10 @@ import psutil
 
 
 def still_running(processes: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
-    """Those that have not ended after so long.
+    """Return the processes that have not ended after so long.
 
-    One that has ended stays listed until whoever has taken it over asks for its exit status, which in containers may be late
-    or never: that is no affair of the program that it belonged to.
+    An ended process stays listed until its new parent reads its exit status. In containers that may be late or never
+    happen, and it does not concern the program that the process belonged to.
     """
     _, listed = psutil.wait_procs(processes, timeout=seconds)
     return [process for process in listed if _runs(process)]

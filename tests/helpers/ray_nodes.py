@@ -21,9 +21,9 @@ def _node(cpus: int) -> dict[str, object]:
 
 
 def add_node(cluster: "Cluster", cpus: int) -> None:
-    """One node more, which outlives the test that it is added in.
+    """Add a node that outlives the test.
 
-    Its workers start where it was started: were that a folder of the test, gone with it, oneMKL would end them.
+    Its workers start in the current folder. If that were a folder of the test and gone with it, oneMKL would end them.
     """
     with chdir(ROOT):
         cluster.add_node(**_node(cpus))
@@ -31,16 +31,17 @@ def add_node(cluster: "Cluster", cpus: int) -> None:
 
 @contextmanager
 def ray_nodes(count: int, cpus: int) -> Iterator["Cluster"]:
-    """So many nodes of so many CPUs each; nothing of them is left."""
-    # Names of sockets have at most 107 bytes, so pytest's folders are too deep. Ray reads the rest when it is imported.
+    """Start so many nodes of so many CPUs each, and end them after the block."""
+    # Names of sockets have at most 107 bytes, so pytest's folders are too deep. Ray reads the other settings when it is
+    # imported.
     with tempfile.TemporaryDirectory(prefix="ray") as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", folder)
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         patch.setenv("RAY_health_check_period_ms", "500")
-        # By default tasks give way to whatever else runs, other tests too, and these tests would wait for them in vain.
+        # By default tasks give way to other processes, such as other tests, and these tests would wait for them in vain.
         patch.setenv("RAY_worker_niceness", "0")
-        # Nothing here works in an environment that is not given with the task, as what is started in advance would.
+        # Workers started in advance would lack the environment that comes with a task.
         patch.setenv("RAY_prestart_worker_first_driver", "0")
         from ray.cluster_utils import Cluster
 
@@ -51,7 +52,7 @@ def ray_nodes(count: int, cpus: int) -> Iterator["Cluster"]:
                 add_node(made, cpus)
             yield made
         finally:
-            # Others that this process has started may stay: what looks after its semaphores, say.
+            # Other processes of this one may stay, for example the one that manages its semaphores.
             processes = [each for each in psutil.Process().children(recursive=True) if "ray" in title(each)]
             made.shutdown()
             assert still_running(processes, 30) == []
@@ -62,7 +63,7 @@ def raylet_of(node: "ray.node.Node") -> psutil.Process:
 
 
 def workers(nodes: Iterable["ray.node.Node"], name: str) -> list[psutil.Process]:
-    """The processes on these nodes whose title has a name in it."""
+    """Return the processes on these nodes whose title contains a name."""
     return [process for node in nodes for process in raylet_of(node).children() if name in title(process)]
 
 

@@ -1,4 +1,4 @@
-"""Retrains members of a tiny ensemble in slots, for tests that kill it.
+"""Retrain members of a tiny ensemble in workers, for tests that kill it.
 
 python -m tests.helpers.retrain_tiny <folder> <loss> <jobs> [<address of a Ray cluster, or own>]
 """
@@ -27,14 +27,14 @@ from sensai.training.slots import Lesson, Stream
 from sensai.training.trainee import Recipe
 from tests.helpers.networks import images_for, make
 
-# Not from tests.conftest, with which every slot would import MLflow.
+# This is not imported from tests.conftest, because every worker would then import MLflow.
 ROOT = Path(__file__).resolve().parents[2]
 EPOCHS = 20
 GROUPS = [(0,), (1,), (2,)]
 
 
 def retrain(folder: Path, loss: str, jobs: int, cluster: RayCluster | None = None) -> Ensemble:
-    """The ensemble after all epochs; checkpoints lie in `folder`/checkpoints, the result in `folder`/result."""
+    """Return the ensemble after all epochs; checkpoints lie in `folder`/checkpoints, the result in `folder`/result."""
     rule = InputRule(None, None)
     dataset = load_dataset(f"{ROOT}/tests/helpers/tiny_data.py:tiny", "", work_dir=folder, rule=rule, val_fraction=0.25)
     model, spec = make("small_cnn", num_classes=3)
@@ -67,7 +67,7 @@ def _on_ray(members: list[list[int]], devices: list[torch.device], cluster: RayC
 
 
 def start(folder: Path, loss: str, jobs: int, *address: str) -> subprocess.Popen[str]:
-    """The same in a process of its own."""
+    """Start `retrain` in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.helpers.retrain_tiny", str(folder), loss, str(jobs), *address]
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -83,18 +83,18 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seco
 
 
 def epochs_of(folder: Path) -> list[int]:
-    """How many epochs the checkpoints of each member tell of."""
+    """Return the number of epochs in the checkpoints of each member."""
     members = [(folder / "checkpoints" / f"member_{number:03d}").glob("*.safetensors") for number in range(len(GROUPS))]
     return [max((int(path.stem) for path in paths), default=0) for paths in members]
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """The content of the result."""
+    """Return the content of the result."""
     return {path.name: path.read_bytes() for path in sorted((folder / "result").iterdir())}
 
 
 def main(folder: Path, loss: str, jobs: int, address: str = "") -> None:
-    """On this machine, or on a cluster."""
+    """Retrain on this machine, or on a cluster."""
     if not address:
         retrain(folder, loss, jobs)
         return

@@ -1,4 +1,4 @@
-"""Real servers on loopback: MLflow's for tracking, and what serves a model."""
+"""Real servers on loopback: MLflow's tracking server, and servers of a model."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ def free_port() -> int:
 
 @contextmanager
 def mlflow_server(folder: Path) -> Iterator[str]:
-    """A tracking server over `folder`/mlflow.db with proxied artifacts; afterwards none of its processes is left."""
+    """Yield a tracking server over `folder`/mlflow.db with proxied artifacts; end all of its processes afterwards."""
     command = [*_MLFLOW, "server", "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
     with server(command, folder, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as uri:
@@ -37,7 +37,7 @@ def mlflow_server(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def guarded_mlflow_server(folder: Path, password: str) -> Iterator[str]:
-    """A tracking server that asks for users and passwords; it knows `admin`, and all others may read."""
+    """Yield a tracking server with users and passwords; it knows `admin`, and all others may read."""
     config = folder / "auth.ini"
     config.write_text(
         f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder}/users.db\nadmin_username = admin\n"
@@ -57,7 +57,7 @@ def guarded_mlflow_server(folder: Path, password: str) -> Iterator[str]:
 
 @contextmanager
 def model_server(model_uri: str, store_uri: str, folder: Path) -> Iterator[str]:
-    """`mlflow models serve` for a model of a store, in this environment; afterwards none of its processes is left."""
+    """Yield `mlflow models serve` for a model of a store, in this environment; end all of its processes afterwards."""
     command = [*_MLFLOW, "models", "serve", "--model-uri", model_uri, "--env-manager", "local", "--workers", "1"]
     with server(command, folder, MLFLOW_TRACKING_URI=store_uri) as uri:
         yield uri
@@ -65,7 +65,7 @@ def model_server(model_uri: str, store_uri: str, folder: Path) -> Iterator[str]:
 
 @contextmanager
 def server(command: list[str], folder: Path, **environment: str) -> Iterator[str]:
-    """A server that takes `--host` and `--port`, once it answers at /health; afterwards none of its processes is left."""
+    """Yield a server that takes `--host` and `--port` when it answers at /health; end all of its processes afterwards."""
     uri = f"http://127.0.0.1:{free_port()}"
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(
@@ -75,7 +75,7 @@ def server(command: list[str], folder: Path, **environment: str) -> Iterator[str
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            # The tests may have been started in the background, where interrupts are ignored.
+            # Tests that were started in the background ignore interrupts.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
@@ -98,7 +98,7 @@ def _wait_for(uri: str, process: subprocess.Popen, log: Path) -> None:
 
 
 def end(process: subprocess.Popen) -> None:
-    """By SIGTERM, by force where that does not do; none of its processes is left."""
+    """End a process by SIGTERM, or by force if that fails, with all of its processes."""
     family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
     _signal_group(process.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):

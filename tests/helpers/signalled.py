@@ -1,6 +1,6 @@
-"""What signals do in a process: `python -m tests.helpers.signalled SCENARIO` prints "as it should be" and ends with 0.
+"""Effects of signals in a process: `python -m tests.helpers.signalled SCENARIO` prints "as it should be" and ends with 0.
 
-In a process of its own, since a signal that comes late would end the tests.
+It runs in a process of its own, since a late signal would end the tests.
 """
 
 import os
@@ -19,14 +19,14 @@ _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def send(number: int) -> None:
-    """As another process does, so that the handler runs here."""
+    """Send a signal like another process does, so that the handler runs here."""
     os.kill(os.getpid(), number)
     for _ in range(1000):
         pass
 
 
 def raised(action: Callable[[], None]) -> BaseException:
-    """The exception of a signal that ends an action; as long as it is kept, none comes again."""
+    """Return the exception of a signal that ends an action; while it is kept, no signal is raised again."""
     try:
         action()
     except (Terminated, Interrupted) as error:
@@ -98,7 +98,7 @@ def tidying_up_is_not_cut_off() -> BaseException:
         finally:
             for number in _ENDING:
                 send(number)
-            # Longer than it takes until a signal that was lost comes again.
+            # This is longer than a lost signal takes to come again.
             time.sleep(0.5)
             tidied.append(True)
 
@@ -176,10 +176,10 @@ SCENARIOS: dict[str, Callable[[], object]] = {
 
 if __name__ == "__main__":
     sys.unraisablehook = lambda _: None
-    # Where tests are started in the background, it is ignored.
+    # Tests that were started in the background ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signals.catch_signals()
-    # Kept, so that no signal comes again.
+    # The exception is kept, so that no signal comes again.
     kept = SCENARIOS[sys.argv[1]]()
     os.write(1, b"as it should be\n")
     os._exit(0)

@@ -1,4 +1,4 @@
-"""Statistics in place of measured ones: drawn, or of classes that use channels by known groups; and what follows from them."""
+"""Statistics instead of measured ones: random, or of classes that use channels by known groups."""
 
 from functools import lru_cache
 
@@ -15,7 +15,7 @@ ELEMENTS = 100
 
 
 def random_statistics(widths: dict[str, int], num_classes: int, seed: int = 0) -> Statistics:
-    """Statistics of sites of these widths as if so many activations a class and channel had been read."""
+    """Return statistics of sites of these widths, as if so many activations a class and channel had been read."""
     generator = np.random.default_rng(seed)
     return {
         site: SiteStatistics(
@@ -28,7 +28,7 @@ def random_statistics(widths: dict[str, int], num_classes: int, seed: int = 0) -
 
 
 def planted_statistics(widths: dict[str, int], groups: list[Group], seed: int = 0) -> Statistics:
-    """Statistics of classes that use the channels of their group alone: channel c of a site belongs to group c modulo G."""
+    """Return statistics of classes that use only their group's channels: channel c of a site belongs to group c modulo G."""
     generator = np.random.default_rng(seed)
     num_classes = sum(map(len, groups))
     owner = np.empty(num_classes, np.int64)
@@ -44,20 +44,20 @@ def planted_statistics(widths: dict[str, int], groups: list[Group], seed: int = 
 
 
 def planted_groups(num_classes: int, n_groups: int, seed: int) -> list[Group]:
-    """Groups of the same size with nothing regular about them; n_groups divides num_classes."""
+    """Return groups of equal size without regularity; n_groups divides num_classes."""
     order = np.random.default_rng(seed).permutation(num_classes)
     return sorted(tuple(sorted(part.tolist())) for part in np.split(order, n_groups))
 
 
 @lru_cache(maxsize=40)
 def prediction(num_classes: int) -> SizePrediction:
-    """Of the small default network."""
+    """Return the size prediction of the small default network."""
     model, spec = make("small_cnn", num_classes=num_classes)
     return SizePrediction(model, find_sites(model, images_for(spec, 1)), spec.input_shape)
 
 
 def small_widths() -> dict[str, int]:
-    """Site -> channels of the small default network."""
+    """Return site -> channels of the small default network."""
     model, spec = make("small_cnn")
     return {site.name: site.channels for site in find_sites(model, images_for(spec, 1)).sites}
 
@@ -69,7 +69,9 @@ def inputs_of(
     ratio: float = 0.5,
     similarity: np.ndarray | None = None,
 ) -> GroupingInputs:
-    """What the `group` stage knows of a small default network with these statistics; by default, coupling is similarity."""
+    """Return the inputs of the `group` stage for a small default network with these statistics; by default similarity is
+    coupling.
+    """
     num_classes = len(next(iter(statistics.values())).elements)
     costs = MemberCosts(statistics, prediction(num_classes), ratio)
     measure = costs.counts.coupling if similarity is None else lambda: similarity

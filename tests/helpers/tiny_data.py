@@ -1,6 +1,6 @@
-"""A data set of the user's own: 8x8 grey images, three classes told apart by which third of the rows is bright.
+"""A user's data set: 8x8 grey images, three classes that differ in which third of the rows is bright.
 
-Named to sensAI as `tests/helpers/tiny_data.py:tiny`.
+Its name in sensAI is `tests/helpers/tiny_data.py:tiny`.
 """
 
 import numpy as np
@@ -19,15 +19,15 @@ def _split(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def tiny(data_dir: str) -> dict:
-    """96 images for training, 30 for test; the classes are separable."""
+    """Return 96 images for training, 30 for test; the classes are separable."""
     return {"train": _split(96, 0), "test": _split(30, 1), "classes": CLASSES}
 
 
 def without_test(data_dir: str) -> dict:
-    """The same without a test split."""
+    """Return the same without a test split."""
     return {"train": _split(96, 0), "classes": CLASSES}
 
 
 def one_of_each(data_dir: str) -> dict:
-    """So few images for training that none can be spared for validation."""
+    """Return so few images for training that none can be spared for validation."""
     return {"train": _split(3, 0), "test": _split(30, 1), "classes": CLASSES}

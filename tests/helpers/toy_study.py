@@ -1,7 +1,7 @@
-"""A study whose trials cost nothing and whose best answers are known: accuracy falls as the ratio rises, and cost too.
+"""A study whose trials cost nothing and whose best results are known: accuracy and cost fall as the ratio rises.
 
 As a program, `python toy_study.py <storage> <trials> [<folder>]` is one worker. With a folder it writes a file there before
-each trial, and then waits until there is a file `go`.
+each trial, and then waits until a file `go` exists.
 """
 
 import sys
@@ -31,7 +31,7 @@ NAME, ABOUT = "toy", "digest"
 
 
 def no_value_below_zero(name: str, value: object) -> str:
-    """What the toy's stages refuse."""
+    """Return why the toy's stages refuse a value."""
     return f"{name}={value!r}: must be above 0" if isinstance(value, int | float) and value < 0 else ""
 
 

@@ -1,6 +1,7 @@
-"""A script: let everything that writes files write more than a small disk holds, and print for each what it says and leaves.
+"""A script that makes every writer of files write more than a small disk holds, and prints the messages and leftovers.
 
-Called as `python -m tests.helpers.writers DISK`; a line of JSON each: name, class of the error, message, files that are left.
+Called as `python -m tests.helpers.writers DISK`, it prints a line of JSON for each writer: name, class of the error,
+message, leftover files.
 """
 
 import json
@@ -27,7 +28,7 @@ from sensai.stages.contention.job import Job, save_job
 from sensai.training.checkpoints import Checkpoints, Progress
 from tests.helpers.ensembles import ensemble_of, images
 
-# More than the disk has.
+# This is more than the disk has.
 _BYTES = 2**18
 _ENSEMBLE = ensemble_of([(0, 1, 2, 3)])
 _NETWORK = _ENSEMBLE.members[0].network
@@ -73,7 +74,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
 
 
 def main(disk: Path) -> None:
-    """Try them all, each in a folder of its own where one can be made."""
+    """Run all writers, each in a folder of its own if one can be made."""
     warnings.simplefilter("ignore")
     for name, write in WRITERS.items():
         folder = disk / name

@@ -1,4 +1,4 @@
-"""Networks that are right at their first call and wrong at the next one, in training, or beside other images."""
+"""Networks that fail at the second call, in training, or beside other images."""
 
 from collections.abc import Callable
 from typing import Any

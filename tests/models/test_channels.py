@@ -1,4 +1,4 @@
-"""Which of the user's own networks take grey images alone."""
+"""Users' networks that take only grey images."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def test_the_first_convolution_tells_unless_colour_is_taken_too(tmp_path: Path, 
     (tmp_path / "nets.py").write_text(NETWORKS)
     before = torch.random.get_rng_state()
     assert takes_grey_alone(f"{tmp_path}/nets.py:{name}", {}) is expected
-    # What is built later draws the same weights.
+    # Later networks still get the same initial weights.
     assert torch.equal(torch.random.get_rng_state(), before)
 
 

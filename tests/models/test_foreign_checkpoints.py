@@ -1,4 +1,4 @@
-"""Weights of other repositories: adopted strictly, and nothing in them is executed."""
+"""Weights of other repositories are loaded strictly, and nothing in them is executed."""
 
 import argparse
 import io
@@ -96,7 +96,7 @@ def test_the_old_format_of_torch_is_read(tmp_path: Path) -> None:
 
 
 class _Bomb:
-    """Unpickled, it makes a folder."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -227,7 +227,7 @@ _WEIGHT, _NORM = "features.3.weight", "features.1.running_var"
         (_WEIGHT, lambda value: value.index_fill(0, torch.tensor([0]), torch.nan), "is not finite"),
         (_WEIGHT, lambda value: value.index_fill(0, torch.tensor([0]), torch.inf), "is not finite"),
         ("features.1.running_mean", lambda value: value - torch.inf, "is not finite"),
-        # Finite in its own precision, and infinite in the network's.
+        # The value is finite in its own precision, but infinite in the network's.
         (_WEIGHT, lambda value: value.double() + 1e300, "is not finite"),
         (_NORM, lambda value: value - 5, "is negative"),
         (_WEIGHT, lambda value: value.long(), "is int64, not float32"),
@@ -340,7 +340,7 @@ def test_a_pattern_that_cannot_be_meant_is_refused(tmp_path: Path, drop: list[st
 
 
 def _test_images(every: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Every so-manieth test image of the shared CIFAR-10, with its label (classes in alphabetical order)."""
+    """Return every n-th test image of the shared CIFAR-10, with its label (classes in alphabetical order)."""
     images, classes = [], []
     with tarfile.open(SHARED_DATA / "cifar10-jpeg.tar.xz") as archive:
         position = 0
@@ -399,7 +399,7 @@ class TestRealCheckpoints:
         images, labels = some_images
         with torch.no_grad():
             right = (network.eval()(normalization(images)).argmax(1) == labels).float().mean()
-        # 500 images: a standard deviation of 1.5 points.
+        # With 500 images the standard deviation is 1.5 points.
         assert float(right) == pytest.approx(accuracy, abs=0.05)
 
     def test_a_projection_network_does_not_take_the_parameter_free_one(self) -> None:
@@ -457,7 +457,7 @@ def test_a_renaming_that_cannot_be_meant_is_refused(pair: tuple[str, str], messa
 
 
 def _keys(depth: int, convolutions: int, shortcut: str, head: str, stages_with_shortcut: tuple[int, ...]) -> set[str]:
-    """The parameters of a residual net as a repository names them."""
+    """Return the parameters of a residual network under the names of a repository."""
     keys = {"conv1.weight", "bn1.weight", "bn1.bias", f"{head}.weight", f"{head}.bias"}
     for stage in (1, 2, 3):
         for block in range((depth - 2) // (3 * convolutions)):
@@ -472,7 +472,7 @@ def _keys(depth: int, convolutions: int, shortcut: str, head: str, stages_with_s
 @pytest.mark.parametrize(
     ("arch", "arch_args", "keys", "renames"),
     [
-        # bearpaw/pytorch-classification, and GuanhuaWang/sensAI after it.
+        # Keys of bearpaw/pytorch-classification, which GuanhuaWang/sensAI also uses.
         *(
             (f"resnet{depth}", {}, _keys(depth, 3, "downsample", "fc", (1, 2, 3)), "downsample=shortcut,fc=linear")
             for depth in (110, 164)
@@ -483,7 +483,7 @@ def _keys(depth: int, convolutions: int, shortcut: str, head: str, stages_with_s
             _keys(110, 2, "downsample", "fc", (2, 3)),
             "downsample=shortcut,fc=linear",
         ),
-        # akamaster/pytorch_resnet_cifar10: shortcuts without parameters.
+        # Keys of akamaster/pytorch_resnet_cifar10, with parameter-free shortcuts.
         ("resnet110", {"block": "basic", "shortcut": "parameter_free"}, _keys(110, 2, "", "linear", ()), ""),
     ],
 )
@@ -495,7 +495,7 @@ def test_residual_nets_of_other_repositories_load(
     theirs = {
         ".".join(["module", *(backwards.get(part, part) for part in key.split("."))]): value
         for key, value in own.state_dict().items()
-        # Nothing is stored of shortcuts without parameters.
+        # Checkpoints contain nothing of parameter-free shortcuts.
         if not key.endswith("shortcut.weight")
     }
     parameters = {f"module.{key}" for key in keys}
@@ -507,7 +507,7 @@ def test_residual_nets_of_other_repositories_load(
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in own.state_dict().items())
 
 
-# Where the sixteen convolutions of VGG-19 stand.
+# Positions of the sixteen convolutions of VGG-19.
 _VGG19 = [0, 3, 7, 10, 14, 17, 20, 23, 27, 30, 33, 36, 40, 43, 46, 49]
 _BLOCK = ["conv1", "bn1", "conv2", "bn2", "conv3", "bn3"]
 _DOWN = [*_BLOCK, "conv4", "bn4", "conv5", "bn5"]
@@ -516,7 +516,7 @@ _DOWN = [*_BLOCK, "conv4", "bn4", "conv5", "bn5"]
 @pytest.mark.parametrize(
     ("arch", "layers"),
     [
-        # kuangliu/pytorch-cifar, and GuanhuaWang/sensAI after it: no renaming.
+        # Keys of kuangliu/pytorch-cifar, which GuanhuaWang/sensAI also uses: no renaming is needed.
         (
             "mobilenetv2",
             ["conv1", "bn1", "conv2", "bn2", "linear"]
@@ -551,7 +551,7 @@ def test_code_below_the_state_dict_is_refused_and_named(tmp_path: Path) -> None:
 
 
 class _Holder:
-    """Any class: building it would run its code."""
+    """Any class; making an instance would run its code."""
 
     def __init__(self) -> None:
         self.weight = torch.zeros(1)

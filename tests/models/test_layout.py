@@ -1,4 +1,4 @@
-"""Memory formats: only networks that give the same with channels last get them, and then no gradient depends on it."""
+"""Memory formats: only networks that give the same with channels last get them, and then no gradient depends on them."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -23,7 +23,7 @@ def gradients(network: nn.Module, images: Tensor) -> list[Tensor]:
 
 
 def residual(channels: int, stride: int) -> nn.Module:
-    """Convolutions around a shortcut as ResNets have it."""
+    """Return convolutions around a shortcut, as in ResNets."""
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Conv2d(3, channels, 3, padding=1),
@@ -53,7 +53,7 @@ def test_gradients_through_a_shortcut_without_parameters_are_those_of_double_pre
     images = torch.randn(16, 3, 16, 16)
     wanted = gradients(deepcopy(network).double(), images.double())
     trained = gradients(to_channels_last(network), images.contiguous(memory_format=torch.channels_last))
-    # Of one channel there is but one layout.
+    # One channel has only one layout.
     assert channels == 1 or network[:3](images).is_contiguous(memory_format=torch.channels_last)
     for ours, exact in zip(trained, wanted, strict=True):
         assert torch.allclose(ours, exact, rtol=1e-3, atol=1e-4 * float(exact.abs().max()))
@@ -138,7 +138,7 @@ def _with_dropout_on_maps(network: Net, images: Tensor) -> Tensor:
 
 
 class _OtherGradient(torch.autograd.Function):
-    """Its answers are right in every layout, and its gradients in one."""
+    """Its outputs are right in every layout, but its gradients only in one."""
 
     @staticmethod
     def forward(context: Any, maps: Tensor) -> Tensor:
@@ -164,7 +164,7 @@ def _in_halves(network: Net, images: Tensor) -> Tensor:
     [
         (_flattened, True),
         (_with_dropout_on_features, True),
-        # Rounded to 8 bits the layouts differ by more than 1e-5, and mean the same.
+        # Rounded to 8 bits the layouts differ by more than 1e-5, but compute the same.
         (_in_halves, True),
         (_viewed, False),
         (_viewed_in_training, False),
@@ -173,7 +173,7 @@ def _in_halves(network: Net, images: Tensor) -> Tensor:
         (_reading_memory, False),
         (_asking_for_strides, False),
         (_with_another_gradient, False),
-        # The noise is drawn in the order of memory.
+        # The noise is sampled in the order of memory.
         (_with_dropout_on_maps, False),
     ],
     ids=lambda each: getattr(each, "__name__", ""),
@@ -188,7 +188,7 @@ def test_channels_last_is_taken_where_the_answers_are_the_same(
     assert torch.equal(torch.random.get_rng_state(), noise)
     spec = with_memory_format(network, NetworkSpec("nets.py:make", 4, 3, (8, 8)))
     assert (spec.memory_format is torch.channels_last) is takes
-    # It goes with the network to wherever it is loaded; one that was stored before there was a choice is contiguous.
+    # The format is stored with the network; older stored networks without one are contiguous.
     stored = spec.to_json()
     assert NetworkSpec.from_json(stored) == spec
     del stored["channels_last"]

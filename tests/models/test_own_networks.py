@@ -95,7 +95,7 @@ def test_a_file_that_changed_under_the_weights_is_refused(file: Path) -> None:
 
 
 class _Given(nn.Module):
-    """Answers every batch with what it was made with."""
+    """Returns the value that it was made with for every batch."""
 
     def __init__(self, answer: Any) -> None:
         super().__init__()
@@ -163,7 +163,7 @@ def test_a_network_has_an_input_of_its_own(tmp_path: Path, name: str) -> None:
     network = build(spec(f"{tmp_path}/nets.py:{name}")).eval()
     images = torch.rand(4, 1, 8, 8)
     given = images.clone()
-    # As many members read the same batch.
+    # Many members read the same batch.
     first, second = run_networks([network, network], [(images, torch.zeros(4))]).members
     assert torch.equal(images, given)
     assert np.array_equal(first, second)

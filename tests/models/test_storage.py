@@ -1,4 +1,4 @@
-"""Networks of any width on disk."""
+"""Storage of networks of any width."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def test_an_irregular_network_comes_back_bit_for_bit(tmp_path: Path, arch: str, 
     images = images_for(spec, 3)
     sites = sites_of(arch, arch_args)
     plan = {site.name: np.arange(position % site.channels) for position, site in enumerate(sites.sites)}
-    # The last block, where there is one that may be emptied.
+    # The last block is emptied, if one may be.
     plan |= {site.name: np.arange(site.channels) for site in sites.sites if site.name in list(sites.branches)[-2:]}
     narrow = member_network(network, sites, plan, (4, 1), 10)
     save_network(narrow, spec, tmp_path / "net")

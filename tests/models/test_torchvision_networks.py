@@ -23,9 +23,9 @@ def spec(name: str, side: int | None = None, **arguments: Any) -> NetworkSpec:
 
 
 class _ShapesAlone(TorchFunctionMode):
-    """What a layer allocates has a shape and no memory; arithmetic that the widths come from stays real.
+    """Gives tensors of layers a shape without memory; arithmetic for widths stays real.
 
-    Batch norms, which keep the shape, would take half of the time.
+    Batch norms keep the shape; computing them would take half of the time.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -45,7 +45,7 @@ def test_every_name_builds_and_gives_one_logit_a_class_at_its_own_size() -> None
     names = torchvision_networks.names()
     assert len(names) >= 80
     assert {"resnet50", "vgg19_bn", "googlenet", "inception_v3", "vit_h_14"} <= set(names)
-    # In training mode, where auxiliary heads would answer too.
+    # In training mode, auxiliary heads would return outputs too.
     assert {name: shape_of_output(spec(name)) for name in names} == dict.fromkeys(names, (2, 7))
 
 
@@ -101,7 +101,7 @@ def test_arguments_that_do_not_fit_are_refused(name: str, side: int, arguments: 
 @pytest.mark.parametrize("name", ["resnet18", "googlenet"])
 def test_a_checkpoint_of_torchvision_loads_as_it_is(tmp_path: Path, name: str) -> None:
     torch.manual_seed(0)
-    # With the auxiliary heads that its published weights have.
+    # The published weights include auxiliary heads.
     heads = {"init_weights": False} if name == "googlenet" else {}
     trained = models.get_model_builder(name)(weights=None, num_classes=7, **heads)
     torch.save(trained.state_dict(), tmp_path / "weights.pth")

@@ -47,7 +47,7 @@ def test_unwrapped_weights_give_the_same_answers(wrapper: Callable[[nn.Module], 
         network[layer] = wrapper(network[layer])
     network.train()(images)
     expected = network.eval()(images)
-    # A spectral norm must take no step of its iteration on the way.
+    # Unwrapping must not make a step of a spectral norm's iteration.
     unwrapped = unwrap(network.train())
     assert unwrapped is network
     assert torch.allclose(network(images), expected, atol=1e-6)

@@ -1,4 +1,4 @@
-"""`from_run`: a stage that stands on a run of the stage before, and takes its parameters from there."""
+"""`from_run`: a stage starts from a run of the stage before, and takes its parameters from there."""
 
 import json
 
@@ -15,7 +15,7 @@ def config_of(place: Place, run_id: str) -> dict:
 
 
 def stand_on(place: Place, run_id: str, **parameters: object) -> PruneConfig:
-    """A pruning of which the user gives nothing but the run to stand on."""
+    """Run a pruning with only the upstream run given."""
     return PruneConfig(from_run=run_id, work_dir=str(place.folder / "work"), **parameters)
 
 

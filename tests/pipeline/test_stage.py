@@ -1,4 +1,4 @@
-"""The machinery that all stages share: upstream runs, cache, the run of `mlflow run`, failures, locks."""
+"""The machinery of all stages: upstream runs, cache, the run of `mlflow run`, failures, locks."""
 
 import json
 import shutil
@@ -36,7 +36,7 @@ def upstream_tags(run: Run) -> dict[str, str]:
 
 
 def adopted_run(place: Place, monkeypatch: pytest.MonkeyPatch, **params: str) -> str:
-    """A run as `mlflow run` opens it: every parameter already logged on it, shell-quoted."""
+    """Return a run as `mlflow run` opens it, with every parameter already logged on it, shell-quoted."""
     run_id = place.client.create_run(place.experiment).info.run_id
     for name, value in params.items():
         place.client.log_param(run_id, name, value)
@@ -231,7 +231,7 @@ class TestRunOfMlflow:
 
 
 def recording(execute: Callable[[BaselineConfig, Context], None]) -> Stage[BaselineConfig]:
-    """A stage of baseline's parameters that does something else."""
+    """Return a stage with baseline's parameters that does something else."""
     return Stage(version=1, config=BaselineConfig, previous=None, execute=execute)
 
 

@@ -1,4 +1,4 @@
-"""An ensemble as ONNX files and the script that serves them: the same answers as the ensemble in memory."""
+"""An ensemble as ONNX files and the script that serves them gives the outputs of the ensemble in memory."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ from sensai.registry.image_format import Dtype, ImageFormat, Layout
 from sensai.registry.pyfunc_model import PIN, EnsembleModel
 from tests.helpers.ensembles import NAMES, SHAPE, ensemble_of, images, outputs_of, probabilities
 
-# A pair whose classes are no neighbours and stand in no order, and two classes by themselves.
+# A pair of classes that are neither adjacent nor in order, and two single classes.
 GROUPS = [(3, 0), (2,), (1,)]
 
 
@@ -51,7 +51,7 @@ def control(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ensemble, Path]:
 
 
 def recalibrated(folder: Path, target: Path, calibration: Calibration) -> Path:
-    """A copy of a bundle with another calibration: exporting the same members again takes seconds."""
+    """Return a copy of a bundle with another calibration, since exporting the same members again takes seconds."""
     shutil.copytree(folder, target)
     manifest = json.loads((folder / "manifest.json").read_text())
     (target / "manifest.json").write_text(json.dumps(manifest | {"calibration": calibration.to_json()}))
@@ -66,7 +66,7 @@ def test_groups_and_single_classes_answer_alike(grouped: tuple[Ensemble, Path], 
     assert list(answer.columns) == list(NAMES)
     np.testing.assert_allclose(answer.to_numpy(), expected, atol=1e-5)
     np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-5)
-    # The members differ, so that classes that were mixed up would show.
+    # The members differ, so that swapped classes would show.
     assert np.ptp(expected, axis=1).min() > 1e-3
 
 
@@ -138,7 +138,7 @@ def test_the_manifest_says_who_answers_for_what(grouped: tuple[Ensemble, Path]) 
 def test_a_file_that_was_changed_is_refused(grouped: tuple[Ensemble, Path], tmp_path: Path) -> None:
     folder = shutil.copytree(grouped[1], tmp_path / "copy")
     served(folder)
-    # Another member's: a file that would run.
+    # The file of another member, which would run.
     shutil.copy(folder / "member_001.onnx", folder / "member_002.onnx")
     with pytest.raises(ValueError, match=r"member_002\.onnx is not the file that was registered: SHA-256 "):
         served(folder)

@@ -1,4 +1,4 @@
-"""A registered ensemble is opened by its files as the store knows them, whatever lies beside them."""
+"""A registered ensemble is opened only with the files that the store knows."""
 
 import hashlib
 import json
@@ -27,13 +27,13 @@ CHANGED = "manifest.json is not the file that was registered: SHA-256 "
 
 @dataclass(frozen=True)
 class Registry:
-    """Two models of one version each; files may be changed, the store says what they were."""
+    """Two models of one version each, whose files may be changed while the store keeps the original digest."""
 
     place: Place
     uris: dict[str, str]
 
     def files(self, model: str = "mine") -> Path:
-        """The folder that the artifacts of a version lie in."""
+        """Return the folder of the artifacts of a version."""
         version = self.place.client.get_model_version(model, "1")
         return Path(self.place.client.get_logged_model(version.source.rpartition("/")[2]).artifact_location[7:])
 
@@ -59,7 +59,7 @@ def registered(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def registry(registered: Registry) -> Iterator[Registry]:
-    """The same, and all that a test does to the files undone afterwards."""
+    """Yield the registry, and undo all changes of files afterwards."""
     artifacts, kept = registered.place.folder / "artifacts", registered.place.folder / "kept"
     shutil.rmtree(kept, ignore_errors=True)
     shutil.copytree(artifacts, kept)
@@ -82,7 +82,7 @@ def test_by_whatever_it_is_named_the_answers_are_those_of_the_ensemble(registry:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_swapped_artifact_is_refused_although_all_in_it_fits_together(registry: Registry, kind: str) -> None:
     swap_artifact(registry.files())
-    # MLflow and the artifact's own script see nothing wrong.
+    # MLflow and the artifact's own script notice nothing.
     assert list(mlflow.pyfunc.load_model("models:/mine/1").predict(images(1)).columns) == list(NAMES[::-1])
     said = CHANGED if kind in KINDS[:3] else "no version that was registered from there has its files"
     uri = registry.uris[kind]
@@ -118,7 +118,7 @@ def test_the_script_of_the_artifact_is_not_run(registry: Registry, kind: str, tm
     with open_model(registry.place.client, registry.uris[kind]) as model:
         model.predict(None, images(1))
     assert not trace.exists()
-    # As MLflow does it.
+    # This is how MLflow does it.
     mlflow.pyfunc.load_model(registry.uris[kind])
     assert trace.exists()
 

@@ -1,4 +1,4 @@
-"""`mlflow models serve` over HTTP: the answers of the ensemble in memory, and a reason for images that it does not take."""
+"""`mlflow models serve` over HTTP: the outputs of the ensemble in memory, and a reason for refused images."""
 
 import re
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ FORMATS = {"uint8": ImageFormat(), "float32": ImageFormat("float32")}
 def served(
     request: pytest.FixtureRequest, empty_database: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, str]]:
-    """The dtype of the images, and where they are answered."""
+    """Yield the dtype of the images, and the URL for predictions."""
     place = Place.make(tmp_path_factory.mktemp("served"), empty_database)
     uri = register(place, "mine", ENSEMBLE, image_format=FORMATS[request.param])
     with place.active(), model_server(uri, place.uri, place.folder) as url:
@@ -45,7 +45,7 @@ def test_values_of_another_kind_are_refused_with_the_reason(served: tuple[str, s
     for value, said in BAD_VALUES[dtype]:
         answer = ask(url, {"inputs": with_value(good, value)})
         assert answer.status_code == 400, value
-        # MLflow itself would say "Failed to predict data" and all of the images before it.
+        # MLflow itself would answer "Failed to predict data" with all images before it.
         assert re.match(f"images {said}", reason(answer)), value
 
 

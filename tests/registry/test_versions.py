@@ -1,4 +1,4 @@
-"""A registered version: it stands alone, answers as the ensemble in memory does, and says what it is."""
+"""A registered version is self-contained, gives the outputs of the ensemble in memory, and describes itself."""
 
 import hashlib
 import os
@@ -33,7 +33,7 @@ from tests.helpers.pipeline import FinishedMain, Place
 NAME = "sensai-ensemble"
 URI = f"models:/{NAME}/1"
 
-# What another machine does with a version: it has MLflow, numpy and onnxruntime, and images.
+# The code that another machine runs with a version: it has MLflow, numpy and onnxruntime, and images.
 ELSEWHERE = """
 import sys
 import numpy as np
@@ -47,14 +47,14 @@ print("modules:", *sorted({name.partition(".")[0] for name in sys.modules}))
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """What a fresh process answered, and the modules that it imported."""
+    """The outputs of a new process, and the modules that it imported."""
 
     answers: pd.DataFrame
     modules: set[str]
 
 
 def images_of_test_split(finished: FinishedMain) -> np.ndarray:
-    """uint8 (N, H, W, C)."""
+    """Return uint8 (N, H, W, C)."""
     test = dataset_of(finished.config).test
     return test.images[test.rows].transpose(0, 2, 3, 1)
 
@@ -122,7 +122,7 @@ def test_signature_and_example_say_what_goes_in_and_what_comes_out(finished: Fin
     info = get_model_info(URI)
     signature = info.signature
     assert isinstance(signature, ModelSignature)
-    # Of another dtype MLflow would cast to it, in silence.
+    # MLflow would silently cast images of another dtype to the signature's.
     (tensor,) = signature.inputs.inputs
     assert (tensor.type, tensor.shape) == (np.dtype("object"), (-1,))
     assert info.metadata == {"dtype": "uint8", "layout": "NHWC", "image_shape": [8, 8, 1]}
@@ -157,11 +157,11 @@ def test_the_candidate_is_the_version_that_was_registered(finished: FinishedMain
 
 
 def test_the_candidate_moves_to_the_newest_version(empty_database: Path, tmp_path: Path) -> None:
-    # Controls: one network of all classes, in two orders.
+    # These are controls: one network of all classes, in two orders.
     ensembles = [ensemble_of([(0, 1, 2, 3)]), ensemble_of([(3, 2, 1, 0)])]
     with Place.make(tmp_path, empty_database).active() as place:
         run_id = place.client.create_run(place.experiment).info.run_id
-        # At a threshold of zero none is rejected.
+        # A threshold of zero rejects no image.
         calibrations = [RAW, replace(RAW, threshold=0.0)]
         numbers = []
         for number, (ensemble, calibration) in enumerate(zip(ensembles, calibrations, strict=True), start=1):
@@ -209,7 +209,7 @@ def test_of_two_that_are_registered_at_once_the_newer_is_the_candidate(
         write, newer = getattr(MlflowClient, before), []
 
         def overtaken(*arguments: object, **named: object) -> object:
-            """Before the first one goes on the second one is registered as a whole."""
+            """Register the second version completely before the first one continues."""
             monkeypatch.setattr(MlflowClient, before, write)
             newer.append(add(ensemble_of([(3, 2, 1, 0)])))
             return write(*arguments, **named)
@@ -228,7 +228,7 @@ def test_members_that_answer_otherwise_than_in_memory_are_not_registered(
     monkeypatch.setattr(versions, "export_bundle", lambda _, *rest: export_bundle(other, *rest))
     with Place.make(tmp_path, empty_database).active() as place:
         run_id = place.client.create_run(place.experiment).info.run_id
-        with pytest.raises(RuntimeError, match="answer otherwise than the ensemble in memory"):
+        with pytest.raises(RuntimeError, match="differ from those of the ensemble in memory"):
             register_ensemble(
                 place.client, run_id, ensemble_of([(0, 1, 2, 3)]), RAW, ImageFormat(), images(1), "mine", {}
             )

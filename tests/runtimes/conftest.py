@@ -1,4 +1,4 @@
-"""Ensembles to run: made once, since exporting a member takes a second."""
+"""Ensembles to run, made once, since exporting a member takes a second."""
 
 import pytest
 
@@ -6,13 +6,13 @@ from sensai.data.batches import Normalization
 from sensai.ensemble import Ensemble, Member
 from sensai.models.factory import NetworkSpec
 from sensai.runtimes import Prepared, prepare
+from tests.ensemble.test_ensemble import GROUPS, built
 from tests.runtimes.test_folding import emptied
-from tests.test_ensemble import GROUPS, built
 
 
 @pytest.fixture(scope="session")
 def irregular() -> Ensemble:
-    """A binary member and groups, each of other widths."""
+    """Return a binary member and groups, each of other widths."""
     ensemble, _ = built(GROUPS)
     return ensemble
 
@@ -24,6 +24,6 @@ def prepared(irregular: Ensemble) -> Prepared:
 
 @pytest.fixture(scope="session")
 def without_blocks() -> Ensemble:
-    """One member with branches of no channels, for images (N, 9, 9, 2)."""
+    """Return one member with branches of no channels, for images (N, 9, 9, 2)."""
     spec = NetworkSpec("small_cnn", 5, 2, (9, 9))
     return Ensemble([Member(tuple(range(5)), emptied())], tuple("abcde"), spec, Normalization((0.5, 0.4), (0.2, 0.3)))

@@ -1,4 +1,4 @@
-"""Runtimes side by side: what the table says, and what is never chosen."""
+"""Comparison of runtimes: the contents of the table, and runtimes that are never chosen."""
 
 import math
 import time

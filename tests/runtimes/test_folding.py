@@ -1,4 +1,4 @@
-"""Batch norms are gone from what runs, wherever they stood, and nothing else has changed."""
+"""Batch norms are folded wherever they stand, and nothing else changes."""
 
 from collections import Counter
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Base model and ensemble side by side: each in its fastest runtime, every member timed, the outputs combined."""
+"""Comparison of base model and ensemble: each in its fastest runtime, every member timed, the outputs combined."""
 
 from itertools import groupby
 

@@ -1,4 +1,4 @@
-"""Every runtime answers as the members in memory do, and ends what it started."""
+"""Every runtime gives the outputs of the members in memory, and ends the processes that it started."""
 
 import re
 import threading

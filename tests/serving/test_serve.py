@@ -1,4 +1,4 @@
-"""serve: real replicas on a real Ray cluster of two nodes, asked over HTTP, and killed."""
+"""serve: real replicas on a real Ray cluster of two nodes, with HTTP requests and killed replicas."""
 
 import json
 import os
@@ -46,7 +46,7 @@ _SECONDS = 120
 
 @dataclass(frozen=True)
 class Serving:
-    """A server on the nodes of a cluster, and one before it whose port was taken."""
+    """A server on the nodes of a cluster, and an earlier one whose port was taken."""
 
     url: str
     place: Place
@@ -54,7 +54,7 @@ class Serving:
     refused: subprocess.CompletedProcess[str]
 
     def replicas(self, deployment: str = "") -> dict[int, psutil.Process]:
-        """The processes that hold members, or the ingress, by their ids."""
+        """Return the processes that hold members, or the ingress, by their ids."""
         return {each.pid: each for each in workers(self.cluster.list_all_nodes(), f"ServeReplica:sensai:{deployment}")}
 
 
@@ -69,14 +69,14 @@ def place(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Pla
 def started(place: Place, folder: Path, **parameters: object) -> Iterator[str]:
     environment = {"MLFLOW_TRACKING_URI": place.uri, "MLFLOW_EXPERIMENT_ID": place.experiment, "PYTHONPATH": ""}
     with server(command("serve", model_uri="models:/mine@champion", **parameters), folder, **environment) as url:
-        # Replicas answer before Ray Serve has told so.
+        # Replicas may answer before Ray Serve reports that they are ready.
         waited_for(lambda: f"answers at {url}" in (folder / "server.log").read_text())
         yield url
 
 
 @pytest.fixture(scope="module")
 def serving(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """Two shards of two replicas, which are to be on different nodes."""
+    """Yield two shards of two replicas, which must be on different nodes."""
     pytest.importorskip("ray.serve", reason="the extra `serve` is not installed", exc_type=ImportError)
     folder = tmp_path_factory.mktemp("server")
     placement = {"shards": 2, "replicas": 2, "replicas_per_node": 1}
@@ -84,7 +84,7 @@ def serving(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         refused = on_a_taken_port(place, folder, cluster.address)
         with started(place, folder, ray_address=cluster.address, **placement) as url:
             yield Serving(url, place, cluster, refused)
-        # The cluster lives on, without what was deployed to it.
+        # The cluster lives on, without the deployments.
         waited_for(lambda: not workers(cluster.list_all_nodes(), "Serve"))
     (run,) = [run for run in place.of("serve") if run.data.params["port"] == url.rpartition(":")[2]]
     assert run.info.status == "FINISHED", (folder / "server.log").read_text()
@@ -113,7 +113,7 @@ def waited_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-# Comes first, while no other cluster takes the cores on which this one starts.
+# This comes first, while no other cluster uses the cores on which this one starts.
 def test_a_server_with_a_ray_of_its_own_keeps_to_loopback_and_leaves_nothing_at_ctrl_c(
     place: Place, tmp_path: Path
 ) -> None:
@@ -132,9 +132,9 @@ def test_a_server_with_a_ray_of_its_own_keeps_to_loopback_and_leaves_nothing_at_
         }
         assert any("ServeReplica:sensai:shard-0" in title(each) for each in family)
         assert listening <= {"127.0.0.1", "::ffff:127.0.0.1"}
-        # What trains is not loaded, neither where requests come in nor where members answer.
+        # Neither the ingress nor the shards import anything that trains.
         assert not [each for each in (main, *family) if any("libtorch" in part.path for part in each.memory_maps())]
-        # As a terminal does it; the others are ended by SIGTERM.
+        # A terminal sends this signal; the other servers are ended by SIGTERM.
         os.killpg(main.pid, signal.SIGINT)
         assert main.wait(_SECONDS) == 0, (tmp_path / "server.log").read_text()
         assert still_running(family, _SECONDS) == []
@@ -208,7 +208,7 @@ def test_a_body_that_is_too_large_is_not_read(serving: Serving, announced: bool)
     host, port = serving.url.removeprefix("http://").split(":")
     connection = HTTPConnection(host, int(port), timeout=_SECONDS)
     headers = {"Content-Type": "application/json"} | ({"Content-Length": str(2**30)} if announced else {})
-    # The server may have closed the connection before all is sent, after the answer.
+    # The server may answer and close the connection before the whole body is sent.
     with suppress(BrokenPipeError, ConnectionResetError):
         connection.request("POST", "/invocations", chunks(), headers, encode_chunked=not announced)
     answer = connection.getresponse()
@@ -274,9 +274,9 @@ def test_killed_replicas_are_replaced_and_no_request_is_answered_wrongly(
 
 
 def ask_until(ended: threading.Event, url: str, seed: int) -> list[int]:
-    """The statuses of all requests; each with predictions has those of its own images."""
+    """Return the statuses of all requests, and assert that predictions belong to the request's images."""
     statuses, count = [], seed
-    # A pause, else the clients take the cores on which the new replicas start.
+    # Without a pause the clients would use the cores on which the new replicas start.
     while not ended.wait(0.05):
         count = count % 7 + 1
         answer = ask(url, {"inputs": images(count).tolist()})

@@ -1,4 +1,4 @@
-"""Labels against the plain tensors that they stand for."""
+"""Operations on labels equal those on plain tensors."""
 
 import torch
 from hypothesis import given, settings
@@ -23,7 +23,7 @@ sizes = st.lists(st.integers(1, 3), min_size=1, max_size=4)
 
 @st.composite
 def tensors(draw: st.DrawFn) -> Tensor:
-    """Labels that change along some of their axes."""
+    """Generate labels that change along some of their axes."""
     shape = draw(sizes)
     changing = [size if draw(st.booleans()) else 1 for size in shape]
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
@@ -97,7 +97,7 @@ def test_a_constant_is_spread_where_it_has_one_value_for_all_channels() -> None:
     assert not is_spread_over(constant(1, 4, 1, 1), channels)
     assert not is_spread_over(constant(1, 4, 2, 3), channels)
     assert not is_spread_over(constant(4), channels[..., 0, 0])
-    # Neither the image nor channels are constants, and only channels make one spread.
+    # Neither the image nor channels are constants, and a constant is spread only over channels.
     assert not is_spread_over(torch.tensor(NEUTRAL), channels)
     assert not is_spread_over(channels, channels)
     assert not is_spread_over(constant(4, 1, 1), torch.tensor(NEUTRAL))

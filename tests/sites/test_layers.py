@@ -1,4 +1,4 @@
-"""The table of layers in the documentation: it is whole, and says what happens."""
+"""The table of layers in the documentation is complete, and tells the truth."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from torch.nn.utils import parametrizations
 from benchmarks.layers import documented, networks, tried, untried
 
 TABLE = documented((Path(__file__).parents[2] / "docs" / "layers.md").read_text())
-# One of each kind; the others take a minute.
+# One network of each kind is enough; the others take a minute.
 SOME = (
     *("PReLU", "Sigmoid", "MaxUnpool2d", "InstanceNorm3d", "Conv1d", "MultiheadAttention", "FractionalMaxPool2d"),
     *("parametrizations.weight_norm of the head", "LazyConv2d", "torch.autocast, on"),

@@ -1,6 +1,7 @@
-"""Networks that try to be cut wrongly: each is cut exactly, or kept whole with the reason, or refused in one line.
+"""Networks that are easy to prune wrongly: each is pruned exactly, kept whole with the reason, or refused in one line.
 
-A network is two convolutions and a linear layer, five classes; its body is one function of these and of what it adds to them.
+A network is two convolutions and a linear layer, five classes. Its body is one function of these and of the layers that it
+adds.
 """
 
 from collections.abc import Callable
@@ -87,7 +88,7 @@ def _functional(net: Network, x: Tensor) -> Tensor:
 
 
 def _head_twice(net: Network, x: Tensor) -> Tensor:
-    # A removed channel's sigmoid is a half: seen in the first of the two calls alone.
+    # The sigmoid of a removed channel is a half, which only the first of the two calls shows.
     return net.linear(torch.sigmoid(net.other(x)).mean((2, 3))) + net.tail(F.relu(net.first(x)))
 
 
@@ -118,7 +119,7 @@ def _centred(net: Network, x: Tensor) -> Tensor:
 
 
 def _pooled_tokens(net: Network, x: Tensor) -> Tensor:
-    # Pools over pairs of channels, since these lie where pixels are wanted.
+    # This pools over pairs of channels, since they stand where pixels belong.
     return net.tail(F.avg_pool2d(F.relu(net.first(x)).permute(0, 2, 3, 1), (1, 2)).permute(0, 3, 1, 2))
 
 
@@ -174,7 +175,7 @@ def _under_nested_blocks(net: Network, x: Tensor) -> Tensor:
     with torch.no_grad():
         x = net.first(x)
         with torch.enable_grad(), torch.autocast("cpu", enabled=False):
-            # Two results, and one that nothing reads.
+            # The operation has two results, one of which is never read.
             x, _, y = F.relu(x.float()), x.abs(), x.mean((2, 3), keepdim=True)
     return net.tail(x - y)
 
@@ -315,7 +316,7 @@ def test_layers_that_autocast_makes_coarse_are_kept_whole() -> None:
 
 
 def assert_exact(network: nn.Module, sites: SiteMap, images: Tensor) -> None:
-    """Random members compute what the masked network does, and are as large as predicted."""
+    """Assert that random members compute what the masked network does, and have the predicted sizes."""
     prediction = SizePrediction(network, sites, SHAPE)
     generator = np.random.default_rng(0)
     for classes in ((4,), (0, 2), (0, 1, 2, 3, 4)):

@@ -1,4 +1,4 @@
-"""The statistics pass in shards: the numbers of one pass, and a killed one that goes on where it was."""
+"""The statistics pass in shards gives the numbers of one pass; a killed pass resumes where it stopped."""
 
 import os
 from pathlib import Path
@@ -51,7 +51,7 @@ def write(path: Path, seed: int) -> None:
 
 @pytest.fixture
 def config(place: Place, monkeypatch: pytest.MonkeyPatch) -> ActivationsConfig:
-    """A streamed folder of three classes, and an untrained network."""
+    """Return the configuration of a streamed folder of three classes and an untrained network."""
     monkeypatch.setattr(dataset, "DECODED_LIMIT", 0)
     monkeypatch.setattr(context, "_EVALUATION_BATCH", BATCH)
     root = place.folder / "set"
@@ -69,7 +69,7 @@ def statistics(config: ActivationsConfig) -> Statistics:
 
 
 def spoil(path: Path) -> bytes:
-    """Make an image unreadable in a way that the listing does not show; returns what it was."""
+    """Make an image unreadable in a way that the listing does not show, and return its content."""
     content, status = path.read_bytes(), path.stat()
     path.write_bytes(b"\0" * len(content))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))

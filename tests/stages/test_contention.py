@@ -1,4 +1,4 @@
-"""`contention` on tiny data: what it logs, and of what it is made."""
+"""`contention` on tiny data: its logged results and their origin."""
 
 import json
 import platform

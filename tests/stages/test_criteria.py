@@ -1,4 +1,4 @@
-"""`criterion` of prune: what each run shares with others, what it is called, and that its plan is the criterion's."""
+"""`criterion` of prune: shared upstream runs, names of runs, and plans that equal the criterion's."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""`cut_steps` of retrain: what is cut when, what is said of it, and that a killed run goes on in the step where it was."""
+"""`cut_steps` of retrain: channels removed in each step, logged texts, and a killed run that resumes in its step."""
 
 import json
 import signal
@@ -28,7 +28,7 @@ GRADUAL = {"cut_steps": 3, "cut_epochs": 2, "epochs": 4}
 
 
 def steps(place: Place, **parameters: object) -> list[Step]:
-    """The steps of a retraining, with the prune run that it stands on made where it is not there yet."""
+    """Return the steps of a retraining; make its prune run if there is none."""
     config = place.config("retrain", **parameters)
     assert isinstance(config, RetrainConfig)
     session = Session.connect()
@@ -143,7 +143,7 @@ KILLED = {**GRADUAL, "cut_epochs": 6, "epochs": 2}
 
 
 def kill_within_the_second_step(place: Place) -> dict[Path, int]:
-    """Start a retraining, kill it when the step has its first epoch; returns when each checkpoint was written."""
+    """Kill a retraining in the first epoch of the step, and return when each checkpoint was written."""
     parameters = tiny("retrain", work_dir=str(place.folder / "work"), **KILLED)
     process = subprocess.Popen(command("retrain", **parameters), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     checkpoints = place.folder / "work" / "checkpoints"
@@ -162,7 +162,7 @@ def kill_within_the_second_step(place: Place) -> dict[Path, int]:
 
 
 def checkpoints_of(place: Place) -> dict[Path, int]:
-    """When each was written."""
+    """Return when each checkpoint was written."""
     found = (place.folder / "work" / "checkpoints").glob("*/cut_*/member_*/*.safetensors")
     return {path: path.stat().st_mtime_ns for path in found}
 

@@ -1,4 +1,4 @@
-"""The group stage: every method end to end, and what it says of groups before they are pruned."""
+"""The group stage: every method end to end, and its predictions for groups before they are pruned."""
 
 import json
 from pathlib import Path

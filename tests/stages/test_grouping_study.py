@@ -1,4 +1,4 @@
-"""The grouping study: its cells as runs, what is made of them, kills, and studies of what is logged alone."""
+"""The grouping study: its cells as runs, their summary, kills, and studies of only logged runs."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""`main`: the whole pipeline on tiny data, and the choices that reach through all of it."""
+"""`main`: the whole pipeline on tiny data, and parameters that affect all stages."""
 
 import json
 import pickletools
@@ -275,7 +275,7 @@ def test_learning_curves_have_one_point_an_epoch(finished: FinishedMain) -> None
 
 
 def is_pickled(path: Path) -> bool:
-    """Whether loading a file would unpickle something."""
+    """Return True if loading a file would unpickle something."""
     content = path.read_bytes()
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -317,7 +317,7 @@ def test_a_finished_stage_leaves_no_checkpoints(finished: FinishedMain) -> None:
 
 @pytest.fixture
 def place(finished_main: FinishedMain, tmp_path: Path):
-    """A copy of the store in which `main` has run, so that base model and statistics are there."""
+    """Return a copy of the store in which `main` has run, so that base model and statistics exist."""
     with finished_main.place.copy(tmp_path).active() as copied:
         yield copied
 
@@ -328,7 +328,7 @@ def run_again(place: Place, **parameters: object) -> FinishedMain:
 
 
 def member_outputs(finished: FinishedMain, name: str = "test") -> list[tuple[tuple[int, ...], np.ndarray]]:
-    """Classes and outputs, on the images of a split, of every member that was retrained."""
+    """Return classes and outputs of every retrained member on the images of a split."""
     ensemble = retrain.load(Store.connect(), finished.upstream("retrain"))
     split = getattr(dataset_of(finished.config), name)
     images = ensemble.normalization(torch.from_numpy(split.images[split.rows]))

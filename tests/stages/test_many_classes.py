@@ -1,4 +1,4 @@
-"""Hundreds of classes on PostgreSQL, which refuses what is too long for a column, as SQLite does not."""
+"""Hundreds of classes on PostgreSQL, which unlike SQLite refuses values that are too long for a column."""
 
 import json
 import os
@@ -24,7 +24,7 @@ _GROUPS = 3
 
 @pytest.fixture
 def store(postgres_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> mlflow.MlflowClient:
-    """An empty store in a database of the test's own, and artifacts in its folder."""
+    """Return an empty store in a database of the test, with artifacts in its folder."""
     client = mlflow.MlflowClient(postgres_database)
     experiment = client.create_experiment("test", artifact_location=(tmp_path / "artifacts").as_uri())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", postgres_database)

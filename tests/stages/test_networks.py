@@ -1,4 +1,4 @@
-"""Networks that are not ours, from the command's parameters to the logged model."""
+"""Users' networks, from the command's parameters to the logged model."""
 
 from pathlib import Path
 

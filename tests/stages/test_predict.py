@@ -1,4 +1,4 @@
-"""predict: the answers of the registered ensemble, frame by frame, and what is logged of them."""
+"""predict: the outputs of the registered ensemble, image by image, and their logs."""
 
 import io
 import json
@@ -29,7 +29,7 @@ URI = "models:/sensai-ensemble/1"
 
 @pytest.fixture
 def place(finished: FinishedMain, tmp_path: Path) -> Place:
-    """The finished place's registry in a store that may be written to."""
+    """Return the finished place's registry in a writable store."""
     return finished.place.copy(tmp_path)
 
 

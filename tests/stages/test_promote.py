@@ -1,4 +1,4 @@
-"""promote: the champion is moved by comparison, goes back, and is always a version that is there."""
+"""promote: the champion moves by comparison, can move back, and is always an existing version."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ MODEL = "mine"
 
 @dataclass
 class Shelf:
-    """A registered model whose versions stand on runs as the stages log them."""
+    """A registered model whose versions are based on runs as the stages log them."""
 
     place: Place
     versions: list[str] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Shelf:
         val_digest: str = "images",
         host: str = "here",
     ) -> int:
-        """A version; the base model has 0.9 on validation data."""
+        """Register a version; the base model has 0.9 on validation data."""
         accuracies = {"val_accuracy": val_accuracy, "base_val_accuracy": 0.9, "accuracy": 0.5}
         costs = {"flops_max": flops, "latency_ensemble_ms": latency}
         evaluated = self._run("evaluate", accuracies | costs, {"sensai.val_digest": val_digest, "sensai.host": host})
@@ -82,7 +82,7 @@ class Shelf:
         return promote.run(PromoteConfig(model_name=MODEL, work_dir=str(self.place.folder / "work"), **parameters))
 
     def swap(self, version: int) -> None:
-        """Have the files of a version say something else."""
+        """Change the files of a version."""
         (manifest,) = Path(self.place.client.get_model_version(MODEL, str(version)).source[7:]).rglob("manifest.json")
         manifest.write_text(f"{manifest.read_text()} ")
 

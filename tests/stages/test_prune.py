@@ -1,4 +1,4 @@
-"""prune: the members as they are cut, where the data have no validation split to fit their "none" rows on."""
+"""prune: pruned members of data without a validation split for their "none" rows."""
 
 import logging
 from pathlib import Path
@@ -24,7 +24,7 @@ def one_of_each(data_dir):
 
 
 def balanced_loss(logits: np.ndarray, targets: np.ndarray) -> float:
-    """Cross entropy averaged within each outcome, then over the outcomes."""
+    """Return the cross entropy averaged within each outcome, then over the outcomes."""
     each = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(targets)), targets]
     return float(np.mean([each[targets == outcome].mean() for outcome in np.unique(targets)]))
 

@@ -1,4 +1,4 @@
-"""register: what the store knows is not registered again, what the registry has lost is."""
+"""register: an ensemble in the registry is not registered again, a deleted one is."""
 
 from pathlib import Path
 from types import ModuleType

@@ -1,4 +1,4 @@
-"""Reports of what stands on no evaluation: a study, and runs side by side."""
+"""Reports of runs other than evaluations: a study, and a comparison of runs."""
 
 import json
 

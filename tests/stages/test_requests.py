@@ -1,4 +1,4 @@
-"""How many HTTP requests stages make to a tracking server: with authentication each takes a second and more."""
+"""Number of HTTP requests of stages to a tracking server: with authentication each takes a second and more."""
 
 import os
 from collections import Counter
@@ -24,7 +24,7 @@ A_STAGE, A_MEMBER = 15, 6
 
 @pytest.fixture
 def requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Requests]:
-    """Those to a server over an empty store, which MLflow is set to."""
+    """Yield the requests to a server over an empty store, to which MLflow is set."""
     # As the entry points set it: the line costs a request a run.
     monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     with mlflow_server(tmp_path) as uri, counted(uri) as requests:
@@ -34,7 +34,7 @@ def requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reques
 
 
 def check(requests: Requests) -> list[Run]:
-    """That they are few; returns the runs that they made."""
+    """Assert that there are few requests, and return the runs that they made."""
     made = list(requests.requests)
     client = mlflow.MlflowClient(requests.uri)
     runs = client.search_runs([each.experiment_id for each in client.search_experiments()])

@@ -1,4 +1,4 @@
-"""retrain: stops, budget, precision, slots, as logged."""
+"""retrain: stops, budget, precision and workers, as logged."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from tests.helpers.pipeline import Place, Pruned, stage_of
 
 @pytest.fixture
 def place(pruned: Pruned, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """What stands before retraining is finished."""
+    """Return a place in which everything before retraining is finished."""
     return pruned.place.copy(tmp_path_factory.mktemp("retrain"))
 
 

@@ -1,4 +1,4 @@
-"""`target_flops` through the prune stage: for each member by itself, or for the ensemble at once."""
+"""`target_flops` through the prune stage: for each member alone, or for the whole ensemble."""
 
 import pandas as pd
 import pytest

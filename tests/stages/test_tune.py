@@ -1,4 +1,4 @@
-"""tune on the tiny data: what it learns from logs, what it computes, what it leaves behind when it fails or is ended."""
+"""tune on the tiny data: use of logged runs, results, and leftovers of failed or ended processes."""
 
 import json
 import os
@@ -305,7 +305,7 @@ LONG = 30
 
 
 def long(place: Place) -> dict[str, object]:
-    """One trial that is trained for a while."""
+    """Return one trial that is trained for a while."""
     file = space(place, {"ratio": [0.6]})
     own = {"space": file, "trials": 1, "epochs": LONG, "heartbeat": 1, "work_dir": str(place.folder / "work")}
     return tiny("tune", **own)
@@ -313,7 +313,7 @@ def long(place: Place) -> dict[str, object]:
 
 @pytest.fixture
 def training(pruned: Pruned) -> Iterator[tuple[Place, "subprocess.Popen[bytes]"]]:
-    """A process that tunes, in the midst of that."""
+    """Yield a process that tunes, while it trains."""
     place = pruned.place
     with subprocess.Popen(
         command("tune", **long(place)),
@@ -333,14 +333,14 @@ def training(pruned: Pruned) -> Iterator[tuple[Place, "subprocess.Popen[bytes]"]
 
 
 def epochs_had(place: Place) -> int:
-    """Of the slowest member, as the checkpoints tell."""
+    """Return the epochs of the slowest member, from the checkpoints."""
     folders = list((place.folder / "work" / "checkpoints").glob("*/cut_1"))
     found = [member_checkpoints(folder, number).progress() for folder in folders for number in range(3)]
     return min((len(progress.history) if progress else 0 for progress in found), default=0)
 
 
 def go_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Tune to the end; returns how many epochs every member had to be trained for."""
+    """Tune to the end, and return the number of epochs that every member had to be trained for."""
     write, written = Checkpoints.write, []
 
     def counting(self: Checkpoints, *arguments: Any) -> None:

@@ -1,4 +1,4 @@
-"""What runs and their store promise, the same over SQLite, over PostgreSQL and over a real `mlflow server`."""
+"""The contract of runs and their store, the same over SQLite, PostgreSQL and a real `mlflow server`."""
 
 import json
 import os
@@ -36,10 +36,10 @@ pytestmark = pytest.mark.processes
 def backend(
     request: pytest.FixtureRequest, empty_database: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The URI of a store of each kind."""
+    """Yield the URI of a store of each kind."""
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "postgres":
-        # Not asked for where it is not needed: it takes seconds, and is skipped where there is none.
+        # It is requested only where needed: it takes seconds, and is skipped without PostgreSQL.
         with new_database(request.getfixturevalue("postgres")) as uri:
             yield uri
         return
@@ -53,14 +53,14 @@ def backend(
 
 @pytest.fixture
 def store(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """The store, with an experiment of the test's own."""
+    """Return the store, with an experiment for the test."""
     mlflow.set_tracking_uri(backend)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", _experiment(backend, tmp_path, "own"))
     return Store.connect()
 
 
 def _experiment(backend: str, folder: Path, name: str) -> str:
-    # The server keeps artifacts itself; beside a database they would lie in the working folder.
+    # The server stores artifacts itself; with only a database they would lie in the working folder.
     location = None if backend.startswith("http") else (folder / "artifacts").as_uri()
     return mlflow.MlflowClient(backend).create_experiment(f"{folder.name} {name}", artifact_location=location)
 
@@ -239,7 +239,7 @@ class TestRun:
 
     def test_an_epoch_that_cannot_be_stored_fails_the_run(self, store: Store) -> None:
         run = store.create("run", None)
-        # A name that MLflow refuses.
+        # MLflow refuses this name.
         with pytest.raises(mlflow.MlflowException), run.closing():
             run.log_metrics({"no/../name": 1.0}, 0)
         assert stored(store, run).info.status == "FAILED"
@@ -412,7 +412,7 @@ class TestStore:
 
     def test_labels_stand_on_every_new_run(self, store: Store) -> None:
         labelled = store.labelled({"ratio": "0.5", "sensai.stage": "label"}).labelled({"sensai.study": "mine"})
-        # What is kept by store is found by either.
+        # Labels do not change equality, so that caches by store are shared.
         assert labelled == store
         assert hash(labelled) == hash(store)
         run = stored(store, labelled.create("run", None, {"sensai.stage": "prune"}))

@@ -1,4 +1,4 @@
-"""Which experiment new runs go to."""
+"""The experiment of new runs."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier

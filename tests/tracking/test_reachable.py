@@ -1,4 +1,4 @@
-"""Stores that cannot be used: the user learns why in one line."""
+"""Unusable stores: the user gets the reason in one line."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from mlflow.server import get_app_client
 from mlflow.tracking import MlflowClient
 
 from sensai.errors import InputError
-from sensai.tracking import Store, first_contact
+from sensai.tracking import Store, database_tables
 from tests.conftest import ROOT, Entry
 from tests.helpers.server import guarded_mlflow_server
 
@@ -26,7 +26,7 @@ ADMIN, READER = "a long password of admin", "a long password of reader"
 
 @pytest.fixture(scope="module")
 def guarded(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server with a user `reader`, who may read everything and write nothing, and a registered model."""
+    """Yield a server with a user `reader`, who may read everything and write nothing, and a registered model."""
     folder = tmp_path_factory.mktemp("guarded")
     shutil.copy(empty_database, folder / "mlflow.db")
     with guarded_mlflow_server(folder, ADMIN) as uri, pytest.MonkeyPatch.context() as environment:
@@ -56,7 +56,7 @@ def test_a_user_without_permission(reader: str, launched: Entry, monkeypatch: py
         assert refused.returncode == 2
         assert "has no permission for what was asked (403)" in refused.stderr
         assert "Traceback" not in refused.stderr
-    # What a stage asks for in the middle of its work.
+    # Stages make these requests during their work.
     with pytest.raises(InputError, match="403"), Store.connect().refusals():
         MlflowClient(reader).update_registered_model("theirs", "ours")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "a wrong one")
@@ -83,9 +83,9 @@ def test_a_closed_port_of_postgresql(launched: Entry, monkeypatch: pytest.Monkey
 
 
 def test_a_port_of_postgresql_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert first_contact._CONNECT_SECONDS < 15
-    # The least that libpq takes.
-    monkeypatch.setattr(first_contact, "_CONNECT_SECONDS", 2)
+    assert database_tables._CONNECT_SECONDS < 15
+    # This is the smallest value that libpq takes.
+    monkeypatch.setattr(database_tables, "_CONNECT_SECONDS", 2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -129,7 +129,7 @@ def test_uris_of_nothing(uri: str, said: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 def _as_an_ordinary_user() -> list[str]:
-    """What a command is started with so that modes of files count: for root they do not."""
+    """Return the prefix of a command for which file modes count; for root they do not."""
     if os.geteuid():
         return []
     if shutil.which("setpriv") is None:
@@ -159,7 +159,7 @@ def test_a_store_that_may_only_be_read(made: bool, empty_database: Path, tmp_pat
     folder.chmod(0o755)
     assert done.returncode == 0, done.stderr
     assert "not writable" in done.stdout.partition("refused:")[2]
-    # Who only reads needs no more.
+    # Reading needs no more than this.
     assert ("rows 0" in done.stdout) == made
 
 

@@ -20,10 +20,10 @@ from mlflow.tracking import MlflowClient
 
 from sensai.errors import InputError
 from sensai.tracking import Store, reachable
-from sensai.tracking.owners import left_behind
+from sensai.tracking.owners import why_orphaned
 from tests.conftest import ROOT
 
-# Opens a run as a stage does, and then is busy.
+# Opens a run like a stage, and then stays busy.
 BUSY = """
 import time
 from sensai.tracking import Store
@@ -34,7 +34,7 @@ time.sleep(600)
 
 @pytest.fixture
 def busy(store_uri: str) -> Iterator[tuple[subprocess.Popen, str]]:
-    """A process that is in the middle of a run, and the run's id."""
+    """Yield a process that is writing a run, and the run's id."""
     process = subprocess.Popen(
         [sys.executable, "-c", BUSY], env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
     )
@@ -65,7 +65,7 @@ def test_the_run_of_a_process_that_was_killed_is_closed(busy: tuple[subprocess.P
 
 @pytest.mark.processes
 def test_a_process_that_nobody_has_reaped_is_gone_too(store_uri: str) -> None:
-    # So a killed process stays in a container whose first process is no init.
+    # A killed process stays a zombie in a container whose first process is not an init.
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     owner = {"host": socket.gethostname(), "pid": process.pid, "started": psutil.Process(process.pid).create_time()}
     store = Store.connect()
@@ -82,7 +82,7 @@ def test_a_process_that_nobody_has_reaped_is_gone_too(store_uri: str) -> None:
 
 
 def opened_by_mlflow(client: MlflowClient, source: str = str(ROOT)) -> str:
-    """A run as `mlflow run` opens it, before it starts the process that the run is of."""
+    """Return a run as `mlflow run` opens it, before it starts the run's process."""
     source_tags = {"mlflow.source.type": "PROJECT", "mlflow.source.name": source, "mlflow.project.entryPoint": "main"}
     return client.create_run(os.environ["MLFLOW_EXPERIMENT_ID"], tags=source_tags).info.run_id
 
@@ -151,10 +151,10 @@ def test_the_own_run_is_not_taken_for_left_behind(store_uri: str, monkeypatch: p
 def test_in_a_store_that_machines_share_nobody_is_hurried(store_uri: str) -> None:
     client = MlflowClient(store_uri)
     run = client.get_run(opened_by_mlflow(client))
-    assert left_behind(run, shared=False)
-    assert left_behind(run, shared=True) is None
+    assert why_orphaned(run, shared=False)
+    assert why_orphaned(run, shared=True) is None
     run.info._start_time -= 25 * 3600 * 1000
-    assert left_behind(run, shared=True)
+    assert why_orphaned(run, shared=True)
 
 
 @pytest.mark.parametrize("state", ["nothing", "no id", "FINISHED", "FAILED", "deleted"])

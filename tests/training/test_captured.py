@@ -1,4 +1,4 @@
-"""On a GPU: passes captured as graphs train as those that are launched one by one, from images that lie in its memory."""
+"""On a GPU, captured passes train like passes launched one by one, from images in its memory."""
 
 import copy
 from functools import partial
@@ -22,7 +22,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is n
 
 
 def split() -> Split:
-    """100 images, of which every other row belongs to it: batches of 16 leave one of 2."""
+    """Return 100 images, of which every other row belongs to the split: batches of 16 leave one of 2."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (100, 1, 8, 8), np.uint8)
     return Split(images, random.integers(0, 5, 100), np.arange(0, 100, 2))
@@ -50,7 +50,7 @@ def test_a_resident_split_gives_the_same_batches() -> None:
 
 
 def trained(model: torch.nn.Module, precision: Precision, objective: Objective) -> list[Tensor]:
-    """Losses of the steps of two epochs."""
+    """Return the losses of the steps of two epochs."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     losses = []
     for epoch in range(2):

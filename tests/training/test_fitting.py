@@ -1,4 +1,4 @@
-"""The training loop: it learns, keeps its best epoch, stops, and goes on after being killed as if it had not been."""
+"""The training loop learns, keeps its best epoch, stops, and resumes after a kill with the same result."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -93,7 +93,7 @@ def test_the_training_loss_is_the_mean_over_the_images(tmp_path: Path) -> None:
 
 
 def spoilt_from(first: int) -> Callable[[int], Iterator[tuple[Tensor, Tensor]]]:
-    """Training batches whose labels are wrong from one epoch on."""
+    """Yield training batches whose labels are wrong from one epoch on."""
 
     def pairs(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         for images, labels in training(epoch):

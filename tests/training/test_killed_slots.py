@@ -1,4 +1,4 @@
-"""Slots that are killed, and the process that started them: nothing is left running, and the result is the same."""
+"""Killed workers, and a killed parent: no process is left, and the result is the same."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Jobs in processes of their own: what they give, and that nothing is left of them."""
+"""Jobs in processes of their own: their results, and no process left."""
 
 import subprocess
 import sys

@@ -43,7 +43,7 @@ def dataset(tmp_path: Path) -> Dataset:
 
 
 def ensemble_of(groups: list[tuple[int, ...]], dataset: Dataset, arch: str = "small_cnn") -> Ensemble:
-    """Members of half the widths; what may be emptied is."""
+    """Return members of half the widths, with emptied sites."""
     model, spec = make(arch, num_classes=3, grey=True)
     sites = find_sites(model, images_for(spec, 2))
     plan = {each.name: np.arange(each.channels // (1 if each.name in sites.branches else 2)) for each in sites.sites}
@@ -120,7 +120,7 @@ def test_a_seed_gives_another_order(tmp_path: Path, dataset: Dataset) -> None:
 
 @pytest.fixture
 def teacher(dataset: Dataset, tmp_path: Path) -> nn.Module:
-    """A K-way network that has learnt the classes."""
+    """Return a trained K-way network."""
     ensemble = ensemble_of([(0, 1, 2)], dataset)
     retrain(ensemble, dataset, tmp_path / "teacher")
     network = ensemble.members[0].network

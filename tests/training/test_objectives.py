@@ -1,4 +1,4 @@
-"""What members learn and how they are judged, against computations by hand and scikit-learn."""
+"""Objectives and metrics of members equal computations by hand and by scikit-learn."""
 
 import numpy as np
 import pytest
@@ -115,7 +115,7 @@ def test_a_teacher_that_is_missing_is_said() -> None:
 
 
 def area_by_pairs(scores: np.ndarray, positive: np.ndarray) -> float:
-    """ROC AUC: how often a positive image scores above a negative one; a tie counts half."""
+    """Return the ROC AUC: how often a positive image scores above a negative one; a tie counts half."""
     above = scores[positive][:, None] - scores[~positive][None, :]
     return float(((above > 0) + 0.5 * (above == 0)).mean())
 

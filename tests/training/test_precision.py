@@ -1,4 +1,4 @@
-"""bfloat16: what it changes, what it leaves, and how it is chosen."""
+"""bfloat16: its effects, and how it is chosen."""
 
 from pathlib import Path
 

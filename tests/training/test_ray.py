@@ -1,4 +1,4 @@
-"""Slots on a real Ray cluster of several nodes on this machine, whose nodes and drivers are killed."""
+"""Workers on a real Ray cluster of several nodes on this machine, whose nodes and drivers are killed."""
 
 import os
 import subprocess
@@ -52,12 +52,12 @@ def ended(process: "subprocess.Popen[str]") -> str:
 
 
 def slots(nodes: Iterable["ray.node.Node"]) -> list[psutil.Process]:
-    """The processes that train on these nodes."""
+    """Return the processes that train on these nodes."""
     return workers(nodes, "_run_numbered")
 
 
 def lose(cluster: "Cluster") -> None:
-    """Kill a node on which a slot runs, with all its processes, as when its power fails; a new one takes its place."""
+    """Kill a node on which a worker runs, with all its processes, like a power failure; then start a new one."""
     lost = next(each for each in cluster.worker_nodes if slots([each]))
     raylet = raylet_of(lost)
     for process in [raylet, *raylet.children(recursive=True)]:
@@ -67,7 +67,7 @@ def lose(cluster: "Cluster") -> None:
 
 
 def written_since(folder: Path, nanoseconds: int) -> set[tuple[str, int]]:
-    """Member and epochs of the checkpoints written since then."""
+    """Return member and epochs of the checkpoints written since then."""
     found = set()
     for path in (folder / "checkpoints").glob("member_*/*.safetensors"):
         with suppress(FileNotFoundError):

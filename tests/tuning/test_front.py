@@ -1,4 +1,4 @@
-"""Front, hypervolume, ranks and the choice, each against what it is by definition."""
+"""Front, hypervolume, ranks and the choice equal their definitions."""
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from sensai.tuning.front import (
 from sensai.tuning.halving import best_first, domination_ranks
 from tests.helpers import toy_study
 
-# Few values, so that many are equal.
+# There are few values, so that many are equal.
 point = st.tuples(st.sampled_from([0.1, 0.3, 0.5, 0.9]), st.sampled_from([0.1, 0.4, 0.8, 1.2]))
 points = st.lists(point, min_size=1, max_size=12)
 
@@ -77,13 +77,13 @@ def test_of_equal_rank_the_ends_come_first_and_then_the_least_crowded() -> None:
 @pytest.mark.parametrize(
     ("rows", "trial", "within"),
     [
-        # The cheapest within, although others are more accurate.
+        # The cheapest within the limit, although others are more accurate.
         ([(0.91, 0.5), (0.905, 0.3), (0.95, 0.9), (0.5, 0.1)], 1, True),
-        # Exactly at the limit is within, whatever rounding leaves of 0.9 - 0.89.
+        # A value exactly at the limit is within it, despite the rounding of 0.9 - 0.89.
         ([(0.89, 0.3), (0.9, 0.5)], 0, True),
-        # Of equal cost the most accurate.
+        # Of equal costs, the most accurate counts.
         ([(0.9, 0.3), (0.92, 0.3)], 1, True),
-        # None within: the one that comes nearest, of those the cheapest.
+        # None is within the limit: the nearest counts, and of those the cheapest.
         ([(0.8, 0.5), (0.85, 0.7), (0.85, 0.6)], 2, False),
     ],
 )
@@ -128,7 +128,7 @@ def test_the_table_of_a_study() -> None:
     weights = importances(study).set_index("parameter")
     assert weights["cost"].idxmax() == "ratio"
     assert weights["val_accuracy"].sum() == pytest.approx(1)
-    # Of a configuration that had several epochs, each with more of them.
+    # A configuration that had several epochs is compared with each larger number.
     correlations = fidelity_correlations(study).set_index(["epochs", "more_epochs"])
     pairs = found[found["epochs"] == 0].merge(found[found["epochs"] == 2], on="params.ratio")
     assert correlations.loc[(0, 2), "configurations"] == len(pairs) > 1

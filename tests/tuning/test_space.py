@@ -1,4 +1,4 @@
-"""The search space: what is refused, what is drawn, and which logged configurations lie in it."""
+"""The search space: refused spaces, suggested values, and logged configurations inside it."""
 
 import math
 from pathlib import Path
@@ -111,7 +111,7 @@ def test_what_is_drawn_lies_in_the_space_with_the_same_parameters() -> None:
     for _ in range(10):
         trial = drawing.ask()
         values = space().suggest(trial)
-        assert space().located({**values, "something": "else"}) == (trial.params, trial.distributions)
+        assert space().as_trial({**values, "something": "else"}) == (trial.params, trial.distributions)
 
 
 @pytest.mark.parametrize(
@@ -123,15 +123,15 @@ def test_what_is_drawn_lies_in_the_space_with_the_same_parameters() -> None:
         ({"method": "random", "n_groups": 4}, True),
         ({"method": "random", "n_groups": 9}, False),
         ({"method": "random"}, False),
-        # What does not exist beside the others is of no matter.
+        # Parameters that do not exist beside the others are ignored.
         ({"n_groups": 9, "loss": "none"}, True),
         ({EPOCHS: 5, "loss": "kd"}, True),
         ({EPOCHS: 5, "loss": "joint"}, False),
     ],
 )
 def test_which_configurations_lie_in_the_space(changed: dict[str, Any], inside: bool) -> None:
-    located = space().located({"ratio": 0.5, "method": "singletons", EPOCHS: 0, **changed})
-    assert (located is not None) == inside
+    found = space().as_trial({"ratio": 0.5, "method": "singletons", EPOCHS: 0, **changed})
+    assert (found is not None) == inside
 
 
 def test_numbers_with_exponents_are_numbers_in_yaml_too(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Workers of a study: what is asked for again, what is retried, and what several processes make of one study."""
+"""Workers of a study: repeated requests, retries, and several processes in one study."""
 
 import os
 import signal
@@ -47,7 +47,7 @@ def test_the_best_of_a_rung_get_more_epochs() -> None:
     study = toy_study.study()
     toy_study.worker(study, rungs=(0, 2, 8), eta=3).run(20)
     by_epochs = {epochs: [t for t in study.trials if t.params[EPOCHS] == epochs] for epochs in (0, 2, 8)}
-    # At least: who was among the best of few may not be among the best of all.
+    # This is a lower bound: one of the best few may not be one of the best of all.
     assert len(by_epochs[0]) > len(by_epochs[2]) >= len(by_epochs[0]) // 3
     assert len(by_epochs[2]) > len(by_epochs[8]) >= len(by_epochs[2]) // 3 > 0
     cheap = [configuration(trial).items() for trial in by_epochs[0]]
@@ -83,7 +83,7 @@ def test_what_was_logged_is_told_and_not_asked_for() -> None:
     own = toy_study.worker(study, evaluate)
     own.space = space
     own.run(5)
-    # The other one of the two configurations; then there are no more.
+    # Only the other of the two configurations is left, and then none.
     assert asked == [{**SINGLE, "ratio": 0.3}]
     assert study.trials[0].values == [toy_study.outcome(SINGLE, "").val_accuracy, 0.5]
 
@@ -131,7 +131,7 @@ def test_a_failure_is_retried_once_unless_it_would_be_the_same_again(error: Exce
     failed = [trial for trial in study.trials if trial.state == TrialState.FAIL]
     assert len(failed) == tries
     assert {trial.user_attrs["failure"] for trial in failed} == {f"{type(error).__name__}: {error}"}
-    # A retry is no further configuration.
+    # A retry does not count as another configuration.
     assert len(study.trials) == tries + 1
     assert studies.asked(study.trials) == 2
 
@@ -159,7 +159,7 @@ def test_a_trial_that_was_taken_for_lost_is_left_to_others() -> None:
 
     def evaluate(trial: Trial, values: dict) -> Outcome:
         if trial.number == 0:
-            # As a worker does that has not heard of this one for too long.
+            # Another worker marks it so after missing heartbeats.
             study.tell(trial.number, state=TrialState.FAIL)
             studies.retry(study, study.trials[0])
         return toy_study.evaluate(trial, values)
@@ -208,10 +208,10 @@ def test_a_killed_workers_trial_is_tried_again_once_by_another(
     assert trials[0].state == TrialState.FAIL
     again = [trial for trial in trials if studies.history(trial) == [0]]
     assert [trial.params for trial in again] == [trials[0].params]
-    # Where both ask for the last one, a trial ends before it has drawn anything.
+    # If both ask for the last one, one of the trials ends before it has sampled anything.
     assert {trial.state for trial in trials[1:] if trial.params} == {TrialState.COMPLETE}
     assert studies.asked(trials) == 5
-    # Started alike, they have not drawn the same.
+    # They started in the same state, but did not sample the same.
     drawn = [tuple(trial.params.items()) for trial in trials if trial.params and trial not in again]
     assert len(set(drawn)) == len(drawn)
 

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from sensai.config.bounds import Channels, FilePath, Level, Multiple, OptionalGroups, OptionalShare, Parts, Ratio, Share
 from sensai.config.conditions import ALWAYS, Given, Is, Uses
 from sensai.config.parameter_types import CriterionName, GroupMethod
-from sensai.config.sections.base_model import RANKED, Baseline
+from sensai.config.sections.data_and_base import RANKED, Baseline
 from sensai.config.usage import Among, Between, Usage
 from sensai.grouping.methods import METHODS
 from sensai.policy.criteria import CRITERIA

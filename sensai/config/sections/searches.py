@@ -23,8 +23,8 @@ from sensai.config.bounds import (
     Trials,
 )
 from sensai.config.parameter_types import Fidelities, GroupCounts, Methods, ProcessCounts, Ratios, RuntimeName
-from sensai.config.sections.base_model import RETRAINED
 from sensai.config.sections.cut import Prune
+from sensai.config.sections.data_and_base import RETRAINED
 from sensai.config.sections.trained import Evaluate, Register
 from sensai.config.usage import Usage
 
@@ -77,7 +77,7 @@ class Tune(Register):
 
     @property
     def rungs(self) -> tuple[int, ...]:
-        """The epochs that configurations are tried with."""
+        """Return the numbers of epochs that configurations are tried with."""
         return self.fidelities or (self.epochs,)
 
     @model_validator(mode="after")

@@ -23,8 +23,8 @@ from sensai.config.bounds import (
 )
 from sensai.config.conditions import Above, Is
 from sensai.config.parameter_types import Augment, OptionalBudget, OptionalCombineMethod, RunIds, RuntimeName
-from sensai.config.sections.base_model import RETRAINED
 from sensai.config.sections.cut import Prune
+from sensai.config.sections.data_and_base import RETRAINED
 from sensai.config.usage import Among, Usage
 from sensai.ensemble.combiners import COMBINERS
 from sensai.runtimes.implementations import RUNTIMES

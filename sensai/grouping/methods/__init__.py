@@ -1,4 +1,4 @@
-"""How classes become groups: one method a file, found by name.
+"""Methods that form groups of classes: one method a file, found by name.
 
 A method is a function that returns a partition of the K classes, each group in ascending order, the same for the same
 arguments. Its parameters say what it uses, and so which parameters of the entry point its groups depend on:

@@ -1,4 +1,4 @@
-"""The cheapest of many sampled groupings: what a heuristic must beat."""
+"""The cheapest of many random groupings: the baseline that a heuristic must beat."""
 
 from typing import TYPE_CHECKING
 

@@ -12,7 +12,7 @@ from sensai.grouping.methods import METHODS
 if TYPE_CHECKING:
     from sensai.grouping.partitions import Group
 
-# Of 20,000 classes, the names of the first tell enough.
+# A message names so many of perhaps 20,000 classes.
 _MOST_NAMED = 10
 
 

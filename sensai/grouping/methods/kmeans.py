@@ -21,7 +21,7 @@ def kmeans(statistics: "Statistics", n_groups: int, seed: int) -> "list[Group]":
 
     points = _standardised(statistics)
     if points.shape[1] > len(points):
-        # K points are as far from each other in fewer than K dimensions, where each distance takes less time.
+        # K points keep their distances in fewer than K dimensions, where each distance takes less time.
         points = KernelPCA(len(points) - 1, kernel="linear", eigen_solver="dense").fit_transform(points)
     return groups_of(balanced_kmeans(points, n_groups, seed))
 

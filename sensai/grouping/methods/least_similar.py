@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @METHODS.register("least_similar", "similar classes apart")
 def least_similar(similarity: "np.ndarray", n_groups: int) -> "list[Group]":
-    """Return groups of dissimilar classes: the leaves of a dendrogram are dealt out, then swapped."""
+    """Return groups of dissimilar classes: the leaves of a dendrogram are dealt out in turn, then swapped."""
     from sensai.grouping.swaps import least_similar_groups
 
     return least_similar_groups(similarity, n_groups)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from sensai.grouping.costs import MemberCosts
     from sensai.grouping.partitions import Group
 
-# Swaps that are tried: about a millisecond each for a network as wide as ResNet-50.
+# Most swaps to try; one takes about a millisecond for a network as wide as ResNet-50.
 _TRIALS = 2000
 
 
@@ -17,10 +17,10 @@ _TRIALS = 2000
 def min_flops(
     num_classes: int, statistics: "Statistics", costs: "MemberCosts", n_groups: int, seed: int
 ) -> "list[Group]":
-    """Return the cheapest of all partitions where there are few, else the end of a descent by swaps.
+    """Return the cheapest of all partitions if there are few, else the result of a descent by swaps.
 
-    The descent starts from the cheapest of a hundred random partitions, the most similar and the least similar one, so the
-    result is never more expensive than these.
+    The descent starts from the cheapest of a hundred random partitions, the most similar and the least similar partition.
+    So the result is never more expensive than these.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Every class by itself."""
+"""A group for every class."""
 
 from typing import TYPE_CHECKING
 

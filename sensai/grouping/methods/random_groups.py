@@ -1,4 +1,4 @@
-"""Groups that are sampled."""
+"""Random groups."""
 
 from typing import TYPE_CHECKING
 

@@ -25,7 +25,7 @@ def spectral(similarity: "np.ndarray", n_groups: int, seed: int) -> "list[Group]
 
     affinity = np.maximum(similarity.astype(np.float64), 0)
     np.fill_diagonal(affinity, 0)
-    # A class that is like no other stands by itself.
+    # A class that is similar to no other has a zero row, whose sum must not divide.
     scale = 1 / np.sqrt(np.maximum(affinity.sum(axis=1), np.finfo(np.float64).tiny))
     classes = len(affinity)
     _, vectors = eigh(scale[:, None] * affinity * scale, subset_by_index=[classes - n_groups, classes - 1])

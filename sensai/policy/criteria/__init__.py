@@ -1,8 +1,8 @@
-"""How dispensable channels are: one criterion a file, found by name.
+"""Criteria that rank channels: one criterion a file, found by name.
 
 A criterion is a function that returns, for every site, sort keys float64 (keys, C). The channel with the smallest first key
 goes first; the second key settles ties of the first. The keys of all sites are on one scale, since `ranking=global` ranks
-them together. A channel that nothing is known of (NaN) goes last. The function's parameters say what it uses:
+them together. A channel without statistics (NaN) goes last. The function's parameters say what it uses:
 
 | parameter | what it is | depends on |
 | --- | --- | --- |

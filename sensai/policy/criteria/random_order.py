@@ -1,4 +1,4 @@
-"""Channels go in random order: what every other criterion must beat."""
+"""Channels go in random order: the baseline that every other criterion must beat."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING

@@ -17,7 +17,7 @@ from sensai.locks import locked
 from sensai.pipeline.session import Session
 from sensai.stages.tune.trials import TRIAL_RUN, Trials
 from sensai.tracking import Store
-from sensai.tracking.first_contact import sqlite_path, sqlite_url
+from sensai.tracking.database_tables import sqlite_path, sqlite_url
 from sensai.tuning.goals import Goal
 from sensai.tuning.halving import next_fixed
 from sensai.tuning.logged import add_logged

@@ -1,4 +1,4 @@
-"""Interactive figures: what stands where, and what is told of it."""
+"""Interactive figures: the positions of their marks, and the texts of their hovers."""
 
 import base64
 import json
@@ -17,13 +17,13 @@ ORDER = [3, 0, 1, 2]
 
 
 def decoded(array: dict[str, str]) -> np.ndarray:
-    """A typed array as the page has it."""
+    """Return the values of a typed array of the page."""
     shape = [int(part) for part in str(array.get("shape", "-1")).split(",")]
     return np.frombuffer(base64.b64decode(array["bdata"]), array["dtype"]).reshape(shape)
 
 
 def content(figure: go.Figure) -> tuple[list[dict], dict]:
-    """Traces and layout as the page hands them to the library."""
+    """Return traces and layout as the page passes them to the library."""
     told = json.loads(figure.to_json())
     return told["data"], told["layout"]
 

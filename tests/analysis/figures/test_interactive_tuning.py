@@ -1,4 +1,4 @@
-"""Interactive figures of a study, of one trial as of many."""
+"""Interactive figures of a study, with one trial and with many."""
 
 import numpy as np
 import pandas as pd

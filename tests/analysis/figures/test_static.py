@@ -1,4 +1,4 @@
-"""Figures: drawn for three classes as for a thousand, and as many labels as can be read."""
+"""Figures are drawn for three classes as for a thousand, with as many labels as are legible."""
 
 import io
 import warnings
@@ -17,7 +17,7 @@ LEGIBLE = 40
 
 
 def drawn(figure: Figure) -> list[Axes]:
-    """Draw a figure as it is stored, without any warning; its axes."""
+    """Draw a figure as it is stored, without any warning, and return its axes."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -72,7 +72,7 @@ def test_a_heatmap_of_names_that_matplotlib_reads_as_formulas() -> None:
 
 
 def matrices(panels: int, classes: int) -> dict[str, tuple[np.ndarray, list[str]]]:
-    """Confusion matrices of groups, the later with the more errors, none of which comes near to what is right."""
+    """Return confusion matrices of groups; later ones have more errors, always far fewer than right answers."""
     return {
         f"group {number}": (np.where(np.eye(classes, dtype=bool), 900, 1 + number), names(classes))
         for number in range(panels)
@@ -113,7 +113,7 @@ def test_panels_without_an_error() -> None:
 
 
 def strips(figure: Figure) -> dict[str, list[int]]:
-    """The group of each class as the strips beside the heatmap show it."""
+    """Return the group of each class from the strips beside the heatmap."""
     (axes, *_) = figure.axes
     return {
         str(child.get_label()): np.asarray(child.get_images()[0].get_array()).ravel().tolist()
@@ -263,7 +263,7 @@ def test_reliability_has_a_panel_each_with_its_curve_beside_the_diagonal() -> No
 
 
 def repeated(settings: list[tuple[int, float]], methods: int, repeats: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Cells, and means with bounds one below and two above."""
+    """Return cells, and means with bounds one below and two above."""
     cells = pd.DataFrame(
         [
             {

@@ -1,4 +1,4 @@
-"""Figures of a study, of one trial as of many."""
+"""Figures of a study, with one trial and with many."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Real processes in turn, at once and together: the table, those that fail, and that none is left."""
+"""Real processes, in turn and together: the table, failures, and no process left."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""What the two ways compute with: the same images and networks, one by one or in batches."""
+"""Both ways compute with the same images and networks, one by one or in batches."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The removable channels of every network, against what its blocks say by their names."""
+"""The removable channels of every network equal those that the names of its blocks imply."""
 
 from typing import Any
 
@@ -26,12 +26,14 @@ from tests.helpers.networks import (
 )
 
 
-def expected_adders(network: nn.Module, arch: str, arch_args: dict[str, Any]) -> tuple[dict[str, list[str]], list[str]]:
-    """What `find_sites` must find: site -> the convolutions that make its channels; and those that are kept whole."""
+def expected_producers(
+    network: nn.Module, arch: str, arch_args: dict[str, Any]
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the expected result of `find_sites`: site -> the convolutions that make its channels; and those kept whole."""
     if arch == "mobilenetv2":
-        return _mobilenetv2_adders(network)
+        return _mobilenetv2_producers(network)
     if arch == "shufflenetv2":
-        return _shufflenetv2_adders(network)
+        return _shufflenetv2_producers(network)
     if not arch.startswith("resnet"):
         return {name: [name] for name, each in network.named_modules() if isinstance(each, nn.Conv2d)}, []
     bottleneck = arch_args.get("block", "bottleneck" if arch in ("resnet110", "resnet164") else "basic") == "bottleneck"
@@ -40,7 +42,7 @@ def expected_adders(network: nn.Module, arch: str, arch_args: dict[str, Any]) ->
     sites: dict[str, list[str]] = {}
     streams: list[list[str]] = [["conv1"]]
     for stage in (1, 2, 3):
-        # The stream goes on where the shortcut is the identity; else another one starts.
+        # The stream continues where the shortcut is the identity; elsewhere a new one begins.
         if stage > 1 or bottleneck:
             streams.append([])
         for block in range(blocks_per_stage(network)):
@@ -52,7 +54,7 @@ def expected_adders(network: nn.Module, arch: str, arch_args: dict[str, Any]) ->
     return sites | {stream[0]: stream for stream in streams}, []
 
 
-def _mobilenetv2_adders(network: nn.Module) -> tuple[dict[str, list[str]], list[str]]:
+def _mobilenetv2_producers(network: nn.Module) -> tuple[dict[str, list[str]], list[str]]:
     sites: dict[str, list[str]] = {"conv1": ["conv1"], "conv2": ["conv2"]}
     stream: list[str] = []
     for position, block in enumerate(network.layers):
@@ -66,8 +68,8 @@ def _mobilenetv2_adders(network: nn.Module) -> tuple[dict[str, list[str]], list[
     return sites, []
 
 
-def _shufflenetv2_adders(network: nn.Module) -> tuple[dict[str, list[str]], list[str]]:
-    """Inside the blocks everything goes; what is shuffled stays."""
+def _shufflenetv2_producers(network: nn.Module) -> tuple[dict[str, list[str]], list[str]]:
+    """Return all channels inside the blocks; shuffled channels stay."""
     sites: dict[str, list[str]] = {"conv1": ["conv1", "layer1.0.conv1"], "conv2": ["conv2"]}
     whole = ["layer2.0.conv1", "layer3.0.conv1"]
     for stage in (1, 2, 3):
@@ -83,9 +85,9 @@ def _shufflenetv2_adders(network: nn.Module) -> tuple[dict[str, list[str]], list
 def test_the_sites_of_every_architecture(arch: str, arch_args: dict[str, Any]) -> None:
     network, _ = shared(arch, arch_args)
     found = sites_of(arch, arch_args)
-    expected, whole = expected_adders(network, arch, arch_args)
-    assert {site.name: sorted(site.adders) for site in found.sites} == {
-        name: sorted(adders) for name, adders in expected.items()
+    expected, whole = expected_producers(network, arch, arch_args)
+    assert {site.name: sorted(site.producers) for site in found.sites} == {
+        name: sorted(producers) for name, producers in expected.items()
     }
     assert sorted(found.kept_whole) == sorted(whole)
     assert all(found.kept_whole.values())
@@ -95,7 +97,10 @@ def test_the_sites_of_every_architecture(arch: str, arch_args: dict[str, Any]) -
     assert positions == sorted(positions)
     for site in found.sites:
         assert site.channels == network.get_submodule(site.name).out_channels
-        assert {*site.producers} == {*site.adders, *map(norm_behind, site.adders)}
+        assert {cut.layer for cut in site.cuts if cut.side == "out"} == {
+            *site.producers,
+            *map(norm_behind, site.producers),
+        }
         for cut in site.cuts:
             assert len(cut.index) == site.channels
             assert len(np.unique(cut.index)) == cut.index.size
@@ -107,9 +112,9 @@ def test_the_inner_scope_leaves_streams_whole(arch: str, arch_args: dict[str, An
     network, _ = shared(arch, arch_args)
     everything = sites_of(arch, arch_args)
     inner = everything.within("inner")
-    expected, _ = expected_adders(network, arch, arch_args)
+    expected, _ = expected_producers(network, arch, arch_args)
     # A depthwise convolution makes no channels of its own.
-    own = {name: [a for a in adders if network.get_submodule(a).groups == 1] for name, adders in expected.items()}
+    own = {name: [a for a in producers if network.get_submodule(a).groups == 1] for name, producers in expected.items()}
     streams = [name for name in (site.name for site in everything.sites) if len(own[name]) > 1]
     assert [site.name for site in inner.sites] == [s.name for s in everything.sites if s.name not in streams]
     assert inner.kept_whole.keys() - everything.kept_whole.keys() == {*streams}
@@ -118,20 +123,20 @@ def test_the_inner_scope_leaves_streams_whole(arch: str, arch_args: dict[str, An
 
 
 @pytest.mark.parametrize(
-    ("adders", "reason"),
+    ("producers", "reason"),
     [
         (("a",), "to each other"),
         (("a", "b"), "to those of 1 other layer"),
         (("a", "b", "c"), "to those of 2 other layers"),
     ],
 )
-def test_the_reason_counts_the_other_layers(adders: tuple[str, ...], reason: str) -> None:
-    sites = SiteMap((Site("a", 4, adders, (), stream=True),), {}, "head")
+def test_the_reason_counts_the_other_layers(producers: tuple[str, ...], reason: str) -> None:
+    sites = SiteMap((Site("a", 4, producers, (), stream=True),), {}, "head")
     assert sites.within("inner").kept_whole == {"a": f"scope=inner: its channels are added {reason}"}
 
 
 def expected_branches(network: nn.Module, arch: str, arch_args: dict[str, Any], sites: SiteMap) -> list[set[str]]:
-    """The sites that may only be emptied together, in their order: inside blocks beside a shortcut."""
+    """Return the sites that may only be emptied together, in their order: inside blocks beside a shortcut."""
     names = [site.name for site in sites.sites]
     if arch == "mobilenetv2":
         shortcuts = (
@@ -139,7 +144,7 @@ def expected_branches(network: nn.Module, arch: str, arch_args: dict[str, Any], 
         )
         return [{name} for name in shortcuts]
     if arch == "shufflenetv2":
-        # Beside each block half of the channels pass, or another branch's.
+        # Half of the channels, or those of another branch, bypass each block.
         return [{name} for name in names if name.startswith("layer")]
     if not arch.startswith("resnet"):
         return []
@@ -160,7 +165,7 @@ def test_what_may_be_emptied_lies_beside_a_shortcut(arch: str, arch_args: dict[s
 
 
 class _Pair(nn.Module):
-    """Two branches that are added up, without a shortcut, and a gate behind them."""
+    """Two added branches without a shortcut, and a gate behind them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -201,7 +206,7 @@ def test_a_flattened_image_maps_each_channel_onto_its_pixels() -> None:
 
 
 class _Concatenated(nn.Module):
-    """The layer `last` reads the channels of `first` and behind them those of `second`."""
+    """A network whose layer `last` reads the channels of `first` followed by those of `second`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -221,7 +226,7 @@ def test_concatenated_channels_are_found_where_they_lie() -> None:
 
 
 class _WithParameter(nn.Module):
-    """A scale of each channel that is no layer."""
+    """A scale of each channel that belongs to no layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -288,8 +293,8 @@ def test_frozen_networks_have_the_same_sites() -> None:
     network, spec = make("resnet20")
     free = find_sites(network, images_for(spec, 2))
     frozen = find_sites(network.requires_grad_(False), images_for(spec, 1))
-    assert [(site.name, site.channels, site.adders) for site in frozen.sites] == [
-        (site.name, site.channels, site.adders) for site in free.sites
+    assert [(site.name, site.channels, site.producers) for site in frozen.sites] == [
+        (site.name, site.channels, site.producers) for site in free.sites
     ]
 
 
@@ -401,7 +406,7 @@ class _Normalised(_Tail):
 
 
 class _Gated(_Tail):
-    """The sigmoid of a removed channel is a half, not zero: only the proof sees it."""
+    """The sigmoid of a removed channel is a half, not zero: only the proof detects it."""
 
     def between(self, x: Tensor) -> Tensor:
         return torch.sigmoid(x)

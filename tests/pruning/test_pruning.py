@@ -1,7 +1,7 @@
 """A pruned network computes what the full one computes with the same channels set to zero.
 
-The masking here is the test's own: a hook behind the batch norm of each convolution, named by the architecture, not by the
-tables that pruning uses.
+The test masks by itself: with a hook behind the batch norm of each convolution. It names these by the architecture and not
+by the tables of pruning.
 """
 
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ fewer = settings(few, max_examples=2)
 
 DEEP = ("resnet110", "resnet164", "vgg19_bn")
 
-# Every architecture in both scopes; where there is no residual stream to remove from they are one.
+# Every architecture is tested in both scopes; without a residual stream they are the same.
 CASES = [
     (arch, arch_args, scope)
     for arch, arch_args in CONTRACT
@@ -53,7 +53,7 @@ CASES = [
 
 @contextmanager
 def zeroed(network: nn.Module, channels: dict[str, np.ndarray]) -> Iterator[None]:
-    """The outputs of some modules with some channels set to zero."""
+    """Set some channels of the outputs of some modules to zero within the block."""
 
     def hook_for(removed: np.ndarray) -> Any:
         def hook(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ def zeroed(network: nn.Module, channels: dict[str, np.ndarray]) -> Iterator[None
 
 
 def read_by(network: nn.Module, head: str, images: Tensor) -> tuple[Tensor, Tensor]:
-    """What the head reads and what it answers."""
+    """Return the input and the output of the head."""
     seen: list[Tensor] = []
     handle = network.get_submodule(head).register_forward_hook(lambda _m, inputs, out: seen.extend([inputs[0], out]))
     with torch.no_grad():
@@ -84,7 +84,7 @@ def read_by(network: nn.Module, head: str, images: Tensor) -> tuple[Tensor, Tens
 
 
 def read_by_head(network: nn.Module) -> str:
-    """The site whose channels the head reads, one feature a channel."""
+    """Return the site whose channels the head reads, one feature a channel."""
     names = dict(network.named_modules())
     if isinstance(network, ResNet):
         return next(name for name in ("layer3.0.conv3", "layer3.0.conv2") if name in names)
@@ -93,8 +93,8 @@ def read_by_head(network: nn.Module) -> str:
 
 def assert_same_as_masked(network: nn.Module, sites: SiteMap, plan: Plan, images: Tensor) -> None:
     head = sites.head
-    adders = {site.name: site.adders for site in sites.sites}
-    with zeroed(network, {norm_behind(adder): plan[name] for name in plan for adder in adders[name]}):
+    producers = {site.name: site.producers for site in sites.sites}
+    with zeroed(network, {norm_behind(producer): plan[name] for name in plan for producer in producers[name]}):
         expected, expected_logits = read_by(network, head, images)
     got, logits = read_by(prune(network, sites, plan), head, images)
     kept = np.delete(np.arange(expected.shape[1]), plan.get(read_by_head(network), []))
@@ -102,7 +102,7 @@ def assert_same_as_masked(network: nn.Module, sites: SiteMap, plan: Plan, images
     assert got.shape == (len(images), len(kept))
     assert float((got - expected[:, kept]).abs().max()) <= tolerance
     assert float((logits - expected_logits).abs().max()) <= 1e-4 * max(1.0, float(expected_logits.abs().max()))
-    # Masking must have done something, or the comparison says nothing.
+    # Masking must have an effect, or the comparison shows nothing.
     full, _ = read_by(network, head, images)
     assert not any(len(removed) for removed in plan.values()) or float((full - expected).abs().max()) > 100 * tolerance
 
@@ -138,7 +138,7 @@ def test_the_own_proof_agrees_for_every_architecture(arch: str, arch_args: dict[
     network, spec = shared(arch, arch_args)
     images = images_for(spec, 2)
     sites = sites_of(arch, arch_args)
-    # Nothing that the dependency graph found needs to be kept whole.
+    # No site that tracing found needs to be kept whole.
     assert provable(network, sites, images) == sites
     plan = random_plan(sites, 0.5, seed=1)
     error, tolerance = pruning_error(network, sites, plan, images)
@@ -229,7 +229,7 @@ def test_exactly_the_named_weights_are_gone() -> None:
     assert torch.equal(small.classifier.weight, network.classifier.weight)
     assert widths(small)["features.3"] == (31, 29, 1)
     assert widths(small)["features.4"] == (31,)
-    # By hand: 3 filters of 9 weights with their batch norms, then what read or made them.
+    # By hand: 3 filters of 9 weights with their batch norms, then the layers that read or made them.
     gone = 3 * 9 + 3 * 2 + (32 * 32 - 31 * 29) * 9 + 2 + 64 * 9
     assert count_params(small) == count_params(network) - gone
     assert count_flops(small, spec.input_shape) < count_flops(network, spec.input_shape)
@@ -277,7 +277,7 @@ def test_a_pruned_network_trains() -> None:
 
 
 def part_of(plan: Plan, share: float, seed: int) -> Plan:
-    """A plan of about so many of another one's channels."""
+    """Return a plan with about so many of another one's channels."""
     generator = np.random.default_rng(seed)
     return {site: removed[generator.random(len(removed)) < share] for site, removed in plan.items()}
 
@@ -303,7 +303,7 @@ def test_cut_in_two_steps_equals_cut_at_once(
     sites = sites_of(arch, arch_args).within(scope)
     plan = random_plan(sites, share, seed, emptied=0.4)
     before = part_of(plan, first, seed)
-    # One class, a group with its "none", and all of them.
+    # One class, a group with its "none" row, and all classes.
     for classes in ((3,), (8, 0, 5), tuple(range(10))):
         member = member_network(network, sites, before, classes, 10)
         untouched = snapshot(member)
@@ -326,12 +326,12 @@ def test_a_trained_member_cut_further_keeps_what_it_learnt(arch: str, arch_args:
     sites = sites_of(arch, arch_args)
     plan = random_plan(sites, 0.6, seed=1)
     before = part_of(plan, 0.5, seed=2)
-    # Other weights than the base model's.
+    # The weights must differ from the base model's.
     member = randomise(member_network(network, sites, before, (8, 0, 5), 10), seed=3)
     with torch.no_grad():
         for parameter in member.parameters():
             parameter.mul_(1.1)
-    # The same cut by the member's own sites, in which channels have other numbers.
+    # The same channels by the member's own sites, where they have other numbers.
     own = find_sites(member, images)
     rest = {
         site.name: np.flatnonzero(np.isin(np.delete(np.arange(site.channels), before[site.name]), plan[site.name]))
@@ -420,7 +420,7 @@ def test_the_given_network_is_left_as_it_was(arch: str, arch_args: dict[str, Any
     member_network(network, sites, plan, (3, 1), 10)
     assert_same(network, before)
     assert torch.equal(features(network, sites.head, images), full)
-    # Nor do the two share memory.
+    # The two do not share memory either.
     with torch.no_grad():
         for value in (*small.parameters(), *small.buffers()):
             value.add_(1)
@@ -447,7 +447,7 @@ def test_hooks_are_gone_after_an_error() -> None:
 
 
 def _with_rolled_cut(sites: SiteMap, name: str, layer: str, side: str) -> SiteMap:
-    """The map with the table of one layer off by one channel."""
+    """Return the map with the table of one layer shifted by one channel."""
 
     site = next(site for site in sites.sites if site.name == name)
     cut = next(cut for cut in site.cuts if (cut.layer, cut.side) == (layer, side))

@@ -1,4 +1,4 @@
-"""Several processes, some of them killed, that are the first to come to a store."""
+"""Several processes that open a new store at once, some of them killed."""
 
 import os
 import random
@@ -15,12 +15,12 @@ import pytest
 import sqlalchemy
 from mlflow.tracking import MlflowClient
 
-from sensai.tracking import first_contact
-from sensai.tracking.first_contact import UnusableDatabaseError, prepare, sqlite_path, sqlite_url
+from sensai.tracking import database_tables
+from sensai.tracking.database_tables import UnusableDatabaseError, prepare, sqlite_path, sqlite_url
 from sensai.tracking.tracking_store import MLFLOW_TABLES, tracking_client
 from tests.conftest import ROOT
 
-# Comes to the store as a stage, a notebook, a study or `make demo` does, and uses it. Imports come first and then a signal, so
+# Opens the store like a stage, a notebook, a study or `make demo`, and uses it. Imports come first and then a signal, so
 # that several processes begin at the same moment.
 BEGIN = "import sys; from pathlib import Path; import time\ndef begin():\n    Path(sys.argv[1]).touch()\n"
 BEGIN += "    while not Path(sys.argv[2]).exists(): time.sleep(0.001)\n"
@@ -49,7 +49,7 @@ def begun(kind: str, folder: Path, number: int, **environment: str) -> subproces
 
 
 def at_once(kinds: Sequence[str], folder: Path, **environment: str) -> None:
-    """Start a process of each kind, let all go on at the same moment, and see that all end well."""
+    """Start a process of each kind, let all continue at the same moment, and assert that all succeed."""
     processes = [begun(kind, folder, number, **environment) for number, kind in enumerate(kinds)]
     try:
         wait_for([folder / f"ready {number}" for number in range(len(kinds))], processes)
@@ -78,7 +78,7 @@ def end(processes: Sequence[subprocess.Popen]) -> None:
 
 
 def killed(kind: str, folder: Path, seconds: float, **environment: str) -> None:
-    """A process that is killed so many seconds after it came to the store."""
+    """Start a process that is killed so many seconds after it opened the store."""
     for name in ("go", "ready 0"):
         (folder / name).unlink(missing_ok=True)
     process = begun(kind, folder, 0, **environment)
@@ -168,7 +168,7 @@ def test_kills_at_random_moments(
 
 
 def half_made(path: Path) -> None:
-    """What is left where MLflow itself is killed in the middle: some tables, and nothing in them."""
+    """Return what a killed MLflow leaves: some tables without rows."""
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32))")
         connection.execute("INSERT INTO alembic_version VALUES ('451aebb31d03')")
@@ -178,7 +178,7 @@ def half_made(path: Path) -> None:
 
 @pytest.mark.processes
 def test_a_half_made_store_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(first_contact, "_SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(database_tables, "_SILENT_SECONDS", 0.5)
     path = tmp_path / "it's my.db"
     half_made(path)
     with pytest.raises(UnusableDatabaseError, match=r"half-made.*remove the file") as refused:
@@ -194,7 +194,7 @@ def test_a_store_with_runs_is_never_called_half_made(empty_database: Path, tmp_p
     path = tmp_path / "mlflow.db"
     path.write_bytes(empty_database.read_bytes())
     with sqlite3.connect(path) as connection:
-        # As in a store of an older MLflow, which knew no such table.
+        # A store of an older MLflow has no such table.
         connection.execute("DROP TABLE webhooks")
     connection.close()
     assert tracking_client(f"sqlite:///{path}").search_experiments()

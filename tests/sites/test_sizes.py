@@ -1,4 +1,4 @@
-"""The size of a member is known, exactly, before it is built, and a FLOPs target is met by the smallest ratio."""
+"""The size of a member is predicted exactly, and a FLOPs target is met by the smallest ratio."""
 
 from typing import Any
 
@@ -50,8 +50,8 @@ def test_a_layer_that_reads_many_pixels_of_a_channel() -> None:
 
 def test_shortcuts_without_parameters_count_nothing() -> None:
     network, spec = shared("resnet20", {"shortcut": "parameter_free"})
-    # (32, 32) pixels of 16 channels, then a quarter of the pixels and twice the channels from stage to stage; equally many in
-    # every layer, but for the first of a stage, which reads half as many channels.
+    # (32, 32) pixels of 16 channels, then a quarter of the pixels and twice the channels in each stage. All layers have
+    # equal FLOPs, except the first of a stage, which reads half as many channels.
     first, half, equal = 32 * 32 * 9 * 3 * 16, 16 * 16 * 9 * 16 * 32, 32 * 32 * 9 * 16 * 16
     assert count_flops(network, spec.input_shape) == 2 * (first + 2 * half + 16 * equal + 64 * 10)
     projected, _ = shared("resnet20", {})

@@ -1,10 +1,10 @@
-"""Databases whose tables are made once, whichever of several processes comes first, and whenever one is killed meanwhile.
+"""Create the tables of a library in a database once, even if several processes start together or one is killed.
 
-Libraries make their tables at the first connection, one after another: two processes get into each other's way, and one that is
-killed leaves some of them.
+Libraries create their tables one after another at the first connection. Two processes then disturb each other, and a killed
+one leaves only some of the tables.
 
-- SQLite: one process makes them, under a lock, in a file of another name, which gets its own when it is whole.
-- PostgreSQL: one process makes them, under an advisory lock of the database, which ends with the process.
+- SQLite: one process creates them under a lock, in a file that gets its final name when it is complete.
+- PostgreSQL: one process creates them under an advisory lock of the database, which ends with the process.
 - Other databases, and those in memory, are left to the library.
 """
 
@@ -26,15 +26,15 @@ from sqlalchemy import Connection, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-_log = logging.getLogger("sensai.first_contact")
+_log = logging.getLogger("sensai.database_tables")
 
-# Tables of alembic, which all libraries share, and tables that it copies while it changes them.
+# All libraries share the tables of alembic; it also copies tables while it changes them.
 _VERSIONS = "alembic_version"
 _ALEMBIC = ("alembic_", "_alembic_")
-# Whoever else makes tables in the same file shows it at least so often, also on a busy machine.
+# Another process that creates tables in the same file shows progress at least so often, even on a busy machine.
 _SILENT_SECONDS = 15.0
 _SECONDS_BETWEEN_LOOKS = 0.25
-# Before a process says that it waits for another.
+# A process waits so long for another one before it logs that it waits.
 _PATIENT_SECONDS = 2.0
 _CONNECT_SECONDS = 10
 _LOCKED_SECONDS = 60
@@ -42,7 +42,7 @@ _SQLITE_PATH_BYTES = 512
 
 
 class UnusableDatabaseError(RuntimeError):
-    """A database that cannot be used as it is; the message says why, and what to do."""
+    """A database that cannot be used as it is; the message has the reason and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Tables:
 
     Attributes:
         owner: name of the library.
-        names: returns the names of tables that must be there.
-        are_finished: returns whether the library has done all that it does when it makes them, once these are there.
-        make: creates or upgrades them in the database of a URL, and closes its connections.
-        resumes: it goes on from half-made tables of a SQLite file, too.
+        names: returns the names of the required tables.
+        are_finished: returns True if the tables exist and the library has finished its setup.
+        make: creates or upgrades the tables in the database of a URL, and closes its connections.
+        resumes: `make` can also complete half-made tables of a SQLite file.
     """
 
     owner: str
@@ -65,14 +65,14 @@ class Tables:
 
 
 def prepare(url: str, tables: Tables) -> None:
-    """Make a library's tables in a database that has none.
+    """Create a library's tables in a database that has none.
 
     Args:
-        url: of SQLAlchemy; nothing is done where it is none, or of a database that only the library knows.
+        url: of SQLAlchemy; other URLs, and databases that only the library knows, are ignored.
         tables: of the library.
 
     Raises:
-        UnusableDatabaseError: the database does not answer, its tables are half-made, or are those of something else.
+        UnusableDatabaseError: the database does not answer, its tables are half-made, or belong to something else.
     """
     path = sqlite_path(url)
     try:
@@ -85,7 +85,7 @@ def prepare(url: str, tables: Tables) -> None:
 
 
 def sqlite_path(url: str) -> Path | None:
-    """Return the file that a SQLite URL names, decoded; None: it is of another database, or in memory."""
+    """Return the file that a SQLite URL names, decoded; None for another database or one in memory."""
     if not url.startswith("sqlite"):
         return None
     try:
@@ -99,13 +99,13 @@ def sqlite_path(url: str) -> Path | None:
 def sqlite_url(path: Path) -> str:
     """Return the URL of a SQLite file with any characters in its path.
 
-    It names the driver, since MLflow makes the folder of a shorter URL as it is written, with its percent signs.
+    It names the driver, because for a shorter URL MLflow creates the folder as written, with its percent signs.
     """
     return f"sqlite+pysqlite:///{quote(str(path))}"
 
 
 def without_password(url: str) -> str:
-    """Return a URL as it may be shown."""
+    """Return a URL without its password, for messages."""
     try:
         return make_url(url).render_as_string(hide_password=True) if "@" in url else url
     except (ArgumentError, ValueError):
@@ -118,7 +118,7 @@ def _prepare_file(path: Path, url: str, tables: Tables) -> None:
         return
     if not os.access(path.parent, os.W_OK):
         raise UnusableDatabaseError(f"the folder {str(path.parent)!r} does not exist or is not writable")
-    # The names are short, since that of the database may be as long as names can be.
+    # The names are short, because the database's own name may have the greatest possible length.
     prefix = f".{sha256(path.name.encode()).hexdigest()[:12]}"
     lock, new = path.with_name(f"{prefix}.lock"), path.with_name(f"{prefix}.new")
     with _locked(lock, path):
@@ -126,7 +126,7 @@ def _prepare_file(path: Path, url: str, tables: Tables) -> None:
             _make_file(new, path, tables)
         elif not _is_made(sqlite_url(path), tables):
             _complete_file(path, url, tables)
-        # Whoever waits for this very file finds the tables made.
+        # Processes that still wait for this lock file find the tables finished.
         lock.unlink(missing_ok=True)
 
 
@@ -145,17 +145,17 @@ def _locked(lock: Path, path: Path) -> Iterator[None]:
 
 
 def _make_file(new: Path, path: Path, tables: Tables) -> None:
-    """Make a database under another name and give it its own, unless there is one by then."""
+    """Create a database under another name and give it its final name, unless that exists by then."""
     _remove(new)
     try:
-        # What cannot be opened is known at once: MLflow tries again for minutes.
+        # This fails at once if the file cannot be opened; MLflow would try again for minutes.
         with _connected(sqlite_url(new)):
             pass
         tables.make(sqlite_url(new))
         try:
             path.hardlink_to(new)
         except FileExistsError:
-            # Made by a process that knows nothing of the lock.
+            # A process that does not know the lock created it.
             _wait_until_made(path, tables)
     finally:
         _remove(new)
@@ -167,11 +167,12 @@ def _remove(database: Path) -> None:
 
 
 def _complete_file(path: Path, url: str, tables: Tables) -> None:
-    """Make or upgrade tables in a file that is there."""
+    """Create or upgrade tables in an existing file."""
     with _connected(sqlite_url(path)) as connection:
         _refuse_foreign(connection, tables)
         empty, filled = not _names(connection), _filled(connection)
-    # One without any table was made by `touch`. One with rows is of an older version of the library, which upgrades it.
+    # A file without any table was made by `touch`. A file with rows has tables of an older version, which the library
+    # upgrades.
     if empty or filled or tables.resumes:
         tables.make(url)
     else:
@@ -179,10 +180,10 @@ def _complete_file(path: Path, url: str, tables: Tables) -> None:
 
 
 def _wait_until_made(path: Path, tables: Tables) -> None:
-    """Wait for a process that makes tables without the lock, as `mlflow run` does, as long as it makes progress.
+    """Wait for a process that creates tables without the lock, as `mlflow run` does, while it makes progress.
 
     Raises:
-        UnusableDatabaseError: nobody does.
+        UnusableDatabaseError: there is no progress.
     """
     seen, since = None, time.monotonic()
     said = False
@@ -213,13 +214,13 @@ def _prepare_server(url: str, tables: Tables) -> None:
         try:
             tables.make(url)
         except Exception:
-            # A process that knows nothing of the lock may have been first.
+            # A process that does not know the lock may have been first.
             if not _is_made(url, tables):
                 raise
 
 
 def _acquire(connection: Connection, tables: Tables, url: str) -> None:
-    """Take the lock of a library's tables, which is released with the connection's transaction."""
+    """Acquire the lock of a library's tables, which is released with the connection's transaction."""
     key = {"key": int.from_bytes(sha256(f"sensai {tables.owner}".encode()).digest()[:7])}
     if connection.execute(sqlalchemy.text("SELECT pg_try_advisory_xact_lock(:key)"), key).scalar():
         return
@@ -233,10 +234,10 @@ def _is_made(url: str, tables: Tables) -> bool:
 
 
 def _refuse_foreign(connection: Connection, tables: Tables) -> None:
-    """Refuse a database of another library: both would write their version into one table of Alembic.
+    """Raise an error for a database of another library, since both would write their version into one table of Alembic.
 
     Raises:
-        UnusableDatabaseError: it is one.
+        UnusableDatabaseError: the database belongs to another library.
     """
     there = _names(connection)
     if _VERSIONS not in there or (tables.names() - {_VERSIONS}) & there:
@@ -250,7 +251,7 @@ def _refuse_foreign(connection: Connection, tables: Tables) -> None:
 
 @contextmanager
 def _connected(url: str) -> Iterator[Connection]:
-    """A connection of its own, which holds nothing when the block ends."""
+    """Yield a connection of its own, which is closed completely after the block."""
     parsed = make_url(url)
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=_limits(parsed))
     with engine.connect() as connection:
@@ -258,7 +259,7 @@ def _connected(url: str) -> Iterator[Connection]:
 
 
 def _limits(url: URL) -> dict[str, int]:
-    """What a driver is told of how long to wait, where the URL does not say it."""
+    """Return the driver's options that limit waiting, unless the URL sets them."""
     if url.get_backend_name() == "sqlite":
         return {"timeout": _LOCKED_SECONDS}
     known = url.get_driver_name() in ("psycopg", "psycopg2")
@@ -270,7 +271,7 @@ def _names(connection: Connection) -> set[str]:
 
 
 def _filled(connection: Connection) -> bool:
-    """Return whether any table has a row, those of alembic apart."""
+    """Return True if any table has a row, except those of alembic."""
     quoted = connection.dialect.identifier_preparer.quote
     return any(
         connection.execute(sqlalchemy.text(f"SELECT 1 FROM {quoted(name)} LIMIT 1")).first()  # noqa: S608  (its own names)
@@ -280,7 +281,7 @@ def _filled(connection: Connection) -> bool:
 
 
 def _reason(error: Exception, path: Path | None) -> str:
-    """Say in one line why a database cannot be opened."""
+    """Return in one line why a database cannot be opened."""
     origin = getattr(error, "orig", None) or error
     reason = " ".join(str(origin).split())
     length = len(os.fsencode(path)) if path else 0

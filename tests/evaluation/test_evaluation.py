@@ -122,7 +122,7 @@ def test_confusion_counts_rows_of_truth_and_columns_of_answers() -> None:
     answers = np.array([1, 1, 0, 3, 1])
     labels = np.array([0, 0, 0, 3, 1])
     matrix = confusion(np.eye(4)[answers], labels)
-    # Class 2 neither occurs nor is answered.
+    # Class 2 neither occurs nor is predicted.
     assert matrix.tolist() == [[1, 2, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]]
 
 
@@ -130,7 +130,7 @@ def test_confusion_counts_rows_of_truth_and_columns_of_answers() -> None:
 
 
 def binned_by_hand(probabilities: np.ndarray, labels: np.ndarray) -> list[tuple[int, float, float]]:
-    """Of each of 15 bins of the largest probability that has images: how many, its mean, and how many of them are right."""
+    """Return for each non-empty one of 15 bins of the largest probability: number of images, its mean, and right answers."""
     largest, right = probabilities.max(1), probabilities.argmax(1) == labels
     bins = np.minimum((largest * 15).astype(int), 14)
     members = [bins == number for number in range(15)]
@@ -178,14 +178,14 @@ SPEC = NetworkSpec("small_cnn", 10, 1, (8, 8), {}, "")
 
 @st.composite
 def partitions(draw: st.DrawFn) -> Groups:
-    """Classes in any order, cut into groups anywhere."""
+    """Generate classes in any order, split into groups anywhere."""
     classes = draw(st.permutations(range(draw(st.integers(2, 7)))))
     cuts = sorted(draw(st.sets(st.integers(1, len(classes) - 1))))
     return [tuple(classes[start:end]) for start, end in zip([0, *cuts], [*cuts, len(classes)], strict=True)]
 
 
 def outputs_of(groups: Groups, seed: int, images: int = 12) -> tuple[Outputs, Ensemble]:
-    """Random outputs of members of these groups, equal ones among them."""
+    """Return random outputs of members of these groups, some of them equal."""
     generator, num_classes = np.random.default_rng(seed), sum(map(len, groups))
     widths = [1 if len(group) == 1 else len(group) + (len(group) < num_classes) for group in groups]
     logits = [generator.integers(-2, 3, (images, width)).astype(np.float32) for width in widths]
@@ -197,7 +197,7 @@ def outputs_of(groups: Groups, seed: int, images: int = 12) -> tuple[Outputs, En
 
 
 def preferred(group: tuple[int, ...], output: np.ndarray) -> int:
-    """The class of its own that a member prefers to the others."""
+    """Return the class of a member with its largest output."""
     own = output[-len(group) :].tolist()
     return group[own.index(max(own))]
 

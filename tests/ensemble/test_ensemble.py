@@ -1,4 +1,4 @@
-"""Members cut out of a base model, how they answer together, and how they are kept."""
+"""Members made from a base model, their combined answer, and their storage."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ GROUPS = [(3,), (8, 0, 5), (1, 2), (4, 6, 7, 9)]
 
 
 def built(groups: list[tuple[int, ...]], *, pruned: bool = True, seed: int = 0) -> tuple[Ensemble, torch.nn.Module]:
-    """An ensemble of small networks, each member of other widths, and its base model."""
+    """Return an ensemble of small networks, with members of different widths, and its base model."""
     model, spec = make("small_cnn", seed=seed)
     sites = find_sites(model, images_for(spec, 2))
     plans: list[Plan] = [
@@ -172,13 +172,13 @@ def test_scores_of_a_group_leave_out_none() -> None:
 
 def _labelled_batches(ensemble: Ensemble, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
     images = images_for(ensemble.spec, 60, seed)
-    # Ten times as many images of class 0 as of each other, so that balancing shows.
+    # Class 0 has ten times as many images as each other class, so that balancing shows.
     labels = torch.cat([torch.zeros(33, dtype=torch.int64), torch.arange(27) % 9 + 1])
     return list(zip(images.split(25), labels.split(25), strict=True))
 
 
 def balanced_loss(logits: np.ndarray, targets: np.ndarray) -> float:
-    """Cross entropy averaged within each outcome, then over the outcomes that occur."""
+    """Return the cross entropy averaged within each outcome, then over the outcomes that occur."""
     logits = logits.astype(np.float64)
     each = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(targets)), targets]
     return float(np.mean([each[targets == outcome].mean() for outcome in np.unique(targets)]))
@@ -226,7 +226,7 @@ def test_members_without_a_none_row_are_left_alone(groups: list[tuple[int, ...]]
 
 
 def digest_of(ensemble: Ensemble, images: Tensor) -> str:
-    """SHA-256 of every tensor's name and bytes, and of the answer to some images."""
+    """Return the SHA-256 of every tensor's name and bytes, and of the output for some images."""
     content = hashlib.sha256()
     with torch.no_grad():
         tensors = {**ensemble.state_dict(), "probabilities": ensemble(images)}
@@ -256,7 +256,7 @@ def test_a_fresh_process_gives_the_same_answer(tmp_path: Path) -> None:
     script = (
         "import sys, torch; from pathlib import Path\n"
         "from sensai.ensemble import load_ensemble\n"
-        "from tests.test_ensemble import digest_of\n"
+        "from tests.ensemble.test_ensemble import digest_of\n"
         "from tests.helpers.networks import images_for\n"
         "torch.set_num_threads(int(sys.argv[2]))\n"
         "ensemble = load_ensemble(Path(sys.argv[1]))\n"

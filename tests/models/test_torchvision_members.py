@@ -43,7 +43,7 @@ NETWORKS = {
 }
 
 
-# All but the largest two, which take most of the memory.
+# The largest two are left out, because they take most of the memory.
 @lru_cache(maxsize=len(NETWORKS) - 2)
 def prepared(name: str) -> tuple[nn.Module, NetworkSpec, Tensor, SiteMap]:
     side = NETWORKS[name][0]
@@ -83,7 +83,7 @@ def test_the_features_of_a_large_classifier_are_sites() -> None:
     channels = {site.name: site.channels for site in sites.sites}
     assert (channels["classifier.0"], channels["classifier.3"]) == (4096, 4096)
     last = next(site for site in sites.sites if site.name == "features.25")
-    # It makes 512 maps of 7 x 7, which the classifier reads one after the other.
+    # The network makes 512 maps of 7 x 7, which the classifier reads one after the other.
     read = next(cut.index for cut in last.cuts if cut.layer == "classifier.0")
     np.testing.assert_array_equal(read, np.arange(512 * 49).reshape(512, 49))
     plan = {"features.25": np.arange(1, 512), "classifier.0": np.arange(5, 4096), "classifier.3": np.arange(7, 4096)}

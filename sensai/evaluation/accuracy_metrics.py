@@ -1,0 +1,63 @@
+"""Accuracies and calibration of class probabilities. N images, K classes."""
+
+import numpy as np
+import torch
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import accuracy_score, log_loss, top_k_accuracy_score
+
+# Bins of confidence, as in Guo et al. 2017.
+_BINS = 15
+
+
+def accuracies(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Return `accuracy` and `top5_accuracy` as fractions; with fewer than six classes the latter is 1.0."""
+    num_classes = probabilities.shape[1]
+    top5 = 1.0
+    if num_classes > 5:
+        top5 = float(top_k_accuracy_score(labels, probabilities, k=5, labels=np.arange(num_classes)))
+    return {"accuracy": float(accuracy_score(labels, probabilities.argmax(1))), "top5_accuracy": top5}
+
+
+def probability_metrics(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Return `accuracy`, `ece` and `nll`.
+
+    `ece` is the expected calibration error, a fraction, over 15 bins of equal width. `nll` is the mean negative log
+    likelihood in nats.
+    """
+    # This import takes seconds.
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    num_classes = probabilities.shape[1]
+    # torchmetrics takes values for logits if rounding makes one larger than 1.
+    bounded = probabilities.clip(max=1)
+    ece = multiclass_calibration_error(
+        torch.from_numpy(bounded), torch.from_numpy(labels), num_classes, n_bins=_BINS, norm="l1"
+    )
+    return {
+        "accuracy": float(accuracy_score(labels, probabilities.argmax(1))),
+        "ece": float(ece),
+        "nll": float(log_loss(labels, bounded, labels=np.arange(num_classes))),
+    }
+
+
+def reliability_curve(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean largest probability and accuracy, float64 (bins,), of each bin of that probability that has images."""
+    right = (probabilities.argmax(1) == labels).astype(np.int64)
+    accuracy, confidence = calibration_curve(right, probabilities.max(1).clip(max=1), n_bins=_BINS)
+    return confidence, accuracy
+
+
+def rejection_metrics(probabilities: np.ndarray, labels: np.ndarray, threshold: float) -> dict[str, float]:
+    """Return `rejected` and `accuracy_answered`.
+
+    `rejected` is the share of images whose largest probability is below the threshold. `accuracy_answered` is the accuracy
+    of the others, if there are any.
+    """
+    answered = probabilities.max(1) >= threshold
+    right = probabilities.argmax(1) == labels
+    return means_of_nonempty({"rejected": ~answered, "accuracy_answered": right[answered]})
+
+
+def means_of_nonempty(parts: dict[str, np.ndarray]) -> dict[str, float]:
+    """Return the mean of each array that has elements, by name."""
+    return {name: float(values.mean()) for name, values in parts.items() if len(values)}
