@@ -13,7 +13,7 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 export PATH := $(WHOLE)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: demo check test test-long lint ui mlproject constraints clean
+.PHONY: demo check test test-long lint ui mlproject reference constraints clean
 
 # The main job on the built-in digits, as an MLflow Project. MLflow opens the store before the project's code runs: it is made
 # first, in a way that bears several processes, and working folders with any characters.
@@ -49,6 +49,12 @@ ui: $(STAMP)
 # MLproject is written from the stages' configurations.
 mlproject: $(STAMP)
 	@python -m sensai.config.mlproject > MLproject.new && mv MLproject.new MLproject
+
+# The reference page of all parameters, likewise.
+reference: $(STAMP)
+	@mkdir -p docs/reference
+	@python -m sensai.config.reference > docs/reference/parameters.new
+	@mv docs/reference/parameters.new docs/reference/parameters.md
 
 # The exact versions that everything is run with: the newest that pyproject.toml allows, or with RESOLUTION=lowest-direct the oldest.
 RESOLUTION ?= highest

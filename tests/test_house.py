@@ -11,6 +11,7 @@ import yaml
 
 from sensai.config import CONFIGS
 from sensai.config.mlproject import render
+from sensai.config.reference import render as render_reference
 from sensai.config.usage import parameters_of
 from tests.conftest import ROOT
 
@@ -161,6 +162,10 @@ def test_docstrings_begin_with_what_the_function_does(path: Path) -> None:
 
 def test_mlproject_is_what_the_configurations_say() -> None:
     assert (ROOT / "MLproject").read_text() == render(), "run `make mlproject`"
+
+
+def test_the_reference_page_is_what_the_configurations_say() -> None:
+    assert (ROOT / "docs/reference/parameters.md").read_text() == render_reference(), "run `make reference`"
 
 
 def test_every_stage_has_its_entry_point_and_module() -> None:

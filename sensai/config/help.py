@@ -67,8 +67,15 @@ def _explained(parameter: Parameter, config: type[EntryPoint], width: int) -> li
     default = default_texts(config)[parameter.name]
     head = f"  --{parameter.name} {kind(parameter.field)}" + (f"  [{default}]" if default else "")
     when = "" if parameter.usage.when == ALWAYS else f" (matters where {parameter.usage.when})"
-    text = f"{parameter.field.description}{when}"
+    text = f"{parameter.field.description}{_listing(parameter.field)}{when}"
     return [head, *_wrapped(text, width)]
+
+
+def _listing(field: FieldInfo) -> str:
+    """Return the names that a parameter may be where neither its kind nor its description has them."""
+    names = choices_of(field)
+    known = len(names) <= _MOST_CHOICES or all(name in str(field.description) for name in names)
+    return "" if known else f"; names: {', '.join(names)}"
 
 
 def _wrapped(text: str, width: int) -> list[str]:

@@ -32,9 +32,7 @@ from sensai.config.parameter_types import (
     Renames,
 )
 from sensai.config.usage import Usage
-from sensai.data.sets import DATASETS
 from sensai.grouping.methods import METHODS
-from sensai.models.architectures import ARCHITECTURES
 from sensai.policy.criteria import CRITERIA
 
 ADOPTED = Given("checkpoint")
@@ -64,14 +62,14 @@ class Common(Running):
     owner = "baseline"
 
     dataset: Annotated[DatasetName, Usage(code=True, everyday=True)] = Field(
-        "digits", description=f"{', '.join(DATASETS)}, path/to/file.py:factory or module:factory"
+        "digits", description="data set by its name, or path/to/file.py:factory or module:factory"
     )
     data_dir: Annotated[FilePath, Usage(by_content=True, everyday=True)] = Field(
         "", description="folder of the data; downloads go there (default: below work_dir)"
     )
     arch: Annotated[ArchName, Usage(code=True, everyday=True)] = Field(
         "small_cnn",
-        description=f"{', '.join(ARCHITECTURES)}, torchvision:<name>, path/to/file.py:factory or module:factory",
+        description="network by its name, or torchvision:<name>, path/to/file.py:factory or module:factory",
     )
     arch_args: NetworkArguments = Field(
         JsonObject("", {}),
