@@ -40,10 +40,9 @@ def _section(title: str, config: type[EntryPoint], owner: str) -> list[str]:
 def _row(parameter: Parameter, default: str) -> str:
     usage = parameter.usage
     when = "" if usage.when == ALWAYS else str(usage.when)
-    return _line(
-        (f"`{parameter.name}`", _kind(parameter), f"`{default}`" if default else "", _meaning(parameter), when)
-        + (_searched(usage.search),)
-    )
+    shown = f"`{default}`" if default else ""
+    cells = (f"`{parameter.name}`", _kind(parameter), shown, _meaning(parameter), when, _searched(usage.search))
+    return _line(cells)
 
 
 def _kind(parameter: Parameter) -> str:
