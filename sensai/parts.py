@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from sensai.errors import InputError, suggestion
 
@@ -46,7 +46,8 @@ class Part:
 @lru_cache(maxsize=1)
 def _installed(_path: tuple[str, ...]) -> EntryPoints:
     """Return the entry points of all packages on the import path."""
-    return entry_points()
+    # Python 3.11 returns another class here, which has the same `select`.
+    return cast("EntryPoints", entry_points())
 
 
 def _by_numbers(name: str) -> list[str | int]:
