@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 from typing import TypeVar
 
 import numpy as np
@@ -50,7 +51,7 @@ def open_runtime(name: str, prepared: Prepared, threads: int) -> Runtime:
         InputError: there is none of that name, or it cannot run here.
     """
     check_runtime(name)
-    runtime: Runtime = RUNTIMES[name].function(prepared=prepared, threads=threads)
+    runtime: Runtime = RUNTIMES[name](SimpleNamespace(prepared=prepared, threads=threads))
     return runtime
 
 

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import RAW
 from sensai.errors import InputError
-from sensai.runtimes import Prepared, candidates, fastest, in_turn, measure, prepare, quantised
+from sensai.runtimes import RUNTIMES, Prepared, candidates, fastest, in_turn, measure, prepare, quantised
 from sensai.runtimes.implementations.onnx_sessions import OnnxSessions
 from tests.runtimes.test_runtimes import raw
 
@@ -27,6 +27,16 @@ def test_all_candidates_are_timed_and_right(prepared: Prepared) -> None:
         assert 0 < timing.median_ms <= timing.p95_ms
         assert timing.error <= 1e-5
     assert fastest(timings).median_ms == min(timing.median_ms for timing in timings)
+
+
+def test_auto_tries_what_declares_it_on_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RUNTIMES, "_parts", {name: RUNTIMES[name] for name in RUNTIMES})
+    before = {device: candidates(device) for device in ("cpu", "cuda")}
+    assert "torch-compiled" not in before["cpu"]
+    for name, traits in {"named": {}, "tried": {"auto": True}, "there": {"auto": True, "device": "cuda"}}.items():
+        RUNTIMES.register(name, "of this test", **traits)(lambda prepared, threads: None)
+    assert set(candidates("cpu")) - set(before["cpu"]) == {"tried"}
+    assert set(candidates("cuda")) - set(before["cuda"]) == {"there"}
 
 
 @pytest.mark.parametrize(("seconds", "calls"), [(0, 5), (0.02, 2)])
