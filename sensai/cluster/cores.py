@@ -8,25 +8,25 @@ from threadpoolctl import threadpool_limits
 
 
 def share_cores(members: int, jobs: int | None = None, threads: int | None = None) -> tuple[int, int]:
-    """How many slots, no more than there are members, and the threads of each; None: one a core, and the cores dealt out."""
+    """How many workers, no more than there are members, and the threads of each; None: one a core, and the cores dealt out."""
     jobs = min(jobs or cpu_count(), members)
     return jobs, threads or max(cpu_count() // jobs, 1)
 
 
 def deal(costs: Sequence[float], jobs: int) -> list[list[int]]:
-    """Members to slots so that slots end together: the dearest first, each to the slot with least (Graham 1969).
+    """Members to workers so that workers end together: the dearest first, each to the worker with least (Graham 1969).
 
     Args:
         costs: what each member takes, in any unit.
-        jobs: number of slots.
+        jobs: number of workers.
 
     Returns:
-        The numbers of each slot's members, sorted; at most `jobs` lists, none of them empty.
+        The numbers of each worker's members, sorted; at most `jobs` lists, none of them empty.
     """
-    slots: list[list[int]] = [[] for _ in range(min(jobs, len(costs)))]
+    workers: list[list[int]] = [[] for _ in range(min(jobs, len(costs)))]
     for member in sorted(range(len(costs)), key=lambda number: -costs[number]):
-        min(slots, key=lambda slot: (sum(costs[number] for number in slot), len(slot))).append(member)
-    return [sorted(slot) for slot in slots]
+        min(workers, key=lambda worker: (sum(costs[number] for number in worker), len(worker))).append(member)
+    return [sorted(worker) for worker in workers]
 
 
 @contextmanager

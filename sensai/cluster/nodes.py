@@ -1,4 +1,4 @@
-"""How many slots the machines of a cluster have room for."""
+"""How many workers the machines of a cluster have room for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,21 +22,21 @@ class Node:
 
 
 def room(nodes: Sequence[Node], threads: int, gpu: bool) -> int:
-    """How many slots fit at once, each with so many CPUs of one node, and one of its GPUs where it needs one."""
+    """How many workers fit at once, each with so many CPUs of one node, and one of its GPUs where it needs one."""
     return sum(min(node.cpus // threads, node.gpus if gpu else node.cpus) for node in nodes)
 
 
 def share_nodes(
     nodes: Sequence[Node], members: int, gpu: bool, jobs: int | None = None, threads: int | None = None
 ) -> tuple[int, int]:
-    """How many slots, no more than there are members, and the threads of each.
+    """How many workers, no more than there are members, and the threads of each.
 
     Args:
         nodes: of the cluster.
         members: that are dealt out.
-        gpu: each slot needs one.
-        jobs: as many slots; None: as many as there is room for.
-        threads: of each; None: as many as leave room for the slots.
+        gpu: each worker needs one.
+        jobs: as many workers; None: as many as there is room for.
+        threads: of each; None: as many as leave room for the workers.
 
     Raises:
         InputError: there is room for none.

@@ -1,4 +1,4 @@
-"""A Ray cluster for slots: one that runs, or a Ray of this machine that ends with the block that uses it."""
+"""A Ray cluster for workers: one that runs, or a Ray of this machine that ends with the block that uses it."""
 
 import importlib.util
 import os
@@ -100,7 +100,7 @@ def _own_handler(number: signal.Signals) -> Iterator[None]:
 def _started() -> Iterator[str]:
     """The address of a Ray of this machine."""
     # Without "clusters" Ray takes the loopback address for its own, on every system. The token keeps other users of this
-    # machine out. Workers started in advance lack the environment that slots are given, and would never be of use.
+    # machine out. Workers started in advance lack the environment that workers are given, and would never be of use.
     os.environ |= {
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_USAGE_STATS_ENABLED": "0",

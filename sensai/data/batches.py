@@ -16,7 +16,7 @@ from sensai.data.dataset import Split
 
 Augmentation = Literal["none", "crop", "crop_flip"]
 
-# Of what is free in a GPU, for images: members, and other slots, need the rest.
+# Of what is free in a GPU, for images: members, and other workers, need the rest.
 _SHARE_OF_MEMORY = 0.25
 
 

@@ -58,7 +58,7 @@ class ImageFiles:
         Raises:
             InputError: a file that cannot be read or is broken, or a coloured one where there is one channel.
         """
-        # No more threads than the libraries of this process may take, which slots pin.
+        # No more threads than the libraries of this process may take, which workers pin.
         pool = ThreadPoolExecutor(get_num_threads())
         decoding: deque[tuple[np.ndarray, Iterator[None]]] = deque()
         try:

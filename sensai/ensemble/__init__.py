@@ -14,7 +14,7 @@ from sensai.models.factory import NetworkSpec
 from sensai.models.storage import describe, rebuild, save_weights
 
 if TYPE_CHECKING:
-    # Members and slots form no groups, so their processes need not wait for what that takes.
+    # Members and workers form no groups, so their processes need not wait for what that takes.
     from sensai.grouping.partitions import Group
 
 FORMAT_VERSION = 1

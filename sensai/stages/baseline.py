@@ -37,10 +37,10 @@ from sensai.sites import SiteMap, find_sites
 from sensai.tracking import Store
 from sensai.training.captured import captured
 from sensai.training.checkpoints import Checkpoints, Progress
-from sensai.training.fitting import fit
+from sensai.training.joint_trainer import JointTrainer
+from sensai.training.member_trainer import MemberTrainer, Recipe
 from sensai.training.objectives import Objective
-from sensai.training.teams import Team
-from sensai.training.trainee import Recipe, Trainee
+from sensai.training.training_loop import fit
 
 _log = logging.getLogger(__name__)
 _MODEL = "model"
@@ -109,7 +109,7 @@ def _train(model: nn.Module, spec: NetworkSpec, config: BaselineConfig, context:
             bar.update()
 
         steps = steps_per_epoch(data.train, config.base_batch_size)
-        trainee = Trainee(
+        member = MemberTrainer(
             laid_out(model, spec.memory_format), recipe, steps, Checkpoints(context.checkpoints / "baseline")
         )
         training = partial(
@@ -122,12 +122,12 @@ def _train(model: nn.Module, spec: NetworkSpec, config: BaselineConfig, context:
             seed=config.base_seed,
         )
         validation = partial(batches, data.val, evaluation_batch(config), normalization, device) if data.val else None
-        team = Team(
-            captured(model, device), Objective.multiclass(len(data.class_names)), [trainee], seed=config.base_seed
+        trainer = JointTrainer(
+            captured(model, device), Objective.multiclass(len(data.class_names)), [member], seed=config.base_seed
         )
-        if failures := fit([team], training, validation, on_epoch=on_epoch):
+        if failures := fit([trainer], training, validation, on_epoch=on_epoch):
             raise InputError(f"base_lr={config.base_lr}: {failures[0]}")
-        return trainee.progress
+        return member.progress
 
 
 @lru_cache(maxsize=2)

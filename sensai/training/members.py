@@ -1,4 +1,4 @@
-"""Retraining of all members of an ensemble, dealt to slots. K classes."""
+"""Retraining of all members of an ensemble, dealt to workers. K classes."""
 
 import shutil
 import threading
@@ -17,34 +17,34 @@ from sensai.errors import InputError
 from sensai.models.storage import save_network
 from sensai.training.backends.local import run_locally
 from sensai.training.checkpoints import Progress
-from sensai.training.exchange import Meeting
-from sensai.training.fitting import Budget
-from sensai.training.slots import END, START, TEACHER, Lesson, SlotJob, SlotLostError, Stream, member_checkpoints
-from sensai.training.trainee import Recipe
+from sensai.training.member_trainer import Recipe
+from sensai.training.rendezvous import Rendezvous
+from sensai.training.training_loop import Budget
+from sensai.training.workers import END, START, TEACHER, Lesson, Stream, WorkerJob, WorkerLostError, member_checkpoints
 
 # Number of the member, epoch, metrics.
 OnEpoch = Callable[[int, int, dict[str, float]], None]
-RunSlots = Callable[[Sequence[SlotJob]], dict[int, str]]
+RunWorkers = Callable[[Sequence[WorkerJob]], dict[int, str]]
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 
 
 @dataclass(frozen=True)
-class Slots:
+class Workers:
     """Who trains which members.
 
     Attributes:
-        members: of each slot, the numbers of its members (see `cores.deal`).
-        devices: of each slot, where it computes.
-        threads: of every library in a slot.
-        run: what runs the slots' jobs.
-        loopback: all slots are on this machine.
+        members: of each worker, the numbers of its members (see `cores.deal`).
+        devices: of each worker, where it computes.
+        threads: of every library in a worker.
+        run: what runs the workers' jobs.
+        loopback: all workers are on this machine.
     """
 
     members: Sequence[Sequence[int]]
     devices: Sequence[torch.device]
     threads: int
-    run: RunSlots = run_locally
+    run: RunWorkers = run_locally
     loopback: bool = True
 
 
@@ -54,7 +54,7 @@ def retrain_members(
     recipe: Recipe,
     stream: Stream,
     lesson: Lesson,
-    slots: Slots,
+    workers: Workers,
     *,
     teacher: nn.Module | None,
     folder: Path,
@@ -64,8 +64,8 @@ def retrain_members(
 ) -> list[Progress]:
     """Train all members; each ends with the weights of its best epoch. Returns the progress of each.
 
-    The result does not depend on the slots, but for the order in which threads and processes add numbers up, and for a budget,
-    of which each slot gets its part.
+    The result does not depend on the workers, except for the order in which threads and processes add numbers up, and for a
+    budget, of which each worker gets its part.
 
     Args:
         ensemble: its members, as they were cut, get the weights.
@@ -73,9 +73,9 @@ def retrain_members(
         recipe: how they are trained; with a joint loss the stop is that of all together, by the accuracy of all K classes.
         stream: the batches.
         lesson: what they learn.
-        slots: where.
+        workers: where.
         teacher: the base model; for the losses with `kd`.
-        folder: of the files that are written after each epoch and gone on from; all slots see it.
+        folder: of the files that are written after each epoch and gone on from; all workers see it.
         budget: what all members together may take.
         on_epoch: called with the member's number, the epoch and its metrics, in a thread of its own.
         why_end: asked in that thread what to raise after the current epoch, if anything.
@@ -86,15 +86,15 @@ def retrain_members(
     """
     _write_start(ensemble, teacher, folder)
     jobs = [
-        SlotJob(folder, tuple(members), dataset, recipe, stream, lesson, device, slots.threads, part)
+        WorkerJob(folder, tuple(members), dataset, recipe, stream, lesson, device, workers.threads, part)
         for members, device, part in zip(
-            slots.members, slots.devices, _parts(budget, slots.members, lesson.joint), strict=True
+            workers.members, workers.devices, _parts(budget, workers.members, lesson.joint), strict=True
         )
     ]
     # One that was killed may have left it.
     (folder / END).unlink(missing_ok=True)
-    with _told(folder, len(ensemble.members), on_epoch, why_end):
-        failures = _run_twice(jobs, slots, ensemble)
+    with _watch_progress(folder, len(ensemble.members), on_epoch, why_end):
+        failures = _run_twice(jobs, workers, ensemble)
     if (folder / END).exists() and (reason := why_end()) is not None:
         raise reason
     if failures:
@@ -114,41 +114,41 @@ def _write_start(ensemble: Ensemble, teacher: nn.Module | None, folder: Path) ->
 
 
 def _parts(budget: Budget | None, members: Sequence[Sequence[int]], joint: bool) -> list[Budget | None]:
-    """The budget of each slot: the clock runs for all of them at once, epochs are dealt like members.
+    """The budget of each worker: the clock runs for all of them at once, epochs are dealt like members.
 
     Raises:
         InputError: some would not be trained at all.
     """
     if budget is None or budget.epochs is None:
         return [budget] * len(members)
-    count = sum(len(slot) for slot in members)
+    count = sum(len(worker) for worker in members)
     if budget.epochs < count:
         raise InputError(f"budget='{budget.epochs}epochs': must be at least an epoch for each of {count} members")
     if joint:
-        epochs = [budget.epochs // count * len(slot) for slot in members]
+        epochs = [budget.epochs // count * len(worker) for worker in members]
     else:
-        ends = [budget.epochs * sum(len(slot) for slot in members[: n + 1]) // count for n in range(len(members))]
+        ends = [budget.epochs * sum(len(worker) for worker in members[: n + 1]) // count for n in range(len(members))]
         epochs = [end - start for start, end in zip([0, *ends], ends, strict=False)]
     return [replace(budget, epochs=each) for each in epochs]
 
 
-def _run_twice(jobs: Sequence[SlotJob], slots: Slots, ensemble: Ensemble) -> dict[int, str]:
-    """Run all slots; where one is lost, all go on once more from their last checkpoints."""
+def _run_twice(jobs: Sequence[WorkerJob], workers: Workers, ensemble: Ensemble) -> dict[int, str]:
+    """Run all workers; where one is lost, all go on once more from their last checkpoints."""
     try:
-        return slots.run(_met(jobs, slots))
-    except SlotLostError:
+        return workers.run(_with_rendezvous(jobs, workers))
+    except WorkerLostError:
         pass
     try:
-        return slots.run(_met(jobs, slots))
-    except SlotLostError as error:
+        return workers.run(_with_rendezvous(jobs, workers))
+    except WorkerLostError as error:
         members = "; ".join(", ".join(_names(ensemble, number) for number in job.members) for job in jobs)
         raise InputError(
-            f"jobs={len(jobs)}: a slot, of those with the members {members}, was lost twice ({error}); fewer need less memory"
+            f"jobs={len(jobs)}: a worker, of those with the members {members}, was lost twice ({error}); fewer need less memory"
         ) from error
 
 
-def _met(jobs: Sequence[SlotJob], slots: Slots) -> list[SlotJob]:
-    """The jobs with all that learn jointly in the same epoch, and a new place to meet where they are in several slots."""
+def _with_rendezvous(jobs: Sequence[WorkerJob], workers: Workers) -> list[WorkerJob]:
+    """The jobs with all that learn jointly in the same epoch, and a new place to meet where they are in several workers."""
     if not jobs[0].lesson.joint:
         return list(jobs)
     checkpoints = [member_checkpoints(job.folder, number) for job in jobs for number in job.members]
@@ -157,10 +157,12 @@ def _met(jobs: Sequence[SlotJob], slots: Slots) -> list[SlotJob]:
         each.rewind(common)
     if len(jobs) == 1:
         return list(jobs)
-    meetings = jobs[0].folder / "meetings"
-    shutil.rmtree(meetings, ignore_errors=True)
-    file = meetings / uuid.uuid4().hex
-    return [replace(job, meeting=Meeting(file, rank, len(jobs), slots.loopback)) for rank, job in enumerate(jobs)]
+    rendezvous = jobs[0].folder / "rendezvous"
+    shutil.rmtree(rendezvous, ignore_errors=True)
+    file = rendezvous / uuid.uuid4().hex
+    return [
+        replace(job, rendezvous=Rendezvous(file, rank, len(jobs), workers.loopback)) for rank, job in enumerate(jobs)
+    ]
 
 
 def _names(ensemble: Ensemble, number: int) -> str:
@@ -168,8 +170,10 @@ def _names(ensemble: Ensemble, number: int) -> str:
 
 
 @contextmanager
-def _told(folder: Path, members: int, on_epoch: OnEpoch, why_end: Callable[[], BaseException | None]) -> Iterator[None]:
-    """While the block runs, a thread tells of every epoch that appears in the members' checkpoints, and ends the slots."""
+def _watch_progress(
+    folder: Path, members: int, on_epoch: OnEpoch, why_end: Callable[[], BaseException | None]
+) -> Iterator[None]:
+    """While the block runs, a thread tells of every epoch that appears in the members' checkpoints, and ends the workers."""
     epochs = [0] * members
     ended, errors = threading.Event(), []
 

@@ -1,4 +1,4 @@
-"""retrain: stops, budget, precision, slots, as logged."""
+"""retrain: stops, budget, precision, workers, as logged."""
 
 import json
 import subprocess
@@ -87,7 +87,7 @@ def test_an_address_of_a_cluster_goes_with_the_backend() -> None:
     assert retrain.RetrainConfig(ray_address="head:6379", backend="ray").ray_address == "head:6379"
 
 
-def test_the_slots_count_only_where_a_budget_is_dealt_to_them() -> None:
+def test_the_workers_count_only_where_a_budget_is_dealt_to_them() -> None:
     def fingerprint(**parameters: object) -> str:
         return retrain.stage.fingerprint(retrain.RetrainConfig(**parameters), "upstream")
 
@@ -102,7 +102,7 @@ def test_a_budget_that_is_none_is_refused(budget: str) -> None:
 
 
 @pytest.mark.processes
-def test_slots_on_ray_give_the_members_that_slots_of_this_machine_give(place: Place) -> None:
+def test_workers_on_ray_give_the_members_that_workers_of_this_machine_give(place: Place) -> None:
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     given = {**tiny("retrain"), "jobs": 2, "threads": 1, "backend": "ray", "work_dir": "work", "epochs": 2}
     with place.active():

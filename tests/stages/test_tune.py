@@ -19,7 +19,7 @@ from sensai.errors import InputError
 from sensai.stages import prune, retrain, tune
 from sensai.stages.evaluate import latencies
 from sensai.training.checkpoints import Checkpoints
-from sensai.training.slots import member_checkpoints
+from sensai.training.workers import member_checkpoints
 from tests.conftest import ROOT, Entry, command, tiny
 from tests.helpers.pipeline import Place, parent_of, stage_of
 from tests.stages.conftest import Pruned

@@ -21,12 +21,12 @@ from sensai.models.architecture_names import InputRule
 from sensai.sites import find_sites
 from sensai.training import members
 from sensai.training.checkpoints import Progress
-from sensai.training.fitting import Budget
-from sensai.training.members import OnEpoch, Slots, retrain_members
+from sensai.training.joint_trainer import JointLogits
+from sensai.training.member_trainer import Recipe
+from sensai.training.members import OnEpoch, Workers, retrain_members
 from sensai.training.objectives import Objective, balanced_rows, judge
-from sensai.training.slots import Lesson, Loss, Stream, member_checkpoints
-from sensai.training.teams import JointLogits
-from sensai.training.trainee import Recipe
+from sensai.training.training_loop import Budget
+from sensai.training.workers import Lesson, Loss, Stream, member_checkpoints
 from tests.conftest import ROOT
 from tests.helpers.networks import images_for, make
 
@@ -72,7 +72,7 @@ def retrain(
         replace(recipe, metric="accuracy") if lesson.joint else recipe,
         Stream(16, "none", seed),
         lesson,
-        Slots(members, [CPU] * len(members), threads=1),
+        Workers(members, [CPU] * len(members), threads=1),
         teacher=teacher,
         folder=folder,
         budget=budget,
@@ -178,13 +178,13 @@ def test_members_learn_jointly_from_each_other(tmp_path: Path, dataset: Dataset)
     assert not torch.allclose(weights["joint", 0.0], weights["joint", 3.0], atol=1e-4)
 
 
-# ---------------------------------------------------------------------------------------------------------------- slots
+# ---------------------------------------------------------------------------------------------------------------- workers
 
 
-# With plain bce slots are compared where one of them is killed: test_killed_slots.py.
+# With plain bce workers are compared where one of them is killed: test_killed_workers.py.
 @pytest.mark.processes
 @pytest.mark.parametrize("lesson", [Lesson("bce", balance="sample"), Lesson("joint_kd", 0.5)], ids=str)
-def test_slots_change_nothing(tmp_path: Path, dataset: Dataset, teacher: nn.Module, lesson: Lesson) -> None:
+def test_workers_change_nothing(tmp_path: Path, dataset: Dataset, teacher: nn.Module, lesson: Lesson) -> None:
     """Not even for networks that draw at random as they learn."""
     groups = [(0,), (1, 2)]
     recipe = replace(RECIPE, epochs=2)
@@ -222,7 +222,7 @@ def test_training_that_is_ended_after_an_epoch_goes_on_to_the_same_members(
     monkeypatch.setattr(members, "_SECONDS_BETWEEN_LOOKS", 0.01)
     own = {"lesson": lesson, "jobs": jobs, "recipe": replace(RECIPE, epochs=15)}
     whole, parts = (ensemble_of([(0,), (1, 2)], dataset, arch) for _ in range(2))
-    # In one slot, which changes nothing.
+    # In one worker, which changes nothing.
     expected = retrain(whole, dataset, tmp_path / "whole", **own | {"jobs": 1})
     told: list[int] = []
     with pytest.raises(KeyboardInterrupt):
@@ -259,14 +259,14 @@ def test_joint_training_goes_back_to_the_last_epoch_that_all_have_written(tmp_pa
 
 
 @pytest.mark.processes
-def test_a_budget_is_dealt_to_the_slots(tmp_path: Path, dataset: Dataset) -> None:
+def test_a_budget_is_dealt_to_the_workers(tmp_path: Path, dataset: Dataset) -> None:
     results = retrain(ensemble_of([(0,), (1,), (2,)], dataset), dataset, tmp_path, jobs=2, budget=Budget(epochs=8))
     assert sum(len(result.history) for result in results) == 8
     assert {result.stopped_by for result in results} == {"budget"}
 
 
 @pytest.mark.processes
-def test_a_joint_budget_ends_all_slots_in_one_epoch(tmp_path: Path, dataset: Dataset) -> None:
+def test_a_joint_budget_ends_all_workers_in_one_epoch(tmp_path: Path, dataset: Dataset) -> None:
     results = retrain(
         ensemble_of([(0,), (1,), (2,)], dataset),
         dataset,

@@ -8,19 +8,19 @@ import torch
 from torch import Tensor
 
 from sensai.training.checkpoints import Checkpoints
-from sensai.training.fitting import Teacher, fit
+from sensai.training.joint_trainer import JointTrainer
+from sensai.training.member_trainer import MemberTrainer
 from sensai.training.precision import Precision, autocast, chosen, faster_precision
-from sensai.training.teams import Team
-from sensai.training.trainee import Trainee
+from sensai.training.training_loop import Teacher, fit
 from tests.training.test_fitting import CPU, OBJECTIVE, RECIPE, network, training, validation
 
 
-def trained(folder: Path, precision: Precision, epochs: int = RECIPE.epochs) -> Team:
+def trained(folder: Path, precision: Precision, epochs: int = RECIPE.epochs) -> JointTrainer:
     model = network()
-    trainee = Trainee(model, RECIPE, 4, Checkpoints(folder))
-    team = Team(model, OBJECTIVE, [trainee], precision=precision)
-    fit([team], training, validation)
-    return team
+    member = MemberTrainer(model, RECIPE, 4, Checkpoints(folder))
+    trainer = JointTrainer(model, OBJECTIVE, [member], precision=precision)
+    fit([trainer], training, validation)
+    return trainer
 
 
 def test_training_in_bfloat16_learns_and_keeps_float32_weights(tmp_path: Path) -> None:

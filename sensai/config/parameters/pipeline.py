@@ -270,12 +270,12 @@ class Retrain(Prune):
         "second; learning rates still follow a schedule of `epochs` each",
     )
     jobs: OptionalProcesses = Field(
-        None, description="slots that train side by side (default: one a core, or one a GPU)"
+        None, description="workers that train side by side (default: one a core, or one a GPU)"
     )
-    threads: OptionalThreads = Field(None, description="threads of each slot (default: the cores dealt out)")
+    threads: OptionalThreads = Field(None, description="threads of each worker (default: the cores dealt out)")
     backend: Literal["local", "ray"] = Field(
         "local",
-        description="local: slots are processes of this machine; ray: tasks of a cluster that all sees work_dir",
+        description="local: workers are processes of this machine; ray: tasks of a cluster that all sees work_dir",
     )
     ray_address: RayAddress = Field(
         "",

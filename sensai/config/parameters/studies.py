@@ -137,5 +137,5 @@ class Contention(Prune):
         2, description="of the loader of each naive process; 0 decodes in the process itself"
     )
     batch_size: BatchSize = Field(64, description="images a step")
-    jobs: OptionalProcesses = Field(None, description="slots of the engine (default: one a core, or one on a GPU)")
-    threads: OptionalThreads = Field(None, description="threads of each slot (default: the cores dealt out)")
+    jobs: OptionalProcesses = Field(None, description="workers of the engine (default: one a core, or one on a GPU)")
+    threads: OptionalThreads = Field(None, description="threads of each worker (default: the cores dealt out)")

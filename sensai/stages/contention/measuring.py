@@ -23,7 +23,7 @@ def measure(folder: Path, task: str, counts: Sequence[int]) -> pd.DataFrame:
 
     In turn, at once and pinned it is the same script; pinned, the cores are dealt out to the processes. So what tells these
     apart is contention, and threads, alone; of one, in turn and at once are the same and measured once. The engine trains in
-    its slots; its scoring is one pass in one process, since that serves every class.
+    its workers; its scoring is one pass in one process, since that serves every class.
 
     Args:
         folder: of a saved job with at least `max(counts)` members.

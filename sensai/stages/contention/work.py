@@ -14,7 +14,7 @@ class Spent:
 
     Attributes:
         seconds: of the clock.
-        data_seconds: of these, those in which no network had a batch to compute with; of slots, which take their batches
+        data_seconds: of these, those in which no network had a batch to compute with; of workers, which take their batches
             in processes of their own, the time that making all batches takes by itself.
         steps: batches.
     """

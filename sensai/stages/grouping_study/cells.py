@@ -1,5 +1,5 @@
 """The cells of a study: each one way to group the classes with one seed, in a run of its own with the stages that it needs
-below it. Trained in slots side by side; evaluated one after another, since evaluate times what it runs.
+below it. Trained in workers side by side; evaluated one after another, since evaluate times what it runs.
 """
 
 import hashlib
@@ -15,12 +15,12 @@ from tqdm import tqdm
 from sensai.cluster.cores import deal, pinned
 from sensai.config import EvaluateConfig, GroupingStudyConfig
 from sensai.errors import InputError, UnreachableTargetError
-from sensai.pipeline.context import dataset_of, slot_devices
+from sensai.pipeline.context import dataset_of, worker_devices
 from sensai.pipeline.stage import Context, Stage, upstream_of
 from sensai.stages import evaluate, prune, retrain
 from sensai.tracking import Run, Store, tags
 from sensai.training.backends.local import in_processes
-from sensai.training.slots import SlotLostError
+from sensai.training.workers import WorkerLostError
 
 STAGE = "cell"
 # Stage -> what a cell's run carries of its metrics, and under which name.
@@ -70,7 +70,7 @@ class Cell:
 
     @property
     def trained(self) -> Stage[Any]:
-        """The stage that slots bring it to."""
+        """The stage that workers bring it to."""
         return retrain.stage if self.config.epochs else prune.stage
 
     @property
@@ -91,11 +91,11 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class _Slot:
+class _Worker:
     """The cells that one process trains one after another.
 
     Attributes:
-        number: of the slot.
+        number: of the worker.
         cells: in their order.
         parameters: of its own: where cells are trained.
         threads: of every library.
@@ -114,7 +114,7 @@ def run_cells(cells: Sequence[Cell], config: GroupingStudyConfig, context: Conte
 
     Raises:
         UnreachableTargetError: all cells that failed did so for a FLOPs target.
-        InputError: cells failed, which are named when all others are finished, or a slot was killed.
+        InputError: cells failed, which are named when all others are finished, or a worker was killed.
     """
     found = {} if config.force else _finished(cells, context.store)
     missing = [cell for cell in cells if cell not in found]
@@ -148,25 +148,27 @@ def _train(
     distinct: dict[str, Cell] = {}
     for cell in cells:
         distinct.setdefault(cell.training, cell)
-    slots = _slots(list(distinct.values()), config, context.parent)
+    workers = _workers(list(distinct.values()), config, context.parent)
     try:
-        results = in_processes(_train_slot, slots, slots[0].threads)
-    except SlotLostError as error:
-        raise InputError(f"jobs={len(slots)}: a slot was lost ({error}); started again, the study goes on") from error
+        results = in_processes(_train_worker, workers, workers[0].threads)
+    except WorkerLostError as error:
+        raise InputError(
+            f"jobs={len(workers)}: a worker was lost ({error}); started again, the study goes on"
+        ) from error
     opened = {cell: run_id for runs, _ in results for cell, run_id in runs.items()}
     return opened, [failure for _, failed in results for failure in failed]
 
 
-def _slots(cells: Sequence[Cell], config: GroupingStudyConfig, parent: str) -> list[_Slot]:
+def _workers(cells: Sequence[Cell], config: GroupingStudyConfig, parent: str) -> list[_Worker]:
     """Cells dealt out by how many members they have; with a cluster all to one, whose members are dealt out there."""
     if config.backend == "ray":
-        return [_Slot(0, cells, {}, config.threads or 1, parent)]
-    # Without training a cell's own parameters have no slots.
+        return [_Worker(0, cells, {}, config.threads or 1, parent)]
+    # Without training a cell's own parameters have no workers.
     own = stage_config(cells[0], retrain.stage, jobs=config.jobs, threads=config.threads)
-    devices, threads = slot_devices(own, len(cells))
+    devices, threads = worker_devices(own, len(cells))
     dealt = deal([cell.config.n_groups or 1 for cell in cells], len(devices))
     return [
-        _Slot(
+        _Worker(
             number,
             [cells[place] for place in places],
             {"device": str(devices[number]), "jobs": 1, "threads": threads},
@@ -177,15 +179,17 @@ def _slots(cells: Sequence[Cell], config: GroupingStudyConfig, parent: str) -> l
     ]
 
 
-def _train_slot(slot: _Slot) -> tuple[dict[Cell, str], list[InputError]]:
-    """The runs of the slot's cells, which are left open, and what is to be said of those that failed."""
+def _train_worker(worker: _Worker) -> tuple[dict[Cell, str], list[InputError]]:
+    """The runs of the worker's cells, which are left open, and what is to be said of those that failed."""
     store, opened, failed = Store.connect(), {}, []
-    with pinned(slot.threads):
-        for cell in tqdm(slot.cells, desc=f"grouping_study, slot {slot.number}", unit="cell", position=slot.number):
-            run = _open(cell, store, slot.parent)
+    with pinned(worker.threads):
+        for cell in tqdm(
+            worker.cells, desc=f"grouping_study, worker {worker.number}", unit="cell", position=worker.number
+        ):
+            run = _open(cell, store, worker.parent)
             try:
                 with run.failing():
-                    here = stage_config(cell, cell.trained, force=cell.config.force, **slot.parameters)
+                    here = stage_config(cell, cell.trained, force=cell.config.force, **worker.parameters)
                     cell.trained.ensure(here, store, run.id)
                 opened[cell] = run.id
             except InputError as error:
@@ -210,7 +214,7 @@ def _open(cell: Cell, store: Store, parent: str) -> Run:
 
 
 def _finish(cell: Cell, run: Run, store: Store) -> None:
-    # Where it was made anew in the slot, it is not once more.
+    # Where it was made anew in the worker, it is not once more.
     force = cell.config.force and cell.last is not cell.trained
     last = cell.last.ensure(stage_config(cell, cell.last, force=force), store, run.id)
     run_ids = {**upstream_of(store.tags_of(last)), cell.last.name: last}

@@ -32,22 +32,22 @@ from sensai.pipeline.stage import Context, Stage
 from sensai.stages import prune
 from sensai.stages.baseline import base_model
 from sensai.stages.group import class_label
-from sensai.stages.retrain.gradual import Course, Step, steps_of, train_in_steps
-from sensai.stages.retrain.workers import open_slots
+from sensai.stages.retrain.gradual import Step, TrainingHistory, steps_of, train_in_steps
+from sensai.stages.retrain.open_workers import open_workers
 from sensai.tracking import Run, Store, tags
 from sensai.training.checkpoints import Progress
-from sensai.training.fitting import Budget
-from sensai.training.members import Slots, retrain_members
+from sensai.training.member_trainer import Recipe
+from sensai.training.members import Workers, retrain_members
 from sensai.training.objectives import Objective, judge
 from sensai.training.precision import Precision, faster_precision
-from sensai.training.slots import Lesson, Stream
-from sensai.training.trainee import Recipe
+from sensai.training.training_loop import Budget
+from sensai.training.workers import Lesson, Stream
 
 _log = logging.getLogger(__name__)
 _MEMBERS = "members"
 # Characters of a tag.
 _LONGEST_CLASSES = 1000
-_UNTRAINED = Course([Progress(history=[], done=True, stopped_by="epochs=0")])
+_UNTRAINED = TrainingHistory([Progress(history=[], done=True, stopped_by="epochs=0")])
 
 
 def _execute(config: RetrainConfig, context: Context) -> None:
@@ -57,17 +57,17 @@ def _execute(config: RetrainConfig, context: Context) -> None:
         runs = [open_member_run(ensemble, n, config, context, split="val") for n in range(len(ensemble.members))]
         for run in runs:
             open_runs.enter_context(run.closing())
-        slots = open_runs.enter_context(open_slots(_costs(ensemble), config))
-        courses = [_UNTRAINED] * len(runs)
+        workers = open_runs.enter_context(open_workers(_costs(ensemble), config))
+        histories = [_UNTRAINED] * len(runs)
         if config.epochs:
-            fit = partial(_fit, slots=slots, config=config, context=context, runs=runs)
-            ensemble, courses = train_in_steps(ensemble, steps, fit, config, context)
+            fit = partial(_fit, workers=workers, config=config, context=context, runs=runs)
+            ensemble, histories = train_in_steps(ensemble, steps, fit, config, context)
         measured = _validation_metrics(ensemble, config)
-        for member, run, course, metrics in zip(ensemble.members, runs, courses, measured, strict=True):
-            _log_member(size(member.network, ensemble.spec.input_shape), course, metrics, run)
+        for member, run, history, metrics in zip(ensemble.members, runs, histories, measured, strict=True):
+            _log_member(size(member.network, ensemble.spec.input_shape), history, metrics, run)
     if config.epochs:
-        context.run.log_frame(_curves(ensemble, courses, runs), CURVES)
-    context.run.log_metrics(_savings(courses, sum(step.epochs for step in steps), slots, config))
+        context.run.log_frame(_curves(ensemble, histories, runs), CURVES)
+    context.run.log_metrics(_savings(histories, sum(step.epochs for step in steps), workers, config))
     validated = prune.log_validation(ensemble, config, context.run)
     context.run.log_metrics(_given_up(validated, config, context))
     with temporary_folder() as folder:
@@ -79,7 +79,7 @@ def _fit(
     ensemble: Ensemble,
     step: Step,
     epochs_before: Sequence[int],
-    slots: Slots,
+    workers: Workers,
     config: RetrainConfig,
     context: Context,
     runs: Sequence[Run],
@@ -93,10 +93,10 @@ def _fit(
         metric="accuracy" if config.loss.startswith("joint") else "balanced_accuracy",
         target=config.target,
     )
-    lesson = Lesson(config.loss, config.kd_weight, config.balance, _precision(ensemble, config, context, slots))
+    lesson = Lesson(config.loss, config.kd_weight, config.balance, _precision(ensemble, config, context, workers))
     epochs, seconds = parse_budget(config.budget)
     watcher = callbacks.current()
-    with _progress_bars(slots, step.epochs) as bars:
+    with _progress_bars(workers, step.epochs) as bars:
 
         def on_epoch(number: int, epoch: int, metrics: dict[str, float]) -> None:
             curve = {f"curve/{name}": value for name, value in metrics.items()}
@@ -110,7 +110,7 @@ def _fit(
             recipe,
             Stream(config.batch_size, augmentation_of(config.augmentation, config), config.seed),
             lesson,
-            slots,
+            workers,
             teacher=base_model(context, config)[0].eval() if lesson.taught else None,
             folder=step.checkpoints,
             budget=Budget(epochs, seconds) if config.budget else None,
@@ -124,7 +124,7 @@ def _costs(ensemble: Ensemble) -> list[int]:
     return [size(member.network, ensemble.spec.input_shape).flops for member in ensemble.members]
 
 
-def _precision(ensemble: Ensemble, config: RetrainConfig, context: Context, slots: Slots) -> Precision:
+def _precision(ensemble: Ensemble, config: RetrainConfig, context: Context, workers: Workers) -> Precision:
     """What training is computed in; a choice that was measured stays with the checkpoints."""
     if config.precision != "auto":
         return config.precision
@@ -134,7 +134,7 @@ def _precision(ensemble: Ensemble, config: RetrainConfig, context: Context, slot
     else:
         images = example_images(config, ensemble.spec, min(config.batch_size, len(dataset_of(config).train)))
         network = laid_out(deepcopy(ensemble.members[0].network), ensemble.spec.memory_format)
-        with pinned(slots.threads):
+        with pinned(workers.threads):
             choice = faster_precision(network, images)
         _log.info("precision: %s", choice)
         write_text(kept, json.dumps({"precision": choice.precision, "bf16_speedup": choice.gain}))
@@ -145,37 +145,37 @@ def _precision(ensemble: Ensemble, config: RetrainConfig, context: Context, slot
 
 
 @contextmanager
-def _progress_bars(slots: Slots, epochs: int) -> Iterator[dict[int, "tqdm[Any]"]]:
-    """Member -> the bar of its slot."""
+def _progress_bars(workers: Workers, epochs: int) -> Iterator[dict[int, "tqdm[Any]"]]:
+    """Member -> the bar of its worker."""
     with ExitStack() as open_bars:
         bars = [
             open_bars.enter_context(
-                tqdm(total=epochs * len(members), desc=f"retrain, slot {slot}", unit="epoch", position=slot)
+                tqdm(total=epochs * len(members), desc=f"retrain, worker {worker}", unit="epoch", position=worker)
             )
-            for slot, members in enumerate(slots.members)
+            for worker, members in enumerate(workers.members)
         ]
-        yield {number: bar for members, bar in zip(slots.members, bars, strict=True) for number in members}
+        yield {number: bar for members, bar in zip(workers.members, bars, strict=True) for number in members}
 
 
-def _savings(courses: list[Course], most: int, slots: Slots, config: RetrainConfig) -> dict[str, float]:
+def _savings(histories: list[TrainingHistory], most: int, workers: Workers, config: RetrainConfig) -> dict[str, float]:
     """What was trained, and what stops have saved against training every member for `most` epochs, each at its own pace.
 
-    Seconds are those of the slot that took longest.
+    Seconds are those of the worker that took longest.
     """
-    epochs = [len(course.history) for course in courses]
-    spent = [course.seconds for course in courses]
+    epochs = [len(history.history) for history in histories]
+    spent = [history.seconds for history in histories]
     to_the_end = [most * took / max(run, 1) for run, took in zip(epochs, spent, strict=True)]
-    seconds = _longest(spent, slots)
+    seconds = _longest(spent, workers)
     metrics = {
         "seconds": seconds,
-        "epochs_saved": most * len(courses) - sum(epochs),
-        "seconds_saved": _longest(to_the_end, slots) - seconds,
+        "epochs_saved": most * len(histories) - sum(epochs),
+        "seconds_saved": _longest(to_the_end, workers) - seconds,
     }
     return metrics | ({"images_per_s": sum(epochs) * len(dataset_of(config).train) / seconds} if seconds else {})
 
 
-def _longest(seconds: list[float], slots: Slots) -> float:
-    return max(sum(seconds[number] for number in members) for members in slots.members)
+def _longest(seconds: list[float], workers: Workers) -> float:
+    return max(sum(seconds[number] for number in members) for members in workers.members)
 
 
 def _given_up(validated: dict[str, float], config: RetrainConfig, context: Context) -> dict[str, float]:
@@ -196,34 +196,34 @@ def _given_up(validated: dict[str, float], config: RetrainConfig, context: Conte
     }
 
 
-def _log_member(sizes: Size, course: Course, measured: dict[str, float], run: Run) -> None:
+def _log_member(sizes: Size, history: TrainingHistory, measured: dict[str, float], run: Run) -> None:
     metrics = {
         "params": sizes.params,
         "flops": sizes.flops,
-        "epochs_run": len(course.history),
-        "seconds": course.seconds,
+        "epochs_run": len(history.history),
+        "seconds": history.seconds,
     }
     run.log_metrics(metrics | named_for_member(measured))
-    run.set_tags({tags.STOPPED_BY: course.stopped_by} | ({tags.RETRIED: course.failure} if course.failure else {}))
-    if course.cuts:
-        run.set_tags({tags.CUTS: json.dumps(course.cuts)})
-    if course.history:
-        run.log_figure(plots.learning_curve(course.history, course.cuts), "learning_curve.png")
+    run.set_tags({tags.STOPPED_BY: history.stopped_by} | ({tags.RETRIED: history.failure} if history.failure else {}))
+    if history.cuts:
+        run.set_tags({tags.CUTS: json.dumps(history.cuts)})
+    if history.history:
+        run.log_figure(plots.learning_curve(history.history, history.cuts), "learning_curve.png")
 
 
-def _curves(ensemble: Ensemble, courses: Sequence[Course], runs: Sequence[Run]) -> pd.DataFrame:
+def _curves(ensemble: Ensemble, histories: Sequence[TrainingHistory], runs: Sequence[Run]) -> pd.DataFrame:
     """Every epoch of every member, as `sensai.analysis.curves` reads them at once."""
     rows = [
         {
             "run_id": run.id,
             "member": number,
             "classes": class_label(ensemble.members[number].classes, ensemble.class_names),
-            "stopped_by": course.stopped_by,
+            "stopped_by": history.stopped_by,
             "epoch": epoch,
             **dict(sorted(metrics.items())),
         }
-        for number, (course, run) in enumerate(zip(courses, runs, strict=True))
-        for epoch, metrics in enumerate(course.history)
+        for number, (history, run) in enumerate(zip(histories, runs, strict=True))
+        for epoch, metrics in enumerate(history.history)
     ]
     return pd.DataFrame(rows)
 
@@ -285,7 +285,7 @@ def title(config: Retrain) -> str:
 
 
 def _inputs(config: RetrainConfig) -> dict[str, int | None]:
-    # Each slot gets its part of a budget.
+    # Each worker gets its part of a budget.
     return {"jobs": config.jobs} if config.epochs and config.budget else {}
 
 

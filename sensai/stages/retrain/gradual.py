@@ -33,7 +33,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingHistory:
     """The training of one member over all steps.
 
     Attributes:
@@ -98,7 +98,7 @@ def _nested(plans: Sequence[MemberPlan], config: RetrainConfig, context: Context
 
 def train_in_steps(
     ensemble: Ensemble, steps: Sequence[Step], train: Train, config: RetrainConfig, context: Context
-) -> tuple[Ensemble, list[Course]]:
+) -> tuple[Ensemble, list[TrainingHistory]]:
     """Train the members after every cut; returns the ensemble after the last.
 
     Args:
@@ -110,12 +110,14 @@ def train_in_steps(
     """
     model, _ = base_model(context, config)
     sites = site_map(context, config)
-    courses = [Course([progress]) for progress in train(ensemble, steps[0], [0] * len(ensemble.members))]
+    histories = [TrainingHistory([progress]) for progress in train(ensemble, steps[0], [0] * len(ensemble.members))]
     for before, step in pairwise(steps):
         ensemble = cut_further(ensemble, model, sites, _plans(before), _plans(step))
-        trained = train(ensemble, step, [len(course.history) for course in courses])
-        courses = [Course([*course.steps, progress]) for course, progress in zip(courses, trained, strict=True)]
-    return ensemble, courses
+        trained = train(ensemble, step, [len(history.history) for history in histories])
+        histories = [
+            TrainingHistory([*history.steps, progress]) for history, progress in zip(histories, trained, strict=True)
+        ]
+    return ensemble, histories
 
 
 def _plans(step: Step) -> list[Plan]:

@@ -1,4 +1,4 @@
-"""Slots as Ray tasks. One whose node is lost runs again on another node, from its last checkpoints."""
+"""Workers as Ray tasks. One whose node is lost runs again on another node, from its last checkpoints."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from sensai.cluster.nodes import room
 from sensai.cluster.ray_cluster import RayCluster
 from sensai.errors import InputError
-from sensai.training.slots import SlotJob, SlotLostError, run_slot
+from sensai.training.workers import WorkerJob, WorkerLostError, run_worker
 
 _RETRIES = 3
 _SECONDS_BETWEEN_LOOKS = 2.0
@@ -23,16 +23,16 @@ _SECONDS_TO_FAIL = 10.0
 _SECONDS_TO_END = 30.0
 
 
-def run_on_ray(cluster: RayCluster, jobs: Sequence[SlotJob]) -> dict[int, str]:
-    """Run slots side by side as far as there is room; those that learn jointly all at once.
+def run_on_ray(cluster: RayCluster, jobs: Sequence[WorkerJob]) -> dict[int, str]:
+    """Run workers side by side as far as there is room; those that learn jointly all at once.
 
     Returns:
         Member -> why it failed twice.
 
     Raises:
-        SlotLostError: a slot was lost, one of several that learn jointly or one that Ray has tried several times; the
+        WorkerLostError: a worker was lost, one of several that learn jointly or one that Ray has tried several times; the
             others have been ended too.
-        InputError: there is no room for slots that learn jointly.
+        InputError: there is no room for workers that learn jointly.
     """
     _store_mapped_arrays()
     # All jobs have the same data set: it is stored once with them.
@@ -46,7 +46,7 @@ def run_on_ray(cluster: RayCluster, jobs: Sequence[SlotJob]) -> dict[int, str]:
 
 
 @contextmanager
-def _reserved(cluster: RayCluster, jobs: Sequence[SlotJob]) -> Iterator[PlacementGroupSchedulingStrategy]:
+def _reserved(cluster: RayCluster, jobs: Sequence[WorkerJob]) -> Iterator[PlacementGroupSchedulingStrategy]:
     """Places for all jobs at once: with some of them started, these would wait for the others in vain."""
     place = {"CPU": jobs[0].threads} | ({"GPU": 1} if _on_gpu(jobs[0]) else {})
     group = placement_group([place] * len(jobs))
@@ -58,24 +58,24 @@ def _reserved(cluster: RayCluster, jobs: Sequence[SlotJob]) -> Iterator[Placemen
         remove_placement_group(group)
 
 
-def _check_room(cluster: RayCluster, jobs: Sequence[SlotJob]) -> None:
+def _check_room(cluster: RayCluster, jobs: Sequence[WorkerJob]) -> None:
     """There may be room later where other work is in the way, but not where nodes are missing."""
     available = room(cluster.nodes, jobs[0].threads, _on_gpu(jobs[0]))
     if available < len(jobs):
         raise InputError(
-            f"jobs={len(jobs)}: loss={jobs[0].lesson.loss} needs all slots at once, and the Ray cluster has room for "
+            f"jobs={len(jobs)}: loss={jobs[0].lesson.loss} needs all workers at once, and the Ray cluster has room for "
             f"{available} of {jobs[0].threads} threads"
         )
 
 
-def _run_numbered(jobs: Sequence[SlotJob], number: int, folder: str) -> dict[int, str]:
+def _run_numbered(jobs: Sequence[WorkerJob], number: int, folder: str) -> dict[int, str]:
     # Paths that were given as relative ones.
     with suppress(FileNotFoundError):
         os.chdir(folder)
-    return run_slot(jobs[number])
+    return run_worker(jobs[number])
 
 
-def _start(jobs: "ray.ObjectRef[list[SlotJob]]", count: int, **options: Any) -> list["ray.ObjectRef[dict[int, str]]"]:
+def _start(jobs: "ray.ObjectRef[list[WorkerJob]]", count: int, **options: Any) -> list["ray.ObjectRef[dict[int, str]]"]:
     task = ray.remote(_run_numbered).options(**options)
     return [task.remote(jobs, number, os.getcwd()) for number in range(count)]
 
@@ -94,19 +94,19 @@ def _results(tasks: list["ray.ObjectRef[dict[int, str]]"]) -> dict[int, str]:
         raise error.cause from error
     except RayError as error:
         _end(tasks)
-        raise SlotLostError(" ".join(str(error).split())) from error
+        raise WorkerLostError(" ".join(str(error).split())) from error
 
 
 def _end(tasks: list["ray.ObjectRef[dict[int, str]]"]) -> None:
     """Nobody writes checkpoints any more when this returns."""
-    # The others of a lost slot's team fail too. To cancel a task that is just ending makes Ray end this process (2.60).
+    # The others of a lost worker's trainer fail too. To cancel a task that is just ending makes Ray end this process (2.60).
     _, running = ray.wait(tasks, num_returns=len(tasks), timeout=_SECONDS_TO_FAIL)
     for task in running:
         ray.cancel(task, force=True)
     ray.wait(tasks, num_returns=len(tasks), timeout=_SECONDS_TO_END)
 
 
-def _on_gpu(job: SlotJob) -> bool:
+def _on_gpu(job: WorkerJob) -> bool:
     return job.device.type == "cuda"
 
 

@@ -1,4 +1,4 @@
-"""A slot: one process with a few cores or a GPU, which trains some of the members on one stream of batches."""
+"""A worker: one process with a few cores or a GPU, which trains some of the members on one stream of batches."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -15,24 +15,24 @@ from sensai.models.layout import laid_out
 from sensai.models.storage import load_network
 from sensai.training.captured import captured
 from sensai.training.checkpoints import Checkpoints
-from sensai.training.exchange import Exchange, Meeting, met
-from sensai.training.fitting import Budget, Teacher, fit
+from sensai.training.joint_trainer import JointLogits, JointTrainer
+from sensai.training.member_trainer import MemberTrainer, Recipe
 from sensai.training.objectives import Objective
 from sensai.training.precision import Precision
-from sensai.training.teams import JointLogits, Team
-from sensai.training.trainee import Recipe, Trainee
+from sensai.training.rendezvous import ProcessGroup, Rendezvous, rendezvous
+from sensai.training.training_loop import Budget, Teacher, fit
 
 Loss = Literal["bce", "kd", "joint", "joint_kd"]
 Balance = Literal["weight", "sample"]
 
 START = "start"
 TEACHER = "teacher"
-# Where this file is, slots end before the next epoch.
+# Where this file is, workers end before the next epoch.
 END = "end"
 
 
-class SlotLostError(Exception):
-    """The processes of one team have lost each other."""
+class WorkerLostError(Exception):
+    """The processes of one trainer have lost each other."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Lesson:
 
     @property
     def joint(self) -> bool:
-        """All members are one team."""
+        """All members are one trainer."""
         return self.loss.startswith("joint")
 
     @property
@@ -80,20 +80,20 @@ class Lesson:
 
 
 @dataclass(frozen=True)
-class SlotJob:
-    """The work of one slot: it needs nothing but this and the folder, which all slots see.
+class WorkerJob:
+    """The work of one worker: it needs nothing but this and the folder, which all workers see.
 
     Attributes:
         folder: holds the ensemble as it was cut (`start`), the base model (`teacher`) and each member's checkpoints.
-        members: numbers of those that this slot trains.
+        members: numbers of those that this worker trains.
         dataset: trained on `train`, judged on `val`.
         recipe: how each is trained.
         stream: the batches.
         lesson: what is learnt.
         device: where batches are made and members trained.
         threads: of every library.
-        budget: of this slot; None: no limit.
-        meeting: with the slots of the other members where all are one team; None: the team is here.
+        budget: of this worker; None: no limit.
+        rendezvous: with the workers of the other members where all are one trainer; None: the trainer is here.
     """
 
     folder: Path
@@ -105,7 +105,7 @@ class SlotJob:
     device: torch.device
     threads: int
     budget: Budget | None = None
-    meeting: Meeting | None = None
+    rendezvous: Rendezvous | None = None
 
 
 def member_checkpoints(folder: Path, number: int) -> Checkpoints:
@@ -113,36 +113,38 @@ def member_checkpoints(folder: Path, number: int) -> Checkpoints:
     return Checkpoints(folder / f"member_{number:03d}")
 
 
-def run_slot(job: SlotJob) -> dict[int, str]:
-    """Train the members of a slot, going on from their checkpoints; what they become lies in these.
+def run_worker(job: WorkerJob) -> dict[int, str]:
+    """Train the members of a worker, going on from their checkpoints; what they become lies in these.
 
     Returns:
         Member -> why it failed twice.
 
     Raises:
-        SlotLostError: a slot of the same team has ended.
+        WorkerLostError: a worker of the same trainer has ended.
     """
     # Training seeds the generators of this process, which may be the user's own.
     devices = [job.device] if job.device.type == "cuda" else []
     with pinned(job.threads), torch.random.fork_rng(devices):
-        if job.meeting is None:
+        if job.rendezvous is None:
             return _train(job, None)
         try:
-            with met(job.meeting, job.device) as exchange:
-                return _train(job, exchange)
+            with rendezvous(job.rendezvous, job.device) as group:
+                return _train(job, group)
         except RuntimeError as error:
-            raise SlotLostError(" ".join(str(error).split())) from error
+            raise WorkerLostError(" ".join(str(error).split())) from error
 
 
-def _train(job: SlotJob, exchange: Exchange | None) -> dict[int, str]:
+def _train(job: WorkerJob, group: ProcessGroup | None) -> dict[int, str]:
     ensemble = load_ensemble(job.folder / START).to(job.device)
     for number in job.members:
         laid_out(ensemble.members[number].network, ensemble.spec.memory_format)
     stream, lesson = job.stream, job.lesson
-    teams = [_joint_team(ensemble, job, exchange)] if lesson.joint else [_team(ensemble, job, n) for n in job.members]
+    trainers = (
+        [_joint_trainer(ensemble, job, group)] if lesson.joint else [_trainer_of(ensemble, job, n) for n in job.members]
+    )
     data = (ensemble.normalization, job.device)
     failures = fit(
-        teams,
+        trainers,
         partial(
             training_batches,
             on_device_dataset(job.dataset.train, job.device),
@@ -156,24 +158,24 @@ def _train(job: SlotJob, exchange: Exchange | None) -> dict[int, str]:
         else None,
         teacher=_teacher(job) if lesson.taught else None,
         budget=job.budget,
-        ended=partial(ended, job.folder / END, exchange),
+        ended=partial(ended, job.folder / END, group),
     )
     members = [job.members] if lesson.joint else [(number,) for number in job.members]
     return {number: reason for position, reason in failures.items() for number in members[position]}
 
 
-def ended(end: Path, exchange: Exchange | None) -> bool:
+def ended(end: Path, group: ProcessGroup | None) -> bool:
     """Whether training ends before the next epoch: where the file is there, for one of those that learn jointly."""
-    # Of slots that learn jointly one may look just before the file is there, another just after.
-    return end.exists() if exchange is None else exchange.any(end.exists())
+    # Of workers that learn jointly one may look just before the file is there, another just after.
+    return end.exists() if group is None else group.any(end.exists())
 
 
-def _teacher(job: SlotJob) -> Teacher:
+def _teacher(job: WorkerJob) -> Teacher:
     network, _ = load_network(job.folder / TEACHER)
     return Teacher(network.to(job.device), job.lesson.precision)
 
 
-def _team(ensemble: Ensemble, job: SlotJob, number: int) -> Team:
+def _trainer_of(ensemble: Ensemble, job: WorkerJob, number: int) -> JointTrainer:
     member, num_classes, lesson = ensemble.members[number], len(ensemble.class_names), job.lesson
     share = lesson.teacher_share if lesson.taught else 0.0
     sampled = lesson.balance == "sample" and len(member.classes) < num_classes
@@ -181,35 +183,35 @@ def _team(ensemble: Ensemble, job: SlotJob, number: int) -> Team:
         objective = Objective.unweighted(member.classes, num_classes, share)
     else:
         objective = Objective.balanced(member.classes, num_classes, job.dataset.train.labels, share)
-    return Team(
+    return JointTrainer(
         # By sampling, each batch is of another size.
         member.network if sampled else captured(member.network, job.device),
         objective,
-        [_trainee(ensemble, job, number)],
+        [_member_trainer(ensemble, job, number)],
         precision=lesson.precision,
         seed=job.stream.seed * len(ensemble.members) + number,
         sampled=sampled,
     )
 
 
-def _joint_team(ensemble: Ensemble, job: SlotJob, exchange: Exchange | None) -> Team:
+def _joint_trainer(ensemble: Ensemble, job: WorkerJob, group: ProcessGroup | None) -> JointTrainer:
     num_classes, lesson = len(ensemble.class_names), job.lesson
     members = [ensemble.members[number] for number in job.members]
     share = lesson.teacher_share if lesson.taught else 0.0
     logits = JointLogits(
-        [member.network for member in members], [member.classes for member in members], num_classes, exchange
+        [member.network for member in members], [member.classes for member in members], num_classes, group
     )
-    return Team(
+    return JointTrainer(
         # Processes wait for each other in the midst of a pass, which no graph can.
-        captured(logits, job.device) if exchange is None else logits,
+        captured(logits, job.device) if group is None else logits,
         Objective.balanced(tuple(range(num_classes)), num_classes, job.dataset.train.labels, share),
-        [_trainee(ensemble, job, number) for number in job.members],
+        [_member_trainer(ensemble, job, number) for number in job.members],
         precision=lesson.precision,
         seed=job.stream.seed,
-        exchange=exchange,
+        group=group,
     )
 
 
-def _trainee(ensemble: Ensemble, job: SlotJob, number: int) -> Trainee:
+def _member_trainer(ensemble: Ensemble, job: WorkerJob, number: int) -> MemberTrainer:
     steps = steps_per_epoch(job.dataset.train, job.stream.batch_size)
-    return Trainee(ensemble.members[number].network, job.recipe, steps, member_checkpoints(job.folder, number))
+    return MemberTrainer(ensemble.members[number].network, job.recipe, steps, member_checkpoints(job.folder, number))

@@ -41,7 +41,7 @@ class Recipe:
     target: float | None = None
 
 
-class Trainee:
+class MemberTrainer:
     """A network with all that its training needs beside the batches and the loss."""
 
     def __init__(self, network: nn.Module, recipe: Recipe, steps_per_epoch: int, checkpoints: Checkpoints) -> None:

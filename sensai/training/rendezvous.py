@@ -1,4 +1,4 @@
-"""What the processes that train one team tell each other. N images, K classes."""
+"""What the processes that train one trainer tell each other. N images, K classes."""
 
 import os
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Meeting:
+class Rendezvous:
     """How a process finds the others.
 
     Attributes:
-        file: on storage that all of them see; not there yet, and of no use for another meeting.
+        file: on storage that all of them see; not there yet, and of no use for another rendezvous.
         rank: number of this process.
         size: how many there are.
         loopback: all are on this machine, and nothing beyond it is listened to.
@@ -28,48 +28,48 @@ class Meeting:
     loopback: bool
 
 
-class Exchange:
-    """Sums and maxima over all processes of a meeting; each call waits for all of them."""
+class ProcessGroup:
+    """Sums and maxima over all processes of a rendezvous; each call waits for all of them."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
 
-    def add_up(self, values: Tensor) -> None:
+    def all_reduce_sum(self, values: Tensor) -> None:
         """Put the sum over all processes in the place of each one's float32 (N, K), in place."""
         dist.all_reduce(values)
 
-    def longest(self, seconds: float) -> float:
+    def all_reduce_max(self, seconds: float) -> float:
         """The largest number of all, so that each decides by the same."""
-        longest = torch.tensor(seconds, dtype=torch.float64, device=self._device)
-        dist.all_reduce(longest, dist.ReduceOp.MAX)
-        return float(longest)
+        largest = torch.tensor(seconds, dtype=torch.float64, device=self._device)
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return float(largest)
 
     def any(self, flag: bool) -> bool:
         """Whether it holds for one of all, so that each decides by the same."""
-        return self.longest(float(flag)) > 0
+        return self.all_reduce_max(float(flag)) > 0
 
 
 @contextmanager
-def met(meeting: Meeting, device: torch.device) -> Iterator[Exchange]:
+def rendezvous(place: Rendezvous, device: torch.device) -> Iterator[ProcessGroup]:
     """Wait for the others, and part when the block ends: those that still wait then get an error."""
-    if meeting.loopback:
+    if place.loopback:
         os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    meeting.file.parent.mkdir(parents=True, exist_ok=True)
+    place.file.parent.mkdir(parents=True, exist_ok=True)
     dist.init_process_group(
-        _backend(meeting, device),
-        init_method=meeting.file.absolute().as_uri(),
-        rank=meeting.rank,
-        world_size=meeting.size,
+        _backend(place, device),
+        init_method=place.file.absolute().as_uri(),
+        rank=place.rank,
+        world_size=place.size,
     )
     try:
-        yield Exchange(device)
+        yield ProcessGroup(device)
     finally:
         dist.destroy_process_group()
 
 
-def _backend(meeting: Meeting, device: torch.device) -> str:
+def _backend(place: Rendezvous, device: torch.device) -> str:
     """NCCL where every process has a GPU of its own: it refuses processes that share one."""
     if device.type != "cuda":
         return "gloo"
-    shared = meeting.loopback and meeting.size > torch.cuda.device_count()
+    shared = place.loopback and place.size > torch.cuda.device_count()
     return "gloo" if shared else "nccl"

@@ -1,4 +1,4 @@
-"""Slots that are killed, and the process that started them: nothing is left running, and the result is the same."""
+"""Workers that are killed, and the process that started them: nothing is left running, and the result is the same."""
 
 import os
 import signal
@@ -20,13 +20,13 @@ pytestmark = pytest.mark.processes
 JOBS = 2
 
 
-def slots_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """The processes that train; joblib keeps others that look after files and semaphores."""
     children = psutil.Process(process.pid).children(recursive=True)
     return [child for child in children if "loky.backend.popen_loky" in " ".join(child.cmdline())]
 
 
-def test_sigkill_of_the_parent_while_its_slots_are_starting_leaves_no_process(tmp_path: Path) -> None:
+def test_sigkill_of_the_parent_while_its_workers_are_starting_leaves_no_process(tmp_path: Path) -> None:
     process = start(tmp_path, "bce", JOBS)
     try:
         wait_for(lambda: bool(psutil.Process(process.pid).children()), process)
@@ -57,7 +57,7 @@ def test_sigkill_of_the_parent_leaves_no_process_and_the_next_start_goes_on(
     try:
         wait_for(lambda: min(epochs_of(tmp_path)) >= 3, process)
         children = psutil.Process(process.pid).children(recursive=True)
-        assert len(slots_of(process)) == JOBS
+        assert len(workers_of(process)) == JOBS
     finally:
         process.kill()
         process.wait()
@@ -78,12 +78,12 @@ def test_sigkill_of_the_parent_leaves_no_process_and_the_next_start_goes_on(
     assert files(tmp_path) == files(whole)
 
 
-def test_a_slot_that_is_killed_is_started_again(tmp_path: Path, uninterrupted: tuple[str, Path]) -> None:
+def test_a_worker_that_is_killed_is_started_again(tmp_path: Path, uninterrupted: tuple[str, Path]) -> None:
     loss, whole = uninterrupted
     process = start(tmp_path, loss, JOBS)
     try:
         wait_for(lambda: min(epochs_of(tmp_path)) >= 3, process)
-        os.kill(slots_of(process)[0].pid, signal.SIGKILL)
+        os.kill(workers_of(process)[0].pid, signal.SIGKILL)
         _, errors = process.communicate(timeout=240)
     finally:
         process.kill()

@@ -1,4 +1,4 @@
-"""Networks that learn by one loss: a team of one, or members that learn jointly. N images, K classes."""
+"""Networks that learn by one loss: a trainer of one, or members that learn jointly. N images, K classes."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,56 +10,56 @@ import torch
 from torch import Tensor, nn
 
 from sensai.ensemble.streams import side_by_side
-from sensai.training.exchange import Exchange
+from sensai.training.member_trainer import MemberTrainer
 from sensai.training.objectives import Objective, balanced_rows, on_device
 from sensai.training.precision import Precision, autocast
-from sensai.training.trainee import Trainee
+from sensai.training.rendezvous import ProcessGroup
 
 if TYPE_CHECKING:
-    # Members and slots form no groups, so their processes need not wait for what that takes.
+    # Members and workers form no groups, so their processes need not wait for what that takes.
     from sensai.grouping.partitions import Group
 
 
-class Team:
+class JointTrainer:
     """Networks that are trained by one loss, and judged and stopped together.
 
     Attributes:
-        failure: why the team could not go on; empty while it can.
+        failure: why the trainer could not go on; empty while it can.
     """
 
     def __init__(
         self,
         model: nn.Module,
         objective: Objective,
-        trainees: Sequence[Trainee],
+        members: Sequence[MemberTrainer],
         *,
         precision: Precision = "fp32",
         seed: int = 0,
         sampled: bool = False,
-        exchange: Exchange | None = None,
+        group: ProcessGroup | None = None,
     ) -> None:
-        """Put a team together.
+        """Put a trainer together.
 
         Args:
-            model: gives the logits that the loss is taken of; the trainees' networks are its parts.
+            model: gives the logits that the loss is taken of; the members' networks are its parts.
             objective: loss and metrics.
-            trainees: at least one; all in the same epoch.
+            members: at least one; all in the same epoch.
             precision: what forward passes are computed in.
             seed: of what is drawn at random: the rows of a sample, and the noise of networks that have some (dropout).
             sampled: each batch is balanced by the rows that are learnt from (see `balanced_rows`), not by weights.
-            exchange: with the processes that train the rest of the team; these wait for this one, so that a lack of memory
-                is raised. None: the team is here, and it alone is ended.
+            group: with the processes that train the rest of the trainer; these wait for this one, so that a lack of memory
+                is raised. None: the trainer is here, and it alone is ended.
         """
-        self.model, self.objective, self.trainees = model, objective, list(trainees)
+        self.model, self.objective, self.members = model, objective, list(members)
         self.failure = ""
-        self._precision, self._seed, self._sampled, self._exchange = precision, seed, sampled, exchange
+        self._precision, self._seed, self._sampled, self._exchange = precision, seed, sampled, group
         self._rows, self._noise = torch.Generator(), torch.Generator()
         self._loss_sum, self._images = torch.zeros((), dtype=torch.float64), 0
 
     @property
-    def lead(self) -> Trainee:
-        """The trainee whose progress is that of all."""
-        return self.trainees[0]
+    def lead(self) -> MemberTrainer:
+        """The member whose progress is that of all."""
+        return self.members[0]
 
     @property
     def done(self) -> bool:
@@ -69,7 +69,7 @@ class Team:
     @property
     def seconds_an_epoch(self) -> float:
         """What an epoch has taken so far, on average; 0 before the first."""
-        return sum(trainee.progress.seconds for trainee in self.trainees) / max(self.lead.epoch, 1)
+        return sum(member.progress.seconds for member in self.members) / max(self.lead.epoch, 1)
 
     @property
     def awaited(self) -> bool:
@@ -89,16 +89,16 @@ class Team:
             if self._sampled:
                 rows = balanced_rows(self.objective.targets(labels), len(self.objective.classes), self._rows)
                 images, labels, teacher = images[rows], labels[rows], None if teacher is None else teacher[rows]
-            for trainee in self.trainees:
-                trainee.optimizer.zero_grad(set_to_none=True)
-            # Neither what other teams draw nor where a killed training goes on from makes a difference.
+            for member in self.members:
+                member.optimizer.zero_grad(set_to_none=True)
+            # Neither what other trainers draw nor where a killed training goes on from makes a difference.
             torch.manual_seed(int(torch.randint(2**62, (), generator=self._noise)))
             with autocast(self._precision, images.device):
                 logits = self.model(images)
             loss = self.objective.loss(logits.float(), labels, teacher)
             loss.backward()
-            for trainee in self.trainees:
-                trainee.update()
+            for member in self.members:
+                member.update()
             # Not read before the epoch ends: a GPU would wait at every step.
             self._loss_sum = self._loss_sum.to(loss.device) + loss.detach().double() * len(labels)
             self._images += len(labels)
@@ -110,23 +110,23 @@ class Team:
             self.failure = f"the loss is not finite in epoch {self.lead.epoch}; try a smaller learning rate"
             return
         if self._exchange is not None:
-            seconds = self._exchange.longest(seconds)
-        for trainee in self.trainees:
-            trainee.end_epoch({**metrics, "train_loss": train_loss}, seconds / len(self.trainees))
+            seconds = self._exchange.all_reduce_max(seconds)
+        for member in self.members:
+            member.end_epoch({**metrics, "train_loss": train_loss}, seconds / len(self.members))
 
     def go_back(self) -> None:
-        """Try once more from the last checkpoint (see `Trainee.go_back`)."""
-        for trainee in self.trainees:
-            trainee.go_back(self.failure)
+        """Try once more from the last checkpoint (see `MemberTrainer.go_back`)."""
+        for member in self.members:
+            member.go_back(self.failure)
         self.failure = ""
 
     def stop(self, reason: str) -> None:
         """End the training before its time."""
-        for trainee in self.trainees:
-            trainee.stop(reason)
+        for member in self.members:
+            member.stop(reason)
 
     def isolation(self) -> AbstractContextManager[None]:
-        """A lack of memory in the block is this team's failure, and no error, unless other processes wait for it."""
+        """A lack of memory in the block is this trainer's failure, and no error, unless other processes wait for it."""
         return nullcontext() if self.awaited else self._noting_lack_of_memory()
 
     @contextmanager
@@ -137,8 +137,8 @@ class Team:
             if not is_out_of_memory(error):
                 raise
             self.failure = f"out of memory in epoch {self.lead.epoch} ({' '.join(str(error).split())[:200]})"
-            for trainee in self.trainees:
-                trainee.optimizer.zero_grad(set_to_none=True)
+            for member in self.members:
+                member.optimizer.zero_grad(set_to_none=True)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -157,7 +157,7 @@ class JointLogits(nn.Module):
         networks: Sequence[nn.Module],
         groups: "Sequence[Group]",
         num_classes: int,
-        exchange: Exchange | None = None,
+        group: ProcessGroup | None = None,
     ) -> None:
         """Put members together.
 
@@ -165,11 +165,11 @@ class JointLogits(nn.Module):
             networks: those of this process.
             groups: the classes of each; no two have a class in common.
             num_classes: K.
-            exchange: with the processes of the other members; None: all members are here.
+            group: with the processes of the other members; None: all members are here.
         """
         super().__init__()
         self.networks = nn.ModuleList(networks)
-        self._groups, self._num_classes, self._exchange = list(groups), num_classes, exchange
+        self._groups, self._num_classes, self._exchange = list(groups), num_classes, group
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits float32 (N, K) for normalised images (N, C, H, W)."""
@@ -180,7 +180,7 @@ class JointLogits(nn.Module):
         if self._exchange is not None:
             for logits, where in zip(own, columns, strict=True):
                 everyone[:, where] = logits.detach()
-            self._exchange.add_up(everyone)
+            self._exchange.all_reduce_sum(everyone)
         # One by one, so that no member's gradients depend on who else is in this process, not even in their last digit.
         for logits, where in zip(own, columns, strict=True):
             everyone = everyone.index_copy(1, where, logits)

@@ -15,10 +15,10 @@ from sensai.data.batches import Normalization, batches, steps_per_epoch, trainin
 from sensai.data.dataset import Split
 from sensai.models.factory import NetworkSpec, build
 from sensai.training.checkpoints import Checkpoints, Progress
-from sensai.training.fitting import Batches, Budget, fit
+from sensai.training.joint_trainer import JointTrainer
+from sensai.training.member_trainer import MemberTrainer, Recipe
 from sensai.training.objectives import Objective, judge
-from sensai.training.teams import Team
-from sensai.training.trainee import Recipe, Trainee
+from sensai.training.training_loop import Batches, Budget, fit
 from tests.helpers import tiny_data
 
 CPU = torch.device("cpu")
@@ -56,11 +56,11 @@ def run(
     on_epoch: Callable[[int, dict[str, float]], None] = lambda _epoch, _metrics: None,
 ) -> tuple[nn.Module, Progress]:
     model = model or network()
-    trainee = Trainee(model, recipe, steps_per_epoch(TRAIN, BATCH), Checkpoints(checkpoint))
-    team = Team(model, OBJECTIVE, [trainee])
-    failures = fit([team], train, judged, on_epoch=lambda _position, epoch, metrics: on_epoch(epoch, metrics))
+    member = MemberTrainer(model, recipe, steps_per_epoch(TRAIN, BATCH), Checkpoints(checkpoint))
+    trainer = JointTrainer(model, OBJECTIVE, [member])
+    failures = fit([trainer], train, judged, on_epoch=lambda _position, epoch, metrics: on_epoch(epoch, metrics))
     assert failures == {}
-    return model, trainee.progress
+    return model, member.progress
 
 
 def assert_same_weights(first: nn.Module, second: nn.Module) -> None:
@@ -276,17 +276,19 @@ def test_without_validation_there_is_no_plateau_to_see(tmp_path: Path) -> None:
     assert (len(progress.history), progress.stopped_by) == (5, "epochs")
 
 
-def team_of(folder: Path, recipe: Recipe, *, steps: int | None = None, model: nn.Module | None = None) -> Team:
+def trainer_of(
+    folder: Path, recipe: Recipe, *, steps: int | None = None, model: nn.Module | None = None
+) -> JointTrainer:
     model = model or network()
-    trainee = Trainee(model, recipe, steps or steps_per_epoch(TRAIN, BATCH), Checkpoints(folder))
-    return Team(model, OBJECTIVE, [trainee])
+    member = MemberTrainer(model, recipe, steps or steps_per_epoch(TRAIN, BATCH), Checkpoints(folder))
+    return JointTrainer(model, OBJECTIVE, [member])
 
 
 def test_a_loss_that_is_not_finite_twice_is_said(tmp_path: Path) -> None:
-    team = team_of(tmp_path / "c", replace(RECIPE, lr=1e20))
-    assert fit([team], training, validation) == {0: "the loss is not finite in epoch 0; try a smaller learning rate"}
+    trainer = trainer_of(tmp_path / "c", replace(RECIPE, lr=1e20))
+    assert fit([trainer], training, validation) == {0: "the loss is not finite in epoch 0; try a smaller learning rate"}
     # Nothing was learnt, so it stands as it did before.
-    assert_same_weights(team.model, network())
+    assert_same_weights(trainer.model, network())
 
 
 def test_weights_that_are_not_finite_after_the_last_step_are_noticed_too(tmp_path: Path) -> None:
@@ -295,7 +297,7 @@ def test_weights_that_are_not_finite_after_the_last_step_are_noticed_too(tmp_pat
     def one_step(epoch: int) -> Batches:
         return list(training(epoch))[:1]
 
-    failures = fit([team_of(tmp_path / "c", replace(RECIPE, lr=1e38), steps=1)], one_step, validation)
+    failures = fit([trainer_of(tmp_path / "c", replace(RECIPE, lr=1e38), steps=1)], one_step, validation)
     assert "not finite" in failures[0]
 
 
@@ -307,15 +309,15 @@ def test_a_training_that_fails_once_goes_on_from_its_last_checkpoint_at_half_the
         for images, labels in training(epoch):
             yield (images * float("nan") if calls.count(2) == 1 and epoch == 2 else images), labels
 
-    team = team_of(tmp_path / "c", RECIPE)
-    assert fit([team], broken_once, validation) == {}
+    trainer = trainer_of(tmp_path / "c", RECIPE)
+    assert fit([trainer], broken_once, validation) == {}
     assert calls == [0, 1, 2, 2, 3]
-    progress = team.lead.progress
+    progress = trainer.lead.progress
     assert (len(progress.history), progress.stopped_by) == (4, "epochs")
     assert progress.failure == "the loss is not finite in epoch 2; try a smaller learning rate"
     _, whole = run(tmp_path / "whole")
     assert progress.history[:2] == whole.history[:2]
-    peaks = [Trainee(network(), RECIPE, 1, Checkpoints(tmp_path / name)).optimizer for name in ("c", "whole")]
+    peaks = [MemberTrainer(network(), RECIPE, 1, Checkpoints(tmp_path / name)).optimizer for name in ("c", "whole")]
     assert [optimizer.param_groups[0]["max_lr"] for optimizer in peaks] == [RECIPE.lr / 2, RECIPE.lr]
 
 
@@ -330,9 +332,9 @@ def test_killed_while_it_is_tried_again_a_training_is_not_tried_a_third_time(tmp
     calls: list[int] = []
     kill_at = len(list(training(0))) + 2
     with pytest.raises(_Killed):
-        fit([team_of(tmp_path / "c", RECIPE)], broken, validation)
+        fit([trainer_of(tmp_path / "c", RECIPE)], broken, validation)
     calls, kill_at = [], -1
-    again = team_of(tmp_path / "c", RECIPE)
+    again = trainer_of(tmp_path / "c", RECIPE)
     assert list(fit([again], broken, validation)) == [0]
     assert len(calls) == len(list(training(0)))
     assert again.lead.optimizer.param_groups[0]["max_lr"] == RECIPE.lr / 2
@@ -357,17 +359,17 @@ class TooLarge(nn.Module):
     ("times", "learning", "failed"), [(1, True, False), (99, True, True), (2, False, False), (99, False, True)]
 )
 def test_a_lack_of_memory_leaves_the_others_alone(tmp_path: Path, times: int, learning: bool, failed: bool) -> None:
-    teams = [team_of(tmp_path / "a", RECIPE), team_of(tmp_path / "b", RECIPE, model=TooLarge(times, learning))]
-    failures = fit(teams, training, validation)
+    trainers = [trainer_of(tmp_path / "a", RECIPE), trainer_of(tmp_path / "b", RECIPE, model=TooLarge(times, learning))]
+    failures = fit(trainers, training, validation)
     assert list(failures) == ([1] if failed else [])
     alone, progress = run(tmp_path / "whole")
-    assert teams[0].lead.progress.history == progress.history
-    assert_same_weights(teams[0].model, alone)
+    assert trainers[0].lead.progress.history == progress.history
+    assert_same_weights(trainers[0].model, alone)
     if failed:
         assert failures[1].startswith("out of memory in epoch 0 (")
     else:
-        assert teams[1].lead.progress.stopped_by == "epochs"
-        assert teams[1].lead.progress.failure.startswith("out of memory in epoch 0 (")
+        assert trainers[1].lead.progress.stopped_by == "epochs"
+        assert trainers[1].lead.progress.failure.startswith("out of memory in epoch 0 (")
 
 
 def test_other_errors_are_not_hidden(tmp_path: Path) -> None:
@@ -380,7 +382,7 @@ def test_other_errors_are_not_hidden(tmp_path: Path) -> None:
             raise RuntimeError("sizes do not match")
 
     with pytest.raises(RuntimeError, match="sizes do not match"):
-        fit([team_of(tmp_path / "c", RECIPE, model=Broken())], training, validation)
+        fit([trainer_of(tmp_path / "c", RECIPE, model=Broken())], training, validation)
 
 
 # ------------------------------------------------------------------------------------------------------ several at once
@@ -388,13 +390,15 @@ def test_other_errors_are_not_hidden(tmp_path: Path) -> None:
 BINARY = [Objective.balanced((label,), 3, TRAIN.labels) for label in range(3)]
 
 
-def teams_of(folder: Path, recipes: list[Recipe], numbers: tuple[int, ...] = (0, 1, 2), seed: int = 0) -> list[Team]:
+def trainers_of(
+    folder: Path, recipes: list[Recipe], numbers: tuple[int, ...] = (0, 1, 2), seed: int = 0
+) -> list[JointTrainer]:
     made = []
     for number in numbers:
         torch.manual_seed(number)
         model = build(NetworkSpec("small_cnn", 1, 1, (8, 8)))
-        trainee = Trainee(model, recipes[number], steps_per_epoch(TRAIN, BATCH), Checkpoints(folder / f"{number}"))
-        made.append(Team(model, BINARY[number], [trainee], seed=seed + number))
+        member = MemberTrainer(model, recipes[number], steps_per_epoch(TRAIN, BATCH), Checkpoints(folder / f"{number}"))
+        made.append(JointTrainer(model, BINARY[number], [member], seed=seed + number))
     return made
 
 
@@ -406,7 +410,7 @@ RECIPES = [
 
 
 def test_what_becomes_of_a_network_does_not_depend_on_the_others(tmp_path: Path) -> None:
-    together = teams_of(tmp_path / "together", RECIPES)
+    together = trainers_of(tmp_path / "together", RECIPES)
     made: list[int] = []
 
     def counted(epoch: int) -> Batches:
@@ -422,7 +426,7 @@ def test_what_becomes_of_a_network_does_not_depend_on_the_others(tmp_path: Path)
         (5, "epochs"),
     ]
     for number in range(3):
-        (alone,) = teams_of(tmp_path / "alone", RECIPES, (number,))
+        (alone,) = trainers_of(tmp_path / "alone", RECIPES, (number,))
         fit([alone], training, validation)
         assert alone.lead.progress.history == together[number].lead.progress.history
         assert_same_weights(alone.model, together[number].model)
@@ -430,7 +434,7 @@ def test_what_becomes_of_a_network_does_not_depend_on_the_others(tmp_path: Path)
 
 @pytest.mark.parametrize("position", [0, 1, 2])
 def test_killed_between_two_checkpoints_of_one_epoch(tmp_path: Path, position: int) -> None:
-    whole = teams_of(tmp_path / "whole", RECIPES)
+    whole = trainers_of(tmp_path / "whole", RECIPES)
     fit(whole, training, validation)
 
     def kill(number: int, epoch: int, _metrics: dict[str, float]) -> None:
@@ -438,9 +442,9 @@ def test_killed_between_two_checkpoints_of_one_epoch(tmp_path: Path, position: i
             raise _Killed
 
     with pytest.raises(_Killed):
-        fit(teams_of(tmp_path / "c", RECIPES), training, validation, on_epoch=kill)
+        fit(trainers_of(tmp_path / "c", RECIPES), training, validation, on_epoch=kill)
     told: list[tuple[int, int]] = []
-    resumed = teams_of(tmp_path / "c", RECIPES)
+    resumed = trainers_of(tmp_path / "c", RECIPES)
     assert [each.lead.epoch for each in resumed] == [2 if number <= position else 1 for number in range(3)]
     made: list[int] = []
 
@@ -474,20 +478,20 @@ def test_a_target_out_of_reach_or_unseen_ends_nothing(tmp_path: Path) -> None:
 
 
 def test_a_budget_of_epochs_is_spent_and_not_more(tmp_path: Path) -> None:
-    teams = teams_of(tmp_path, [replace(recipe, patience=0, epochs=9) for recipe in RECIPES])
-    assert fit(teams, training, validation, budget=Budget(epochs=11)) == {}
-    assert sum(team.lead.epoch for team in teams) == 11
-    assert {team.lead.progress.stopped_by for team in teams} == {"budget"}
+    trainers = trainers_of(tmp_path, [replace(recipe, patience=0, epochs=9) for recipe in RECIPES])
+    assert fit(trainers, training, validation, budget=Budget(epochs=11)) == {}
+    assert sum(trainer.lead.epoch for trainer in trainers) == 11
+    assert {trainer.lead.progress.stopped_by for trainer in trainers} == {"budget"}
     # Where nothing is known yet of what an epoch brings, all get the same.
-    assert min(team.lead.epoch for team in teams) >= 2
+    assert min(trainer.lead.epoch for trainer in trainers) >= 2
 
 
 def test_what_a_budget_leaves_over_goes_to_those_that_gain(tmp_path: Path) -> None:
     recipe = replace(RECIPE, metric="loss_gain", epochs=20)
-    learning, stuck = teams_of(tmp_path, [recipe] * 3, (0, 1))
-    for team, values in ((learning, np.arange(20)), (stuck, np.zeros(20))):
-        team.lead.progress.history[:] = [{"loss_gain": float(value), "loss": 1.0} for value in values[:3]]
-        team.lead.progress.seconds = 3.0
+    learning, stuck = trainers_of(tmp_path, [recipe] * 3, (0, 1))
+    for trainer, values in ((learning, np.arange(20)), (stuck, np.zeros(20))):
+        trainer.lead.progress.history[:] = [{"loss_gain": float(value), "loss": 1.0} for value in values[:3]]
+        trainer.lead.progress.seconds = 3.0
 
     fit([learning, stuck], training, validation, budget=Budget(epochs=7))
     assert (learning.lead.epoch, stuck.lead.epoch) == (4, 3)
@@ -497,35 +501,35 @@ def test_what_a_budget_leaves_over_goes_to_those_that_gain(tmp_path: Path) -> No
 def test_the_next_epoch_is_for_the_gain_of_an_epoch_or_of_a_second(
     tmp_path: Path, budget: Budget, next_is: int
 ) -> None:
-    teams = teams_of(tmp_path, [replace(RECIPE, metric="loss_gain", epochs=20)] * 3, (0, 1))
+    trainers = trainers_of(tmp_path, [replace(RECIPE, metric="loss_gain", epochs=20)] * 3, (0, 1))
     # The first gains twice as much an epoch, and takes a hundred times as long.
-    for team, gain, seconds in zip(teams, (2.0, 1.0), (300.0, 3.0), strict=True):
-        team.lead.progress.history[:] = [{"loss_gain": gain * epoch, "loss": 1.0} for epoch in range(3)]
-        team.lead.progress.seconds = seconds
+    for trainer, gain, seconds in zip(trainers, (2.0, 1.0), (300.0, 3.0), strict=True):
+        trainer.lead.progress.history[:] = [{"loss_gain": gain * epoch, "loss": 1.0} for epoch in range(3)]
+        trainer.lead.progress.seconds = seconds
     told: list[int] = []
-    fit(teams, training, validation, budget=budget, on_epoch=lambda number, epoch, _: told.append(number))
+    fit(trainers, training, validation, budget=budget, on_epoch=lambda number, epoch, _: told.append(number))
     # After what is told of the three epochs that each has had.
     assert told[6] == next_is
 
 
 def test_a_budget_of_seconds_ends_a_training_that_has_had_them(tmp_path: Path) -> None:
-    teams = teams_of(tmp_path / "a", RECIPES)
-    fit(teams, training, validation, budget=Budget(seconds=1e-9))
-    assert [team.lead.epoch for team in teams] == [1, 1, 1]
-    fit(plenty := teams_of(tmp_path / "b", RECIPES), training, validation, budget=Budget(seconds=1e9))
-    assert [team.lead.progress.stopped_by for team in plenty] == ["epochs", "plateau", "epochs"]
-    assert [team.lead.epoch for team in plenty] == [4, 2, 5]
+    trainers = trainers_of(tmp_path / "a", RECIPES)
+    fit(trainers, training, validation, budget=Budget(seconds=1e-9))
+    assert [trainer.lead.epoch for trainer in trainers] == [1, 1, 1]
+    fit(plenty := trainers_of(tmp_path / "b", RECIPES), training, validation, budget=Budget(seconds=1e9))
+    assert [trainer.lead.progress.stopped_by for trainer in plenty] == ["epochs", "plateau", "epochs"]
+    assert [trainer.lead.epoch for trainer in plenty] == [4, 2, 5]
 
 
 def test_an_epoch_that_the_budget_will_not_last_for_is_not_begun(tmp_path: Path) -> None:
-    teams = teams_of(tmp_path, RECIPES)
-    fit(teams, training, validation, budget=Budget(epochs=3))
-    again = teams_of(tmp_path, RECIPES)
-    for team, seconds in zip(again, (1.0, 3.0, 5.0), strict=True):
-        team.lead.progress.done, team.lead.progress.seconds = False, seconds
+    trainers = trainers_of(tmp_path, RECIPES)
+    fit(trainers, training, validation, budget=Budget(epochs=3))
+    again = trainers_of(tmp_path, RECIPES)
+    for trainer, seconds in zip(again, (1.0, 3.0, 5.0), strict=True):
+        trainer.lead.progress.done, trainer.lead.progress.seconds = False, seconds
     # Nine seconds are gone, and 2.5 left: enough for an epoch of the first, and then, with what that took, for no other.
     fit(again, training, validation, budget=Budget(seconds=11.5))
-    assert [team.lead.epoch >= 2 for team in again] == [True, False, False]
+    assert [trainer.lead.epoch >= 2 for trainer in again] == [True, False, False]
 
 
 def test_a_budget_of_epochs_goes_on_after_a_kill(tmp_path: Path) -> None:
@@ -536,11 +540,11 @@ def test_a_budget_of_epochs_goes_on_after_a_kill(tmp_path: Path) -> None:
             raise _Killed
 
     budget = Budget(epochs=11)
-    fit(whole := teams_of(tmp_path / "whole", recipes), training, validation, budget=budget)
+    fit(whole := trainers_of(tmp_path / "whole", recipes), training, validation, budget=budget)
     with pytest.raises(_Killed):
-        fit(teams_of(tmp_path / "c", recipes), training, validation, on_epoch=kill, budget=budget)
-    fit(resumed := teams_of(tmp_path / "c", recipes), training, validation, budget=budget)
-    assert sum(team.lead.epoch for team in resumed) == 11
+        fit(trainers_of(tmp_path / "c", recipes), training, validation, on_epoch=kill, budget=budget)
+    fit(resumed := trainers_of(tmp_path / "c", recipes), training, validation, budget=budget)
+    assert sum(trainer.lead.epoch for trainer in resumed) == 11
     # No clock decided who got the epochs.
     for own, other in zip(resumed, whole, strict=True):
         assert own.lead.progress.history == other.lead.progress.history
@@ -548,11 +552,11 @@ def test_a_budget_of_epochs_goes_on_after_a_kill(tmp_path: Path) -> None:
 
 
 def test_epochs_that_begin_together_are_within_the_budget_together(tmp_path: Path) -> None:
-    teams = teams_of(tmp_path, [replace(recipe, patience=0, epochs=9) for recipe in RECIPES])
-    fit(teams, training, validation, budget=Budget(epochs=3))
-    again = teams_of(tmp_path, [replace(recipe, patience=0, epochs=9) for recipe in RECIPES])
-    for team in again:
-        team.lead.progress.done, team.lead.progress.seconds = False, 1000.0
+    trainers = trainers_of(tmp_path, [replace(recipe, patience=0, epochs=9) for recipe in RECIPES])
+    fit(trainers, training, validation, budget=Budget(epochs=3))
+    again = trainers_of(tmp_path, [replace(recipe, patience=0, epochs=9) for recipe in RECIPES])
+    for trainer in again:
+        trainer.lead.progress.done, trainer.lead.progress.seconds = False, 1000.0
     made: list[int] = []
 
     def noted(epoch: int) -> Batches:
@@ -565,12 +569,12 @@ def test_epochs_that_begin_together_are_within_the_budget_together(tmp_path: Pat
 
 
 def test_the_noise_of_a_network_is_its_own(tmp_path: Path) -> None:
-    """With dropout too, neither other teams nor a kill change what a network becomes."""
+    """With dropout too, neither other trainers nor a kill change what a network becomes."""
 
-    def noisy(folder: Path, numbers: tuple[int, ...], seed: int = 0) -> list[Team]:
-        made = teams_of(folder, [replace(RECIPE, epochs=3)] * 3, numbers, seed)
-        for team in made:
-            team.model.pool = nn.Sequential(team.model.pool, nn.Dropout(0.5))
+    def noisy(folder: Path, numbers: tuple[int, ...], seed: int = 0) -> list[JointTrainer]:
+        made = trainers_of(folder, [replace(RECIPE, epochs=3)] * 3, numbers, seed)
+        for trainer in made:
+            trainer.model.pool = nn.Sequential(trainer.model.pool, nn.Dropout(0.5))
         return made
 
     together, (alone,) = noisy(tmp_path / "together", (0, 1, 2)), noisy(tmp_path / "alone", (2,))
