@@ -31,10 +31,11 @@ from sensai.runtimes import in_turn
 from sensai.training.captured import captured
 from sensai.training.checkpoints import Checkpoints
 from sensai.training.joint_trainer import JointLogits, JointTrainer
-from sensai.training.member_trainer import MemberTrainer, Recipe
+from sensai.training.member_trainer import MemberTrainer
 from sensai.training.objectives import Objective
+from sensai.training.training_config import OptimizerConfig
 
-_RECIPE = Recipe(epochs=1000, lr=0.01, weight_decay=5e-4, patience=0, min_gain=0.0, metric="accuracy")
+_OPTIMIZER = OptimizerConfig(epochs=1000, lr=0.01, weight_decay=5e-4, metric="accuracy")
 
 
 def main() -> None:
@@ -77,7 +78,7 @@ def _trainers(
     classes = len(ensemble.class_names)
     networks = [laid_out(member.network, ensemble.spec.memory_format) for member in ensemble.members]
     members = [
-        MemberTrainer(network, _RECIPE, 1000, Checkpoints(folder / str(number)))
+        MemberTrainer(network, _OPTIMIZER, 1000, Checkpoints(folder / str(number)))
         for number, network in enumerate(networks)
     ]
     if loss == "joint":

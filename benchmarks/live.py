@@ -32,9 +32,8 @@ from sensai.data.dataset import Dataset, Split
 from sensai.ensemble import Ensemble
 from sensai.evaluation import host
 from sensai.tracking import Run, Store
-from sensai.training.member_trainer import Recipe
 from sensai.training.members import Workers, retrain_members
-from sensai.training.workers import Lesson, Stream
+from sensai.training.training_config import BatchConfig, OptimizerConfig, TrainingConfig
 
 _WORKERS = 2
 
@@ -85,7 +84,10 @@ def _train(ensemble: Ensemble, dataset: Dataset, epochs: int, runs: Sequence[Run
     """Seconds of the clock, and of processors: of this process and of the workers'. Without runs nothing is logged."""
     members = deal([1.0] * len(ensemble.members), _WORKERS)
     workers = Workers(members, [torch.device("cpu")] * _WORKERS, threads=1)
-    recipe = Recipe(epochs, lr=0.01, weight_decay=5e-4, patience=0, min_gain=0.0, metric="balanced_accuracy")
+    config = TrainingConfig(
+        OptimizerConfig(epochs, lr=0.01, weight_decay=5e-4, metric="balanced_accuracy"),
+        BatchConfig(128, "crop_flip", 0),
+    )
 
     def log_epoch(number: int, epoch: int, metrics: dict[str, float]) -> None:
         runs[number].log_metrics({f"curve/{name}": value for name, value in metrics.items()}, epoch)
@@ -98,9 +100,7 @@ def _train(ensemble: Ensemble, dataset: Dataset, epochs: int, runs: Sequence[Run
             retrain_members(
                 copy.deepcopy(ensemble),
                 dataset,
-                recipe,
-                Stream(128, "crop_flip", 0),
-                Lesson("bce"),
+                config,
                 workers,
                 teacher=None,
                 folder=Path(folder),

@@ -22,11 +22,13 @@ class Part:
         name: as users write it.
         help: one line for `--help`.
         function: gets what it names, by keyword.
+        traits: what else it declares about itself, in words of its family.
     """
 
     name: str
     help: str
     function: Callable[..., Any]
+    traits: frozenset[str] = frozenset()
 
     @cached_property
     def uses(self) -> frozenset[str]:
@@ -45,7 +47,9 @@ class Family:
     entry point's name is the part's, its value the module that registers it. Their modules are imported when asked for.
     """
 
-    def __init__(self, kind: str, package: str, group: str, inputs: Collection[str]) -> None:
+    def __init__(
+        self, kind: str, package: str, group: str, inputs: Collection[str], traits: Collection[str] = ()
+    ) -> None:
         """Describe a family.
 
         Args:
@@ -53,23 +57,33 @@ class Family:
             package: name of the package whose modules register the parts.
             group: entry-point group of other packages' parts.
             inputs: what a part's function may name as its parameters.
+            traits: what a part may declare beside its inputs.
         """
         self.kind = kind
         self.inputs = tuple(inputs)
+        self.traits = tuple(traits)
         self._package = package
         self._group = group
         self._parts: dict[str, Part] = {}
         self._own_imported = False
 
-    def register(self, name: str, help: str) -> Callable[[FunctionT], FunctionT]:
+    def register(self, name: str, help: str, **traits: bool) -> Callable[[FunctionT], FunctionT]:
         """Return the decorator that adds a function as a part.
 
+        Args:
+            name: as users write it.
+            help: one line for `--help`.
+            traits: those of the family that the part has, e.g. `joint=True`.
+
         Raises:
-            TypeError: the function takes something that the family does not give, or the name is taken.
+            TypeError: the function takes something that the family does not give, the family has no such trait, or the name
+                is taken.
         """
+        if foreign := sorted(traits.keys() - set(self.traits)):
+            raise TypeError(f"{self.kind} {name!r} declares {', '.join(foreign)}; allowed are {', '.join(self.traits)}")
 
         def add(function: FunctionT) -> FunctionT:
-            part = Part(name, help, function)
+            part = Part(name, help, function, frozenset(trait for trait, has in traits.items() if has))
             if unknown := sorted(part.uses - set(self.inputs)):
                 raise TypeError(
                     f"{self.kind} {name!r} takes {', '.join(unknown)}; allowed are {', '.join(sorted(self.inputs))}"

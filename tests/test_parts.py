@@ -1,5 +1,6 @@
 """Parts are found by name, are given what they name and nothing else, and may come from other packages."""
 
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from sensai.errors import InputError
-from sensai.parts import Family
+from sensai.parts import Family, Part
 
 PART = """
 from sizes import SIZES
@@ -87,3 +88,23 @@ def test_a_part_that_takes_what_there_is_not_is_refused(family: Family) -> None:
     assert "wide" in family
     with pytest.raises(TypeError, match="there is a size 'wide' already"):
         family.register("wide", "")(lambda width: width)
+
+
+def test_a_part_declares_traits_of_its_family() -> None:
+    family = Family("size", "sizes", "sensai.test_sizes", ("width",), traits=("tall",))
+    with pytest.raises(TypeError, match="size 'low' declares wide; allowed are tall"):
+        family.register("low", "", wide=True)
+    assert Part("high", "", len, frozenset({"tall"})).traits == {"tall"}
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    "package", ["grouping.methods", "policy.criteria", "training.losses", "training.stop_rules", "training.schedules"]
+)
+def test_own_parts_are_imported_without_torch(package: str) -> None:
+    code = (
+        f"import sys, sensai.{package} as package; from sensai.parts import Family\n"
+        "(family,) = (each for each in vars(package).values() if isinstance(each, Family))\n"
+        "assert family.names; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

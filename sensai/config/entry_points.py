@@ -129,7 +129,12 @@ class RetrainConfig(Retrain, FromRun, StageConfig):
     adds = Retrain
 
     def fingerprint_parameters(self) -> dict[str, Any]:
-        return super().fingerprint_parameters() | ({"seed": self.seed} if self.epochs else {})
+        # Stored runs are older than these two parameters, and were made with what is their default now.
+        later = {
+            name for name in ("schedule", "stop_rules") if getattr(self, name) == type(self).model_fields[name].default
+        }
+        own = {name: value for name, value in super().fingerprint_parameters().items() if name not in later}
+        return own | ({"seed": self.seed} if self.epochs else {})
 
 
 class EvaluateConfig(Evaluate, FromRun, StageConfig):

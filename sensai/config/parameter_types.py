@@ -27,6 +27,9 @@ from sensai.models.architecture_names import ARCHITECTURES, ELSEWHERE, TORCHVISI
 from sensai.parts import Family
 from sensai.plugins import REFERENCE
 from sensai.policy.criteria import CRITERIA
+from sensai.training.losses import LOSSES
+from sensai.training.schedules import SCHEDULES
+from sensai.training.stop_rules import STOP_RULES
 
 CombineMethod = Literal["raw", "temperature", "vector", "logistic"]
 
@@ -211,6 +214,21 @@ def parse_budget(value: str) -> tuple[int | None, float | None]:
     return (int(value.removesuffix("epochs")), None) if value.endswith("epochs") else (None, float(value[:-1]))
 
 
+def parse_stop_rules(value: str) -> list[str]:
+    """Return the names in `stop_rules`."""
+    return parts_of(value)
+
+
+def _stop_rules(value: str) -> str:
+    names = parse_stop_rules(value)
+    for name in names:
+        if name not in STOP_RULES:
+            raise ValueError(f"{name!r} is no {STOP_RULES.kind}; {suggestion(name, STOP_RULES.names)}")
+    if len(set(names)) < len(names):
+        raise ValueError("must name each stop rule once, separated by commas, e.g. plateau,target")
+    return value
+
+
 def _resources(value: str) -> str:
     try:
         amounts = parse_resources(value)
@@ -235,6 +253,9 @@ def parse_resources(value: str) -> dict[str, float]:
 
 GroupMethod = Annotated[str, _in(METHODS)]
 CriterionName = Annotated[str, _in(CRITERIA)]
+LossName = Annotated[str, _in(LOSSES)]
+ScheduleName = Annotated[str, _in(SCHEDULES)]
+StopRules = Annotated[str, AfterValidator(_stop_rules)]
 Patterns = Annotated[Text, AfterValidator(_patterns)]
 DatasetName = Annotated[Text, AfterValidator(_dataset)]
 ArchName = Annotated[Text, AfterValidator(_arch)]

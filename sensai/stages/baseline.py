@@ -36,10 +36,11 @@ from sensai.pruning import provable
 from sensai.sites import SiteMap, find_sites
 from sensai.tracking import Store
 from sensai.training.captured import captured
-from sensai.training.checkpoints import Checkpoints, Progress
+from sensai.training.checkpoints import Checkpoints, TrainingHistory
 from sensai.training.joint_trainer import JointTrainer
-from sensai.training.member_trainer import MemberTrainer, Recipe
+from sensai.training.member_trainer import MemberTrainer
 from sensai.training.objectives import Objective
+from sensai.training.training_config import OptimizerConfig
 from sensai.training.training_loop import fit
 
 _log = logging.getLogger(__name__)
@@ -52,9 +53,9 @@ _REASONS = 3
 def _execute(config: BaselineConfig, context: Context) -> None:
     model, spec = _initial_model(config)
     if config.base_epochs:
-        progress = _train(model, spec, config, context)
-        context.run.log_metrics({"epochs_run": len(progress.history), "seconds": progress.seconds})
-        context.run.log_figure(plots.learning_curve(progress.history), "learning_curve.png")
+        history = _train(model, spec, config, context)
+        context.run.log_metrics({"epochs_run": len(history.epochs), "seconds": history.seconds})
+        context.run.log_figure(plots.learning_curve(history.epochs), "learning_curve.png")
     sizes = size(unwrap(model), spec.input_shape)
     context.run.log_metrics({"params": sizes.params, "flops": sizes.flops})
     if (val := dataset_of(config).val) is not None:
@@ -88,18 +89,16 @@ def _initial_model(config: BaselineConfig) -> tuple[nn.Module, NetworkSpec]:
     return model, with_memory_format(model, spec)
 
 
-def _train(model: nn.Module, spec: NetworkSpec, config: BaselineConfig, context: Context) -> Progress:
+def _train(model: nn.Module, spec: NetworkSpec, config: BaselineConfig, context: Context) -> TrainingHistory:
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InputError(
             f"base_epochs={config.base_epochs}: no parameter of the network is trained (requires_grad); 0 takes it as it is"
         )
     data, device, normalization = dataset_of(config), device_of(config), normalization_of(config, spec)
-    recipe = Recipe(
+    optimizer = OptimizerConfig(
         epochs=config.base_epochs,
         lr=config.base_lr,
         weight_decay=config.base_weight_decay,
-        patience=0,
-        min_gain=0.0,
         metric="accuracy",
     )
     with tqdm(total=config.base_epochs, desc="baseline", unit="epoch") as bar:
@@ -110,7 +109,7 @@ def _train(model: nn.Module, spec: NetworkSpec, config: BaselineConfig, context:
 
         steps = steps_per_epoch(data.train, config.base_batch_size)
         member = MemberTrainer(
-            laid_out(model, spec.memory_format), recipe, steps, Checkpoints(context.checkpoints / "baseline")
+            laid_out(model, spec.memory_format), optimizer, steps, Checkpoints(context.checkpoints / "baseline")
         )
         training = partial(
             training_batches,
@@ -127,7 +126,7 @@ def _train(model: nn.Module, spec: NetworkSpec, config: BaselineConfig, context:
         )
         if failures := fit([trainer], training, validation, on_epoch=on_epoch):
             raise InputError(f"base_lr={config.base_lr}: {failures[0]}")
-        return member.progress
+        return member.history
 
 
 @lru_cache(maxsize=2)

@@ -1,75 +1,59 @@
-"""One network in training: its optimiser, one-cycle schedule, stop rule, and the checkpoints that it goes on from."""
+"""One network in training: its optimizer, schedule, stop rules and checkpoints."""
 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor, nn
-from torch.optim import SGD
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from sensai.models.widths import load_tensors
-from sensai.training.checkpoints import Checkpoints, Progress, below
+from sensai.training.checkpoints import Checkpoints, TrainingHistory, below
+from sensai.training.schedules import SCHEDULES
+from sensai.training.stopping import reason_to_stop
+from sensai.training.training_config import OptimizerConfig
 
 _MOMENTUM = 0.9
-# What a network whose loss was no longer finite goes on with.
-_LR_AFTER_FAILURE = 0.5
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How long and how a network is trained.
-
-    Attributes:
-        epochs: at most so many passes over the training split.
-        lr: peak learning rate of the one-cycle schedule (Smith & Topin 2018).
-        weight_decay: L2 penalty.
-        patience: stop after so many epochs without gain; 0: never.
-        min_gain: what counts as gain in the metric that is watched.
-        metric: the validation metric that picks the best epoch (ties: the lower loss).
-        target: stop once the metric has reached this; None: never.
-    """
-
-    epochs: int
-    lr: float
-    weight_decay: float
-    patience: int
-    min_gain: float
-    metric: str
-    target: float | None = None
 
 
 class MemberTrainer:
-    """A network with all that its training needs beside the batches and the loss."""
+    """A network with all that its training needs beside the batches and the loss.
 
-    def __init__(self, network: nn.Module, recipe: Recipe, steps_per_epoch: int, checkpoints: Checkpoints) -> None:
-        """Go on from the last checkpoint where there is one, to the same result bit for bit on a CPU.
+    Attributes:
+        history: of the training, those epochs included that an earlier process trained.
+    """
+
+    def __init__(
+        self, network: nn.Module, config: OptimizerConfig, steps_per_epoch: int, checkpoints: Checkpoints
+    ) -> None:
+        """Go on from the last checkpoint where there is one; on a CPU the result is the same bit for bit.
 
         Args:
             network: trained in place, on the device of the batches and in their memory format (see `laid_out`).
-            recipe: how it is trained.
+            config: of optimizer, schedule and stop rules.
             steps_per_epoch: number of batches of an epoch.
             checkpoints: written before the first epoch and after each.
         """
-        self.network, self.recipe = network, recipe
+        self.network = network
         self.optimizer = SGD(
-            network.parameters(), lr=recipe.lr, momentum=_MOMENTUM, weight_decay=recipe.weight_decay, nesterov=True
+            network.parameters(), lr=config.lr, momentum=_MOMENTUM, weight_decay=config.weight_decay, nesterov=True
         )
-        self._scheduler = OneCycleLR(
-            self.optimizer, max_lr=recipe.lr, total_steps=recipe.epochs * steps_per_epoch + 1, cycle_momentum=False
+        self.history = TrainingHistory()
+        self._config, self._checkpoints = config, checkpoints
+        self._scheduler: LRScheduler = SCHEDULES[config.schedule](
+            SimpleNamespace(optimizer=self.optimizer, peak_lr=config.lr, steps=config.epochs * steps_per_epoch)
         )
-        self._checkpoints = checkpoints
         self._best: dict[str, Tensor] = {}
-        self.progress = Progress(history=[])
         if not self._restore():
             self._save(best=True)
 
     @property
     def epoch(self) -> int:
-        """The epoch that comes next."""
-        return len(self.progress.history)
+        """Return the number of the next epoch."""
+        return len(self.history.epochs)
 
     def update(self) -> None:
         """Take one step along the gradients."""
@@ -77,39 +61,37 @@ class MemberTrainer:
         self._scheduler.step()
 
     def end_epoch(self, metrics: Mapping[str, float], seconds: float) -> None:
-        """Note how the network is judged after an epoch, decide whether to stop, and write the checkpoint.
+        """Record an epoch, decide whether to stop, and write the checkpoint.
 
         Args:
-            metrics: with `train_loss`; those of the validation split where there is one.
-            seconds: what the epoch took.
+            metrics: of the epoch: `train_loss`, and those of the validation split where there is one.
+            seconds: that the epoch took.
         """
-        progress = self.progress
-        progress.history.append(dict(metrics))
-        improved = progress.best_epoch < 0 or self._is_better()
+        history = self.history
+        history.epochs.append(dict(metrics))
+        improved = history.best_epoch < 0 or self._is_better()
         if improved:
-            progress.best_epoch = len(progress.history) - 1
+            history.best_epoch = len(history.epochs) - 1
         if reason := self._reason_to_stop():
-            progress.done, progress.stopped_by = True, reason
-        progress.seconds += seconds
+            history.done, history.stopped_by = True, reason
+        history.seconds += seconds
         self._save(best=improved)
 
     def stop(self, reason: str) -> None:
-        """End the training before its time."""
-        self.progress.done, self.progress.stopped_by = True, reason
+        """End the training before its last epoch."""
+        self.history.done, self.history.stopped_by = True, reason
         self._save(best=False)
 
     def go_back(self, failure: str) -> None:
-        """Return to the last checkpoint after a failure and go on from there, with half the learning rate."""
+        """Return to the last checkpoint after a failure and go on from there with half the learning rate."""
         self._restore()
-        for group in self.optimizer.param_groups:
-            for rate in ("lr", "initial_lr", "max_lr", "min_lr"):
-                group[rate] *= _LR_AFTER_FAILURE
-        self.progress.failure = failure
+        halve_rates(self.optimizer, self._scheduler)
+        self.history.failure = failure
         self._save(best=False)
 
     def recent_gain(self, epochs: int) -> float:
-        """How much the best validation metric grew an epoch in the last ones; infinite before there are so many."""
-        values = self._watched()
+        """Return the growth per epoch of the best validation metric over the last epochs; infinite with too few of them."""
+        values = self._values()
         return math.inf if len(values) <= epochs else (max(values) - max(values[:-epochs])) / epochs
 
     def load_best(self) -> None:
@@ -120,32 +102,27 @@ class MemberTrainer:
     # -------------------------------------------------------------------------------------------------------- decisions
 
     def _is_better(self) -> bool:
-        last, old = self.progress.history[-1], self.progress.history[self.progress.best_epoch]
-        metric = self.recipe.metric
+        last, best = self.history.epochs[-1], self.history.epochs[self.history.best_epoch]
+        metric = self._config.metric
         if metric not in last:
             return True
-        return (last[metric], -last["loss"]) > (old[metric], -old["loss"])
+        return (last[metric], -last["loss"]) > (best[metric], -best["loss"])
 
     def _reason_to_stop(self) -> str:
-        recipe, history = self.recipe, self.progress.history
-        if recipe.target is not None and history[-1].get(recipe.metric, -math.inf) >= recipe.target:
-            return "target"
-        if len(history) >= recipe.epochs:
-            return "epochs"
-        if recipe.patience and self._epochs_without_gain() >= recipe.patience:
-            return "plateau"
-        return ""
+        config = self._config
+        return reason_to_stop(
+            config.stop_rules,
+            self._values(),
+            patience=config.patience,
+            min_gain=config.min_gain,
+            target=config.target,
+            last_epoch=self.epoch >= config.epochs,
+        )
 
-    def _epochs_without_gain(self) -> int:
-        best, since = -math.inf, 0
-        for value in self._watched():
-            best, since = (value, 0) if value > best + self.recipe.min_gain else (best, since + 1)
-        return since
-
-    def _watched(self) -> list[float]:
-        """The validation metric that counts, epoch by epoch; nothing without validation."""
-        metric = self.recipe.metric
-        return [metrics[metric] for metrics in self.progress.history if metric in metrics]
+    def _values(self) -> list[float]:
+        """Return the validation metric of every epoch; empty without validation."""
+        metric = self._config.metric
+        return [metrics[metric] for metrics in self.history.epochs if metric in metrics]
 
     # ------------------------------------------------------------------------------------------------------- checkpoint
 
@@ -153,7 +130,7 @@ class MemberTrainer:
         found = self._checkpoints.read()
         if found is None:
             return False
-        tensors, self.progress, state = found
+        tensors, self.history, state = found
         load_tensors(self.network, below(tensors, "network."))
         self._best = below(tensors, "best.")
         optimizer = self.optimizer.state_dict()
@@ -172,15 +149,23 @@ class MemberTrainer:
         optimizer = self.optimizer.state_dict()
         tensors = {
             **{f"network.{key}": value for key, value in current.items()},
-            # Cloned where both are the same, which safetensors refuses.
+            # safetensors refuses two names for one tensor, so the best weights are cloned.
             **{f"best.{key}": value.clone() for key, value in self._best.items()},
             **{f"momentum.{key}": _stored(value["momentum_buffer"]) for key, value in optimizer["state"].items()},
         }
         state = {
             "param_groups": json.dumps(optimizer["param_groups"]),
-            "schedule": json.dumps(_plain(self._scheduler.state_dict())),
+            "schedule": json.dumps(plain(self._scheduler.state_dict())),
         }
-        self._checkpoints.write(tensors, self.progress, state)
+        self._checkpoints.write(tensors, self.history, state)
+
+
+def halve_rates(optimizer: Optimizer, scheduler: LRScheduler) -> None:
+    """Halve the learning rate now and in all further steps of the schedule."""
+    for group in optimizer.param_groups:
+        for rate in {"lr", "initial_lr", "max_lr", "min_lr"} & group.keys():
+            group[rate] /= 2
+    scheduler.base_lrs = [rate / 2 for rate in scheduler.base_lrs]
 
 
 def _stored(value: Tensor) -> Tensor:
@@ -188,6 +173,6 @@ def _stored(value: Tensor) -> Tensor:
     return value.detach().cpu().contiguous().clone()
 
 
-def _plain(state: dict[str, Any]) -> dict[str, Any]:
-    """The schedule's state without what JSON has no form for (functions that the constructor sets again)."""
+def plain(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the schedule's state without functions, which JSON cannot hold and the constructor sets again."""
     return {key: value for key, value in state.items() if isinstance(value, int | float | str | list | dict | bool)}

@@ -1,4 +1,4 @@
-"""What the processes that train one trainer tell each other. N images, K classes."""
+"""Sums and maxima over the processes that train members together. N images, K classes."""
 
 import os
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Rendezvous:
-    """How a process finds the others.
+    """The place where processes find each other.
 
     Attributes:
-        file: on storage that all of them see; not there yet, and of no use for another rendezvous.
+        file: on storage that all of them see; it does not exist yet, and serves for one rendezvous only.
         rank: number of this process.
-        size: how many there are.
-        loopback: all are on this machine, and nothing beyond it is listened to.
+        size: number of processes.
+        loopback: all are on this machine, so they listen to nothing beyond it.
     """
 
     file: Path
@@ -29,29 +29,29 @@ class Rendezvous:
 
 
 class ProcessGroup:
-    """Sums and maxima over all processes of a rendezvous; each call waits for all of them."""
+    """All processes of a rendezvous; each call waits for all of them."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
 
     def all_reduce_sum(self, values: Tensor) -> None:
-        """Put the sum over all processes in the place of each one's float32 (N, K), in place."""
+        """Replace float32 (N, K) by the sum over all processes, in place."""
         dist.all_reduce(values)
 
     def all_reduce_max(self, seconds: float) -> float:
-        """The largest number of all, so that each decides by the same."""
+        """Return the largest number of all, so that all decide alike."""
         largest = torch.tensor(seconds, dtype=torch.float64, device=self._device)
         dist.all_reduce(largest, dist.ReduceOp.MAX)
         return float(largest)
 
     def any(self, flag: bool) -> bool:
-        """Whether it holds for one of all, so that each decides by the same."""
+        """Return whether it holds for at least one, so that all decide alike."""
         return self.all_reduce_max(float(flag)) > 0
 
 
 @contextmanager
 def rendezvous(place: Rendezvous, device: torch.device) -> Iterator[ProcessGroup]:
-    """Wait for the others, and part when the block ends: those that still wait then get an error."""
+    """Wait for the other processes; leave them when the block ends, after which those that still wait get an error."""
     if place.loopback:
         os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     place.file.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def rendezvous(place: Rendezvous, device: torch.device) -> Iterator[ProcessGroup
 
 
 def _backend(place: Rendezvous, device: torch.device) -> str:
-    """NCCL where every process has a GPU of its own: it refuses processes that share one."""
+    """Return NCCL where every process has a GPU of its own; it refuses processes that share one."""
     if device.type != "cuda":
         return "gloo"
     shared = place.loopback and place.size > torch.cuda.device_count()

@@ -22,9 +22,8 @@ from sensai.ensemble import Ensemble, save_ensemble
 from sensai.ensemble.building import build_ensemble
 from sensai.models.architecture_names import InputRule
 from sensai.sites import find_sites
-from sensai.training.member_trainer import Recipe
 from sensai.training.members import Workers, retrain_members
-from sensai.training.workers import Lesson, Stream
+from sensai.training.training_config import BatchConfig, ObjectiveConfig, OptimizerConfig, TrainingConfig
 from tests.helpers.networks import images_for, make
 
 # Not from tests.conftest, with which every worker would import MLflow.
@@ -48,9 +47,11 @@ def retrain(folder: Path, loss: str, jobs: int, cluster: RayCluster | None = Non
     retrain_members(
         ensemble,
         dataset,
-        Recipe(epochs=EPOCHS, lr=0.01, weight_decay=5e-4, patience=0, min_gain=0.0, metric="accuracy"),
-        Stream(8, "none", 0),
-        Lesson(loss),  # type: ignore[arg-type]
+        TrainingConfig(
+            OptimizerConfig(epochs=EPOCHS, lr=0.01, weight_decay=5e-4, metric="accuracy"),
+            BatchConfig(8, "none", 0),
+            ObjectiveConfig(loss),
+        ),
         workers,
         teacher=None,
         folder=folder / "checkpoints",

@@ -95,6 +95,36 @@ def test_the_workers_count_only_where_a_budget_is_dealt_to_them() -> None:
     assert fingerprint(jobs=1, budget="9epochs") != fingerprint(jobs=2, budget="9epochs")
 
 
+def test_the_fingerprint_holds_what_the_parts_use_and_no_new_default() -> None:
+    def fingerprint(**parameters: object) -> str:
+        return retrain.stage.fingerprint(retrain.RetrainConfig(**parameters), "upstream")
+
+    # Stored runs know neither parameter.
+    assert not {"schedule", "stop_rules"} & retrain.RetrainConfig().fingerprint_parameters().keys()
+    assert fingerprint(stop_rules="plateau,target", schedule="one_cycle") == fingerprint()
+    assert fingerprint(stop_rules="plateau", patience=2) != fingerprint(patience=2)
+    assert fingerprint(stop_rules="plateau", target=0.9) == fingerprint(stop_rules="plateau")
+    assert fingerprint(stop_rules="target", patience=2) == fingerprint(stop_rules="target")
+    assert fingerprint(loss="joint", balance="sample") == fingerprint(loss="joint")
+    assert fingerprint(loss="kd", kd_weight=0.3) != fingerprint(loss="kd")
+    assert fingerprint(loss="bce", kd_weight=0.3) == fingerprint(loss="bce")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"loss": "joit"}, r"is no loss; did you mean joint or joint_kd\?"),
+        ({"schedule": "one_circle"}, r"is no schedule; did you mean one_cycle\?"),
+        ({"stop_rules": "plateau,targe"}, r"'targe' is no stop rule; did you mean target\?"),
+        ({"stop_rules": "target,target"}, "must name each stop rule once"),
+    ],
+    ids=str,
+)
+def test_a_part_that_there_is_not_is_refused(parameters: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        retrain.RetrainConfig(**parameters)
+
+
 @pytest.mark.parametrize("budget", ["0s", "0epochs", "5", "5 s", "-1s", "epochs"])
 def test_a_budget_that_is_none_is_refused(budget: str) -> None:
     with pytest.raises(ValueError, match="must be a number of epochs or seconds above 0"):

@@ -336,8 +336,8 @@ def training(pruned: Pruned) -> Iterator[tuple[Place, "subprocess.Popen[bytes]"]
 def epochs_had(place: Place) -> int:
     """Of the slowest member, as the checkpoints tell."""
     folders = list((place.folder / "work" / "checkpoints").glob("*/cut_1"))
-    found = [member_checkpoints(folder, number).progress() for folder in folders for number in range(3)]
-    return min((len(progress.history) if progress else 0 for progress in found), default=0)
+    found = [member_checkpoints(folder, number).history() for folder in folders for number in range(3)]
+    return min((len(progress.epochs) if progress else 0 for progress in found), default=0)
 
 
 def go_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> int:

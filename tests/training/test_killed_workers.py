@@ -10,7 +10,7 @@ import psutil
 import pytest
 from torch import Tensor
 
-from sensai.training.checkpoints import Checkpoints, Progress
+from sensai.training.checkpoints import Checkpoints, TrainingHistory
 from tests.helpers.processes import still_running
 from tests.helpers.retrain_tiny import EPOCHS, epochs_of, files, retrain, start, wait_for
 
@@ -67,8 +67,10 @@ def test_sigkill_of_the_parent_leaves_no_process_and_the_next_start_goes_on(
     written: list[int] = []
     write = Checkpoints.write
 
-    def noted(self: Checkpoints, tensors: dict[str, Tensor], progress: Progress, state: Mapping[str, str]) -> None:
-        written.append(len(progress.history))
+    def noted(
+        self: Checkpoints, tensors: dict[str, Tensor], progress: TrainingHistory, state: Mapping[str, str]
+    ) -> None:
+        written.append(len(progress.epochs))
         write(self, tensors, progress, state)
 
     monkeypatch.setattr(Checkpoints, "write", noted)

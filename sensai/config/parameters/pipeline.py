@@ -47,17 +47,25 @@ from sensai.config.parameter_types import (
     DeviceName,
     GroupMethod,
     JsonObject,
+    LossName,
     OptionalCombineMethod,
     Patterns,
     PositiveChannelValues,
     Renames,
     RunIds,
     RuntimeName,
+    ScheduleName,
+    StopRules,
+    parse_stop_rules,
 )
 from sensai.data.dataset_names import DATASETS
 from sensai.grouping.methods import METHODS
 from sensai.models.architecture_names import ARCHITECTURES
 from sensai.policy.criteria import CRITERIA
+from sensai.training.losses import LOSSES
+from sensai.training.schedules import SCHEDULES
+from sensai.training.stop_rules import STOP_RULES
+from sensai.training.stopping import DEFAULT_STOP_RULES, unused_by
 
 
 class Common(BaseModel):
@@ -246,13 +254,12 @@ class Retrain(Prune):
     epochs: EpochsOrNone = Field(20, description="most epochs of each member; 0 passes them on as they were cut")
     cut_steps: Steps = Field(1, description="the cut is made in so many steps, with training in between")
     cut_epochs: Epochs = Field(1, description="most epochs of each member after each step but the last")
-    lr: LearningRate = Field(0.05, description="peak learning rate of the one-cycle schedule")
+    lr: LearningRate = Field(0.05, description="peak learning rate of the schedule")
+    schedule: ScheduleName = Field("one_cycle", description=f"of the learning rate; {SCHEDULES.help}")
     batch_size: BatchSize = Field(64, description="images a step")
     weight_decay: Penalty = Field(5e-4, description="L2 penalty")
-    loss: Literal["bce", "kd", "joint", "joint_kd"] = Field(
-        "bce", description="bce: each by itself; joint: one cross entropy over all logits; kd: taught by the base model"
-    )
-    kd_weight: Share = Field(0.5, description="for the losses with kd: share of the target that is the base model's")
+    loss: LossName = Field("bce", description=LOSSES.help)
+    kd_weight: Share = Field(0.5, description="for losses that use it: share of the target that is the base model's")
     balance: Literal["weight", "sample"] = Field(
         "weight",
         description="how a class counts as much as all others together: weight of its images, or sample of the others",
@@ -261,6 +268,9 @@ class Retrain(Prune):
         "auto", description="auto: what a short measurement finds faster"
     )
     augmentation: Augment = Field("auto", description="auto: crop, and mirroring where images are no symbols")
+    stop_rules: StopRules = Field(
+        ",".join(DEFAULT_STOP_RULES), description=f"rules that stop a member; {STOP_RULES.help}"
+    )
     patience: EpochsOrNone = Field(0, description="stop a member after so many epochs without gain; 0: never")
     min_gain: Share = Field(0.0, description="what counts as gain in the validation metric")
     target: OptionalShare = Field(None, description="stop a member once its validation metric has reached this")
@@ -291,10 +301,11 @@ class Retrain(Prune):
     def ignored(self) -> set[str]:
         if self.epochs == 0:
             return super().ignored() | set(Retrain.model_fields) - set(Prune.model_fields) - {"epochs"}
-        untaught = set() if self.loss.endswith("kd") else {"kd_weight"}
+        untaught = {"kd_weight"} - LOSSES[self.loss].uses
         at_once = {"cut_epochs"} if self.cut_steps == 1 else set()
-        weighed = {"balance"} if self.loss.startswith("joint") else set()
-        return super().ignored() | untaught | at_once | weighed | (set() if self.patience else {"min_gain"})
+        weighted = {"balance"} if "joint" in LOSSES[self.loss].traits else set()
+        unstopped = unused_by(parse_stop_rules(self.stop_rules), self.patience, self.target)
+        return super().ignored() | untaught | at_once | weighted | unstopped
 
 
 class Evaluate(Retrain):

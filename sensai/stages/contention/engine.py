@@ -16,29 +16,28 @@ from sensai.evaluation import size
 from sensai.sites import find_sites
 from sensai.stages.contention.job import Job, load_base, load_members, load_split
 from sensai.stages.contention.work import Spent, Work, timed
-from sensai.training.member_trainer import Recipe
 from sensai.training.members import Workers, retrain_members
-from sensai.training.workers import Lesson, Stream
+from sensai.training.training_config import BatchConfig, OptimizerConfig, TrainingConfig
 
-_RECIPE = Recipe(epochs=1, lr=0.01, weight_decay=5e-4, patience=0, min_gain=0.0, metric="balanced_accuracy")
+_OPTIMIZER = OptimizerConfig(epochs=1, lr=0.01, weight_decay=5e-4, metric="balanced_accuracy")
 
 
 def training(folder: Path, job: Job, numbers: Sequence[int]) -> Work:
     """Members retrained for an epoch."""
     ensemble, device = load_members(folder, numbers), torch.device(job.device)
     workers = _workers(ensemble, job)
-    stream = Stream(job.batch_size, job.augmentation, seed=0)
-    made = partial(training_batches, augmentation=stream.augmentation, seed=stream.seed)
+    config = BatchConfig(job.batch_size, job.augmentation, seed=0)
+    made = partial(training_batches, augmentation=config.augmentation, seed=config.seed)
 
     def epoch(count: int) -> Spent:
         train = load_split(folder, job, count)
-        seconds = _retrain(ensemble, train, stream, workers, folder)
+        seconds = _retrain(ensemble, train, config, workers, folder)
         # Every worker makes these batches for itself.
         with pinned(workers.threads):
             data = timed(
-                made(train, stream.batch_size, ensemble.normalization, device, epoch=0), device, lambda *_: None
+                made(train, config.batch_size, ensemble.normalization, device, epoch=0), device, lambda *_: None
             )
-        return Spent(seconds, data.seconds, steps_per_epoch(train, stream.batch_size))
+        return Spent(seconds, data.seconds, steps_per_epoch(train, config.batch_size))
 
     return epoch
 
@@ -67,20 +66,18 @@ def _workers(ensemble: Ensemble, job: Job) -> Workers:
     return Workers(deal(costs, jobs), [torch.device(job.device)] * jobs, threads)
 
 
-def _retrain(ensemble: Ensemble, train: Split, stream: Stream, workers: Workers, folder: Path) -> float:
+def _retrain(ensemble: Ensemble, train: Split, config: BatchConfig, workers: Workers, folder: Path) -> float:
     """An epoch of all members; returns the seconds of the worker that trained longest, from its first batch on."""
     mean, std = ensemble.normalization.mean, ensemble.normalization.std
     dataset = Dataset("", ensemble.class_names, train, None, None, "", mean, std)
     with tempfile.TemporaryDirectory(dir=folder) as checkpoints:
-        progress = retrain_members(
+        histories = retrain_members(
             ensemble,
             dataset,
-            _RECIPE,
-            stream,
-            Lesson(),
+            TrainingConfig(_OPTIMIZER, config),
             workers,
             teacher=None,
             folder=Path(checkpoints),
             on_epoch=lambda *_: None,
         )
-    return max(sum(progress[number].seconds for number in members) for members in workers.members)
+    return max(sum(histories[number].seconds for number in members) for members in workers.members)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -20,7 +21,7 @@ from sensai.analysis import plots
 from sensai.analysis.curves import CURVES
 from sensai.cluster.cores import pinned
 from sensai.config import Retrain, RetrainConfig, StageConfig
-from sensai.config.parameter_types import parse_budget
+from sensai.config.parameter_types import parse_budget, parse_stop_rules
 from sensai.data.batches import batches
 from sensai.ensemble import Ensemble, load_ensemble, save_ensemble
 from sensai.evaluation import Size, size
@@ -32,27 +33,32 @@ from sensai.pipeline.stage import Context, Stage
 from sensai.stages import prune
 from sensai.stages.baseline import base_model
 from sensai.stages.group import class_label
-from sensai.stages.retrain.gradual import Step, TrainingHistory, steps_of, train_in_steps
+from sensai.stages.retrain.gradual import epochs_of_steps, plans_of_steps, train_in_steps
 from sensai.stages.retrain.open_workers import open_workers
 from sensai.tracking import Run, Store, tags
-from sensai.training.checkpoints import Progress
-from sensai.training.member_trainer import Recipe
+from sensai.training.checkpoints import TrainingHistory
 from sensai.training.members import Workers, retrain_members
 from sensai.training.objectives import Objective, judge
 from sensai.training.precision import Precision, faster_precision
-from sensai.training.training_loop import Budget
-from sensai.training.workers import Lesson, Stream
+from sensai.training.stopping import DEFAULT_STOP_RULES
+from sensai.training.training_config import (
+    BatchConfig,
+    Budget,
+    ObjectiveConfig,
+    OptimizerConfig,
+    TrainingConfig,
+)
 
 _log = logging.getLogger(__name__)
 _MEMBERS = "members"
 # Characters of a tag.
 _LONGEST_CLASSES = 1000
-_UNTRAINED = TrainingHistory([Progress(history=[], done=True, stopped_by="epochs=0")])
+_UNTRAINED = TrainingHistory(done=True, stopped_by="epochs=0")
 
 
 def _execute(config: RetrainConfig, context: Context) -> None:
-    steps = steps_of(config, context)
-    ensemble = prune.build(context, config, steps[0].plans)
+    plans = plans_of_steps(config, context)
+    ensemble = prune.build(context, config, plans[0])
     with ExitStack() as open_runs:
         runs = [open_member_run(ensemble, n, config, context, split="val") for n in range(len(ensemble.members))]
         for run in runs:
@@ -60,14 +66,14 @@ def _execute(config: RetrainConfig, context: Context) -> None:
         workers = open_runs.enter_context(open_workers(_costs(ensemble), config))
         histories = [_UNTRAINED] * len(runs)
         if config.epochs:
-            fit = partial(_fit, workers=workers, config=config, context=context, runs=runs)
-            ensemble, histories = train_in_steps(ensemble, steps, fit, config, context)
+            train = partial(_train, workers=workers, config=config, context=context, runs=runs)
+            ensemble, histories = train_in_steps(ensemble, plans, train, config, context)
         measured = _validation_metrics(ensemble, config)
         for member, run, history, metrics in zip(ensemble.members, runs, histories, measured, strict=True):
             _log_member(size(member.network, ensemble.spec.input_shape), history, metrics, run)
     if config.epochs:
         context.run.log_frame(_curves(ensemble, histories, runs), CURVES)
-    context.run.log_metrics(_savings(histories, sum(step.epochs for step in steps), workers, config))
+    context.run.log_metrics(_savings(histories, sum(epochs_of_steps(len(plans), config)), workers, config))
     validated = prune.log_validation(ensemble, config, context.run)
     context.run.log_metrics(_given_up(validated, config, context))
     with temporary_folder() as folder:
@@ -75,57 +81,65 @@ def _execute(config: RetrainConfig, context: Context) -> None:
         context.run.log_folder(folder, _MEMBERS)
 
 
-def _fit(
+def _train(
     ensemble: Ensemble,
-    step: Step,
+    epochs: int,
+    folder: Path,
     epochs_before: Sequence[int],
+    *,
     workers: Workers,
     config: RetrainConfig,
     context: Context,
     runs: Sequence[Run],
-) -> list[Progress]:
-    recipe = Recipe(
-        epochs=step.epochs,
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-        patience=config.patience,
-        min_gain=config.min_gain,
-        metric="accuracy" if config.loss.startswith("joint") else "balanced_accuracy",
-        target=config.target,
-    )
-    lesson = Lesson(config.loss, config.kd_weight, config.balance, _precision(ensemble, config, context, workers))
-    epochs, seconds = parse_budget(config.budget)
+) -> list[TrainingHistory]:
+    """Train the members after one cut, and log every epoch to the members' runs."""
+    training = _training_config(config, epochs, _precision(ensemble, config, context, workers))
     watcher = callbacks.current()
-    with _progress_bars(workers, step.epochs) as bars:
+    with _progress_bars(workers, epochs) as bars:
 
         def on_epoch(number: int, epoch: int, metrics: dict[str, float]) -> None:
-            curve = {f"curve/{name}": value for name, value in metrics.items()}
-            runs[number].log_metrics(curve, epochs_before[number] + epoch)
+            total = epochs_before[number] + epoch
+            runs[number].log_metrics({f"curve/{name}": value for name, value in metrics.items()}, total)
             bars[number].update()
-            watcher.on_epoch(number, len(runs), epochs_before[number] + epoch, metrics.get(recipe.metric, math.nan))
+            watcher.on_epoch(number, len(runs), total, metrics.get(training.optimizer.metric, math.nan))
 
         return retrain_members(
             ensemble,
             dataset_of(config),
-            recipe,
-            Stream(config.batch_size, augmentation_of(config.augmentation, config), config.seed),
-            lesson,
+            training,
             workers,
-            teacher=base_model(context, config)[0].eval() if lesson.taught else None,
-            folder=step.checkpoints,
-            budget=Budget(epochs, seconds) if config.budget else None,
+            teacher=base_model(context, config)[0].eval() if training.objective.uses_teacher else None,
+            folder=folder,
             on_epoch=on_epoch,
             why_end=watcher.why_end,
         )
 
 
+def _training_config(config: RetrainConfig, epochs: int, precision: Precision) -> TrainingConfig:
+    """Return the configuration of the training after one cut."""
+    objective = ObjectiveConfig(config.loss, config.kd_weight, config.balance, precision)
+    optimizer = OptimizerConfig(
+        epochs=epochs,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        metric="accuracy" if objective.joint else "balanced_accuracy",
+        schedule=config.schedule,
+        stop_rules=tuple(parse_stop_rules(config.stop_rules)),
+        patience=config.patience,
+        min_gain=config.min_gain,
+        target=config.target,
+    )
+    batch = BatchConfig(config.batch_size, augmentation_of(config.augmentation, config), config.seed)
+    return TrainingConfig(optimizer, batch, objective, Budget(*parse_budget(config.budget)))
+
+
 def _costs(ensemble: Ensemble) -> list[int]:
-    """The FLOPs of each member, as they are now."""
+    """Return the present FLOPs of each member."""
     return [size(member.network, ensemble.spec.input_shape).flops for member in ensemble.members]
 
 
 def _precision(ensemble: Ensemble, config: RetrainConfig, context: Context, workers: Workers) -> Precision:
-    """What training is computed in; a choice that was measured stays with the checkpoints."""
+    """Return the precision of the training; a measured choice is stored with the checkpoints."""
     if config.precision != "auto":
         return config.precision
     kept = context.checkpoints / "precision.json"
@@ -146,7 +160,7 @@ def _precision(ensemble: Ensemble, config: RetrainConfig, context: Context, work
 
 @contextmanager
 def _progress_bars(workers: Workers, epochs: int) -> Iterator[dict[int, "tqdm[Any]"]]:
-    """Member -> the bar of its worker."""
+    """Yield member -> the progress bar of its worker."""
     with ExitStack() as open_bars:
         bars = [
             open_bars.enter_context(
@@ -158,11 +172,11 @@ def _progress_bars(workers: Workers, epochs: int) -> Iterator[dict[int, "tqdm[An
 
 
 def _savings(histories: list[TrainingHistory], most: int, workers: Workers, config: RetrainConfig) -> dict[str, float]:
-    """What was trained, and what stops have saved against training every member for `most` epochs, each at its own pace.
+    """Return the metrics of what was trained, and of what stops saved against `most` epochs of every member at its own pace.
 
-    Seconds are those of the worker that took longest.
+    Seconds are those of the slowest worker.
     """
-    epochs = [len(history.history) for history in histories]
+    epochs = [len(history.epochs) for history in histories]
     spent = [history.seconds for history in histories]
     to_the_end = [most * took / max(run, 1) for run, took in zip(epochs, spent, strict=True)]
     seconds = _longest(spent, workers)
@@ -179,8 +193,10 @@ def _longest(seconds: list[float], workers: Workers) -> float:
 
 
 def _given_up(validated: dict[str, float], config: RetrainConfig, context: Context) -> dict[str, float]:
-    """What stops have cost in accuracy, where the same members have also been trained to the end."""
-    to_the_end = config.model_copy(update={"patience": 0, "target": None, "budget": ""})
+    """Return the accuracy that stops have cost, where the same members have also been trained to the end."""
+    to_the_end = config.model_copy(
+        update={"patience": 0, "target": None, "stop_rules": ",".join(DEFAULT_STOP_RULES), "budget": ""}
+    )
     if not validated or not config.epochs or to_the_end == config:
         return {}
     upstream = context.store.tags_of(context.upstream["prune"])[tags.FINGERPRINT]
@@ -200,19 +216,19 @@ def _log_member(sizes: Size, history: TrainingHistory, measured: dict[str, float
     metrics = {
         "params": sizes.params,
         "flops": sizes.flops,
-        "epochs_run": len(history.history),
+        "epochs_run": len(history.epochs),
         "seconds": history.seconds,
     }
     run.log_metrics(metrics | named_for_member(measured))
     run.set_tags({tags.STOPPED_BY: history.stopped_by} | ({tags.RETRIED: history.failure} if history.failure else {}))
     if history.cuts:
         run.set_tags({tags.CUTS: json.dumps(history.cuts)})
-    if history.history:
-        run.log_figure(plots.learning_curve(history.history, history.cuts), "learning_curve.png")
+    if history.epochs:
+        run.log_figure(plots.learning_curve(history.epochs, history.cuts), "learning_curve.png")
 
 
 def _curves(ensemble: Ensemble, histories: Sequence[TrainingHistory], runs: Sequence[Run]) -> pd.DataFrame:
-    """Every epoch of every member, as `sensai.analysis.curves` reads them at once."""
+    """Return every epoch of every member, as `sensai.analysis.curves` reads them."""
     rows = [
         {
             "run_id": run.id,
@@ -223,13 +239,13 @@ def _curves(ensemble: Ensemble, histories: Sequence[TrainingHistory], runs: Sequ
             **dict(sorted(metrics.items())),
         }
         for number, (history, run) in enumerate(zip(histories, runs, strict=True))
-        for epoch, metrics in enumerate(history.history)
+        for epoch, metrics in enumerate(history.epochs)
     ]
     return pd.DataFrame(rows)
 
 
 def _validation_metrics(ensemble: Ensemble, config: RetrainConfig) -> list[dict[str, float]]:
-    """How each member tells its outcomes apart, as it is now; nothing without a validation split."""
+    """Return the validation metrics of each member; empty without a validation split."""
     data = dataset_of(config)
     if data.val is None:
         return [{} for _ in ensemble.members]
@@ -240,7 +256,7 @@ def _validation_metrics(ensemble: Ensemble, config: RetrainConfig) -> list[dict[
 
 
 def open_member_run(ensemble: Ensemble, number: int, config: StageConfig, context: Context, split: str) -> Run:
-    """A child run for one member, below the same parent as the stage's own."""
+    """Create a child run for one member, below the same parent as the stage's own."""
     classes = [ensemble.class_names[label] for label in ensemble.members[number].classes]
     member_tags = {
         tags.STAGE: "member",
@@ -267,18 +283,18 @@ def classes_tag(names: Sequence[str]) -> str:
 
 
 def named_for_member(metrics: dict[str, float]) -> dict[str, float]:
-    """Outcome metrics under the names that member runs carry: the accuracy over a member's own outcomes is binary."""
+    """Return outcome metrics under the names of member runs: the accuracy over a member's own outcomes is binary."""
     return {"binary_accuracy" if name == "accuracy" else name: value for name, value in metrics.items()}
 
 
 def load(store: Store, run_id: str) -> Ensemble:
-    """The ensemble of a run, on the CPU."""
+    """Return the ensemble of a run, on the CPU."""
     with store.downloaded(run_id, _MEMBERS) as folder:
         return load_ensemble(folder)
 
 
 def title(config: Retrain) -> str:
-    """What tells one retraining from another."""
+    """Return the name of a run, which tells one retraining from another."""
     gradually = f" cut_steps={config.cut_steps}" if config.epochs and config.cut_steps > 1 else ""
     loss = f" loss={config.loss}" if config.epochs and config.loss != "bce" else ""
     return f"{prune.run_title(config)} epochs={config.epochs}{loss}{gradually}"
