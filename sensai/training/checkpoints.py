@@ -20,7 +20,7 @@ _KEPT = 2
 
 @dataclass
 class TrainingHistory:
-    """The course of one network's training so far.
+    """The training of one network so far.
 
     Attributes:
         epochs: validation metrics of every epoch, with `train_loss`.

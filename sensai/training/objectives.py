@@ -1,4 +1,4 @@
-"""What a network learns and how it is judged. N images; a member has 1, 1 + g or K outputs."""
+"""Losses and metrics of networks. N images; a member has 1, 1 + g or K outputs."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -97,7 +97,7 @@ class Objective:
         return loss
 
     def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the weighted cross entropy of the labels alone, by which networks are judged, whatever they learn by."""
+        """Return the weighted cross entropy of the labels alone, which judges networks of every loss."""
         return label_cross_entropy(_of_outcomes(logits), self.targets(labels), on_device(self.weight, logits.device))
 
     def _outcome_shares(self, teacher: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ def balanced_rows(targets: Tensor, classes: int, generator: torch.Generator) -> 
 
 
 def outcome_metrics(logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """Return how well one member tells its outcomes apart.
+    """Return the metrics of one member on its outcomes.
 
     Args:
         logits: float (N, outputs).

@@ -1,7 +1,8 @@
-"""retrain: every member trained on its own outcomes, all on one stream of batches. Logs val_accuracy, val_in_group_accuracy,
-epochs_saved, seconds_saved, images_per_s, seconds, all curves in one table and the members (bf16_speedup where precision=auto
-has measured it, accuracy_given_up where the same was trained to the end too); one child run a member with its validation
-metrics and curves.
+"""retrain: trains every member on its own outcomes, all on shared batches.
+
+Logs val_accuracy, val_in_group_accuracy, epochs_saved, seconds_saved, images_per_s, seconds, all curves in one table and the
+members. With precision=auto it logs bf16_speedup; where the same members were also trained to the end, accuracy_given_up. Each
+member has a child run with its validation metrics and curves.
 """
 
 import json
@@ -294,7 +295,7 @@ def load(store: Store, run_id: str) -> Ensemble:
 
 
 def title(config: Retrain) -> str:
-    """Return the name of a run, which tells one retraining from another."""
+    """Return the name of a run, by which retrainings differ."""
     gradually = f" cut_steps={config.cut_steps}" if config.epochs and config.cut_steps > 1 else ""
     loss = f" loss={config.loss}" if config.epochs and config.loss != "bce" else ""
     return f"{prune.run_title(config)} epochs={config.epochs}{loss}{gradually}"

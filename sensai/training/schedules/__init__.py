@@ -1,4 +1,4 @@
-"""How the learning rate changes during a training: one schedule a file, found by name.
+"""Schedules of the learning rate: one a file, found by name.
 
 A schedule is a function that returns a `torch.optim.lr_scheduler.LRScheduler`, stepped after every batch. To resume,
 it must have its state in `state_dict()` as JSON values; functions are left out. The function's parameters say what it uses:

@@ -1,4 +1,4 @@
-"""When the training of a member stops before its last epoch: one rule a file, found by name.
+"""Rules that stop the training of a member before its last epoch: one a file, found by name.
 
 A stop rule is a function that returns whether the training stops now. It is asked after every epoch, and decides by nothing but
 its inputs, so that a resumed training stops in the same epoch. Its parameters say what it uses:
