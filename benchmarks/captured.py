@@ -30,11 +30,12 @@ from sensai.models.layout import laid_out
 from sensai.runtimes import in_turn
 from sensai.training.captured import captured
 from sensai.training.checkpoints import Checkpoints
+from sensai.training.joint_trainer import JointLogits, JointTrainer
+from sensai.training.member_trainer import MemberTrainer
 from sensai.training.objectives import Objective
-from sensai.training.teams import JointLogits, Team
-from sensai.training.trainee import Recipe, Trainee
+from sensai.training.training_config import OptimizerConfig
 
-_RECIPE = Recipe(epochs=1000, lr=0.01, weight_decay=5e-4, patience=0, min_gain=0.0, metric="accuracy")
+_OPTIMIZER = OptimizerConfig(epochs=1000, lr=0.01, weight_decay=5e-4, metric="accuracy")
 
 
 def main() -> None:
@@ -62,7 +63,7 @@ def _measured(arch: str, loss: str, arguments: argparse.Namespace) -> dict[str, 
     labels = torch.arange(arguments.batch, device=device) % classes
     with tempfile.TemporaryDirectory() as folder:
         calls = {
-            name: _step(_teams(copy.deepcopy(ensemble).to(device), loss, wrap, Path(folder) / name), images, labels)
+            name: _step(_trainers(copy.deepcopy(ensemble).to(device), loss, wrap, Path(folder) / name), images, labels)
             for name, wrap in (("launched", lambda model: model), ("captured", lambda model: captured(model, device)))
         }
         seconds = {name: float(np.median(each)) for name, each in in_turn(calls, arguments.steps).items()}
@@ -71,28 +72,31 @@ def _measured(arch: str, loss: str, arguments: argparse.Namespace) -> dict[str, 
     return {"arch": arch, "loss": loss, "members": arguments.members, **milliseconds, "launched / captured": gain}
 
 
-def _teams(ensemble: Ensemble, loss: str, wrap: Callable[[nn.Module], nn.Module], folder: Path) -> list[Team]:
+def _trainers(
+    ensemble: Ensemble, loss: str, wrap: Callable[[nn.Module], nn.Module], folder: Path
+) -> list[JointTrainer]:
     classes = len(ensemble.class_names)
     networks = [laid_out(member.network, ensemble.spec.memory_format) for member in ensemble.members]
-    trainees = [
-        Trainee(network, _RECIPE, 1000, Checkpoints(folder / str(number))) for number, network in enumerate(networks)
+    members = [
+        MemberTrainer(network, _OPTIMIZER, 1000, Checkpoints(folder / str(number)))
+        for number, network in enumerate(networks)
     ]
     if loss == "joint":
         model = JointLogits(networks, ensemble.groups, classes)
-        return [Team(wrap(model), Objective.multiclass(classes), trainees, precision="bf16")]
+        return [JointTrainer(wrap(model), Objective.multiclass(classes), members, precision="bf16")]
     return [
-        Team(wrap(network), Objective.unweighted(member.classes, classes), [trainee], precision="bf16")
-        for network, member, trainee in zip(networks, ensemble.members, trainees, strict=True)
+        JointTrainer(wrap(network), Objective.unweighted(member.classes, classes), [member], precision="bf16")
+        for network, member, member in zip(networks, ensemble.members, members, strict=True)
     ]
 
 
-def _step(teams: list[Team], images: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]:
-    for team in teams:
-        team.begin_epoch()
+def _step(trainers: list[JointTrainer], images: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]:
+    for trainer in trainers:
+        trainer.begin_epoch()
 
     def step() -> None:
-        for team in teams:
-            team.step(images, labels, None)
+        for trainer in trainers:
+            trainer.step(images, labels, None)
         torch.cuda.synchronize()
 
     return step

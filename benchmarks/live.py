@@ -3,9 +3,9 @@
 python benchmarks/live.py [--arch resnet20] [--members 10] [--images 1024] [--epochs 4] [--repeats 3] [--share 0.125]
     [--round_to 1] [--scope all]
 
-Binary members of random weights, by random plans of at most `share` of the base model's FLOPs, trained in two slots of one
+Binary members of random weights, by random plans of at most `share` of the base model's FLOPs, trained in two workers of one
 thread on random 32x32 images: with every epoch of every member logged to a new SQLite store, and untold, in turn. `extra` is
-the processor time that this process takes more when it logs, as a share of what the slots take to train; medians.
+the processor time that this process takes more when it logs, as a share of what the workers take to train; medians.
 """
 
 import argparse
@@ -32,11 +32,10 @@ from sensai.data.dataset import Dataset, Split
 from sensai.ensemble import Ensemble
 from sensai.evaluation import host
 from sensai.tracking import Run, Store
-from sensai.training.members import Slots, retrain_members
-from sensai.training.slots import Lesson, Stream
-from sensai.training.trainee import Recipe
+from sensai.training.members import Workers, retrain_members
+from sensai.training.training_config import BatchConfig, OptimizerConfig, TrainingConfig
 
-_SLOTS = 2
+_WORKERS = 2
 
 
 def main() -> None:
@@ -62,8 +61,8 @@ def main() -> None:
             runs = [store.create(f"member {number}", None) for number in range(arguments.members)]
             rows.append({"way": "logged"} | _train(ensemble, dataset, arguments.epochs, runs))
     medians = pd.DataFrame(rows).groupby("way").median()
-    own, slots = medians["own_cpu_s"], medians["slots_cpu_s"]
-    extra = (own["logged"] - own["untold"]) / slots["untold"]
+    own, workers = medians["own_cpu_s"], medians["workers_cpu_s"]
+    extra = (own["logged"] - own["untold"]) / workers["untold"]
     print(medians.round(2).to_string())
     print(f"extra: {extra:.4f}, seconds logged / untold: {medians['s']['logged'] / medians['s']['untold']:.3f}")
     print(", ".join(f"{key}: {value}" for key, value in host().items()))
@@ -82,10 +81,13 @@ def _random_dataset(images: int, ensemble: Ensemble) -> Dataset:
 
 
 def _train(ensemble: Ensemble, dataset: Dataset, epochs: int, runs: Sequence[Run]) -> dict[str, float]:
-    """Seconds of the clock, and of processors: of this process and of the slots' processes. Without runs nothing is logged."""
-    members = deal([1.0] * len(ensemble.members), _SLOTS)
-    slots = Slots(members, [torch.device("cpu")] * _SLOTS, threads=1)
-    recipe = Recipe(epochs, lr=0.01, weight_decay=5e-4, patience=0, min_gain=0.0, metric="balanced_accuracy")
+    """Seconds of the clock, and of processors: of this process and of the workers'. Without runs nothing is logged."""
+    members = deal([1.0] * len(ensemble.members), _WORKERS)
+    workers = Workers(members, [torch.device("cpu")] * _WORKERS, threads=1)
+    config = TrainingConfig(
+        OptimizerConfig(epochs, lr=0.01, weight_decay=5e-4, metric="balanced_accuracy"),
+        BatchConfig(128, "crop_flip", 0),
+    )
 
     def log_epoch(number: int, epoch: int, metrics: dict[str, float]) -> None:
         runs[number].log_metrics({f"curve/{name}": value for name, value in metrics.items()}, epoch)
@@ -98,16 +100,14 @@ def _train(ensemble: Ensemble, dataset: Dataset, epochs: int, runs: Sequence[Run
             retrain_members(
                 copy.deepcopy(ensemble),
                 dataset,
-                recipe,
-                Stream(128, "crop_flip", 0),
-                Lesson("bce"),
-                slots,
+                config,
+                workers,
                 teacher=None,
                 folder=Path(folder),
                 on_epoch=log_epoch if runs else lambda *_: None,
             )
         own, children = (after - earlier for after, earlier in zip(_cpu_seconds(), before, strict=True))
-    return {"s": time.perf_counter() - start, "own_cpu_s": own, "slots_cpu_s": children}
+    return {"s": time.perf_counter() - start, "own_cpu_s": own, "workers_cpu_s": children}
 
 
 def _cpu_seconds() -> tuple[float, float]:

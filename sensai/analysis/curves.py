@@ -6,7 +6,6 @@ A stop changes nothing before it, so one run in which every member is trained to
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from mlflow.tracking import MlflowClient
 
@@ -14,6 +13,7 @@ from sensai.analysis import runs
 from sensai.files import reading
 from sensai.tracking.artifacts import artifact_names, downloaded
 from sensai.tracking.tracking_store import tracking_client
+from sensai.training.stopping import DEFAULT_STOP_RULES, reason_to_stop
 
 # What a retrain run has: a row for every epoch of every member.
 CURVES = "curves.csv"
@@ -84,6 +84,7 @@ def stopped(
     patience: int = 0,
     min_gain: float = 0.0,
     target: float | None = None,
+    stop_rules: Sequence[str] = DEFAULT_STOP_RULES,
 ) -> pd.DataFrame:
     """What a stop rule would have made of curves that were trained to their end.
 
@@ -93,6 +94,7 @@ def stopped(
         patience: as parameter of `retrain`.
         min_gain: likewise.
         target: likewise.
+        stop_rules: names of the rules that are asked.
 
     Returns:
         One row a member: stage_run, run_id, member, classes, epochs (in full), epochs_run, epochs_saved, value (the best
@@ -101,7 +103,7 @@ def stopped(
     rows = []
     for run_id, curve in frame.sort_values("epoch").groupby("run_id", sort=False):
         values = curve[metric].to_numpy()
-        run = _epochs_run(values, patience, min_gain, target)
+        run = _epochs_run(values.tolist(), stop_rules, patience=patience, min_gain=min_gain, target=target)
         rows.append(
             {
                 **{name: curve[name].iloc[0] for name in ("stage_run", "member", "classes")},
@@ -116,10 +118,7 @@ def stopped(
     return pd.DataFrame(rows)
 
 
-def _epochs_run(values: np.ndarray, patience: int, min_gain: float, target: float | None) -> int:
-    best, since = -np.inf, 0
-    for epoch, value in enumerate(values):
-        best, since = (value, 0) if value > best + min_gain else (best, since + 1)
-        if (target is not None and value >= target) or (patience and since >= patience):
-            return epoch + 1
-    return len(values)
+def _epochs_run(values: list[float], rules: Sequence[str], **parameters: Any) -> int:
+    """Return after how many epochs the rules stop a training with these values of its metric."""
+    stops = (epochs for epochs in range(1, len(values)) if reason_to_stop(rules, values[:epochs], **parameters))
+    return next(stops, len(values))

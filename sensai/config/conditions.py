@@ -125,6 +125,20 @@ class Uses(_OfOne):
 
 
 @dataclass(frozen=True)
+class Declares(_OfOne):
+    """A part, chosen by its name, declares a trait."""
+
+    family: Family
+    trait: str
+
+    def _holds(self, value: Any) -> bool:
+        return bool(self.family[value].traits[self.trait])
+
+    def __str__(self) -> str:
+        return f"{self.name} is {self.trait}"
+
+
+@dataclass(frozen=True)
 class _OfTwo(Condition):
     first: Condition
     second: Condition

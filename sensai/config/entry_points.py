@@ -1,5 +1,6 @@
 """The configuration of every entry point: sections of parameters, composed."""
 
+from collections.abc import Set
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
@@ -34,6 +35,11 @@ class StageConfig(Common):
     def inherited_names(cls) -> set[str]:
         """Return the parameters that a run takes over from the run that it stands on."""
         return {name for name, each in parameters_of(cls).items() if not each.usage.operational}
+
+    def _digested(self, names: Set[str]) -> dict[str, Any]:
+        """Return the values of parameters, without those that came later and are at their default."""
+        known = parameters_of(type(self))
+        return self.model_dump(include={name for name in names if not known[name].is_as_before(self)})
 
     @classmethod
     def searched_names(cls) -> set[str]:
@@ -110,7 +116,7 @@ class GroupingStudyConfig(GroupingStudy, FromRun, StageConfig):
     def shared_parameters(self) -> dict[str, Any]:
         """Return what the results of all cells depend on alike, beside the activations."""
         later = {name for name, each in parameters_of(EvaluateConfig).items() if each.owner == "evaluate"}
-        return self.model_dump(include=(self.searched_names() | later) - self.ignored())
+        return self._digested((self.searched_names() | later) - self.ignored())
 
     @model_validator(mode="after")
     def _seeds_count_up(self) -> Self:
@@ -149,7 +155,7 @@ class TuneConfig(Tune, StageConfig):
 
         The activations are not among it.
         """
-        return self.model_dump(include=RetrainConfig.searched_names() - {"epochs"})
+        return self._digested(RetrainConfig.searched_names() - {"epochs"})
 
 
 class ContentionConfig(Contention, FromRun, StageConfig):

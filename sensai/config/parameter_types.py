@@ -34,6 +34,9 @@ from sensai.models.architecture_names import ELSEWHERE, TORCHVISION
 from sensai.models.architectures import ARCHITECTURES
 from sensai.policy.criteria import CRITERIA
 from sensai.runtimes.implementations import RUNTIMES
+from sensai.training.losses import LOSSES
+from sensai.training.schedules import SCHEDULES
+from sensai.training.stop_rules import STOP_RULES
 
 _BUDGET = re.compile(r"[1-9]\d{0,8}epochs|(?=.*[1-9])\d{1,9}(\.\d{1,9})?s", re.ASCII)
 # torch numbers devices in 8 bits, and takes no leading zeros.
@@ -157,6 +160,16 @@ def _methods(value: str) -> list[str]:
     return methods
 
 
+def _stop_rules(value: str) -> list[str]:
+    names = parts_of(value)
+    for name in names:
+        if name not in STOP_RULES:
+            raise ValueError(f"{shown(name)} is no {STOP_RULES.kind}; {suggestion(name, STOP_RULES.names)}")
+    if len(set(names)) < len(names):
+        raise ValueError("must name each stop rule once, separated by commas, e.g. plateau,target")
+    return names
+
+
 def _run_ids(value: str) -> list[str]:
     ids = list(dict.fromkeys(filter(None, parts_of(value))))
     if value and (len(ids) < 2 or not all(map(is_run_id, ids))):
@@ -245,6 +258,8 @@ def _pairs(values: Iterable[tuple[str, object]]) -> str:
 
 GroupMethod = Annotated[str, AfterValidator(PartName(METHODS))]
 CriterionName = Annotated[str, AfterValidator(PartName(CRITERIA))]
+LossName = Annotated[str, AfterValidator(PartName(LOSSES))]
+ScheduleName = Annotated[str, AfterValidator(PartName(SCHEDULES))]
 CombineMethod = Annotated[str, AfterValidator(PartName(COMBINERS))]
 DatasetName = Annotated[Text, AfterValidator(PartOrCode(DATASETS))]
 ArchName = Annotated[Text, AfterValidator(PartOrCode(ARCHITECTURES, f"{TORCHVISION}<name>", ELSEWHERE))]
@@ -264,6 +279,7 @@ ProcessCounts = Annotated[tuple[int, ...], _listed(partial(_counts, MOST_PROCESS
 Fidelities = Annotated[tuple[int, ...], _listed(_fidelities), _AS_LIST]
 Ratios = Annotated[tuple[float, ...], _listed(_ratios), _AS_LIST]
 Methods = Annotated[tuple[str, ...], _listed(_methods), _AS_LIST]
+StopRules = Annotated[tuple[str, ...], _listed(_stop_rules), _AS_LIST]
 RunIds = Annotated[tuple[str, ...], _listed(_run_ids), _AS_LIST]
 NetworkArguments = Annotated[JsonObject, PlainValidator(_json_object), PlainSerializer(str, return_type=str)]
 OptionalBudget = Annotated[

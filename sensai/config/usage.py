@@ -49,6 +49,8 @@ class Usage:
         by_content: it names a file or folder whose content enters fingerprints, not its path.
         code: it may name a function in a file of the user's.
         search: what `tune` searches by default; True: only where a file says so; False: never.
+        later: it came after runs were stored, which were made with its default. So it enters fingerprints, and the digests of
+            studies, only where it is not the default.
         everyday: one of the few that most users set; MLproject lists it at every entry point that takes it.
     """
 
@@ -59,6 +61,7 @@ class Usage:
     code: bool = False
     search: Between | Among | bool = True
     everyday: bool = False
+    later: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,9 +94,13 @@ class Parameter:
         """Return whether it enters fingerprints as a value."""
         return not (self.usage.operational or self.usage.by_content)
 
+    def is_as_before(self, config: object) -> bool:
+        """Return whether it came after runs were stored, and has the value with which those were made."""
+        return self.usage.later and getattr(config, self.name, self.field.default) == self.field.default
+
     def enters(self, stage: str, config: object) -> bool:
         """Return whether the fingerprint of a stage has it with the values of a configuration."""
-        if not self.in_fingerprints or not self.matters(config):
+        if not self.in_fingerprints or not self.matters(config) or self.is_as_before(config):
             return False
         if self.usage.enters:
             condition = self.usage.enters.get(stage)

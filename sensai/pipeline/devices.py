@@ -22,8 +22,8 @@ def device_of(config: StageConfig) -> torch.device:
     return device
 
 
-def slot_devices(config: RetrainConfig, members: int) -> tuple[list[torch.device], int]:
-    """Return the device of each slot that members are dealt to, and the threads that each slot computes with."""
+def worker_devices(config: RetrainConfig, members: int) -> tuple[list[torch.device], int]:
+    """Return the device of each worker that members are dealt to, and the threads that each worker computes with."""
     device = device_of(config)
     if device.type == "cpu":
         jobs, devices = config.jobs, [device]

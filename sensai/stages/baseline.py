@@ -29,11 +29,12 @@ from sensai.pipeline.context import Context, file_digest
 from sensai.pipeline.session import Session
 from sensai.pipeline.stage import Stage
 from sensai.training.captured import captured
-from sensai.training.checkpoints import Checkpoints, Progress
-from sensai.training.fitting import fit
+from sensai.training.checkpoints import Checkpoints, TrainingHistory
+from sensai.training.joint_trainer import JointTrainer
+from sensai.training.member_trainer import MemberTrainer
 from sensai.training.objectives import Objective
-from sensai.training.teams import Team
-from sensai.training.trainee import Recipe, Trainee
+from sensai.training.training_config import OptimizerConfig
+from sensai.training.training_loop import fit
 
 _log = logging.getLogger(__name__)
 
@@ -41,9 +42,9 @@ _log = logging.getLogger(__name__)
 def _execute(config: BaselineConfig, context: Context) -> None:
     model, spec = _initial_model(config, context)
     if config.base_epochs:
-        progress = _train(model, spec, config, context)
-        context.run.log_metrics({"epochs_run": len(progress.history), "seconds": progress.seconds})
-        context.run.log_figure(static.learning_curve(progress.history), "learning_curve.png")
+        history = _train(model, spec, config, context)
+        context.run.log_metrics({"epochs_run": len(history.epochs), "seconds": history.seconds})
+        context.run.log_figure(static.learning_curve(history.epochs), "learning_curve.png")
     sizes = size(unwrap(model), spec.input_shape)
     context.run.log_metrics({"params": sizes.params, "flops": sizes.flops})
     if (val := context.data.val) is not None:
@@ -85,18 +86,16 @@ def _network_spec(config: BaselineConfig, data: Dataset) -> NetworkSpec:
     return NetworkSpec(config.arch, len(data.class_names), channels, (height, width), arguments, source)
 
 
-def _train(model: nn.Module, spec: NetworkSpec, config: BaselineConfig, context: Context) -> Progress:
+def _train(model: nn.Module, spec: NetworkSpec, config: BaselineConfig, context: Context) -> TrainingHistory:
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InputError(
             f"base_epochs={config.base_epochs}: no parameter of the network is trained (requires_grad); 0 takes it as it is"
         )
     data, device, normalization = context.data, context.device, context.normalization(spec)
-    recipe = Recipe(
+    optimizer = OptimizerConfig(
         epochs=config.base_epochs,
         lr=config.base_lr,
         weight_decay=config.base_weight_decay,
-        patience=0,
-        min_gain=0.0,
         metric="accuracy",
     )
     with tqdm(total=config.base_epochs, desc="baseline", unit="epoch") as bar:
@@ -106,8 +105,8 @@ def _train(model: nn.Module, spec: NetworkSpec, config: BaselineConfig, context:
             bar.update()
 
         steps = steps_per_epoch(data.train, config.base_batch_size)
-        trainee = Trainee(
-            laid_out(model, spec.memory_format), recipe, steps, Checkpoints(context.checkpoints / "baseline")
+        member = MemberTrainer(
+            laid_out(model, spec.memory_format), optimizer, steps, Checkpoints(context.checkpoints / "baseline")
         )
         training = partial(
             training_batches,
@@ -119,12 +118,12 @@ def _train(model: nn.Module, spec: NetworkSpec, config: BaselineConfig, context:
             seed=config.base_seed,
         )
         validation = partial(batches, data.val, context.evaluation_batch, normalization, device) if data.val else None
-        team = Team(
-            captured(model, device), Objective.multiclass(len(data.class_names)), [trainee], seed=config.base_seed
+        trainer = JointTrainer(
+            captured(model, device), Objective.multiclass(len(data.class_names)), [member], seed=config.base_seed
         )
-        if failures := fit([team], training, validation, on_epoch=on_epoch):
+        if failures := fit([trainer], training, validation, on_epoch=on_epoch):
             raise InputError(f"base_lr={config.base_lr}: {failures[0]}")
-        return trainee.progress
+        return member.history
 
 
 def _inputs(config: BaselineConfig, _session: Session) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""Training of the base model and retraining of members.
+"""Training of the base model and of members.
 
-`objectives` says what a network learns and how it is judged, `trainee` is a network with optimiser, schedule, stop rule and
-`checkpoints`, `teams` puts those together that learn by one loss, `fitting` is the loop over shared batches. `slots` is one
-process that does all that, `exchange` what slots tell each other where members learn jointly, `backends` what runs slots, and
-`members` deals the members of an ensemble to them. `precision`, `layout` and `captured` make steps fast.
+`objectives` is the loss and the metrics of a network. `member_trainer` holds a network with its optimizer, schedule, stop rules
+and `checkpoints`. `joint_trainer` holds members that share one loss. `training_loop` feeds shared batches to the trainers.
+`workers` runs that loop in one process, `rendezvous` connects processes that train members jointly, and `backends` starts them.
+`members` deals the members of an ensemble to workers. `precision` and `captured` make steps fast.
 """

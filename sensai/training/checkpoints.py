@@ -1,9 +1,9 @@
-"""The checkpoints of one network in training: a folder with one file an epoch, of which the last two are kept."""
+"""The checkpoints of one network in training: a folder with one file an epoch. The last two files stay."""
 
 import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from safetensors import safe_open
@@ -14,28 +14,54 @@ from sensai.files import reading, whole_file, writing
 from sensai.models.storage import size_of
 from sensai.models.widths import load_tensors
 
-# What learns jointly goes back to the last epoch that all have written, which is at most one behind.
+# Members that learn together go back to the last epoch that all have written, which is at most one behind.
 _KEPT = 2
 
 
 @dataclass
-class Progress:
-    """Where a training stands, as kept in its checkpoint.
+class TrainingHistory:
+    """The training of one network so far.
 
     Attributes:
-        history: validation metrics of every epoch so far, with `train_loss`.
-        best_epoch: index into `history`; -1 before the first.
-        seconds: time trained so far; of networks that share a stream, each one's part of it.
-        done: the training has ended, by `stopped_by` (`epochs`, `plateau`, `target` or `budget`).
-        failure: why it was taken back to its last checkpoint and tried again; empty where it was not.
+        epochs: validation metrics of every epoch, with `train_loss`.
+        best_epoch: index into `epochs`; -1 before the first.
+        seconds: time trained; networks that share batches each count their part of it.
+        done: the training has ended, by `stopped_by` (`epochs`, `budget` or the name of a stop rule).
+        failure: why it went back to its last checkpoint and was tried again; empty where it did not.
+        cuts: the epochs before which the network was cut further, counted from 0.
     """
 
-    history: list[dict[str, float]]
+    epochs: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = -1
     seconds: float = 0.0
     done: bool = False
     stopped_by: str = ""
     failure: str = ""
+    cuts: list[int] = field(default_factory=list)
+
+    def then(self, later: "TrainingHistory") -> "TrainingHistory":
+        """Return this training and a later one of the same network, after a further cut, as one."""
+        before = len(self.epochs)
+        return TrainingHistory(
+            epochs=self.epochs + later.epochs,
+            best_epoch=before + later.best_epoch,
+            seconds=self.seconds + later.seconds,
+            done=later.done,
+            stopped_by=later.stopped_by,
+            failure=later.failure or self.failure,
+            cuts=[*self.cuts, before],
+        )
+
+    def to_json(self) -> str:
+        """Return the content of a checkpoint; the epochs carry the name that earlier versions gave them."""
+        fields = dict(vars(self))
+        return json.dumps({"history": fields.pop("epochs"), **fields})
+
+    @classmethod
+    def from_json(cls, text: str) -> "TrainingHistory":
+        """Return what `to_json` of this or an earlier version wrote."""
+        fields = json.loads(text)
+        return cls(epochs=fields.pop("history"), **fields)
 
 
 class Checkpoints:
@@ -44,50 +70,50 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def write(self, tensors: dict[str, Tensor], progress: Progress, state: Mapping[str, str]) -> None:
-        """Write what a network goes on from after so many epochs as its history has; older files but one are removed.
+    def write(self, tensors: dict[str, Tensor], history: TrainingHistory, state: Mapping[str, str]) -> None:
+        """Write the checkpoint of the last epoch of a history, and remove all older files but one.
 
         Raises:
             StorageError: it cannot be written; what was written before is still there.
         """
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        metadata = {**state, "progress": json.dumps(vars(progress))}
-        with whole_file(self._file(len(progress.history)), size_of(tensors)) as temporary:
+        metadata = {**state, "progress": history.to_json()}
+        with whole_file(self._file(len(history.epochs)), size_of(tensors)) as temporary:
             save_file(tensors, temporary, metadata=metadata)
         for old in self._files()[:-_KEPT]:
             old.unlink(missing_ok=True)
 
-    def read(self) -> tuple[dict[str, Tensor], Progress, dict[str, str]] | None:
-        """Tensors, progress and the rest of the state as last written; None where there is no checkpoint.
+    def read(self) -> tuple[dict[str, Tensor], TrainingHistory, dict[str, str]] | None:
+        """Return tensors, history and the rest of the state as last written; None where there is no checkpoint.
 
         Raises:
-            InputError: it cannot be read.
+            DamagedError: it cannot be read.
         """
         if not (files := self._files()):
             return None
         with _reading(files[-1]), safe_open(files[-1], framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
             state = dict(file.metadata())
-            progress = Progress(**json.loads(state.pop("progress")))
-        return tensors, progress, state
+            history = TrainingHistory.from_json(state.pop("progress"))
+        return tensors, history, state
 
-    def progress(self, more_than: int = -1) -> Progress | None:
-        """The progress as last written, by another process perhaps; None where no checkpoint tells of more epochs than that.
+    def history(self, more_than: int = -1) -> TrainingHistory | None:
+        """Return the history as last written, perhaps by another process; None where it has no more than so many epochs.
 
         Raises:
-            InputError: a checkpoint cannot be read.
+            DamagedError: a checkpoint cannot be read.
         """
         for path in reversed(self._files()):
             if int(path.stem) <= more_than:
                 break
             # The writer may remove it in the meantime.
             with _reading(path), suppress(FileNotFoundError), safe_open(path, framework="pt") as file:
-                return Progress(**json.loads(file.metadata()["progress"]))
+                return TrainingHistory.from_json(file.metadata()["progress"])
         return None
 
-    def load_best(self, network: nn.Module) -> Progress:
-        """Give a network the weights of the best epoch, in eval mode; returns the progress."""
+    def load_best(self, network: nn.Module) -> TrainingHistory:
+        """Give a network the weights of the best epoch, in eval mode, and return the history."""
         found = self.read()
         if found is None:
             raise FileNotFoundError(f"no checkpoint in {self.folder}")
@@ -96,13 +122,13 @@ class Checkpoints:
         return found[1]
 
     def rewind(self, epochs: int) -> None:
-        """Remove what was written after so many epochs."""
+        """Remove the checkpoints of later epochs than so many."""
         for path in self._files():
             if int(path.stem) > epochs:
                 path.unlink()
 
     def _files(self) -> list[Path]:
-        """From the oldest to the newest."""
+        """Return the checkpoints from the oldest to the newest."""
         return sorted(self.folder.glob("[0-9]*.safetensors"))
 
     def _file(self, epochs: int) -> Path:
@@ -110,7 +136,7 @@ class Checkpoints:
 
 
 def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with a prefix, without it."""
+    """Return the tensors whose names begin with a prefix, without the prefix."""
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 

@@ -1,9 +1,10 @@
-"""What a network learns and how it is judged. N images; a member has 1, 1 + g or K outputs."""
+"""Losses and metrics of networks. N images; a member has 1, 1 + g or K outputs."""
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_sco
 from torch import Tensor, nn
 
 from sensai.data.batches import member_targets
+from sensai.training.cross_entropy import label_cross_entropy
+from sensai.training.losses import LOSSES
 
 # Batch norm needs two images, also of a batch in which a member's classes do not occur.
 _FEWEST_OTHERS = 2
@@ -22,89 +25,107 @@ class Objective:
     """The classification that one network learns.
 
     Attributes:
-        classes: the classes it tells apart, in the order of its outputs.
+        classes: that the network tells apart, in the order of its outputs.
         num_classes: K of the data set.
-        weight: of each outcome, what it counts; inverse frequencies let all count the same in sum.
-        teacher_share: how much of the target is the teacher's probability of the outcome (Hinton et al. 2015, at temperature
-            1) instead of the label, in [0, 1].
+        weight: how much each outcome counts; inverse frequencies give all outcomes the same sum.
+        loss_name: in `LOSSES`.
+        kd_weight: for losses that use a teacher: share of the target that is the teacher's, in [0, 1].
     """
 
     classes: tuple[int, ...]
     num_classes: int
     weight: tuple[float, ...]
-    teacher_share: float = 0.0
+    loss_name: str = "bce"
+    kd_weight: float = 0.0
 
     @classmethod
     def balanced(
-        cls, classes: tuple[int, ...], num_classes: int, labels: np.ndarray, teacher_share: float = 0.0
+        cls,
+        classes: tuple[int, ...],
+        num_classes: int,
+        labels: np.ndarray,
+        loss_name: str = "bce",
+        kd_weight: float = 0.0,
     ) -> "Objective":
-        """The objective of a member, balanced on training labels int64 (N,)."""
+        """Return the objective of a member, balanced on training labels int64 (N,)."""
         targets = member_targets(torch.from_numpy(np.asarray(labels)), classes, num_classes)
         outcomes = len(classes) + (len(classes) < num_classes)
         counts = torch.bincount(targets, minlength=outcomes)
         present = counts > 0
         weight = torch.where(present, len(targets) / (present.sum() * counts.clamp(min=1)), 0.0)
-        return cls(classes, num_classes, tuple(weight.tolist()), teacher_share)
+        return cls(classes, num_classes, tuple(weight.tolist()), loss_name, kd_weight)
 
     @classmethod
-    def unweighted(cls, classes: tuple[int, ...], num_classes: int, teacher_share: float = 0.0) -> "Objective":
-        """The objective of a member whose batches are balanced by sampling."""
+    def unweighted(
+        cls, classes: tuple[int, ...], num_classes: int, loss_name: str = "bce", kd_weight: float = 0.0
+    ) -> "Objective":
+        """Return the objective of a member whose batches are balanced by sampling."""
         outcomes = len(classes) + (len(classes) < num_classes)
-        return cls(classes, num_classes, (1.0,) * outcomes, teacher_share)
+        return cls(classes, num_classes, (1.0,) * outcomes, loss_name, kd_weight)
 
     @classmethod
     def multiclass(cls, num_classes: int) -> "Objective":
-        """All K classes as they come: the objective of a base model."""
+        """Return the objective of a base model: all K classes, unweighted."""
         return cls(tuple(range(num_classes)), num_classes, (1.0,) * num_classes)
 
     def targets(self, labels: Tensor) -> Tensor:
-        """int64 (N,): the labels as this network sees them."""
+        """Return int64 (N,): the outcome of each label for this network."""
         return member_targets(labels, self.classes, self.num_classes)
 
     def loss(self, logits: Tensor, labels: Tensor, teacher: Tensor | None = None) -> Tensor:
-        """Weighted mean over the images: binary cross entropy for one logit, else cross entropy over the outputs.
+        """Return the loss of a batch, a tensor of shape ().
 
         Args:
-            logits: (N, outputs).
+            logits: float (N, outputs).
             labels: int64 (N,), in [0, K).
-            teacher: logits (N, K); needed where `teacher_share` is above 0.
+            teacher: logits (N, K); needed where the loss uses a teacher.
+
+        Raises:
+            ValueError: the loss uses a teacher, and there is none.
         """
-        # One logit is that of outcome 1 against an outcome 0 of logit zero.
-        scores = F.pad(logits, (1, 0)) if logits.shape[1] == 1 else logits
-        weight = on_device(self.weight, logits.device)
-        wanted = self._wanted(labels, teacher, len(weight)).to(logits.dtype)
-        return -(F.log_softmax(scores, 1) * wanted * weight).sum(1).mean()
+        part, weight = LOSSES[self.loss_name], on_device(self.weight, logits.device)
+        if teacher is None and "teacher" in part.uses:
+            raise ValueError(f"loss={self.loss_name}: needs the teacher's logits")
+        inputs = SimpleNamespace(
+            logits=_of_outcomes(logits),
+            targets=self.targets(labels),
+            weight=weight,
+            teacher=None if teacher is None else self._outcome_shares(teacher),
+            kd_weight=self.kd_weight,
+        )
+        loss: Tensor = part(inputs)
+        return loss
 
-    def told(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss by the labels alone, by which networks are judged."""
-        return replace(self, teacher_share=0.0).loss(logits, labels)
+    def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the weighted cross entropy of the labels alone, which judges networks of every loss."""
+        return label_cross_entropy(_of_outcomes(logits), self.targets(labels), on_device(self.weight, logits.device))
 
-    def _wanted(self, labels: Tensor, teacher: Tensor | None, outcomes: int) -> Tensor:
-        """(N, outcomes): the probability of each outcome that is to be learnt."""
-        told = F.one_hot(self.targets(labels), outcomes)
-        if not self.teacher_share:
-            return told
-        if teacher is None:
-            raise ValueError(f"teacher_share={self.teacher_share}: needs the teacher's logits")
-        taught = torch.softmax(teacher, 1)[:, list(self.classes)]
-        if outcomes > len(self.classes):
-            taught = torch.cat([1 - taught.sum(1, keepdim=True), taught], 1)
-        return (1 - self.teacher_share) * told + self.teacher_share * taught
+    def _outcome_shares(self, teacher: Tensor) -> Tensor:
+        """Return (N, outcomes): the teacher's probability of each outcome."""
+        shares = torch.softmax(teacher, 1)[:, list(self.classes)]
+        if len(self.weight) > len(self.classes):
+            shares = torch.cat([1 - shares.sum(1, keepdim=True), shares], 1)
+        return shares
+
+
+def _of_outcomes(logits: Tensor) -> Tensor:
+    """Return (N, outcomes): one logit is that of outcome 1 against an outcome 0 of logit zero."""
+    return F.pad(logits, (1, 0)) if logits.shape[1] == 1 else logits
 
 
 @lru_cache
 def on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Integers as int64, others as float32 (values,); kept, so that a GPU is not waited for at every step."""
+    """Return integers as int64, others as float32 (values,); cached, because a copy to a GPU would wait at every step."""
     return torch.tensor(values, device=device)
 
 
 def balanced_rows(targets: Tensor, classes: int, generator: torch.Generator) -> Tensor:
-    """The rows of a batch that a member learns from where it balances by sampling.
+    """Return the rows of a batch that a member learns from where it balances by sampling.
 
     Args:
         targets: int64 (N,), outcomes; 0 is "none" where there is one more outcome than classes.
         classes: g, how many classes the member has.
-        generator: on the CPU, draws the images that are "none".
+        generator: on the CPU; samples the images that are "none".
 
     Returns:
         int64 (rows,), sorted: every image of the member's classes, and of the others as many as of one of them on average.
@@ -112,12 +133,12 @@ def balanced_rows(targets: Tensor, classes: int, generator: torch.Generator) -> 
     own = targets.cpu() > 0
     wanted = max(round(int(own.sum()) / classes), _FEWEST_OTHERS)
     others = torch.nonzero(~own).flatten()
-    drawn = others[torch.randperm(len(others), generator=generator)[:wanted]]
-    return torch.cat([torch.nonzero(own).flatten(), drawn]).sort().values.to(targets.device)
+    sampled = others[torch.randperm(len(others), generator=generator)[:wanted]]
+    return torch.cat([torch.nonzero(own).flatten(), sampled]).sort().values.to(targets.device)
 
 
 def outcome_metrics(logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """How well one member tells its outcomes apart.
+    """Return the metrics of one member on its outcomes.
 
     Args:
         logits: float (N, outputs).
@@ -144,15 +165,17 @@ def outcome_metrics(logits: np.ndarray, targets: np.ndarray) -> dict[str, float]
     return metrics
 
 
-# A network and what it is to tell apart.
+# A network and its objective.
 Judged = tuple[nn.Module, Objective]
 
 
 @torch.no_grad()
 def judge(judged: Sequence[Judged], batches: Iterable[tuple[Tensor, Tensor]]) -> list[dict[str, float]]:
-    """The metrics of networks on a split, each with its `loss` (sums over batches, divided once); a batch is made once for all.
+    """Return the metrics of networks on a split. Each batch is made once for all networks.
 
-    Where a loss is not finite it stands alone.
+    Returns:
+        For each network its `loss` (summed over batches, divided once) and its `outcome_metrics`. A loss that is not finite
+        stands alone.
     """
     for network, _ in judged:
         network.eval()
@@ -164,7 +187,7 @@ def judge(judged: Sequence[Judged], batches: Iterable[tuple[Tensor, Tensor]]) ->
         count += len(labels)
         for position, (network, objective) in enumerate(judged):
             output = network(images)
-            losses[position] += float(objective.told(output, labels)) * len(labels)
+            losses[position] += float(objective.label_loss(output, labels)) * len(labels)
             logits[position].append(output.float().cpu().numpy())
     labels = torch.cat(all_labels).cpu()
     return [

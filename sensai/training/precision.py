@@ -1,4 +1,4 @@
-"""What training is computed in: float32, or bfloat16 where that is faster."""
+"""The precision of training: float32, or bfloat16 where that is faster."""
 
 import time
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from sensai.training.captured import captured
 
 Precision = Literal["fp32", "bf16"]
 
-# A gain that is no more than noise is not worth the digits.
+# A gain within the noise does not justify fewer digits.
 _MARGIN = 1.2
-# Other programs only ever add to the time of a step. So the shortest is the step's own, once it has been met again.
+# Other programs can only lengthen a step. So the shortest time counts, once it has occurred several times.
 _MEETINGS = 3
 _ALIKE = 1.05
 _FEWEST_ROUNDS = 5
@@ -26,14 +26,14 @@ _MOST_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Choice:
-    """What training is computed in, and why.
+    """The precision of a training, and the measurement behind it.
 
     Attributes:
-        precision: that is taken.
+        precision: that was chosen.
         fp32_ms: the shortest training step in float32.
         bf16_ms: likewise in bfloat16.
-        rounds: how often both were measured.
-        settled: the shortest steps were met several times; else they may be those of a busy machine, and it is fp32.
+        rounds: number of measurements of each.
+        settled: the shortest times occurred several times; else the machine may be busy, and fp32 is chosen.
     """
 
     precision: Precision
@@ -44,12 +44,14 @@ class Choice:
 
     @property
     def gain(self) -> float:
-        """How many times as fast as in float32 a step is in bfloat16."""
+        """Return the speedup of a step in bfloat16 over float32."""
         return self.fp32_ms / self.bf16_ms
 
     def __str__(self) -> str:
         measured = f"a training step takes {self.fp32_ms:.3g} ms in fp32 and {self.bf16_ms:.3g} ms in bf16"
-        rule = f"bf16 from {_MARGIN:g} times as fast" if self.settled else "no time was met often enough: busy machine?"
+        rule = (
+            f"bf16 from {_MARGIN:g} times as fast" if self.settled else "no time occurred often enough: busy machine?"
+        )
         return f"{self.precision} ({measured}, {self.gain:.2f} times as fast, {self.rounds} rounds; {rule})"
 
 
@@ -63,16 +65,16 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
 def faster_precision(network: nn.Module, images: Tensor) -> Choice:
     """Return the precision in which this network is trained faster here, by a short measurement.
 
-    CPUs without instructions for bfloat16 take longer with it. Both are measured in turn until the shortest step of each has
-    been met three times, so that other work on the machine does not decide; where it never is, float32 is taken.
+    CPUs without instructions for bfloat16 take longer with it. Both are measured in turn until the shortest time of each has
+    occurred three times, so that other work on the machine does not decide. Where it never does, float32 is chosen.
 
     Args:
-        network: in the layout that it is trained in; left as it is.
+        network: in the memory format of the training; it is not changed.
         images: float32 (N, C, H, W), a training batch, on the network's device and in its memory format.
     """
-    # A capture is of one precision.
+    # Each capture holds one precision.
     trained = {each: captured(deepcopy(network), images.device).train() for each in get_args(Precision)}
-    # The first step of each pays for what libraries prepare.
+    # Libraries prepare themselves during the first step of each.
     for precision, model in trained.items():
         _step_seconds(model, images, precision)
     seconds: dict[Precision, list[float]] = {each: [] for each in trained}
@@ -87,7 +89,7 @@ def faster_precision(network: nn.Module, images: Tensor) -> Choice:
 
 
 def chosen(fp32: Sequence[float], bf16: Sequence[float]) -> Choice:
-    """Return what so many seconds of steps in float32 and in bfloat16, measured in turn, speak for."""
+    """Return the choice that the seconds of steps in float32 and in bfloat16, measured in turn, support."""
     settled = _settled(fp32) and _settled(bf16)
     faster = min(fp32) > _MARGIN * min(bf16)
     return Choice("bf16" if settled and faster else "fp32", 1e3 * min(fp32), 1e3 * min(bf16), len(fp32), settled)

@@ -18,11 +18,11 @@ from sensai.cluster.cores import deal, pinned, share_cores
     st.integers(1, 8),
 )
 def test_members_are_dealt_so_that_slots_end_together(costs: list[float], jobs: int) -> None:
-    slots = deal(costs, jobs)
-    assert sorted(number for slot in slots for number in slot) == list(range(len(costs)))
-    assert len(slots) == min(jobs, len(costs))
-    assert all(slots)
-    loads = [sum(costs[number] for number in slot) for slot in slots]
+    workers = deal(costs, jobs)
+    assert sorted(number for worker in workers for number in worker) == list(range(len(costs)))
+    assert len(workers) == min(jobs, len(costs))
+    assert all(workers)
+    loads = [sum(costs[number] for number in worker) for worker in workers]
     # Graham's bound for the longest first: at most 4/3 of the optimum, which is at least each of these two.
     best = max(sum(costs) / jobs, max(costs))
     assert max(loads) <= best + max(costs) * (1 - 1 / jobs) + 1e-9
@@ -36,14 +36,14 @@ def test_the_dearest_members_are_dealt_first() -> None:
 
 
 @given(st.integers(1, 40))
-def test_slots_fill_the_cores_and_no_more(members: int) -> None:
+def test_workers_fill_the_cores_and_no_more(members: int) -> None:
     jobs, threads = share_cores(members)
     assert jobs == min(members, cpu_count())
     assert cpu_count() - jobs < jobs * threads <= cpu_count()
 
 
 @pytest.mark.parametrize(("jobs", "threads", "expected"), [(2, 5, (2, 5)), (9, 1, (3, 1)), (1, None, (1, cpu_count()))])
-def test_slots_are_as_asked_for(jobs: int, threads: int | None, expected: tuple[int, int]) -> None:
+def test_workers_are_as_asked_for(jobs: int, threads: int | None, expected: tuple[int, int]) -> None:
     assert share_cores(3, jobs, threads) == expected
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from tests.conftest import ROOT, command, tiny
@@ -29,9 +30,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.processes
 def test_the_parts_of_another_package_are_used_by_name(installed: Path, store_uri: str, tmp_path: Path) -> None:
-    parameters = tiny("prune", method="neighbours", n_groups=2, criterion="most_zeros")
+    parameters = {
+        **tiny("retrain", method="neighbours", n_groups=2, criterion="most_zeros"),
+        **{"loss": "brier", "schedule": "constant", "stop_rules": "steady", "min_gain": 1, "epochs": 5},
+    }
     done = subprocess.run(
-        command("prune", **parameters),
+        command("retrain", **parameters),
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(installed)},
         capture_output=True,
@@ -40,6 +44,10 @@ def test_the_parts_of_another_package_are_used_by_name(installed: Path, store_ur
     assert done.returncode == 0, done.stderr
     (groups,) = (tmp_path / "artifacts").rglob("groups.json")
     assert json.loads(groups.read_text())["groups"] == [[0], [1, 2]]
+    (curves,) = (tmp_path / "artifacts").rglob("curves.csv")
+    table = pd.read_csv(curves)
+    assert set(table["stopped_by"]) == {"steady"}
+    assert table.groupby("member").size().tolist() == [3, 3]
 
 
 @pytest.mark.processes
@@ -50,7 +58,14 @@ def test_without_the_package_its_names_are_unknown(store_uri: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("page", "module"), [("criteria.md", "most_zeros.py"), ("grouping_methods.md", "neighbours.py")]
+    ("page", "module"),
+    [
+        ("criteria.md", "most_zeros.py"),
+        ("grouping_methods.md", "neighbours.py"),
+        ("losses.md", "brier.py"),
+        ("stop_rules.md", "steady.py"),
+        ("schedules.md", "constant.py"),
+    ],
 )
 def test_the_pages_show_the_code_of_the_example(page: str, module: str) -> None:
     (shown,) = re.findall(r"```python\n# .*?\n(.*?)```", (EXTENDING / page).read_text(), flags=re.DOTALL)

@@ -22,9 +22,8 @@ from sensai.data.dataset_names import InputRule
 from sensai.ensemble import Ensemble, save_ensemble
 from sensai.ensemble.building import build_ensemble
 from sensai.sites import find_sites
-from sensai.training.members import Slots, retrain_members
-from sensai.training.slots import Lesson, Stream
-from sensai.training.trainee import Recipe
+from sensai.training.members import Workers, retrain_members
+from sensai.training.training_config import BatchConfig, ObjectiveConfig, OptimizerConfig, TrainingConfig
 from tests.helpers.networks import images_for, make
 
 # This is not imported from tests.conftest, because every worker would then import MLflow.
@@ -44,14 +43,16 @@ def retrain(folder: Path, loss: str, jobs: int, cluster: RayCluster | None = Non
     ensemble = build_ensemble(model, spec, sites, [(g, plan) for g in GROUPS], dataset.class_names, normalization)
     members = deal([1.0] * len(GROUPS), jobs)
     devices = [torch.device("cpu")] * len(members)
-    slots = _on_ray(members, devices, cluster) if cluster else Slots(members, devices, 1)
+    workers = _on_ray(members, devices, cluster) if cluster else Workers(members, devices, 1)
     retrain_members(
         ensemble,
         dataset,
-        Recipe(epochs=EPOCHS, lr=0.01, weight_decay=5e-4, patience=0, min_gain=0.0, metric="accuracy"),
-        Stream(8, "none", 0),
-        Lesson(loss),  # type: ignore[arg-type]
-        slots,
+        TrainingConfig(
+            OptimizerConfig(epochs=EPOCHS, lr=0.01, weight_decay=5e-4, metric="accuracy"),
+            BatchConfig(8, "none", 0),
+            ObjectiveConfig(loss),
+        ),
+        workers,
         teacher=None,
         folder=folder / "checkpoints",
         on_epoch=lambda *_: None,
@@ -60,10 +61,10 @@ def retrain(folder: Path, loss: str, jobs: int, cluster: RayCluster | None = Non
     return ensemble
 
 
-def _on_ray(members: list[list[int]], devices: list[torch.device], cluster: RayCluster) -> Slots:
+def _on_ray(members: list[list[int]], devices: list[torch.device], cluster: RayCluster) -> Workers:
     from sensai.training.backends.ray_tasks import run_on_ray
 
-    return Slots(members, devices, 1, partial(run_on_ray, cluster), cluster.loopback)
+    return Workers(members, devices, 1, partial(run_on_ray, cluster), cluster.loopback)
 
 
 def start(folder: Path, loss: str, jobs: int, *address: str) -> subprocess.Popen[str]:

@@ -126,9 +126,9 @@ def test_a_killed_study_goes_on(pruned: Pruned) -> None:
         while not any(run.info.status == "FINISHED" for run in place.of("retrain")):
             assert process.poll() is None
             time.sleep(0.05)
-        slots = psutil.Process(process.pid).children(recursive=True)
+        workers = psutil.Process(process.pid).children(recursive=True)
         os.kill(process.pid, signal.SIGKILL)
-    assert still_running(slots, 20) == []
+    assert still_running(workers, 20) == []
     trained = {run.info.run_id for run in place.of("retrain") if run.info.status == "FINISHED"}
     run_id = studied(place, **own, jobs=1)
     cells = [place.run(each) for each in table(place, run_id, "cells.csv")["run_id"]]

@@ -87,7 +87,7 @@ def test_an_address_of_a_cluster_goes_with_the_backend() -> None:
     assert retrain.RetrainConfig(ray_address="head:6379", backend="ray").ray_address == "head:6379"
 
 
-def test_the_slots_count_only_where_a_budget_is_dealt_to_them(place: Place) -> None:
+def test_the_workers_count_only_where_a_budget_is_dealt_to_them(place: Place) -> None:
     session = Session.connect()
 
     def fingerprint(**parameters: object) -> str:
@@ -97,6 +97,36 @@ def test_the_slots_count_only_where_a_budget_is_dealt_to_them(place: Place) -> N
     assert fingerprint(jobs=1, budget="9epochs") != fingerprint(jobs=2, budget="9epochs")
 
 
+def test_the_fingerprint_holds_what_the_parts_use_and_no_new_default() -> None:
+    def fingerprint(**parameters: object) -> str:
+        return retrain.stage.fingerprint(retrain.RetrainConfig(**parameters), "upstream")
+
+    # Stored runs know neither parameter.
+    assert not {"schedule", "stop_rules"} & retrain.RetrainConfig().fingerprint_parameters().keys()
+    assert fingerprint(stop_rules="plateau,target", schedule="one_cycle") == fingerprint()
+    assert fingerprint(stop_rules="plateau", patience=2) != fingerprint(patience=2)
+    assert fingerprint(stop_rules="plateau", target=0.9) == fingerprint(stop_rules="plateau")
+    assert fingerprint(stop_rules="target", patience=2) == fingerprint(stop_rules="target")
+    assert fingerprint(loss="joint", balance="sample") == fingerprint(loss="joint")
+    assert fingerprint(loss="kd", kd_weight=0.3) != fingerprint(loss="kd")
+    assert fingerprint(loss="bce", kd_weight=0.3) == fingerprint(loss="bce")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"loss": "joit"}, r"is no loss; did you mean joint or joint_kd\?"),
+        ({"schedule": "one_circle"}, r"is no schedule; did you mean one_cycle\?"),
+        ({"stop_rules": "plateau,targe"}, r"'targe' is no stop rule; did you mean target\?"),
+        ({"stop_rules": "target,target"}, "must name each stop rule once"),
+    ],
+    ids=str,
+)
+def test_a_part_that_there_is_not_is_refused(parameters: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        retrain.RetrainConfig(**parameters)
+
+
 @pytest.mark.parametrize("budget", ["0s", "0epochs", "5", "5 s", "-1s", "epochs"])
 def test_a_budget_that_is_none_is_refused(budget: str) -> None:
     with pytest.raises(ValueError, match="must be a number of epochs or seconds above 0"):
@@ -104,7 +134,7 @@ def test_a_budget_that_is_none_is_refused(budget: str) -> None:
 
 
 @pytest.mark.processes
-def test_slots_on_ray_give_the_members_that_slots_of_this_machine_give(place: Place) -> None:
+def test_workers_on_ray_give_the_members_that_workers_of_this_machine_give(place: Place) -> None:
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     given = {**tiny("retrain"), "jobs": 2, "threads": 1, "backend": "ray", "work_dir": "work", "epochs": 2}
     with place.active():

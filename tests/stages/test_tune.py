@@ -19,7 +19,7 @@ from sensai.errors import InputError
 from sensai.stages import prune, retrain, tune
 from sensai.stages.evaluate import latencies
 from sensai.training.checkpoints import Checkpoints
-from sensai.training.slots import member_checkpoints
+from sensai.training.workers import member_checkpoints
 from tests.conftest import ROOT, Entry, command, tiny
 from tests.helpers.pipeline import Place, Pruned, parent_of, stage_of
 
@@ -335,8 +335,8 @@ def training(pruned: Pruned) -> Iterator[tuple[Place, "subprocess.Popen[bytes]"]
 def epochs_had(place: Place) -> int:
     """Return the epochs of the slowest member, from the checkpoints."""
     folders = list((place.folder / "work" / "checkpoints").glob("*/cut_1"))
-    found = [member_checkpoints(folder, number).progress() for folder in folders for number in range(3)]
-    return min((len(progress.history) if progress else 0 for progress in found), default=0)
+    found = [member_checkpoints(folder, number).history() for folder in folders for number in range(3)]
+    return min((len(progress.epochs) if progress else 0 for progress in found), default=0)
 
 
 def go_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> int:

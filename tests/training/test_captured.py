@@ -11,9 +11,9 @@ from torch import Tensor
 from sensai.data.batches import Normalization, OnDeviceDataset, batches, on_device_dataset, training_batches
 from sensai.data.dataset import Split
 from sensai.training.captured import captured
+from sensai.training.joint_trainer import JointLogits
 from sensai.training.objectives import Objective
 from sensai.training.precision import Precision, autocast
-from sensai.training.teams import JointLogits
 from tests.helpers.networks import make
 
 GPU = torch.device("cuda")

@@ -20,20 +20,19 @@ from sensai.ensemble.building import build_ensemble
 from sensai.errors import InputError
 from sensai.sites import find_sites
 from sensai.training import members
-from sensai.training.checkpoints import Progress
-from sensai.training.fitting import Budget
-from sensai.training.members import OnEpoch, Slots, retrain_members
+from sensai.training.checkpoints import TrainingHistory
+from sensai.training.joint_trainer import JointLogits
+from sensai.training.members import OnEpoch, Workers, retrain_members
 from sensai.training.objectives import Objective, balanced_rows, judge
-from sensai.training.slots import Lesson, Loss, Stream, member_checkpoints
-from sensai.training.teams import JointLogits
-from sensai.training.trainee import Recipe
+from sensai.training.training_config import BatchConfig, Budget, ObjectiveConfig, OptimizerConfig, TrainingConfig
+from sensai.training.workers import member_checkpoints
 from tests.conftest import ROOT
 from tests.helpers.networks import images_for, make
 
 CPU = torch.device("cpu")
-RECIPE = Recipe(epochs=6, lr=0.05, weight_decay=5e-4, patience=0, min_gain=0.0, metric="balanced_accuracy")
+OPTIMIZER = OptimizerConfig(epochs=6, lr=0.05, weight_decay=5e-4, metric="balanced_accuracy")
 
-BCE = Lesson("bce")
+BCE, NO_LIMIT = ObjectiveConfig("bce"), Budget()
 
 
 @pytest.fixture
@@ -57,25 +56,27 @@ def retrain(
     folder: Path,
     *,
     seed: int = 0,
-    lesson: Lesson = BCE,
-    recipe: Recipe = RECIPE,
+    objective: ObjectiveConfig = BCE,
+    optimizer: OptimizerConfig = OPTIMIZER,
     teacher: nn.Module | None = None,
     jobs: int = 1,
-    budget: Budget | None = None,
+    budget: Budget = NO_LIMIT,
     on_epoch: OnEpoch = lambda *_: None,
     why_end: Callable[[], BaseException | None] = lambda: None,
-) -> list[Progress]:
+) -> list[TrainingHistory]:
     members = deal([1.0] * len(ensemble.members), jobs)
     return retrain_members(
         ensemble,
         dataset,
-        replace(recipe, metric="accuracy") if lesson.joint else recipe,
-        Stream(16, "none", seed),
-        lesson,
-        Slots(members, [CPU] * len(members), threads=1),
+        TrainingConfig(
+            replace(optimizer, metric="accuracy") if objective.joint else optimizer,
+            BatchConfig(16, "none", seed),
+            objective,
+            budget,
+        ),
+        Workers(members, [CPU] * len(members), threads=1),
         teacher=teacher,
         folder=folder,
-        budget=budget,
         on_epoch=on_epoch,
         why_end=why_end,
     )
@@ -96,7 +97,7 @@ def test_every_kind_of_member_learns_its_outcomes(
     for classes, member, progress in zip(groups, ensemble.members, results, strict=True):
         objective = Objective.balanced(classes, 3, dataset.train.labels)
         (found,) = judge([(member.network, objective)], batches(dataset.val, 16, ensemble.normalization, CPU))
-        best = progress.history[progress.best_epoch]
+        best = progress.epochs[progress.best_epoch]
         assert found == pytest.approx({name: best[name] for name in found}, abs=1e-6)
         assert best["balanced_accuracy"] >= 0.9
     assert accuracy(ensemble, dataset) >= 0.9
@@ -111,7 +112,7 @@ def accuracy(ensemble: Ensemble, dataset: Dataset) -> float:
 
 def test_a_seed_gives_another_order(tmp_path: Path, dataset: Dataset) -> None:
     losses = {
-        name: retrain(ensemble_of([(0,), (1,), (2,)], dataset), dataset, tmp_path / name, seed=seed)[0].history
+        name: retrain(ensemble_of([(0,), (1,), (2,)], dataset), dataset, tmp_path / name, seed=seed)[0].epochs
         for name, seed in (("a", 0), ("again", 0), ("other", 1))
     }
     assert losses["a"] == losses["again"]
@@ -131,7 +132,7 @@ def teacher(dataset: Dataset, tmp_path: Path) -> nn.Module:
 @pytest.mark.parametrize("loss", ["kd", "joint", "joint_kd"])
 @GROUPS
 def test_every_loss_teaches_every_kind_of_member(
-    tmp_path: Path, dataset: Dataset, teacher: nn.Module, groups: list[tuple[int, ...]], loss: Loss
+    tmp_path: Path, dataset: Dataset, teacher: nn.Module, groups: list[tuple[int, ...]], loss: str
 ) -> None:
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     ensemble = ensemble_of(groups, dataset)
@@ -140,12 +141,12 @@ def test_every_loss_teaches_every_kind_of_member(
         ensemble,
         dataset,
         tmp_path,
-        lesson=Lesson(loss, 0.5),
+        objective=ObjectiveConfig(loss, 0.5),
         teacher=teacher,
         on_epoch=lambda number, epoch, _: told.append((number, epoch)),
     )
     assert accuracy(ensemble, dataset) >= 0.9
-    assert [len(result.history) for result in results] == [6] * len(groups)
+    assert [len(result.epochs) for result in results] == [6] * len(groups)
     assert sorted(told) == [(number, epoch) for number in range(len(groups)) for epoch in range(6)]
     # The teacher teaches and learns nothing.
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
@@ -164,30 +165,36 @@ def test_joint_logits_are_those_of_the_members(dataset: Dataset) -> None:
 
 def test_members_learn_jointly_from_each_other(tmp_path: Path, dataset: Dataset) -> None:
     """The gradient of one member depends on the others' logits, which it does not when each learns by itself."""
-    recipe = replace(RECIPE, epochs=1)
+    optimizer = replace(OPTIMIZER, epochs=1)
     weights = {}
-    losses: tuple[Loss, ...] = ("bce", "joint")
+    losses: tuple[str, ...] = ("bce", "joint")
     for loss in losses:
         for other in (0.0, 3.0):
             ensemble = ensemble_of([(0,), (1,), (2,)], dataset)
             with torch.no_grad():
                 ensemble.members[1].network.classifier.bias.add_(other)
-            retrain(ensemble, dataset, tmp_path / f"{loss}{other}", lesson=Lesson(loss), recipe=recipe)
+            retrain(
+                ensemble, dataset, tmp_path / f"{loss}{other}", objective=ObjectiveConfig(loss), optimizer=optimizer
+            )
             weights[loss, other] = ensemble.members[0].network.classifier.weight
     assert torch.equal(weights["bce", 0.0], weights["bce", 3.0])
     assert not torch.allclose(weights["joint", 0.0], weights["joint", 3.0], atol=1e-4)
 
 
-# ---------------------------------------------------------------------------------------------------------------- slots
+# ---------------------------------------------------------------------------------------------------------------- workers
 
 
-# With plain bce slots are compared where one of them is killed: test_killed_slots.py.
+# With plain bce workers are compared where one of them is killed: test_killed_workers.py.
 @pytest.mark.processes
-@pytest.mark.parametrize("lesson", [Lesson("bce", balance="sample"), Lesson("joint_kd", 0.5)], ids=str)
-def test_slots_change_nothing(tmp_path: Path, dataset: Dataset, teacher: nn.Module, lesson: Lesson) -> None:
+@pytest.mark.parametrize(
+    "objective", [ObjectiveConfig("bce", balance="sample"), ObjectiveConfig("joint_kd", 0.5)], ids=str
+)
+def test_workers_change_nothing(
+    tmp_path: Path, dataset: Dataset, teacher: nn.Module, objective: ObjectiveConfig
+) -> None:
     """Not even for networks that draw at random as they learn."""
     groups = [(0,), (1, 2)]
-    recipe = replace(RECIPE, epochs=2)
+    optimizer = replace(OPTIMIZER, epochs=2)
     results, ensembles = {}, {}
     for jobs in (1, 2):
         ensembles[jobs] = ensemble_of(groups, dataset, f"{ROOT}/tests/helpers/noisy_cnn.py:make")
@@ -196,13 +203,13 @@ def test_slots_change_nothing(tmp_path: Path, dataset: Dataset, teacher: nn.Modu
             ensembles[jobs],
             dataset,
             tmp_path / str(jobs),
-            lesson=lesson,
+            objective=objective,
             teacher=teacher,
-            recipe=recipe,
+            optimizer=optimizer,
             jobs=jobs,
             on_epoch=lambda number, epoch, _: told.append((number, epoch)),  # noqa: B023  (called before the next round)
         )
-        results[jobs] = [each.history for each in progress]
+        results[jobs] = [each.epochs for each in progress]
         assert sorted(told) == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert results[1] == results[2]
     for name, value in ensembles[1].state_dict().items():
@@ -212,17 +219,17 @@ def test_slots_change_nothing(tmp_path: Path, dataset: Dataset, teacher: nn.Modu
 # Every block of a ResNet may be emptied.
 @pytest.mark.processes
 @pytest.mark.parametrize(
-    ("lesson", "jobs", "arch"),
-    [(BCE, 1, "small_cnn"), (Lesson("joint"), 2, "small_cnn"), (Lesson("joint"), 1, "resnet20")],
+    ("objective", "jobs", "arch"),
+    [(BCE, 1, "small_cnn"), (ObjectiveConfig("joint"), 2, "small_cnn"), (ObjectiveConfig("joint"), 1, "resnet20")],
     ids=str,
 )
 def test_training_that_is_ended_after_an_epoch_goes_on_to_the_same_members(
-    tmp_path: Path, dataset: Dataset, lesson: Lesson, jobs: int, arch: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, dataset: Dataset, objective: ObjectiveConfig, jobs: int, arch: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(members, "_SECONDS_BETWEEN_LOOKS", 0.01)
-    own = {"lesson": lesson, "jobs": jobs, "recipe": replace(RECIPE, epochs=15)}
+    own = {"objective": objective, "jobs": jobs, "optimizer": replace(OPTIMIZER, epochs=15)}
     whole, parts = (ensemble_of([(0,), (1, 2)], dataset, arch) for _ in range(2))
-    # In one slot, which changes nothing.
+    # In one worker, which changes nothing.
     expected = retrain(whole, dataset, tmp_path / "whole", **own | {"jobs": 1})
     told: list[int] = []
     with pytest.raises(KeyboardInterrupt):
@@ -234,60 +241,68 @@ def test_training_that_is_ended_after_an_epoch_goes_on_to_the_same_members(
             why_end=lambda: KeyboardInterrupt() if told else None,
             **own,
         )
-    had = member_checkpoints(tmp_path / "parts", 0).progress()
+    had = member_checkpoints(tmp_path / "parts", 0).history()
     assert had is not None
-    assert 0 < len(had.history) < 15
+    assert 0 < len(had.epochs) < 15
     results = retrain(parts, dataset, tmp_path / "parts", **own)
-    assert [result.history for result in results] == [result.history for result in expected]
+    assert [result.epochs for result in results] == [result.epochs for result in expected]
     for name, value in whole.state_dict().items():
         assert torch.equal(parts.state_dict()[name], value), name
 
 
 def test_joint_training_goes_back_to_the_last_epoch_that_all_have_written(tmp_path: Path, dataset: Dataset) -> None:
     groups = [(0,), (1,), (2,)]
-    joint, recipe = Lesson("joint"), replace(RECIPE, epochs=3)
+    joint, optimizer = ObjectiveConfig("joint"), replace(OPTIMIZER, epochs=3)
     whole = ensemble_of(groups, dataset)
-    expected = retrain(whole, dataset, tmp_path / "whole", lesson=joint, recipe=recipe)
-    retrain(ensemble_of(groups, dataset), dataset, tmp_path / "c", lesson=joint, recipe=recipe)
+    expected = retrain(whole, dataset, tmp_path / "whole", objective=joint, optimizer=optimizer)
+    retrain(ensemble_of(groups, dataset), dataset, tmp_path / "c", objective=joint, optimizer=optimizer)
     # As if killed when two of three had written the last epoch.
     member_checkpoints(tmp_path / "c", 1).rewind(2)
     resumed = ensemble_of(groups, dataset)
-    results = retrain(resumed, dataset, tmp_path / "c", lesson=joint, recipe=recipe)
-    assert [result.history for result in results] == [result.history for result in expected]
+    results = retrain(resumed, dataset, tmp_path / "c", objective=joint, optimizer=optimizer)
+    assert [result.epochs for result in results] == [result.epochs for result in expected]
     for name, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name
 
 
 @pytest.mark.processes
-def test_a_budget_is_dealt_to_the_slots(tmp_path: Path, dataset: Dataset) -> None:
+def test_a_budget_is_dealt_to_the_workers(tmp_path: Path, dataset: Dataset) -> None:
     results = retrain(ensemble_of([(0,), (1,), (2,)], dataset), dataset, tmp_path, jobs=2, budget=Budget(epochs=8))
-    assert sum(len(result.history) for result in results) == 8
+    assert sum(len(result.epochs) for result in results) == 8
     assert {result.stopped_by for result in results} == {"budget"}
 
 
 @pytest.mark.processes
-def test_a_joint_budget_ends_all_slots_in_one_epoch(tmp_path: Path, dataset: Dataset) -> None:
+def test_a_joint_budget_ends_all_workers_in_one_epoch(tmp_path: Path, dataset: Dataset) -> None:
     results = retrain(
         ensemble_of([(0,), (1,), (2,)], dataset),
         dataset,
         tmp_path,
         jobs=2,
-        lesson=Lesson("joint"),
+        objective=ObjectiveConfig("joint"),
         budget=Budget(epochs=8),
     )
-    assert [len(result.history) for result in results] == [2, 2, 2]
+    assert [len(result.epochs) for result in results] == [2, 2, 2]
 
 
 @pytest.mark.parametrize("loss", ["bce", "joint"])
-def test_a_budget_that_leaves_members_untrained_is_refused(tmp_path: Path, dataset: Dataset, loss: Loss) -> None:
+def test_a_budget_that_leaves_members_untrained_is_refused(tmp_path: Path, dataset: Dataset, loss: str) -> None:
     with pytest.raises(InputError, match=r"^budget='2epochs': must be at least an epoch for each of 3 members"):
         retrain(
-            ensemble_of([(0,), (1,), (2,)], dataset), dataset, tmp_path, lesson=Lesson(loss), budget=Budget(epochs=2)
+            ensemble_of([(0,), (1,), (2,)], dataset),
+            dataset,
+            tmp_path,
+            objective=ObjectiveConfig(loss),
+            budget=Budget(epochs=2),
         )
     results = retrain(
-        ensemble_of([(0,), (1,), (2,)], dataset), dataset, tmp_path, lesson=Lesson(loss), budget=Budget(epochs=3)
+        ensemble_of([(0,), (1,), (2,)], dataset),
+        dataset,
+        tmp_path,
+        objective=ObjectiveConfig(loss),
+        budget=Budget(epochs=3),
     )
-    assert [len(result.history) for result in results] == [1, 1, 1]
+    assert [len(result.epochs) for result in results] == [1, 1, 1]
 
 
 def test_those_that_learn_jointly_fail_together(tmp_path: Path, dataset: Dataset) -> None:
@@ -295,7 +310,7 @@ def test_those_that_learn_jointly_fail_together(tmp_path: Path, dataset: Dataset
     with torch.no_grad():
         ensemble.members[1].network.classifier.weight.fill_(float("nan"))
     with pytest.raises(InputError, match=r"member top: the loss is .*; member middle: .*; member bottom: "):
-        retrain(ensemble, dataset, tmp_path, lesson=Lesson("joint"))
+        retrain(ensemble, dataset, tmp_path, objective=ObjectiveConfig("joint"))
 
 
 def test_a_member_that_fails_is_named_and_the_others_are_trained(tmp_path: Path, dataset: Dataset) -> None:
@@ -304,7 +319,7 @@ def test_a_member_that_fails_is_named_and_the_others_are_trained(tmp_path: Path,
         ensemble.members[1].network.classifier.weight.fill_(float("nan"))
     with pytest.raises(InputError, match="member middle: the loss is not finite in epoch 0"):
         retrain(ensemble, dataset, tmp_path)
-    ends = [member_checkpoints(tmp_path, number).progress() for number in range(3)]
+    ends = [member_checkpoints(tmp_path, number).history() for number in range(3)]
     assert [end.stopped_by for end in ends if end] == ["epochs", "", "epochs"]
 
 
@@ -320,13 +335,13 @@ def test_an_error_of_the_listener_ends_the_training(
             ensemble_of([(0,), (1, 2)], dataset),
             dataset,
             tmp_path,
-            recipe=replace(RECIPE, epochs=30),
+            optimizer=replace(OPTIMIZER, epochs=30),
             on_epoch=broken,
         )
     # Nothing more is trained that nobody would hear of.
-    had = member_checkpoints(tmp_path, 0).progress()
+    had = member_checkpoints(tmp_path, 0).history()
     assert had is not None
-    assert len(had.history) < 30
+    assert len(had.epochs) < 30
 
 
 # --------------------------------------------------------------------------------------------------------------- sample

@@ -86,7 +86,7 @@ def test_the_loss_has_a_gradient() -> None:
 @pytest.mark.parametrize("classes", MEMBERS)
 def test_a_teacher_takes_the_place_of_part_of_the_label(classes: tuple[int, ...], share: float) -> None:
     generator = np.random.default_rng(1)
-    objective = Objective.balanced(classes, 5, LABELS, teacher_share=share)
+    objective = Objective.balanced(classes, 5, LABELS, "kd", share)
     weight, targets = np.array(objective.weight), outcomes(classes, LABELS)
     logits = generator.normal(0, 2, (len(LABELS), 1 if len(classes) == 1 else len(weight)))
     teacher = generator.normal(0, 2, (len(LABELS), 5))
@@ -102,12 +102,12 @@ def test_a_teacher_takes_the_place_of_part_of_the_label(classes: tuple[int, ...]
     assert float(got) == pytest.approx(expected, rel=1e-6)
     # Networks are judged by the labels alone.
     told = Objective.balanced(classes, 5, LABELS).loss(torch.from_numpy(logits), torch.from_numpy(LABELS))
-    assert float(objective.told(torch.from_numpy(logits), torch.from_numpy(LABELS))) == float(told)
+    assert float(objective.label_loss(torch.from_numpy(logits), torch.from_numpy(LABELS))) == float(told)
 
 
 def test_a_teacher_that_is_missing_is_said() -> None:
-    objective = Objective.balanced((1,), 5, LABELS, teacher_share=0.5)
-    with pytest.raises(ValueError, match=r"teacher_share=0.5: needs the teacher's logits"):
+    objective = Objective.balanced((1,), 5, LABELS, "kd", 0.5)
+    with pytest.raises(ValueError, match="loss=kd: needs the teacher's logits"):
         objective.loss(torch.zeros(40, 1), torch.from_numpy(LABELS))
 
 

@@ -8,35 +8,34 @@ import torch
 from torch import Tensor
 
 from sensai.training.checkpoints import Checkpoints
-from sensai.training.fitting import Teacher, fit
+from sensai.training.joint_trainer import JointTrainer
+from sensai.training.member_trainer import MemberTrainer
 from sensai.training.precision import Precision, autocast, chosen, faster_precision
-from sensai.training.teams import Team
-from sensai.training.trainee import Trainee
-from tests.training.test_fitting import CPU, OBJECTIVE, RECIPE, network, training, validation
+from sensai.training.training_loop import fit
+from sensai.training.workers import teacher_logits
+from tests.training.test_training_loop import CONFIG, CPU, OBJECTIVE, network, training, validation
 
 
-def trained(folder: Path, precision: Precision, epochs: int = RECIPE.epochs) -> Team:
+def trained(folder: Path, precision: Precision, epochs: int = CONFIG.epochs) -> JointTrainer:
     model = network()
-    trainee = Trainee(model, RECIPE, 4, Checkpoints(folder))
-    team = Team(model, OBJECTIVE, [trainee], precision=precision)
-    fit([team], training, validation)
-    return team
+    member = MemberTrainer(model, CONFIG, 4, Checkpoints(folder))
+    trainer = JointTrainer(model, OBJECTIVE, [member], precision=precision)
+    fit([trainer], training, validation)
+    return trainer
 
 
 def test_training_in_bfloat16_learns_and_keeps_float32_weights(tmp_path: Path) -> None:
     full, half = trained(tmp_path / "a", "fp32"), trained(tmp_path / "b", "bf16")
-    assert half.lead.progress.history[-1]["accuracy"] >= 0.95
+    assert half.history.epochs[-1]["accuracy"] >= 0.95
     assert {value.dtype for value in half.model.parameters()} == {torch.float32}
-    assert half.lead.progress.history[0]["train_loss"] == pytest.approx(
-        full.lead.progress.history[0]["train_loss"], rel=0.05
-    )
-    assert half.lead.progress.history[0]["train_loss"] != full.lead.progress.history[0]["train_loss"]
+    assert half.history.epochs[0]["train_loss"] == pytest.approx(full.history.epochs[0]["train_loss"], rel=0.05)
+    assert half.history.epochs[0]["train_loss"] != full.history.epochs[0]["train_loss"]
 
 
 def test_the_teacher_answers_in_float32() -> None:
     model = network().eval()
     images, _ = next(iter(validation()))
-    full, half = Teacher(model)(images), Teacher(model, "bf16")(images)
+    full, half = teacher_logits(model, "fp32", images), teacher_logits(model, "bf16", images)
     assert full.dtype == half.dtype == torch.float32
     assert torch.equal(full, model(images))
     assert not torch.equal(full, half)

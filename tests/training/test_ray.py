@@ -17,7 +17,8 @@ from sensai.cluster.ray_cluster import ray_cluster
 from sensai.errors import InputError
 from tests.conftest import ROOT
 from tests.helpers.processes import still_running
-from tests.helpers.ray_nodes import add_node, ray_nodes, raylet_of, workers
+from tests.helpers.ray_nodes import add_node, ray_nodes, raylet_of
+from tests.helpers.ray_nodes import workers as workers_of_nodes
 from tests.helpers.retrain_tiny import EPOCHS, epochs_of, files, retrain, start, wait_for
 
 pytestmark = pytest.mark.processes
@@ -51,14 +52,14 @@ def ended(process: "subprocess.Popen[str]") -> str:
         process.wait()
 
 
-def slots(nodes: Iterable["ray.node.Node"]) -> list[psutil.Process]:
+def workers(nodes: Iterable["ray.node.Node"]) -> list[psutil.Process]:
     """Return the processes that train on these nodes."""
-    return workers(nodes, "_run_numbered")
+    return workers_of_nodes(nodes, "_run_numbered")
 
 
 def lose(cluster: "Cluster") -> None:
     """Kill a node on which a worker runs, with all its processes, like a power failure; then start a new one."""
-    lost = next(each for each in cluster.worker_nodes if slots([each]))
+    lost = next(each for each in cluster.worker_nodes if workers([each]))
     raylet = raylet_of(lost)
     for process in [raylet, *raylet.children(recursive=True)]:
         process.kill()
@@ -82,8 +83,8 @@ def test_a_node_that_is_lost_costs_only_the_epochs_since_the_last_checkpoints(
     loss, whole = uninterrupted
     process = start(tmp_path, loss, 2, cluster.address)
     try:
-        # One slot may be half done before the cluster has started the other.
-        wait_for(lambda: max(epochs_of(tmp_path)) >= 3 and slots(cluster.worker_nodes) != [], process)
+        # One worker may be half done before the cluster has started the other.
+        wait_for(lambda: max(epochs_of(tmp_path)) >= 3 and workers(cluster.worker_nodes) != [], process)
         done = epochs_of(tmp_path)
         assert min(done) < EPOCHS - 5
         lost, written = time.time_ns(), set()
@@ -92,7 +93,7 @@ def test_a_node_that_is_lost_costs_only_the_epochs_since_the_last_checkpoints(
         while process.poll() is None:
             assert time.monotonic() < deadline
             written |= written_since(tmp_path, lost)
-            # Without it this process takes the core that a slot needs.
+            # Without it this process takes the core that a worker needs.
             time.sleep(0.01)
     finally:
         errors = ended(process)
@@ -103,24 +104,24 @@ def test_a_node_that_is_lost_costs_only_the_epochs_since_the_last_checkpoints(
     assert files(tmp_path) == files(whole)
 
 
-def test_slots_on_a_cluster_end_with_the_process_that_started_them(tmp_path: Path, cluster: "Cluster") -> None:
-    # Jointly, so that neither slot ends while the other starts.
+def test_workers_on_a_cluster_end_with_the_process_that_started_them(tmp_path: Path, cluster: "Cluster") -> None:
+    # Jointly, so that neither worker ends while the other starts.
     process = start(tmp_path, "joint", 2, cluster.address)
     try:
         wait_for(lambda: min(epochs_of(tmp_path)) >= 2, process)
-        assert len(running := slots(cluster.list_all_nodes())) == 2
+        assert len(running := workers(cluster.list_all_nodes())) == 2
     finally:
         process.kill()
         process.wait()
     assert still_running(running, 5) == []
 
 
-def test_slots_that_learn_jointly_need_room_at_once(tmp_path: Path, cluster: "Cluster") -> None:
+def test_workers_that_learn_jointly_need_room_at_once(tmp_path: Path, cluster: "Cluster") -> None:
     spare = next(iter(cluster.worker_nodes))
     cluster.remove_node(spare)
     try:
         process = start(tmp_path, "joint", 3, cluster.address)
-        assert "jobs=3: loss=joint needs all slots at once, and the Ray cluster has room for 2" in ended(process)
+        assert "jobs=3: loss=joint needs all workers at once, and the Ray cluster has room for 2" in ended(process)
         assert process.returncode == 1
     finally:
         add_node(cluster, 1)
@@ -198,7 +199,7 @@ def test_without_the_package_its_extra_is_named(monkeypatch: pytest.MonkeyPatch)
         ([3, 3], {"gpu": True}, (2, 3)),
     ],
 )
-def test_slots_fill_the_nodes(cpus: list[int], given: dict, expected: tuple[int, int]) -> None:
+def test_workers_fill_the_nodes(cpus: list[int], given: dict, expected: tuple[int, int]) -> None:
     nodes = [Node("", each, 1) for each in cpus]
     assert share_nodes(nodes, **{"members": 10, "gpu": False} | given) == expected
 

@@ -1,5 +1,6 @@
 """The parameters of the trained ensemble: retraining, evaluation, the registered version, the report."""
 
+from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -21,18 +22,50 @@ from sensai.config.bounds import (
     Share,
     Steps,
 )
-from sensai.config.conditions import Above, Is
-from sensai.config.parameter_types import Augment, OptionalBudget, OptionalCombineMethod, RunIds, RuntimeName
+from sensai.config.conditions import Above, Condition, Declares, Uses
+from sensai.config.parameter_types import (
+    Augment,
+    LossName,
+    OptionalBudget,
+    OptionalCombineMethod,
+    RunIds,
+    RuntimeName,
+    ScheduleName,
+    StopRules,
+)
 from sensai.config.sections.cut import Prune
 from sensai.config.sections.data_and_base import RETRAINED
 from sensai.config.usage import Among, Usage
 from sensai.ensemble.combiners import COMBINERS
 from sensai.runtimes.implementations import RUNTIMES
+from sensai.training.losses import LOSSES
+from sensai.training.schedules import SCHEDULES
+from sensai.training.stop_rules import STOP_RULES
+from sensai.training.stopping import DEFAULT_STOP_RULES, unused_by
 
-JOINT = Is("loss", "joint") | Is("loss", "joint_kd")
-TAUGHT = Is("loss", "kd") | Is("loss", "joint_kd")
+JOINT = Declares("loss", LOSSES, "joint")
+TAUGHT = Uses("loss", LOSSES, "kd_weight")
 TRAINING = Usage(when=RETRAINED)
 WHERE_IT_TRAINS = Usage(when=RETRAINED, operational=True)
+
+
+@dataclass(frozen=True)
+class StopRulesTake(Condition):
+    """One of the stop rules that are asked takes a certain input."""
+
+    input: str
+
+    def __call__(self, config: object) -> bool | None:
+        if not isinstance(config, Retrain):
+            return None
+        return self.input not in unused_by(config.stop_rules, config.patience, config.target)
+
+    def __str__(self) -> str:
+        return f"a stop rule takes {self.input}"
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset({"stop_rules", "patience", "target"})
 
 
 class Retrain(Prune):
@@ -49,15 +82,16 @@ class Retrain(Prune):
     cut_epochs: Annotated[Epochs, Usage(when=RETRAINED & Above("cut_steps", 1))] = Field(
         1, description="most epochs of each member after each step but the last"
     )
-    lr: Annotated[LearningRate, TRAINING] = Field(0.05, description="peak learning rate of the one-cycle schedule")
+    lr: Annotated[LearningRate, TRAINING] = Field(0.05, description="peak learning rate of the schedule")
+    schedule: Annotated[ScheduleName, Usage(when=RETRAINED, later=True)] = Field(
+        "one_cycle", description=f"course of the learning rate; {SCHEDULES.help}"
+    )
     batch_size: Annotated[BatchSize, TRAINING] = Field(64, description="images a step")
     weight_decay: Annotated[Penalty, TRAINING] = Field(5e-4, description="L2 penalty")
     loss: Annotated[
-        Literal["bce", "kd", "joint", "joint_kd"],
+        LossName,
         Usage(when=RETRAINED, search=Among(("bce", "kd", "joint", "joint_kd"))),
-    ] = Field(
-        "bce", description="bce: each by itself; joint: one cross entropy over all logits; kd: taught by the base model"
-    )
+    ] = Field("bce", description=LOSSES.help)
     kd_weight: Annotated[Share, Usage(when=RETRAINED & TAUGHT)] = Field(
         0.5, description="share of the target that is the base model's"
     )
@@ -71,13 +105,16 @@ class Retrain(Prune):
     augmentation: Annotated[Augment, TRAINING] = Field(
         "auto", description="auto: crop, and mirroring where images are no symbols"
     )
-    patience: Annotated[EpochsOrNone, TRAINING] = Field(
+    stop_rules: Annotated[StopRules, Usage(when=RETRAINED, later=True)] = Field(
+        DEFAULT_STOP_RULES, description=f"rules that stop a member, separated by commas; {STOP_RULES.help}"
+    )
+    patience: Annotated[EpochsOrNone, Usage(when=RETRAINED & StopRulesTake("patience"))] = Field(
         0, description="stop a member after so many epochs without gain; 0: never"
     )
-    min_gain: Annotated[Share, Usage(when=RETRAINED & Above("patience", 0))] = Field(
+    min_gain: Annotated[Share, Usage(when=RETRAINED & StopRulesTake("min_gain"))] = Field(
         0.0, description="what counts as gain in the validation metric"
     )
-    target: Annotated[OptionalShare, TRAINING] = Field(
+    target: Annotated[OptionalShare, Usage(when=RETRAINED & StopRulesTake("target"))] = Field(
         None, description="stop a member once its validation metric has reached this"
     )
     budget: Annotated[OptionalBudget, TRAINING] = Field(

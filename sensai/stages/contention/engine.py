@@ -1,4 +1,4 @@
-"""Train and score as sensAI does: slots that share their batches, with pinned threads; one pass for all classes."""
+"""Train and score as sensAI does: workers that share their batches, with pinned threads; one pass for all classes."""
 
 import tempfile
 from collections.abc import Sequence
@@ -16,29 +16,28 @@ from sensai.evaluation import size
 from sensai.sites import find_sites
 from sensai.stages.contention.job import Job, load_base, load_members, load_split
 from sensai.stages.contention.work import Spent, Work, timed
-from sensai.training.members import Slots, retrain_members
-from sensai.training.slots import Lesson, Stream
-from sensai.training.trainee import Recipe
+from sensai.training.members import Workers, retrain_members
+from sensai.training.training_config import BatchConfig, OptimizerConfig, TrainingConfig
 
-_RECIPE = Recipe(epochs=1, lr=0.01, weight_decay=5e-4, patience=0, min_gain=0.0, metric="balanced_accuracy")
+_OPTIMIZER = OptimizerConfig(epochs=1, lr=0.01, weight_decay=5e-4, metric="balanced_accuracy")
 
 
 def training(folder: Path, job: Job, numbers: Sequence[int]) -> Work:
     """Return the work of retraining members for an epoch."""
     ensemble, device = load_members(folder, numbers), torch.device(job.device)
-    slots = _slots(ensemble, job)
-    stream = Stream(job.batch_size, job.augmentation, seed=0)
-    made = partial(training_batches, augmentation=stream.augmentation, seed=stream.seed)
+    workers = _workers(ensemble, job)
+    config = BatchConfig(job.batch_size, job.augmentation, seed=0)
+    made = partial(training_batches, augmentation=config.augmentation, seed=config.seed)
 
     def epoch(count: int) -> Spent:
         train = load_split(folder, job, count)
-        seconds = _retrain(ensemble, train, stream, slots, folder)
-        # Every slot makes these batches for itself, so making them once more gives the time that they take.
-        with pinned(slots.threads):
+        seconds = _retrain(ensemble, train, config, workers, folder)
+        # Every worker makes these batches for itself, so making them once more gives the time that they take.
+        with pinned(workers.threads):
             data = timed(
-                made(train, stream.batch_size, ensemble.normalization, device, epoch=0), device, lambda *_: None
+                made(train, config.batch_size, ensemble.normalization, device, epoch=0), device, lambda *_: None
             )
-        return Spent(seconds, data.seconds, steps_per_epoch(train, stream.batch_size))
+        return Spent(seconds, data.seconds, steps_per_epoch(train, config.batch_size))
 
     return epoch
 
@@ -54,33 +53,31 @@ def scoring(folder: Path, job: Job, numbers: Sequence[int]) -> Work:
 
 
 def threads(job: Job, task: str, numbers: Sequence[int]) -> int:
-    """Return how many threads all slots ask for, or the one process that scores."""
+    """Return how many threads all workers ask for, or the one process that scores."""
     if task == "scoring":
         return torch.get_num_threads()
     jobs, each = share_cores(len(numbers), job.jobs, job.threads)
     return jobs * each
 
 
-def _slots(ensemble: Ensemble, job: Job) -> Slots:
+def _workers(ensemble: Ensemble, job: Job) -> Workers:
     jobs, threads = share_cores(len(ensemble.members), job.jobs, job.threads)
     costs = [size(member.network, ensemble.spec.input_shape).flops for member in ensemble.members]
-    return Slots(deal(costs, jobs), [torch.device(job.device)] * jobs, threads)
+    return Workers(deal(costs, jobs), [torch.device(job.device)] * jobs, threads)
 
 
-def _retrain(ensemble: Ensemble, train: Split, stream: Stream, slots: Slots, folder: Path) -> float:
-    """Train all members for an epoch; return the seconds of the slot that trained longest, from its first batch on."""
+def _retrain(ensemble: Ensemble, train: Split, config: BatchConfig, workers: Workers, folder: Path) -> float:
+    """Train all members for an epoch; return the seconds of the worker that trained longest, from its first batch on."""
     mean, std = ensemble.normalization.mean, ensemble.normalization.std
     dataset = Dataset("", ensemble.class_names, train, None, None, "", mean, std)
     with tempfile.TemporaryDirectory(dir=folder) as checkpoints:
-        progress = retrain_members(
+        histories = retrain_members(
             ensemble,
             dataset,
-            _RECIPE,
-            stream,
-            Lesson(),
-            slots,
+            TrainingConfig(_OPTIMIZER, config),
+            workers,
             teacher=None,
             folder=Path(checkpoints),
             on_epoch=lambda *_: None,
         )
-    return max(sum(progress[number].seconds for number in members) for members in slots.members)
+    return max(sum(histories[number].seconds for number in members) for members in workers.members)

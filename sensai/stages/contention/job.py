@@ -29,8 +29,8 @@ class Job:
         workers: of each naive loader.
         augmentation: of the training images.
         device: as torch names it.
-        jobs: slots of the engine; None: one a core.
-        threads: of each slot; None: the cores dealt out.
+        jobs: workers of the engine; None: one a core.
+        threads: of each worker; None: the cores dealt out.
         files: the image files that naive processes decode; None: they take each image from the array.
     """
 

@@ -22,8 +22,8 @@ def measure(folder: Path, task: str, counts: Sequence[int]) -> pd.DataFrame:
     """Measure the four ways for each number of trainings or scorings.
 
     In turn, at once and pinned run the same script; pinned, the cores are dealt out to the processes. So these differ only by
-    contention and threads. With N = 1, in turn and at once are the same and measured once. The engine trains in its slots. Its
-    scoring is one pass in one process, since that serves every class.
+    contention and threads. With N = 1, in turn and at once are the same and measured once. The engine trains in its workers.
+    Its scoring is one pass in one process, since that serves every class.
 
     Args:
         folder: of a saved job with at least `max(counts)` members.

@@ -14,7 +14,7 @@ class Spent:
 
     Attributes:
         seconds: that it took.
-        data_seconds: the part of these in which no network had a batch to compute with. Slots make their batches in processes
+        data_seconds: the part of these in which no network had a batch to compute with. Workers make their batches in processes
             of their own; there it is the time that making all batches takes by itself.
         steps: batches.
     """

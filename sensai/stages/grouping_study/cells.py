@@ -1,6 +1,6 @@
 """Run the cells of a study: each is one way to group the classes with one seed.
 
-Slots train cells side by side, each slot a process. Cells are evaluated one after another, since evaluate measures times.
+Workers train cells side by side, each a process. Cells are evaluated one after another, since evaluate measures times.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from sensai.cluster.cores import deal, pinned
 from sensai.config import EvaluateConfig, GroupingStudyConfig
 from sensai.errors import InputError, UnreachableTargetError
 from sensai.pipeline.context import Context
-from sensai.pipeline.devices import slot_devices
+from sensai.pipeline.devices import worker_devices
 from sensai.pipeline.session import Session
 from sensai.pipeline.stage import Stage
 from sensai.pipeline.study_runs import (
@@ -30,7 +30,7 @@ from sensai.pipeline.study_runs import (
 from sensai.stages import evaluate, prune, retrain
 from sensai.tracking import Store, tags
 from sensai.training.backends.local import in_processes
-from sensai.training.slots import SlotLostError
+from sensai.training.workers import WorkerLostError
 
 STAGE = "cell"
 # Stage -> the name of a metric there -> its name on the cell's run.
@@ -103,7 +103,7 @@ class Cell:
 
     @property
     def trained(self) -> Stage[Any]:
-        """The stage that slots bring it to."""
+        """The stage that workers bring it to."""
         return _stages(self.config)[0]
 
     @property
@@ -117,18 +117,18 @@ class Cell:
 
 
 def _stages(config: EvaluateConfig) -> tuple[Stage[Any], Stage[Any]]:
-    """Return the stage that slots bring a cell to, and its last one: a cell without training is not evaluated."""
+    """Return the stage that workers bring a cell to, and its last one: a cell without training is not evaluated."""
     return (retrain.stage, evaluate.stage) if config.epochs else (prune.stage, prune.stage)
 
 
 @dataclass(frozen=True)
-class _Slot:
+class _Worker:
     """The cells that one process trains one after another.
 
     Attributes:
-        number: of the slot.
+        number: of the worker.
         cells: in their order.
-        parameters: the slot's own, where cells are trained.
+        parameters: the worker's own, where cells are trained.
         threads: of every library.
         parent: run that those of cells are nested below.
     """
@@ -145,7 +145,7 @@ def run_cells(cells: Sequence[Cell], config: GroupingStudyConfig, context: Conte
 
     Raises:
         UnreachableTargetError: all cells that failed did so for a FLOPs target.
-        InputError: cells failed, which are named when all others are finished, or a slot was killed.
+        InputError: cells failed, which are named when all others are finished, or a worker was killed.
     """
     found = {} if config.force else _finished(cells, context.store)
     missing = [cell for cell in cells if cell not in found]
@@ -181,25 +181,27 @@ def _train(
     distinct: dict[str, Cell] = {}
     for cell in cells:
         distinct.setdefault(cell.training, cell)
-    slots = _slots(list(distinct.values()), config, context.parent)
+    workers = _workers(list(distinct.values()), config, context.parent)
     try:
-        results = in_processes(_train_slot, slots, slots[0].threads)
-    except SlotLostError as error:
-        raise InputError(f"jobs={len(slots)}: a slot was lost ({error}); started again, the study goes on") from error
+        results = in_processes(_train_worker, workers, workers[0].threads)
+    except WorkerLostError as error:
+        raise InputError(
+            f"jobs={len(workers)}: a worker was lost ({error}); started again, the study goes on"
+        ) from error
     begun = {cell: run_id for runs, _ in results for cell, run_id in runs.items()}
     return begun, [failure for _, failed in results for failure in failed]
 
 
-def _slots(cells: Sequence[Cell], config: GroupingStudyConfig, parent: str) -> list[_Slot]:
-    """Deal cells out by how many members they have. With a cluster one slot has all: the members are dealt out there."""
+def _workers(cells: Sequence[Cell], config: GroupingStudyConfig, parent: str) -> list[_Worker]:
+    """Deal cells out by how many members they have. With a cluster one worker has all: members are dealt out there."""
     if config.backend == "ray":
-        return [_Slot(0, cells, {}, config.threads or 1, parent)]
+        return [_Worker(0, cells, {}, config.threads or 1, parent)]
     # The configuration of a cell without training leaves out jobs and threads.
     own = cells[0].stage_config(retrain.stage, jobs=config.jobs, threads=config.threads)
-    devices, threads = slot_devices(own, len(cells))
+    devices, threads = worker_devices(own, len(cells))
     dealt = deal([cell.config.n_groups or 1 for cell in cells], len(devices))
     return [
-        _Slot(
+        _Worker(
             number,
             [cells[place] for place in places],
             {"device": str(devices[number]), "jobs": 1, "threads": threads},
@@ -210,14 +212,16 @@ def _slots(cells: Sequence[Cell], config: GroupingStudyConfig, parent: str) -> l
     ]
 
 
-def _train_slot(slot: _Slot) -> tuple[dict[Cell, str], list[InputError]]:
-    """Train the slot's cells; return their runs, which stay open, and the errors of those that failed."""
+def _train_worker(worker: _Worker) -> tuple[dict[Cell, str], list[InputError]]:
+    """Train the worker's cells; return their runs, which stay open, and the errors of those that failed."""
     session, begun, failed = Session.connect(), {}, []
-    with pinned(slot.threads):
-        for cell in tqdm(slot.cells, desc=f"grouping_study, slot {slot.number}", unit="cell", position=slot.number):
-            here = cell.stage_config(cell.trained, force=cell.config.force, **slot.parameters)
+    with pinned(worker.threads):
+        for cell in tqdm(
+            worker.cells, desc=f"grouping_study, worker {worker.number}", unit="cell", position=worker.number
+        ):
+            here = cell.stage_config(cell.trained, force=cell.config.force, **worker.parameters)
             try:
-                with begin_study_run(cell.candidate, session, slot.parent) as run:
+                with begin_study_run(cell.candidate, session, worker.parent) as run:
                     run.ensure(cell.trained, here)
                 begun[cell] = run.run.id
             except InputError as error:
@@ -227,7 +231,7 @@ def _train_slot(slot: _Slot) -> tuple[dict[Cell, str], list[InputError]]:
 
 def _finish(cell: Cell, run: StudyRun) -> None:
     """Bring a trained cell to its last stage, and have its run carry the metrics."""
-    # A stage that the slot has made anew is not made once more.
+    # A stage that the worker has made anew is not made once more.
     force = cell.config.force and cell.last is not cell.trained
     upstream = run.ensure(cell.last, cell.stage_config(cell.last, force=force))
     metrics = carried(upstream, _CARRIED, run.session.store)

@@ -1,8 +1,8 @@
 """retrain: Train every member on its own outcomes, all on one stream of batches.
 
 Logs val_accuracy, val_in_group_accuracy, epochs_saved, seconds_saved, images_per_s, seconds, all curves in one table and the
-members (bf16_speedup where precision=auto has measured it, accuracy_given_up where the same was trained to the end too); one
-child run a member with its validation metrics and curves.
+members. With precision=auto it logs bf16_speedup; where the same members were also trained to the end, accuracy_given_up. Each
+member has a child run with its validation metrics and curves.
 """
 
 import json
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -34,43 +35,48 @@ from sensai.pipeline.session import Session
 from sensai.pipeline.stage import Stage, stage_tags
 from sensai.stages import prune
 from sensai.stages.group import class_label
-from sensai.stages.retrain.gradual import Course, Step, steps_of, train_in_steps
-from sensai.stages.retrain.workers import open_slots
+from sensai.stages.retrain.gradual import epochs_of_steps, plans_of_steps, train_in_steps
+from sensai.stages.retrain.open_workers import open_workers
 from sensai.tracking import Run, Store, tags
-from sensai.training.checkpoints import Progress
-from sensai.training.fitting import Budget
-from sensai.training.members import Slots, retrain_members
+from sensai.training.checkpoints import TrainingHistory
+from sensai.training.members import Workers, retrain_members
 from sensai.training.objectives import Objective, judge
 from sensai.training.precision import Precision, faster_precision
-from sensai.training.slots import Lesson, Stream
-from sensai.training.trainee import Recipe
+from sensai.training.stopping import DEFAULT_STOP_RULES
+from sensai.training.training_config import (
+    BatchConfig,
+    Budget,
+    ObjectiveConfig,
+    OptimizerConfig,
+    TrainingConfig,
+)
 
 _log = logging.getLogger(__name__)
 _MEMBERS = "members"
 # Characters of a tag.
 _LONGEST_CLASSES = 1000
-_UNTRAINED = Course([Progress(history=[], done=True, stopped_by="epochs=0")])
+_UNTRAINED = TrainingHistory(done=True, stopped_by="epochs=0")
 
 
 def _execute(config: RetrainConfig, context: Context) -> None:
-    steps = steps_of(config, context)
-    ensemble = prune.build(context, steps[0].plans)
+    plans = plans_of_steps(config, context)
+    ensemble = prune.build(context, plans[0])
     with ExitStack() as open_runs:
         runs = [
             open_runs.enter_context(open_member_run(ensemble, number, context, split="val"))
             for number in range(len(ensemble.members))
         ]
-        slots = open_runs.enter_context(open_slots(_costs(ensemble), config))
-        courses = [_UNTRAINED] * len(runs)
+        workers = open_runs.enter_context(open_workers(_costs(ensemble), config))
+        histories = [_UNTRAINED] * len(runs)
         if config.epochs:
-            fit = partial(_fit, slots=slots, config=config, context=context, runs=runs)
-            ensemble, courses = train_in_steps(ensemble, steps, fit, context)
+            train = partial(_train, workers=workers, config=config, context=context, runs=runs)
+            ensemble, histories = train_in_steps(ensemble, plans, train, config, context)
         measured = _validation_metrics(ensemble, context)
-        for member, run, course, metrics in zip(ensemble.members, runs, courses, measured, strict=True):
-            _log_member(size(member.network, ensemble.spec.input_shape), course, metrics, run)
+        for member, run, history, metrics in zip(ensemble.members, runs, histories, measured, strict=True):
+            _log_member(size(member.network, ensemble.spec.input_shape), history, metrics, run)
     if config.epochs:
-        context.run.log_frame(_curves(ensemble, courses, runs), CURVES)
-    context.run.log_metrics(_savings(courses, sum(step.epochs for step in steps), slots, context))
+        context.run.log_frame(_curves(ensemble, histories, runs), CURVES)
+    context.run.log_metrics(_savings(histories, sum(epochs_of_steps(len(plans), config)), workers, context))
     validated = prune.log_validation(ensemble, context)
     context.run.log_metrics(_given_up(validated, config, context))
     with temporary_folder() as folder:
@@ -78,56 +84,65 @@ def _execute(config: RetrainConfig, context: Context) -> None:
         context.run.log_folder(folder, _MEMBERS)
 
 
-def _fit(
+def _train(
     ensemble: Ensemble,
-    step: Step,
+    epochs: int,
+    folder: Path,
     epochs_before: Sequence[int],
-    slots: Slots,
+    *,
+    workers: Workers,
     config: RetrainConfig,
     context: Context,
     runs: Sequence[Run],
-) -> list[Progress]:
-    recipe = Recipe(
-        epochs=step.epochs,
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-        patience=config.patience,
-        min_gain=config.min_gain,
-        metric="accuracy" if config.loss.startswith("joint") else "balanced_accuracy",
-        target=config.target,
-    )
-    lesson = Lesson(config.loss, config.kd_weight, config.balance, _precision(ensemble, config, context, slots))
+) -> list[TrainingHistory]:
+    """Train the members after one cut, and log every epoch to the members' runs."""
+    training = _training_config(config, context, epochs, _precision(ensemble, config, context, workers))
     watcher = callbacks.current()
-    with _progress_bars(slots, step.epochs) as bars:
+    with _progress_bars(workers, epochs) as bars:
 
         def on_epoch(number: int, epoch: int, metrics: dict[str, float]) -> None:
-            curve = {f"curve/{name}": value for name, value in metrics.items()}
-            runs[number].log_metrics(curve, epochs_before[number] + epoch)
+            total = epochs_before[number] + epoch
+            runs[number].log_metrics({f"curve/{name}": value for name, value in metrics.items()}, total)
             bars[number].update()
-            watcher.on_epoch(number, len(runs), epochs_before[number] + epoch, metrics.get(recipe.metric, math.nan))
+            watcher.on_epoch(number, len(runs), total, metrics.get(training.optimizer.metric, math.nan))
 
         return retrain_members(
             ensemble,
             context.data,
-            recipe,
-            Stream(config.batch_size, context.augmentation(config.augmentation), config.seed),
-            lesson,
-            slots,
-            teacher=context.base_model.network.eval() if lesson.taught else None,
-            folder=step.checkpoints,
-            budget=Budget(*config.budget) if config.budget else None,
+            training,
+            workers,
+            teacher=context.base_model.network.eval() if training.objective.uses_teacher else None,
+            folder=folder,
             on_epoch=on_epoch,
             why_end=watcher.why_end,
         )
 
 
+def _training_config(config: RetrainConfig, context: Context, epochs: int, precision: Precision) -> TrainingConfig:
+    """Return the configuration of the training after one cut."""
+    objective = ObjectiveConfig(config.loss, config.kd_weight, config.balance, precision)
+    optimizer = OptimizerConfig(
+        epochs=epochs,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        metric="accuracy" if objective.joint else "balanced_accuracy",
+        schedule=config.schedule,
+        stop_rules=config.stop_rules,
+        patience=config.patience,
+        min_gain=config.min_gain,
+        target=config.target,
+    )
+    batch = BatchConfig(config.batch_size, context.augmentation(config.augmentation), config.seed)
+    return TrainingConfig(optimizer, batch, objective, Budget(*config.budget) if config.budget else Budget())
+
+
 def _costs(ensemble: Ensemble) -> list[int]:
-    """The FLOPs of each member, as they are now."""
+    """Return the present FLOPs of each member."""
     return [size(member.network, ensemble.spec.input_shape).flops for member in ensemble.members]
 
 
-def _precision(ensemble: Ensemble, config: RetrainConfig, context: Context, slots: Slots) -> Precision:
-    """What training is computed in; a choice that was measured stays with the checkpoints."""
+def _precision(ensemble: Ensemble, config: RetrainConfig, context: Context, workers: Workers) -> Precision:
+    """Return the precision of the training; a measured choice is stored with the checkpoints."""
     if config.precision != "auto":
         return config.precision
     kept = context.checkpoints / "precision.json"
@@ -136,7 +151,7 @@ def _precision(ensemble: Ensemble, config: RetrainConfig, context: Context, slot
     else:
         images = context.example_images(ensemble.spec, min(config.batch_size, len(context.data.train)))
         network = laid_out(deepcopy(ensemble.members[0].network), ensemble.spec.memory_format)
-        with pinned(slots.threads):
+        with pinned(workers.threads):
             choice = faster_precision(network, images)
         _log.info("precision: %s", choice)
         write_text(kept, json.dumps({"precision": choice.precision, "bf16_speedup": choice.gain}))
@@ -147,42 +162,44 @@ def _precision(ensemble: Ensemble, config: RetrainConfig, context: Context, slot
 
 
 @contextmanager
-def _progress_bars(slots: Slots, epochs: int) -> Iterator[dict[int, "tqdm[Any]"]]:
-    """Member -> the bar of its slot."""
+def _progress_bars(workers: Workers, epochs: int) -> Iterator[dict[int, "tqdm[Any]"]]:
+    """Yield member -> the progress bar of its worker."""
     with ExitStack() as open_bars:
         bars = [
             open_bars.enter_context(
-                tqdm(total=epochs * len(members), desc=f"retrain, slot {slot}", unit="epoch", position=slot)
+                tqdm(total=epochs * len(members), desc=f"retrain, worker {worker}", unit="epoch", position=worker)
             )
-            for slot, members in enumerate(slots.members)
+            for worker, members in enumerate(workers.members)
         ]
-        yield {number: bar for members, bar in zip(slots.members, bars, strict=True) for number in members}
+        yield {number: bar for members, bar in zip(workers.members, bars, strict=True) for number in members}
 
 
-def _savings(courses: list[Course], most: int, slots: Slots, context: Context) -> dict[str, float]:
-    """What was trained, and what stops have saved against training every member for `most` epochs, each at its own pace.
+def _savings(histories: list[TrainingHistory], most: int, workers: Workers, context: Context) -> dict[str, float]:
+    """Return the metrics of what was trained, and of what stops saved against `most` epochs of every member at its own pace.
 
-    Seconds are those of the slot that took longest.
+    Seconds are those of the slowest worker.
     """
-    epochs = [len(course.history) for course in courses]
-    spent = [course.seconds for course in courses]
+    epochs = [len(history.epochs) for history in histories]
+    spent = [history.seconds for history in histories]
     to_the_end = [most * took / max(run, 1) for run, took in zip(epochs, spent, strict=True)]
-    seconds = _longest(spent, slots)
+    seconds = _longest(spent, workers)
     metrics = {
         "seconds": seconds,
-        "epochs_saved": most * len(courses) - sum(epochs),
-        "seconds_saved": _longest(to_the_end, slots) - seconds,
+        "epochs_saved": most * len(histories) - sum(epochs),
+        "seconds_saved": _longest(to_the_end, workers) - seconds,
     }
     return metrics | ({"images_per_s": sum(epochs) * len(context.data.train) / seconds} if seconds else {})
 
 
-def _longest(seconds: list[float], slots: Slots) -> float:
-    return max(sum(seconds[number] for number in members) for members in slots.members)
+def _longest(seconds: list[float], workers: Workers) -> float:
+    return max(sum(seconds[number] for number in members) for members in workers.members)
 
 
 def _given_up(validated: dict[str, float], config: RetrainConfig, context: Context) -> dict[str, float]:
-    """What stops have cost in accuracy, where the same members have also been trained to the end."""
-    to_the_end = config.model_copy(update={"patience": 0, "target": None, "budget": None})
+    """Return the accuracy that stops have cost, where the same members have also been trained to the end."""
+    to_the_end = config.model_copy(
+        update={"patience": 0, "target": None, "stop_rules": DEFAULT_STOP_RULES, "budget": None}
+    )
     if not validated or not config.epochs or to_the_end == config:
         return {}
     upstream = context.store.tags_of(context.upstream["prune"])[tags.FINGERPRINT]
@@ -198,40 +215,40 @@ def _given_up(validated: dict[str, float], config: RetrainConfig, context: Conte
     }
 
 
-def _log_member(sizes: Size, course: Course, measured: dict[str, float], run: Run) -> None:
+def _log_member(sizes: Size, history: TrainingHistory, measured: dict[str, float], run: Run) -> None:
     metrics = {
         "params": sizes.params,
         "flops": sizes.flops,
-        "epochs_run": len(course.history),
-        "seconds": course.seconds,
+        "epochs_run": len(history.epochs),
+        "seconds": history.seconds,
     }
     run.log_metrics(metrics | named_for_member(measured))
-    run.set_tags({tags.STOPPED_BY: course.stopped_by} | ({tags.RETRIED: course.failure} if course.failure else {}))
-    if course.cuts:
-        run.set_tags({tags.CUTS: json.dumps(course.cuts)})
-    if course.history:
-        run.log_figure(static.learning_curve(course.history, course.cuts), "learning_curve.png")
+    run.set_tags({tags.STOPPED_BY: history.stopped_by} | ({tags.RETRIED: history.failure} if history.failure else {}))
+    if history.cuts:
+        run.set_tags({tags.CUTS: json.dumps(history.cuts)})
+    if history.epochs:
+        run.log_figure(static.learning_curve(history.epochs, history.cuts), "learning_curve.png")
 
 
-def _curves(ensemble: Ensemble, courses: Sequence[Course], runs: Sequence[Run]) -> pd.DataFrame:
-    """Every epoch of every member, as `sensai.analysis.curves` reads them at once."""
+def _curves(ensemble: Ensemble, histories: Sequence[TrainingHistory], runs: Sequence[Run]) -> pd.DataFrame:
+    """Return every epoch of every member, as `sensai.analysis.curves` reads them."""
     rows = [
         {
             "run_id": run.id,
             "member": number,
             "classes": class_label(ensemble.members[number].classes, ensemble.class_names),
-            "stopped_by": course.stopped_by,
+            "stopped_by": history.stopped_by,
             "epoch": epoch,
             **dict(sorted(metrics.items())),
         }
-        for number, (course, run) in enumerate(zip(courses, runs, strict=True))
-        for epoch, metrics in enumerate(course.history)
+        for number, (history, run) in enumerate(zip(histories, runs, strict=True))
+        for epoch, metrics in enumerate(history.epochs)
     ]
     return pd.DataFrame(rows)
 
 
 def _validation_metrics(ensemble: Ensemble, context: Context) -> list[dict[str, float]]:
-    """How each member tells its outcomes apart, as it is now; nothing without a validation split."""
+    """Return the validation metrics of each member; empty without a validation split."""
     data = context.data
     if data.val is None:
         return [{} for _ in ensemble.members]
@@ -267,25 +284,25 @@ def classes_tag(names: Sequence[str]) -> str:
 
 
 def named_for_member(metrics: dict[str, float]) -> dict[str, float]:
-    """Outcome metrics under the names that member runs carry: the accuracy over a member's own outcomes is binary."""
+    """Return outcome metrics under the names of member runs: the accuracy over a member's own outcomes is binary."""
     return {"binary_accuracy" if name == "accuracy" else name: value for name, value in metrics.items()}
 
 
 def load(store: Store, run_id: str) -> Ensemble:
-    """The ensemble of a run, on the CPU."""
+    """Return the ensemble of a run, on the CPU."""
     with store.downloaded(run_id, _MEMBERS) as folder:
         return load_ensemble(folder)
 
 
 def title(config: Retrain) -> str:
-    """What tells one retraining from another."""
+    """Return the name of a run, by which retrainings differ."""
     gradually = f" cut_steps={config.cut_steps}" if config.epochs and config.cut_steps > 1 else ""
     loss = f" loss={config.loss}" if config.epochs and config.loss != "bce" else ""
     return f"{prune.run_title(config)} epochs={config.epochs}{loss}{gradually}"
 
 
 def _inputs(config: RetrainConfig, _session: Session) -> dict[str, int | None]:
-    # Each slot gets its part of a budget.
+    # Each worker gets its part of a budget.
     return {"jobs": config.jobs} if config.epochs and config.budget else {}
 
 

@@ -94,7 +94,7 @@ def _when(condition: Condition, values: Mapping[str, list[Any]], config: TuneCon
     met = [
         chosen
         for chosen in product(*(values[name] for name in searched))
-        if condition(SimpleNamespace(**{**dict(config), **dict(zip(searched, chosen, strict=True))}))
+        if condition(SimpleNamespace(**{**dict(config), **dict(zip(searched, chosen, strict=True))})) is not False
     ]
     when = {}
     for position, name in enumerate(searched):

@@ -1,4 +1,4 @@
-"""Where slots run: in this process or processes of this machine (`local`), or as tasks of a Ray cluster (`ray_cluster`).
+"""Ways to run workers: in processes of this machine (`local`), or as tasks of a Ray cluster (`ray_tasks`).
 
-Ray is optional: only `ray_tasks` imports it at once, and is imported where slots run on a cluster that has been joined.
+Ray is optional. Only `ray_tasks` imports it, and it is imported only after a cluster has been joined.
 """

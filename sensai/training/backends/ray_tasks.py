@@ -1,4 +1,4 @@
-"""Slots as Ray tasks. One whose node is lost runs again on another node, from its last checkpoints."""
+"""Workers as Ray tasks. A worker whose node is lost runs again on another node, from its last checkpoints."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from sensai.cluster.nodes import room
 from sensai.cluster.ray_cluster import RayCluster
 from sensai.errors import InputError
-from sensai.training.slots import SlotJob, SlotLostError, run_slot
+from sensai.training.workers import WorkerJob, WorkerLostError, run_worker
 
 _RETRIES = 3
 _SECONDS_BETWEEN_LOOKS = 2.0
@@ -23,31 +23,31 @@ _SECONDS_TO_FAIL = 10.0
 _SECONDS_TO_END = 30.0
 
 
-def run_on_ray(cluster: RayCluster, jobs: Sequence[SlotJob]) -> dict[int, str]:
-    """Run slots side by side as far as there is room; those that learn jointly all at once.
+def run_on_ray(cluster: RayCluster, jobs: Sequence[WorkerJob]) -> dict[int, str]:
+    """Run workers side by side as far as there is room; workers that train together all run at once.
 
     Returns:
         Member -> why it failed twice.
 
     Raises:
-        SlotLostError: a slot was lost, one of several that learn jointly or one that Ray has tried several times; the
-            others have been ended too.
-        InputError: there is no room for slots that learn jointly.
+        WorkerLostError: a worker was lost that trains with others, or Ray has tried it several times; the others have been
+            ended too.
+        InputError: there is no room for workers that train together.
     """
     _store_mapped_arrays()
-    # All jobs have the same data set: it is stored once with them.
+    # All jobs share one data set, which is stored once if they are stored together.
     stored = ray.put(list(jobs))
     start = partial(_start, stored, len(jobs), num_cpus=jobs[0].threads, num_gpus=int(_on_gpu(jobs[0])))
-    if not jobs[0].lesson.joint:
+    if not jobs[0].config.objective.joint:
         return _results(start(max_retries=_RETRIES))
-    # Those that learn jointly first go back to a common epoch, so none is tried again by itself.
+    # Workers that train together must first go back to a common epoch, so Ray does not restart a single one.
     with _reserved(cluster, jobs) as strategy:
         return _results(start(max_retries=0, scheduling_strategy=strategy))
 
 
 @contextmanager
-def _reserved(cluster: RayCluster, jobs: Sequence[SlotJob]) -> Iterator[PlacementGroupSchedulingStrategy]:
-    """Places for all jobs at once: with some of them started, these would wait for the others in vain."""
+def _reserved(cluster: RayCluster, jobs: Sequence[WorkerJob]) -> Iterator[PlacementGroupSchedulingStrategy]:
+    """Reserve places for all jobs at once: a part of them would wait for the others in vain."""
     place = {"CPU": jobs[0].threads} | ({"GPU": 1} if _on_gpu(jobs[0]) else {})
     group = placement_group([place] * len(jobs))
     try:
@@ -58,30 +58,30 @@ def _reserved(cluster: RayCluster, jobs: Sequence[SlotJob]) -> Iterator[Placemen
         remove_placement_group(group)
 
 
-def _check_room(cluster: RayCluster, jobs: Sequence[SlotJob]) -> None:
-    """There may be room later where other work is in the way, but not where nodes are missing."""
+def _check_room(cluster: RayCluster, jobs: Sequence[WorkerJob]) -> None:
+    """Raise where nodes are missing; other work may still make room."""
     available = room(cluster.nodes, jobs[0].threads, _on_gpu(jobs[0]))
     if available < len(jobs):
         raise InputError(
-            f"jobs={len(jobs)}: loss={jobs[0].lesson.loss} needs all slots at once, and the Ray cluster has room for "
-            f"{available} of {jobs[0].threads} threads"
+            f"jobs={len(jobs)}: loss={jobs[0].config.objective.loss} needs all workers at once, and the Ray cluster has room "
+            f"for {available} of {jobs[0].threads} threads"
         )
 
 
-def _run_numbered(jobs: Sequence[SlotJob], number: int, folder: str) -> dict[int, str]:
-    # Paths that were given as relative ones.
+def _run_numbered(jobs: Sequence[WorkerJob], number: int, folder: str) -> dict[int, str]:
+    # Relative paths are relative to the folder of the driver.
     with suppress(FileNotFoundError):
         os.chdir(folder)
-    return run_slot(jobs[number])
+    return run_worker(jobs[number])
 
 
-def _start(jobs: "ray.ObjectRef[list[SlotJob]]", count: int, **options: Any) -> list["ray.ObjectRef[dict[int, str]]"]:
+def _start(jobs: "ray.ObjectRef[list[WorkerJob]]", count: int, **options: Any) -> list["ray.ObjectRef[dict[int, str]]"]:
     task = ray.remote(_run_numbered).options(**options)
     return [task.remote(jobs, number, os.getcwd()) for number in range(count)]
 
 
 def _results(tasks: list["ray.ObjectRef[dict[int, str]]"]) -> dict[int, str]:
-    """What all tasks answer; as soon as one fails, the others are ended."""
+    """Return the results of all tasks; as soon as one fails, the others are ended."""
     try:
         waiting = tasks
         while waiting:
@@ -90,26 +90,26 @@ def _results(tasks: list["ray.ObjectRef[dict[int, str]]"]) -> dict[int, str]:
         return {number: reason for failures in ray.get(tasks) for number, reason in failures.items()}
     except RayTaskError as error:
         _end(tasks)
-        # Raised in the task: the same error as in a process of this machine.
+        # The cause is the error of the task, as a process of this machine would raise it.
         raise error.cause from error
     except RayError as error:
         _end(tasks)
-        raise SlotLostError(" ".join(str(error).split())) from error
+        raise WorkerLostError(" ".join(str(error).split())) from error
 
 
 def _end(tasks: list["ray.ObjectRef[dict[int, str]]"]) -> None:
-    """Nobody writes checkpoints any more when this returns."""
-    # The others of a lost slot's team fail too. To cancel a task that is just ending makes Ray end this process (2.60).
+    """End all tasks; no checkpoint is written after that."""
+    # Workers that trained with a lost one fail by themselves. Ray 2.60 ends this process if a task is cancelled while it ends.
     _, running = ray.wait(tasks, num_returns=len(tasks), timeout=_SECONDS_TO_FAIL)
     for task in running:
         ray.cancel(task, force=True)
     ray.wait(tasks, num_returns=len(tasks), timeout=_SECONDS_TO_END)
 
 
-def _on_gpu(job: SlotJob) -> bool:
+def _on_gpu(job: WorkerJob) -> bool:
     return job.device.type == "cuda"
 
 
 def _store_mapped_arrays() -> None:
-    """Let Ray store mapped arrays as it does others, which tasks read without a copy, not as bytes to be copied."""
+    """Let Ray store mapped arrays like others, which tasks read without a copy."""
     ray.util.register_serializer(np.memmap, serializer=np.asarray, deserializer=lambda array: array)

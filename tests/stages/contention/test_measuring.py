@@ -40,7 +40,7 @@ def _nothing_is_left() -> object:
 
 
 def test_the_table_sets_the_ways_beside_each_other(tmp_path: Path) -> None:
-    # As many slots of one thread, whatever the machine has.
+    # As many workers of one thread, whatever the machine has.
     folder = contention.save(tmp_path / "job", contention.split(48), jobs=2, threads=1)
     table = measure(folder, "training", [1, 2])
     assert {name: str(dtype) for name, dtype in table.dtypes.items()} == COLUMNS

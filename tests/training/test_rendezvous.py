@@ -1,4 +1,4 @@
-"""What the processes of one team tell each other."""
+"""What the processes of one trainer tell each other."""
 
 import socket
 from functools import partial
@@ -8,23 +8,23 @@ import pytest
 import torch
 
 from sensai.training.backends.local import in_processes
-from sensai.training.exchange import Meeting, _backend, _loopback_interface, met
-from sensai.training.slots import END, ended
+from sensai.training.rendezvous import Rendezvous, _backend, _loopback_interface, rendezvous
+from sensai.training.workers import END, ended
 
 
 def one_looks_earlier(folder: Path, rank: int) -> list[bool]:
     """Whether this process would end, before and after the file is there, which only the one of rank 1 sees in time."""
-    with met(Meeting(folder / "meeting", rank, 2, loopback=True), torch.device("cpu")) as exchange:
+    with rendezvous(Rendezvous(folder / "rendezvous", rank, 2, loopback=True), torch.device("cpu")) as group:
         mine = folder / f"{rank}"
         mine.mkdir()
-        before = ended(mine / END, exchange)
+        before = ended(mine / END, group)
         if rank == 1:
             (mine / END).touch()
-        return [before, ended(mine / END, exchange)]
+        return [before, ended(mine / END, group)]
 
 
 @pytest.mark.processes
-def test_slots_that_learn_jointly_end_in_the_same_epoch(tmp_path: Path) -> None:
+def test_workers_that_learn_jointly_end_in_the_same_epoch(tmp_path: Path) -> None:
     assert in_processes(partial(one_looks_earlier, tmp_path), [0, 1], threads=1) == [[False, True], [False, True]]
 
 
@@ -36,7 +36,7 @@ def test_the_loopback_interface_of_each_system(system: str, name: str, monkeypat
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_a_slot_by_itself_ends_where_the_file_is(tmp_path: Path, there: bool) -> None:
+def test_a_worker_by_itself_ends_where_the_file_is(tmp_path: Path, there: bool) -> None:
     if there:
         (tmp_path / END).touch()
     assert ended(tmp_path / END, None) == there
@@ -53,8 +53,8 @@ def test_a_slot_by_itself_ends_where_the_file_is(tmp_path: Path, there: bool) ->
         ("cuda", 1, False, "nccl"),
     ],
 )
-def test_nccl_is_taken_where_each_of_two_slots_has_a_gpu_of_its_own(
+def test_nccl_is_taken_where_each_of_two_workers_has_a_gpu_of_its_own(
     kind: str, gpus: int, loopback: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    assert _backend(Meeting(Path("meeting"), 0, 2, loopback), torch.device(kind)) == expected
+    assert _backend(Rendezvous(Path("rendezvous"), 0, 2, loopback), torch.device(kind)) == expected

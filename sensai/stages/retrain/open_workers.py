@@ -1,4 +1,4 @@
-"""The slots of a stage: on this machine or on a Ray cluster."""
+"""The workers of a stage, on this machine or on a Ray cluster."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,28 +10,28 @@ from sensai.cluster.cores import deal
 from sensai.cluster.nodes import share_nodes
 from sensai.cluster.ray_cluster import ray_cluster
 from sensai.config import RetrainConfig
-from sensai.pipeline.devices import slot_devices
-from sensai.training.members import Slots
+from sensai.pipeline.devices import worker_devices
+from sensai.training.members import Workers
 
 
 @contextmanager
-def open_slots(costs: Sequence[float], config: RetrainConfig) -> Iterator[Slots]:
-    """Members dealt out by what each costs, to slots that are there while the block runs.
+def open_workers(costs: Sequence[float], config: RetrainConfig) -> Iterator[Workers]:
+    """Deal members by their costs to workers that exist while the block runs.
 
     Raises:
-        InputError: there is no such cluster, or it has no room.
+        InputError: the cluster does not exist, or it has no room.
     """
     if config.backend == "local" or not config.epochs:
-        devices, threads = slot_devices(config, len(costs))
-        yield Slots(deal(costs, len(devices)), devices, threads)
+        devices, threads = worker_devices(config, len(costs))
+        yield Workers(deal(costs, len(devices)), devices, threads)
         return
     with ray_cluster(config.ray_address) as cluster:
-        # It imports Ray, which is optional and must not be imported before.
+        # The module imports Ray, which is optional and reads its settings on import.
         from sensai.training.backends.ray_tasks import run_on_ray
 
         nodes = cluster.nodes
         gpu = any(node.gpus for node in nodes) if config.device == "auto" else config.device != "cpu"
         jobs, threads = share_nodes(nodes, len(costs), gpu, config.jobs, config.threads)
-        # Ray shows each task only the GPU that is its own.
+        # Ray shows each task only its own GPU.
         devices = [torch.device("cuda" if gpu else "cpu")] * jobs
-        yield Slots(deal(costs, jobs), devices, threads, partial(run_on_ray, cluster), cluster.loopback)
+        yield Workers(deal(costs, jobs), devices, threads, partial(run_on_ray, cluster), cluster.loopback)

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from torch import Tensor
 
-from sensai.training.checkpoints import Checkpoints, Progress
+from sensai.training.checkpoints import Checkpoints, TrainingHistory
 from tests.helpers.processes import still_running
 from tests.helpers.retrain_tiny import EPOCHS, epochs_of, files, retrain, start, wait_for
 
@@ -20,13 +20,13 @@ pytestmark = pytest.mark.processes
 JOBS = 2
 
 
-def slots_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """The processes that train; joblib keeps others that look after files and semaphores."""
     children = psutil.Process(process.pid).children(recursive=True)
     return [child for child in children if "loky.backend.popen_loky" in " ".join(child.cmdline())]
 
 
-def test_sigkill_of_the_parent_while_its_slots_are_starting_leaves_no_process(tmp_path: Path) -> None:
+def test_sigkill_of_the_parent_while_its_workers_are_starting_leaves_no_process(tmp_path: Path) -> None:
     process = start(tmp_path, "bce", JOBS)
     try:
         wait_for(lambda: bool(psutil.Process(process.pid).children()), process)
@@ -57,7 +57,7 @@ def test_sigkill_of_the_parent_leaves_no_process_and_the_next_start_goes_on(
     try:
         wait_for(lambda: min(epochs_of(tmp_path)) >= 3, process)
         children = psutil.Process(process.pid).children(recursive=True)
-        assert len(slots_of(process)) == JOBS
+        assert len(workers_of(process)) == JOBS
     finally:
         process.kill()
         process.wait()
@@ -67,8 +67,10 @@ def test_sigkill_of_the_parent_leaves_no_process_and_the_next_start_goes_on(
     written: list[int] = []
     write = Checkpoints.write
 
-    def noted(self: Checkpoints, tensors: dict[str, Tensor], progress: Progress, state: Mapping[str, str]) -> None:
-        written.append(len(progress.history))
+    def noted(
+        self: Checkpoints, tensors: dict[str, Tensor], progress: TrainingHistory, state: Mapping[str, str]
+    ) -> None:
+        written.append(len(progress.epochs))
         write(self, tensors, progress, state)
 
     monkeypatch.setattr(Checkpoints, "write", noted)
@@ -78,12 +80,12 @@ def test_sigkill_of_the_parent_leaves_no_process_and_the_next_start_goes_on(
     assert files(tmp_path) == files(whole)
 
 
-def test_a_slot_that_is_killed_is_started_again(tmp_path: Path, uninterrupted: tuple[str, Path]) -> None:
+def test_a_worker_that_is_killed_is_started_again(tmp_path: Path, uninterrupted: tuple[str, Path]) -> None:
     loss, whole = uninterrupted
     process = start(tmp_path, loss, JOBS)
     try:
         wait_for(lambda: min(epochs_of(tmp_path)) >= 3, process)
-        os.kill(slots_of(process)[0].pid, signal.SIGKILL)
+        os.kill(workers_of(process)[0].pid, signal.SIGKILL)
         _, errors = process.communicate(timeout=240)
     finally:
         process.kill()

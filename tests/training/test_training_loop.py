@@ -1,5 +1,6 @@
 """The training loop learns, keeps its best epoch, stops, and resumes after a kill with the same result."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -14,17 +15,18 @@ from torch import Tensor, nn
 from sensai.data.batches import Normalization, batches, steps_per_epoch, training_batches
 from sensai.data.dataset import Split
 from sensai.models.factory import NetworkSpec, build
-from sensai.training.checkpoints import Checkpoints, Progress
-from sensai.training.fitting import Batches, Budget, fit
+from sensai.training.checkpoints import Checkpoints, TrainingHistory
+from sensai.training.joint_trainer import JointTrainer
+from sensai.training.member_trainer import MemberTrainer
 from sensai.training.objectives import Objective, judge
-from sensai.training.teams import Team
-from sensai.training.trainee import Recipe, Trainee
+from sensai.training.training_config import Budget, OptimizerConfig
+from sensai.training.training_loop import Batches, fit
 from tests.helpers import tiny_data
 
 CPU = torch.device("cpu")
 NORMALIZATION = Normalization((0.3,), (0.3,))
 BATCH = 24
-RECIPE = Recipe(epochs=4, lr=0.05, weight_decay=5e-4, patience=0, min_gain=0.0, metric="accuracy")
+CONFIG = OptimizerConfig(epochs=4, lr=0.05, weight_decay=5e-4, metric="accuracy")
 OBJECTIVE = Objective.multiclass(3)
 
 
@@ -48,19 +50,19 @@ def network(seed: int = 0) -> nn.Module:
 
 def run(
     checkpoint: Path,
-    recipe: Recipe = RECIPE,
+    config: OptimizerConfig = CONFIG,
     *,
     model: nn.Module | None = None,
     train: Callable[[int], Batches] = training,
     judged: Callable[[], Batches] | None = validation,
     on_epoch: Callable[[int, dict[str, float]], None] = lambda _epoch, _metrics: None,
-) -> tuple[nn.Module, Progress]:
+) -> tuple[nn.Module, TrainingHistory]:
     model = model or network()
-    trainee = Trainee(model, recipe, steps_per_epoch(TRAIN, BATCH), Checkpoints(checkpoint))
-    team = Team(model, OBJECTIVE, [trainee])
-    failures = fit([team], train, judged, on_epoch=lambda _position, epoch, metrics: on_epoch(epoch, metrics))
+    member = MemberTrainer(model, config, steps_per_epoch(TRAIN, BATCH), Checkpoints(checkpoint))
+    trainer = JointTrainer(model, OBJECTIVE, [member])
+    failures = fit([trainer], train, judged, on_epoch=lambda _position, epoch, metrics: on_epoch(epoch, metrics))
     assert failures == {}
-    return model, trainee.progress
+    return model, member.history
 
 
 def assert_same_weights(first: nn.Module, second: nn.Module) -> None:
@@ -71,12 +73,12 @@ def assert_same_weights(first: nn.Module, second: nn.Module) -> None:
 def test_it_learns_what_can_be_told_apart(tmp_path: Path) -> None:
     seen = []
     model, progress = run(tmp_path / "c", on_epoch=lambda epoch, metrics: seen.append((epoch, metrics)))
-    assert progress.history[progress.best_epoch]["accuracy"] >= 0.95
-    assert progress.history[-1]["train_loss"] < 0.5 * progress.history[0]["train_loss"]
-    assert (progress.done, progress.stopped_by, len(progress.history)) == (True, "epochs", 4)
+    assert progress.epochs[progress.best_epoch]["accuracy"] >= 0.95
+    assert progress.epochs[-1]["train_loss"] < 0.5 * progress.epochs[0]["train_loss"]
+    assert (progress.done, progress.stopped_by, len(progress.epochs)) == (True, "epochs", 4)
     assert progress.seconds > 0
-    assert seen == list(enumerate(progress.history))
-    assert progress.history[0].keys() == {"loss", "accuracy", "balanced_accuracy", "roc_auc", "train_loss"}
+    assert seen == list(enumerate(progress.epochs))
+    assert progress.epochs[0].keys() == {"loss", "accuracy", "balanced_accuracy", "roc_auc", "train_loss"}
     assert not model.training
     assert judge([(model, OBJECTIVE)], validation())[0]["accuracy"] >= 0.95
 
@@ -87,9 +89,9 @@ def test_the_training_loss_is_the_mean_over_the_images(tmp_path: Path) -> None:
     model = network().train()
     with torch.no_grad():
         parts = [(float(OBJECTIVE.loss(model(images), labels)), len(labels)) for images, labels in pairs]
-    _, progress = run(tmp_path / "c", replace(RECIPE, epochs=1, lr=1e-12))
+    _, progress = run(tmp_path / "c", replace(CONFIG, epochs=1, lr=1e-12))
     expected = sum(loss * count for loss, count in parts) / sum(count for _, count in parts)
-    assert progress.history[0]["train_loss"] == pytest.approx(expected, rel=1e-5)
+    assert progress.epochs[0]["train_loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def spoilt_from(first: int) -> Callable[[int], Iterator[tuple[Tensor, Tensor]]]:
@@ -103,8 +105,8 @@ def spoilt_from(first: int) -> Callable[[int], Iterator[tuple[Tensor, Tensor]]]:
 
 
 def test_the_weights_of_the_best_epoch_are_returned(tmp_path: Path) -> None:
-    model, progress = run(tmp_path / "c", replace(RECIPE, epochs=6), train=spoilt_from(3))
-    history = progress.history
+    model, progress = run(tmp_path / "c", replace(CONFIG, epochs=6), train=spoilt_from(3))
+    history = progress.epochs
     best = max(range(6), key=lambda epoch: (history[epoch]["accuracy"], -history[epoch]["loss"]))
     assert progress.best_epoch == best < 5
     assert history[-1]["accuracy"] < history[best]["accuracy"]
@@ -112,17 +114,17 @@ def test_the_weights_of_the_best_epoch_are_returned(tmp_path: Path) -> None:
     assert metrics == {name: history[best][name] for name in metrics}
 
 
-def test_the_recipe_names_the_metric_that_is_watched(tmp_path: Path) -> None:
-    _, progress = run(tmp_path / "c", replace(RECIPE, epochs=6, metric="roc_auc"), train=spoilt_from(3))
-    history = progress.history
+def test_the_config_names_the_metric_that_is_watched(tmp_path: Path) -> None:
+    _, progress = run(tmp_path / "c", replace(CONFIG, epochs=6, metric="roc_auc"), train=spoilt_from(3))
+    history = progress.epochs
     assert progress.best_epoch == max(range(6), key=lambda epoch: (history[epoch]["roc_auc"], -history[epoch]["loss"]))
 
 
 def test_ties_go_to_the_lower_loss(tmp_path: Path) -> None:
     # An epoch of these images suffices for accuracy 1; from there only the loss tells epochs apart.
-    _, progress = run(tmp_path / "c", replace(RECIPE, epochs=8))
-    best = progress.history[progress.best_epoch]
-    rivals = [each for each in progress.history if each["accuracy"] == best["accuracy"]]
+    _, progress = run(tmp_path / "c", replace(CONFIG, epochs=8))
+    best = progress.epochs[progress.best_epoch]
+    rivals = [each for each in progress.epochs if each["accuracy"] == best["accuracy"]]
     assert len(rivals) > 1
     assert best["loss"] == min(each["loss"] for each in rivals)
 
@@ -130,8 +132,8 @@ def test_ties_go_to_the_lower_loss(tmp_path: Path) -> None:
 def test_without_validation_the_last_epoch_is_the_best(tmp_path: Path) -> None:
     model, progress = run(tmp_path / "c", judged=None)
     assert progress.best_epoch == 3
-    assert [list(metrics) for metrics in progress.history] == [["train_loss"]] * 4
-    with_validation, other = run(tmp_path / "d", replace(RECIPE, metric="unknown"))
+    assert [list(metrics) for metrics in progress.epochs] == [["train_loss"]] * 4
+    with_validation, other = run(tmp_path / "d", replace(CONFIG, metric="unknown"))
     assert other.best_epoch == 3
     assert_same_weights(model, with_validation)
 
@@ -162,19 +164,19 @@ def killed_within(epoch: int) -> Callable[[int], Iterator[tuple[Tensor, Tensor]]
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Progress]:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, TrainingHistory]:
     return run(tmp_path_factory.mktemp("whole") / "c")
 
 
-def assert_same_training(first: tuple[nn.Module, Progress], second: tuple[nn.Module, Progress]) -> None:
+def assert_same_training(first: tuple[nn.Module, TrainingHistory], second: tuple[nn.Module, TrainingHistory]) -> None:
     assert_same_weights(first[0], second[0])
-    assert second[1].history == first[1].history
+    assert second[1].epochs == first[1].epochs
     assert (second[1].best_epoch, second[1].stopped_by) == (first[1].best_epoch, first[1].stopped_by)
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 2, 3])
 def test_killed_after_an_epoch_and_resumed_is_as_if_never_killed(
-    tmp_path: Path, uninterrupted: tuple[nn.Module, Progress], epoch: int
+    tmp_path: Path, uninterrupted: tuple[nn.Module, TrainingHistory], epoch: int
 ) -> None:
     checkpoint = tmp_path / "deeper" / "c.safetensors"
     with pytest.raises(_Killed):
@@ -184,12 +186,12 @@ def test_killed_after_an_epoch_and_resumed_is_as_if_never_killed(
     resumed = run(checkpoint, model=network(seed=99), on_epoch=lambda number, metrics: seen.append((number, metrics)))
     assert_same_training(uninterrupted, resumed)
     # What was trained before is told again, so that a run's curve is whole.
-    assert seen == list(enumerate(uninterrupted[1].history))
+    assert seen == list(enumerate(uninterrupted[1].epochs))
 
 
 @pytest.mark.parametrize("epoch", [0, 2])
 def test_killed_within_an_epoch_the_epoch_is_done_again(
-    tmp_path: Path, uninterrupted: tuple[nn.Module, Progress], epoch: int
+    tmp_path: Path, uninterrupted: tuple[nn.Module, TrainingHistory], epoch: int
 ) -> None:
     with pytest.raises(_Killed):
         run(tmp_path / "c", train=killed_within(epoch))
@@ -205,7 +207,7 @@ def test_killed_within_an_epoch_the_epoch_is_done_again(
     assert trained == list(range(epoch, 4))
 
 
-def test_killed_again_and_again(tmp_path: Path, uninterrupted: tuple[nn.Module, Progress]) -> None:
+def test_killed_again_and_again(tmp_path: Path, uninterrupted: tuple[nn.Module, TrainingHistory]) -> None:
     for epoch in range(3):
         with pytest.raises(_Killed):
             run(tmp_path / "c", on_epoch=killed_after(epoch))
@@ -213,15 +215,17 @@ def test_killed_again_and_again(tmp_path: Path, uninterrupted: tuple[nn.Module, 
 
 
 def test_killed_after_the_best_epoch_its_weights_still_come_back(tmp_path: Path) -> None:
-    recipe = replace(RECIPE, epochs=6)
-    whole = run(tmp_path / "whole", recipe, train=spoilt_from(3))
+    config = replace(CONFIG, epochs=6)
+    whole = run(tmp_path / "whole", config, train=spoilt_from(3))
     assert whole[1].best_epoch < 4
     with pytest.raises(_Killed):
-        run(tmp_path / "c", recipe, train=spoilt_from(3), on_epoch=killed_after(4))
-    assert_same_training(whole, run(tmp_path / "c", recipe, train=spoilt_from(3), model=network(seed=99)))
+        run(tmp_path / "c", config, train=spoilt_from(3), on_epoch=killed_after(4))
+    assert_same_training(whole, run(tmp_path / "c", config, train=spoilt_from(3), model=network(seed=99)))
 
 
-def test_a_finished_training_is_not_done_again(tmp_path: Path, uninterrupted: tuple[nn.Module, Progress]) -> None:
+def test_a_finished_training_is_not_done_again(
+    tmp_path: Path, uninterrupted: tuple[nn.Module, TrainingHistory]
+) -> None:
     run(tmp_path / "c")
 
     def must_not(_epoch: int) -> Batches:
@@ -233,60 +237,81 @@ def test_a_finished_training_is_not_done_again(tmp_path: Path, uninterrupted: tu
 
 
 def test_a_checkpoint_is_safetensors_and_the_last_two_are_kept(tmp_path: Path) -> None:
-    run(tmp_path / "c", replace(RECIPE, epochs=3))
+    run(tmp_path / "c", replace(CONFIG, epochs=3))
     assert sorted(entry.name for entry in (tmp_path / "c").iterdir()) == ["000002.safetensors", "000003.safetensors"]
     with safe_open(tmp_path / "c" / "000003.safetensors", framework="pt") as file:
         assert {key.partition(".")[0] for key in file.keys()} == {"network", "best", "momentum"}  # noqa: SIM118
         assert file.metadata().keys() == {"progress", "param_groups", "schedule"}
 
 
+def test_a_checkpoint_of_an_earlier_version_is_resumed(tmp_path: Path) -> None:
+    """`stored/checkpoint` was written by the code of commit c039702, killed after two epochs (stored/make_checkpoint.txt)."""
+    stored = Path(__file__).parent / "stored" / "checkpoint"
+    shutil.copytree(stored, tmp_path / "c")
+    torch.manual_seed(0)
+    config = replace(CONFIG, patience=3)
+    whole, resumed = (nn.Sequential(nn.Flatten(), nn.Linear(64, 3)) for _ in range(2))
+    torch.manual_seed(0)
+    whole[1].reset_parameters()
+    _, expected = run(tmp_path / "whole", config, model=whole)
+    _, history = run(tmp_path / "c", config, model=resumed)
+    # The first two epochs are as stored, digit by digit; other machines add up in another order from there on.
+    assert history.epochs[:2] == Checkpoints(stored).history().epochs
+    assert (len(history.epochs), history.stopped_by) == (4, "epochs")
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value)
+    assert history.epochs[3] == pytest.approx(expected.epochs[3], rel=1e-3)
+
+
 # ---------------------------------------------------------------------------------------------------------------- stops
 
 
 def test_a_plateau_ends_the_training(tmp_path: Path) -> None:
-    _, progress = run(tmp_path / "c", replace(RECIPE, epochs=9, patience=2, min_gain=2.0))
+    _, progress = run(tmp_path / "c", replace(CONFIG, epochs=9, patience=2, min_gain=2.0))
     # No gain of two whole units is possible, so two epochs after the first it is over.
-    assert (len(progress.history), progress.stopped_by, progress.done) == (3, "plateau", True)
+    assert (len(progress.epochs), progress.stopped_by, progress.done) == (3, "plateau", True)
 
 
 def test_patience_starts_anew_with_each_gain(tmp_path: Path) -> None:
     # Epochs 0-2 teach, from 3 on the labels are wrong: no gain after the best of the first.
-    _, progress = run(tmp_path / "c", replace(RECIPE, epochs=12, patience=3), train=spoilt_from(3))
-    accuracies = [metrics["accuracy"] for metrics in progress.history]
+    _, progress = run(tmp_path / "c", replace(CONFIG, epochs=12, patience=3), train=spoilt_from(3))
+    accuracies = [metrics["accuracy"] for metrics in progress.epochs]
     last_gain = max(epoch for epoch in range(len(accuracies)) if accuracies[epoch] > max([-1.0, *accuracies[:epoch]]))
     assert progress.stopped_by == "plateau"
     assert len(accuracies) == last_gain + 1 + 3
 
 
 def test_patience_of_zero_never_stops(tmp_path: Path) -> None:
-    _, progress = run(tmp_path / "c", replace(RECIPE, epochs=5, patience=0, min_gain=2.0))
-    assert (len(progress.history), progress.stopped_by) == (5, "epochs")
+    _, progress = run(tmp_path / "c", replace(CONFIG, epochs=5, patience=0, min_gain=2.0))
+    assert (len(progress.epochs), progress.stopped_by) == (5, "epochs")
 
 
 def test_a_resumed_training_stops_at_the_same_plateau(tmp_path: Path) -> None:
-    recipe = replace(RECIPE, epochs=9, patience=3, min_gain=2.0)
-    whole = run(tmp_path / "whole", recipe)
+    config = replace(CONFIG, epochs=9, patience=3, min_gain=2.0)
+    whole = run(tmp_path / "whole", config)
     with pytest.raises(_Killed):
-        run(tmp_path / "c", recipe, on_epoch=killed_after(1))
-    assert_same_training(whole, run(tmp_path / "c", recipe))
+        run(tmp_path / "c", config, on_epoch=killed_after(1))
+    assert_same_training(whole, run(tmp_path / "c", config))
 
 
 def test_without_validation_there_is_no_plateau_to_see(tmp_path: Path) -> None:
-    _, progress = run(tmp_path / "c", replace(RECIPE, epochs=5, patience=2), judged=None)
-    assert (len(progress.history), progress.stopped_by) == (5, "epochs")
+    _, progress = run(tmp_path / "c", replace(CONFIG, epochs=5, patience=2), judged=None)
+    assert (len(progress.epochs), progress.stopped_by) == (5, "epochs")
 
 
-def team_of(folder: Path, recipe: Recipe, *, steps: int | None = None, model: nn.Module | None = None) -> Team:
+def trainer_of(
+    folder: Path, config: OptimizerConfig, *, steps: int | None = None, model: nn.Module | None = None
+) -> JointTrainer:
     model = model or network()
-    trainee = Trainee(model, recipe, steps or steps_per_epoch(TRAIN, BATCH), Checkpoints(folder))
-    return Team(model, OBJECTIVE, [trainee])
+    member = MemberTrainer(model, config, steps or steps_per_epoch(TRAIN, BATCH), Checkpoints(folder))
+    return JointTrainer(model, OBJECTIVE, [member])
 
 
 def test_a_loss_that_is_not_finite_twice_is_said(tmp_path: Path) -> None:
-    team = team_of(tmp_path / "c", replace(RECIPE, lr=1e20))
-    assert fit([team], training, validation) == {0: "the loss is not finite in epoch 0; try a smaller learning rate"}
+    trainer = trainer_of(tmp_path / "c", replace(CONFIG, lr=1e20))
+    assert fit([trainer], training, validation) == {0: "the loss is not finite in epoch 0; try a smaller learning rate"}
     # Nothing was learnt, so it stands as it did before.
-    assert_same_weights(team.model, network())
+    assert_same_weights(trainer.model, network())
 
 
 def test_weights_that_are_not_finite_after_the_last_step_are_noticed_too(tmp_path: Path) -> None:
@@ -295,7 +320,7 @@ def test_weights_that_are_not_finite_after_the_last_step_are_noticed_too(tmp_pat
     def one_step(epoch: int) -> Batches:
         return list(training(epoch))[:1]
 
-    failures = fit([team_of(tmp_path / "c", replace(RECIPE, lr=1e38), steps=1)], one_step, validation)
+    failures = fit([trainer_of(tmp_path / "c", replace(CONFIG, lr=1e38), steps=1)], one_step, validation)
     assert "not finite" in failures[0]
 
 
@@ -307,16 +332,16 @@ def test_a_training_that_fails_once_goes_on_from_its_last_checkpoint_at_half_the
         for images, labels in training(epoch):
             yield (images * float("nan") if calls.count(2) == 1 and epoch == 2 else images), labels
 
-    team = team_of(tmp_path / "c", RECIPE)
-    assert fit([team], broken_once, validation) == {}
+    trainer = trainer_of(tmp_path / "c", CONFIG)
+    assert fit([trainer], broken_once, validation) == {}
     assert calls == [0, 1, 2, 2, 3]
-    progress = team.lead.progress
-    assert (len(progress.history), progress.stopped_by) == (4, "epochs")
+    progress = trainer.history
+    assert (len(progress.epochs), progress.stopped_by) == (4, "epochs")
     assert progress.failure == "the loss is not finite in epoch 2; try a smaller learning rate"
     _, whole = run(tmp_path / "whole")
-    assert progress.history[:2] == whole.history[:2]
-    peaks = [Trainee(network(), RECIPE, 1, Checkpoints(tmp_path / name)).optimizer for name in ("c", "whole")]
-    assert [optimizer.param_groups[0]["max_lr"] for optimizer in peaks] == [RECIPE.lr / 2, RECIPE.lr]
+    assert progress.epochs[:2] == whole.epochs[:2]
+    peaks = [MemberTrainer(network(), CONFIG, 1, Checkpoints(tmp_path / name)).optimizer for name in ("c", "whole")]
+    assert [optimizer.param_groups[0]["max_lr"] for optimizer in peaks] == [CONFIG.lr / 2, CONFIG.lr]
 
 
 def test_killed_while_it_is_tried_again_a_training_is_not_tried_a_third_time(tmp_path: Path) -> None:
@@ -330,12 +355,12 @@ def test_killed_while_it_is_tried_again_a_training_is_not_tried_a_third_time(tmp
     calls: list[int] = []
     kill_at = len(list(training(0))) + 2
     with pytest.raises(_Killed):
-        fit([team_of(tmp_path / "c", RECIPE)], broken, validation)
+        fit([trainer_of(tmp_path / "c", CONFIG)], broken, validation)
     calls, kill_at = [], -1
-    again = team_of(tmp_path / "c", RECIPE)
+    again = trainer_of(tmp_path / "c", CONFIG)
     assert list(fit([again], broken, validation)) == [0]
     assert len(calls) == len(list(training(0)))
-    assert again.lead.optimizer.param_groups[0]["max_lr"] == RECIPE.lr / 2
+    assert again.members[0].optimizer.param_groups[0]["max_lr"] == CONFIG.lr / 2
 
 
 class TooLarge(nn.Module):
@@ -357,17 +382,17 @@ class TooLarge(nn.Module):
     ("times", "learning", "failed"), [(1, True, False), (99, True, True), (2, False, False), (99, False, True)]
 )
 def test_a_lack_of_memory_leaves_the_others_alone(tmp_path: Path, times: int, learning: bool, failed: bool) -> None:
-    teams = [team_of(tmp_path / "a", RECIPE), team_of(tmp_path / "b", RECIPE, model=TooLarge(times, learning))]
-    failures = fit(teams, training, validation)
+    trainers = [trainer_of(tmp_path / "a", CONFIG), trainer_of(tmp_path / "b", CONFIG, model=TooLarge(times, learning))]
+    failures = fit(trainers, training, validation)
     assert list(failures) == ([1] if failed else [])
     alone, progress = run(tmp_path / "whole")
-    assert teams[0].lead.progress.history == progress.history
-    assert_same_weights(teams[0].model, alone)
+    assert trainers[0].history.epochs == progress.epochs
+    assert_same_weights(trainers[0].model, alone)
     if failed:
         assert failures[1].startswith("out of memory in epoch 0 (")
     else:
-        assert teams[1].lead.progress.stopped_by == "epochs"
-        assert teams[1].lead.progress.failure.startswith("out of memory in epoch 0 (")
+        assert trainers[1].history.stopped_by == "epochs"
+        assert trainers[1].history.failure.startswith("out of memory in epoch 0 (")
 
 
 def test_other_errors_are_not_hidden(tmp_path: Path) -> None:
@@ -380,7 +405,7 @@ def test_other_errors_are_not_hidden(tmp_path: Path) -> None:
             raise RuntimeError("sizes do not match")
 
     with pytest.raises(RuntimeError, match="sizes do not match"):
-        fit([team_of(tmp_path / "c", RECIPE, model=Broken())], training, validation)
+        fit([trainer_of(tmp_path / "c", CONFIG, model=Broken())], training, validation)
 
 
 # ------------------------------------------------------------------------------------------------------ several at once
@@ -388,25 +413,27 @@ def test_other_errors_are_not_hidden(tmp_path: Path) -> None:
 BINARY = [Objective.balanced((label,), 3, TRAIN.labels) for label in range(3)]
 
 
-def teams_of(folder: Path, recipes: list[Recipe], numbers: tuple[int, ...] = (0, 1, 2), seed: int = 0) -> list[Team]:
+def trainers_of(
+    folder: Path, configs: list[OptimizerConfig], numbers: tuple[int, ...] = (0, 1, 2), seed: int = 0
+) -> list[JointTrainer]:
     made = []
     for number in numbers:
         torch.manual_seed(number)
         model = build(NetworkSpec("small_cnn", 1, 1, (8, 8)))
-        trainee = Trainee(model, recipes[number], steps_per_epoch(TRAIN, BATCH), Checkpoints(folder / f"{number}"))
-        made.append(Team(model, BINARY[number], [trainee], seed=seed + number))
+        member = MemberTrainer(model, configs[number], steps_per_epoch(TRAIN, BATCH), Checkpoints(folder / f"{number}"))
+        made.append(JointTrainer(model, BINARY[number], [member], seed=seed + number))
     return made
 
 
-RECIPES = [
-    replace(RECIPE, metric="balanced_accuracy"),
-    replace(RECIPE, metric="balanced_accuracy", epochs=6, patience=1, min_gain=2.0),
-    replace(RECIPE, metric="balanced_accuracy", epochs=5, lr=0.02),
+CONFIGS = [
+    replace(CONFIG, metric="balanced_accuracy"),
+    replace(CONFIG, metric="balanced_accuracy", epochs=6, patience=1, min_gain=2.0),
+    replace(CONFIG, metric="balanced_accuracy", epochs=5, lr=0.02),
 ]
 
 
 def test_what_becomes_of_a_network_does_not_depend_on_the_others(tmp_path: Path) -> None:
-    together = teams_of(tmp_path / "together", RECIPES)
+    together = trainers_of(tmp_path / "together", CONFIGS)
     made: list[int] = []
 
     def counted(epoch: int) -> Batches:
@@ -416,21 +443,21 @@ def test_what_becomes_of_a_network_does_not_depend_on_the_others(tmp_path: Path)
     fit(together, counted, validation)
     # The batches of an epoch are made once for all that are still in training.
     assert made == [0, 1, 2, 3, 4]
-    assert [(len(t.lead.progress.history), t.lead.progress.stopped_by) for t in together] == [
+    assert [(len(t.history.epochs), t.history.stopped_by) for t in together] == [
         (4, "epochs"),
         (2, "plateau"),
         (5, "epochs"),
     ]
     for number in range(3):
-        (alone,) = teams_of(tmp_path / "alone", RECIPES, (number,))
+        (alone,) = trainers_of(tmp_path / "alone", CONFIGS, (number,))
         fit([alone], training, validation)
-        assert alone.lead.progress.history == together[number].lead.progress.history
+        assert alone.history.epochs == together[number].history.epochs
         assert_same_weights(alone.model, together[number].model)
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
 def test_killed_between_two_checkpoints_of_one_epoch(tmp_path: Path, position: int) -> None:
-    whole = teams_of(tmp_path / "whole", RECIPES)
+    whole = trainers_of(tmp_path / "whole", CONFIGS)
     fit(whole, training, validation)
 
     def kill(number: int, epoch: int, _metrics: dict[str, float]) -> None:
@@ -438,10 +465,10 @@ def test_killed_between_two_checkpoints_of_one_epoch(tmp_path: Path, position: i
             raise _Killed
 
     with pytest.raises(_Killed):
-        fit(teams_of(tmp_path / "c", RECIPES), training, validation, on_epoch=kill)
+        fit(trainers_of(tmp_path / "c", CONFIGS), training, validation, on_epoch=kill)
     told: list[tuple[int, int]] = []
-    resumed = teams_of(tmp_path / "c", RECIPES)
-    assert [each.lead.epoch for each in resumed] == [2 if number <= position else 1 for number in range(3)]
+    resumed = trainers_of(tmp_path / "c", CONFIGS)
+    assert [each.epoch for each in resumed] == [2 if number <= position else 1 for number in range(3)]
     made: list[int] = []
 
     def counted(epoch: int) -> Batches:
@@ -451,108 +478,108 @@ def test_killed_between_two_checkpoints_of_one_epoch(tmp_path: Path, position: i
     fit(resumed, counted, validation, on_epoch=lambda number, epoch, _metrics: told.append((number, epoch)))
     # Those that were left behind catch up; from there on all share their batches again.
     assert made == sorted(set(made))
-    assert sorted(told) == [(n, epoch) for n in range(3) for epoch in range(len(whole[n].lead.progress.history))]
+    assert sorted(told) == [(n, epoch) for n in range(3) for epoch in range(len(whole[n].history.epochs))]
     for one, other in zip(whole, resumed, strict=True):
-        assert one.lead.progress.history == other.lead.progress.history
+        assert one.history.epochs == other.history.epochs
         assert_same_weights(one.model, other.model)
 
 
 def test_a_target_that_is_reached_ends_the_training(tmp_path: Path) -> None:
-    _, progress = run(tmp_path / "c", replace(RECIPE, epochs=9, target=0.9))
-    accuracies = [metrics["accuracy"] for metrics in progress.history]
+    _, progress = run(tmp_path / "c", replace(CONFIG, epochs=9, target=0.9))
+    accuracies = [metrics["accuracy"] for metrics in progress.epochs]
     assert (progress.stopped_by, progress.done) == ("target", True)
     assert accuracies[-1] >= 0.9 > max([0.0, *accuracies[:-1]])
 
 
 def test_a_target_out_of_reach_or_unseen_ends_nothing(tmp_path: Path) -> None:
     for name, judged in (("a", validation), ("b", None)):
-        _, progress = run(tmp_path / name, replace(RECIPE, epochs=2, target=1.1), judged=judged)
-        assert (len(progress.history), progress.stopped_by) == (2, "epochs")
+        _, progress = run(tmp_path / name, replace(CONFIG, epochs=2, target=1.1), judged=judged)
+        assert (len(progress.epochs), progress.stopped_by) == (2, "epochs")
 
 
 # --------------------------------------------------------------------------------------------------------------- budget
 
 
 def test_a_budget_of_epochs_is_spent_and_not_more(tmp_path: Path) -> None:
-    teams = teams_of(tmp_path, [replace(recipe, patience=0, epochs=9) for recipe in RECIPES])
-    assert fit(teams, training, validation, budget=Budget(epochs=11)) == {}
-    assert sum(team.lead.epoch for team in teams) == 11
-    assert {team.lead.progress.stopped_by for team in teams} == {"budget"}
+    trainers = trainers_of(tmp_path, [replace(config, patience=0, epochs=9) for config in CONFIGS])
+    assert fit(trainers, training, validation, budget=Budget(epochs=11)) == {}
+    assert sum(trainer.epoch for trainer in trainers) == 11
+    assert {trainer.history.stopped_by for trainer in trainers} == {"budget"}
     # Where nothing is known yet of what an epoch brings, all get the same.
-    assert min(team.lead.epoch for team in teams) >= 2
+    assert min(trainer.epoch for trainer in trainers) >= 2
 
 
 def test_what_a_budget_leaves_over_goes_to_those_that_gain(tmp_path: Path) -> None:
-    recipe = replace(RECIPE, metric="loss_gain", epochs=20)
-    learning, stuck = teams_of(tmp_path, [recipe] * 3, (0, 1))
-    for team, values in ((learning, np.arange(20)), (stuck, np.zeros(20))):
-        team.lead.progress.history[:] = [{"loss_gain": float(value), "loss": 1.0} for value in values[:3]]
-        team.lead.progress.seconds = 3.0
+    config = replace(CONFIG, metric="loss_gain", epochs=20)
+    learning, stuck = trainers_of(tmp_path, [config] * 3, (0, 1))
+    for trainer, values in ((learning, np.arange(20)), (stuck, np.zeros(20))):
+        trainer.history.epochs[:] = [{"loss_gain": float(value), "loss": 1.0} for value in values[:3]]
+        trainer.history.seconds = 3.0
 
     fit([learning, stuck], training, validation, budget=Budget(epochs=7))
-    assert (learning.lead.epoch, stuck.lead.epoch) == (4, 3)
+    assert (learning.epoch, stuck.epoch) == (4, 3)
 
 
 @pytest.mark.parametrize(("budget", "next_is"), [(Budget(epochs=7), 0), (Budget(seconds=500), 1)])
 def test_the_next_epoch_is_for_the_gain_of_an_epoch_or_of_a_second(
     tmp_path: Path, budget: Budget, next_is: int
 ) -> None:
-    teams = teams_of(tmp_path, [replace(RECIPE, metric="loss_gain", epochs=20)] * 3, (0, 1))
+    trainers = trainers_of(tmp_path, [replace(CONFIG, metric="loss_gain", epochs=20)] * 3, (0, 1))
     # The first gains twice as much an epoch, and takes a hundred times as long.
-    for team, gain, seconds in zip(teams, (2.0, 1.0), (300.0, 3.0), strict=True):
-        team.lead.progress.history[:] = [{"loss_gain": gain * epoch, "loss": 1.0} for epoch in range(3)]
-        team.lead.progress.seconds = seconds
+    for trainer, gain, seconds in zip(trainers, (2.0, 1.0), (300.0, 3.0), strict=True):
+        trainer.history.epochs[:] = [{"loss_gain": gain * epoch, "loss": 1.0} for epoch in range(3)]
+        trainer.history.seconds = seconds
     told: list[int] = []
-    fit(teams, training, validation, budget=budget, on_epoch=lambda number, epoch, _: told.append(number))
+    fit(trainers, training, validation, budget=budget, on_epoch=lambda number, epoch, _: told.append(number))
     # After what is told of the three epochs that each has had.
     assert told[6] == next_is
 
 
 def test_a_budget_of_seconds_ends_a_training_that_has_had_them(tmp_path: Path) -> None:
-    teams = teams_of(tmp_path / "a", RECIPES)
-    fit(teams, training, validation, budget=Budget(seconds=1e-9))
-    assert [team.lead.epoch for team in teams] == [1, 1, 1]
-    fit(plenty := teams_of(tmp_path / "b", RECIPES), training, validation, budget=Budget(seconds=1e9))
-    assert [team.lead.progress.stopped_by for team in plenty] == ["epochs", "plateau", "epochs"]
-    assert [team.lead.epoch for team in plenty] == [4, 2, 5]
+    trainers = trainers_of(tmp_path / "a", CONFIGS)
+    fit(trainers, training, validation, budget=Budget(seconds=1e-9))
+    assert [trainer.epoch for trainer in trainers] == [1, 1, 1]
+    fit(plenty := trainers_of(tmp_path / "b", CONFIGS), training, validation, budget=Budget(seconds=1e9))
+    assert [trainer.history.stopped_by for trainer in plenty] == ["epochs", "plateau", "epochs"]
+    assert [trainer.epoch for trainer in plenty] == [4, 2, 5]
 
 
 def test_an_epoch_that_the_budget_will_not_last_for_is_not_begun(tmp_path: Path) -> None:
-    teams = teams_of(tmp_path, RECIPES)
-    fit(teams, training, validation, budget=Budget(epochs=3))
-    again = teams_of(tmp_path, RECIPES)
-    for team, seconds in zip(again, (1.0, 3.0, 5.0), strict=True):
-        team.lead.progress.done, team.lead.progress.seconds = False, seconds
+    trainers = trainers_of(tmp_path, CONFIGS)
+    fit(trainers, training, validation, budget=Budget(epochs=3))
+    again = trainers_of(tmp_path, CONFIGS)
+    for trainer, seconds in zip(again, (1.0, 3.0, 5.0), strict=True):
+        trainer.history.done, trainer.history.seconds = False, seconds
     # Nine seconds are gone, and 2.5 left: enough for an epoch of the first, and then, with what that took, for no other.
     fit(again, training, validation, budget=Budget(seconds=11.5))
-    assert [team.lead.epoch >= 2 for team in again] == [True, False, False]
+    assert [trainer.epoch >= 2 for trainer in again] == [True, False, False]
 
 
 def test_a_budget_of_epochs_goes_on_after_a_kill(tmp_path: Path) -> None:
-    recipes = [replace(recipe, patience=0, epochs=9) for recipe in RECIPES]
+    configs = [replace(config, patience=0, epochs=9) for config in CONFIGS]
 
     def kill(number: int, epoch: int, _metrics: dict[str, float]) -> None:
         if (number, epoch) == (1, 1):
             raise _Killed
 
     budget = Budget(epochs=11)
-    fit(whole := teams_of(tmp_path / "whole", recipes), training, validation, budget=budget)
+    fit(whole := trainers_of(tmp_path / "whole", configs), training, validation, budget=budget)
     with pytest.raises(_Killed):
-        fit(teams_of(tmp_path / "c", recipes), training, validation, on_epoch=kill, budget=budget)
-    fit(resumed := teams_of(tmp_path / "c", recipes), training, validation, budget=budget)
-    assert sum(team.lead.epoch for team in resumed) == 11
+        fit(trainers_of(tmp_path / "c", configs), training, validation, on_epoch=kill, budget=budget)
+    fit(resumed := trainers_of(tmp_path / "c", configs), training, validation, budget=budget)
+    assert sum(trainer.epoch for trainer in resumed) == 11
     # No clock decided who got the epochs.
     for own, other in zip(resumed, whole, strict=True):
-        assert own.lead.progress.history == other.lead.progress.history
+        assert own.history.epochs == other.history.epochs
         assert_same_weights(own.model, other.model)
 
 
 def test_epochs_that_begin_together_are_within_the_budget_together(tmp_path: Path) -> None:
-    teams = teams_of(tmp_path, [replace(recipe, patience=0, epochs=9) for recipe in RECIPES])
-    fit(teams, training, validation, budget=Budget(epochs=3))
-    again = teams_of(tmp_path, [replace(recipe, patience=0, epochs=9) for recipe in RECIPES])
-    for team in again:
-        team.lead.progress.done, team.lead.progress.seconds = False, 1000.0
+    trainers = trainers_of(tmp_path, [replace(config, patience=0, epochs=9) for config in CONFIGS])
+    fit(trainers, training, validation, budget=Budget(epochs=3))
+    again = trainers_of(tmp_path, [replace(config, patience=0, epochs=9) for config in CONFIGS])
+    for trainer in again:
+        trainer.history.done, trainer.history.seconds = False, 1000.0
     made: list[int] = []
 
     def noted(epoch: int) -> Batches:
@@ -565,12 +592,12 @@ def test_epochs_that_begin_together_are_within_the_budget_together(tmp_path: Pat
 
 
 def test_the_noise_of_a_network_is_its_own(tmp_path: Path) -> None:
-    """With dropout too, neither other teams nor a kill change what a network becomes."""
+    """With dropout too, neither other trainers nor a kill change what a network becomes."""
 
-    def noisy(folder: Path, numbers: tuple[int, ...], seed: int = 0) -> list[Team]:
-        made = teams_of(folder, [replace(RECIPE, epochs=3)] * 3, numbers, seed)
-        for team in made:
-            team.model.pool = nn.Sequential(team.model.pool, nn.Dropout(0.5))
+    def noisy(folder: Path, numbers: tuple[int, ...], seed: int = 0) -> list[JointTrainer]:
+        made = trainers_of(folder, [replace(CONFIG, epochs=3)] * 3, numbers, seed)
+        for trainer in made:
+            trainer.model.pool = nn.Sequential(trainer.model.pool, nn.Dropout(0.5))
         return made
 
     together, (alone,) = noisy(tmp_path / "together", (0, 1, 2)), noisy(tmp_path / "alone", (2,))

@@ -1,0 +1,16 @@
+"""Each member learns from the labels and the base model."""
+
+from typing import TYPE_CHECKING
+
+from sensai.training.losses import LOSSES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@LOSSES.register("kd", "as bce, and kd_weight of the target is the base model's probability")
+def kd(logits: "Tensor", targets: "Tensor", weight: "Tensor", teacher: "Tensor", kd_weight: float) -> "Tensor":
+    """Return the weighted cross entropy of labels mixed with the teacher (Hinton et al. 2015, at temperature 1)."""
+    from sensai.training.cross_entropy import taught_cross_entropy
+
+    return taught_cross_entropy(logits, targets, weight, teacher, kd_weight)

@@ -1,0 +1,178 @@
+"""One network in training: its optimizer, schedule, stop rules and checkpoints."""
+
+import json
+import math
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from sensai.models.widths import load_tensors
+from sensai.training.checkpoints import Checkpoints, TrainingHistory, below
+from sensai.training.schedules import SCHEDULES
+from sensai.training.stopping import reason_to_stop
+from sensai.training.training_config import OptimizerConfig
+
+_MOMENTUM = 0.9
+
+
+class MemberTrainer:
+    """A network with all that its training needs beside the batches and the loss.
+
+    Attributes:
+        history: of the training, those epochs included that an earlier process trained.
+    """
+
+    def __init__(
+        self, network: nn.Module, config: OptimizerConfig, steps_per_epoch: int, checkpoints: Checkpoints
+    ) -> None:
+        """Go on from the last checkpoint where there is one; on a CPU the result is the same bit for bit.
+
+        Args:
+            network: trained in place, on the device of the batches and in their memory format (see `laid_out`).
+            config: of optimizer, schedule and stop rules.
+            steps_per_epoch: number of batches of an epoch.
+            checkpoints: written before the first epoch and after each.
+        """
+        self.network = network
+        self.optimizer = SGD(
+            network.parameters(), lr=config.lr, momentum=_MOMENTUM, weight_decay=config.weight_decay, nesterov=True
+        )
+        self.history = TrainingHistory()
+        self._config, self._checkpoints = config, checkpoints
+        self._scheduler: LRScheduler = SCHEDULES[config.schedule](
+            SimpleNamespace(optimizer=self.optimizer, peak_lr=config.lr, steps=config.epochs * steps_per_epoch)
+        )
+        self._best: dict[str, Tensor] = {}
+        if not self._restore():
+            self._save(best=True)
+
+    @property
+    def epoch(self) -> int:
+        """Return the number of the next epoch."""
+        return len(self.history.epochs)
+
+    def update(self) -> None:
+        """Take one step along the gradients."""
+        self.optimizer.step()
+        self._scheduler.step()
+
+    def end_epoch(self, metrics: Mapping[str, float], seconds: float) -> None:
+        """Record an epoch, decide whether to stop, and write the checkpoint.
+
+        Args:
+            metrics: of the epoch: `train_loss`, and those of the validation split where there is one.
+            seconds: that the epoch took.
+        """
+        history = self.history
+        history.epochs.append(dict(metrics))
+        improved = history.best_epoch < 0 or self._is_better()
+        if improved:
+            history.best_epoch = len(history.epochs) - 1
+        if reason := self._reason_to_stop():
+            history.done, history.stopped_by = True, reason
+        history.seconds += seconds
+        self._save(best=improved)
+
+    def stop(self, reason: str) -> None:
+        """End the training before its last epoch."""
+        self.history.done, self.history.stopped_by = True, reason
+        self._save(best=False)
+
+    def go_back(self, failure: str) -> None:
+        """Return to the last checkpoint after a failure and go on from there with half the learning rate."""
+        self._restore()
+        halve_rates(self.optimizer, self._scheduler)
+        self.history.failure = failure
+        self._save(best=False)
+
+    def recent_gain(self, epochs: int) -> float:
+        """Return the growth per epoch of the best validation metric over the last epochs; infinite with too few of them."""
+        values = self._values()
+        return math.inf if len(values) <= epochs else (max(values) - max(values[:-epochs])) / epochs
+
+    def load_best(self) -> None:
+        """Give the network the weights of its best epoch, in eval mode."""
+        load_tensors(self.network, self._best)
+        self.network.eval()
+
+    # -------------------------------------------------------------------------------------------------------- decisions
+
+    def _is_better(self) -> bool:
+        last, best = self.history.epochs[-1], self.history.epochs[self.history.best_epoch]
+        metric = self._config.metric
+        if metric not in last:
+            return True
+        return (last[metric], -last["loss"]) > (best[metric], -best["loss"])
+
+    def _reason_to_stop(self) -> str:
+        config = self._config
+        return reason_to_stop(
+            config.stop_rules,
+            self._values(),
+            patience=config.patience,
+            min_gain=config.min_gain,
+            target=config.target,
+            last_epoch=self.epoch >= config.epochs,
+        )
+
+    def _values(self) -> list[float]:
+        """Return the validation metric of every epoch; empty without validation."""
+        metric = self._config.metric
+        return [metrics[metric] for metrics in self.history.epochs if metric in metrics]
+
+    # ------------------------------------------------------------------------------------------------------- checkpoint
+
+    def _restore(self) -> bool:
+        found = self._checkpoints.read()
+        if found is None:
+            return False
+        tensors, self.history, state = found
+        load_tensors(self.network, below(tensors, "network."))
+        self._best = below(tensors, "best.")
+        optimizer = self.optimizer.state_dict()
+        optimizer["state"] = {
+            int(key): {"momentum_buffer": value} for key, value in below(tensors, "momentum.").items()
+        }
+        optimizer["param_groups"] = json.loads(state["param_groups"])
+        self.optimizer.load_state_dict(optimizer)
+        self._scheduler.load_state_dict(json.loads(state["schedule"]))
+        return True
+
+    def _save(self, best: bool) -> None:
+        current = {key: _stored(value) for key, value in self.network.state_dict().items()}
+        if best:
+            self._best = current
+        optimizer = self.optimizer.state_dict()
+        tensors = {
+            **{f"network.{key}": value for key, value in current.items()},
+            # safetensors refuses two names for one tensor, so the best weights are cloned.
+            **{f"best.{key}": value.clone() for key, value in self._best.items()},
+            **{f"momentum.{key}": _stored(value["momentum_buffer"]) for key, value in optimizer["state"].items()},
+        }
+        state = {
+            "param_groups": json.dumps(optimizer["param_groups"]),
+            "schedule": json.dumps(plain(self._scheduler.state_dict())),
+        }
+        self._checkpoints.write(tensors, self.history, state)
+
+
+def halve_rates(optimizer: Optimizer, scheduler: LRScheduler) -> None:
+    """Halve the learning rate now and in all further steps of the schedule."""
+    for group in optimizer.param_groups:
+        for rate in {"lr", "initial_lr", "max_lr", "min_lr"} & group.keys():
+            group[rate] /= 2
+    scheduler.base_lrs = [rate / 2 for rate in scheduler.base_lrs]
+
+
+def _stored(value: Tensor) -> Tensor:
+    # safetensors knows no memory format but the contiguous one.
+    return value.detach().cpu().contiguous().clone()
+
+
+def plain(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the schedule's state without functions, which JSON cannot hold and the constructor sets again."""
+    return {key: value for key, value in state.items() if isinstance(value, int | float | str | list | dict | bool)}

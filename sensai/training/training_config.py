@@ -1,0 +1,116 @@
+"""The configuration of a training: objective, optimizer, batches and budget."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sensai.data.batches import Augmentation
+from sensai.training.losses import LOSSES
+from sensai.training.precision import Precision
+from sensai.training.stopping import DEFAULT_STOP_RULES
+
+Balance = Literal["weight", "sample"]
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """The loss of the members.
+
+    Attributes:
+        loss: name in `LOSSES`.
+        kd_weight: for losses that use a teacher: share of the target that is the teacher's.
+        balance: a class counts as much as all others together, by the `weight` of its images or by a `sample` of the others.
+            Joint losses always use weights.
+        precision: of forward passes.
+    """
+
+    loss: str = "bce"
+    kd_weight: float = 0.0
+    balance: Balance = "weight"
+    precision: Precision = "fp32"
+
+    @property
+    def joint(self) -> bool:
+        """Return whether all members learn together."""
+        return bool(LOSSES[self.loss].traits["joint"])
+
+    @property
+    def uses_teacher(self) -> bool:
+        """Return whether the base model takes part."""
+        return "teacher" in LOSSES[self.loss].uses
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """The steps of a member and their end.
+
+    Attributes:
+        epochs: most passes over the training split.
+        lr: peak learning rate.
+        weight_decay: L2 penalty.
+        metric: the validation metric that picks the best epoch (ties: the lower loss) and that stop rules watch.
+        schedule: name in `SCHEDULES`.
+        stop_rules: names in `STOP_RULES`.
+        patience: of stop rules; 0 turns off those that use it.
+        min_gain: of stop rules.
+        target: of stop rules; None turns off those that use it.
+    """
+
+    epochs: int
+    lr: float
+    weight_decay: float
+    metric: str
+    schedule: str = "one_cycle"
+    stop_rules: tuple[str, ...] = DEFAULT_STOP_RULES
+    patience: int = 0
+    min_gain: float = 0.0
+    target: float | None = None
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """The training batches that members share.
+
+    Attributes:
+        batch_size: images a step.
+        augmentation: of the training images.
+        seed: of order and augmentation.
+    """
+
+    batch_size: int
+    augmentation: Augmentation
+    seed: int
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The limit of all members together.
+
+    Attributes:
+        epochs: in sum over the members; None: no limit.
+        seconds: of the clock; None: no limit. An epoch is started if one like those before it fits in.
+    """
+
+    epochs: int | None = None
+    seconds: float | None = None
+
+    @property
+    def limited(self) -> bool:
+        """Return whether there is a limit."""
+        return self.epochs is not None or self.seconds is not None
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The sections of a training's configuration.
+
+    Attributes:
+        optimizer: of each member.
+        batches: that members share.
+        objective: loss and precision.
+        budget: of all members together.
+    """
+
+    optimizer: OptimizerConfig
+    batches: BatchConfig
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    budget: Budget = field(default_factory=Budget)
