@@ -44,9 +44,9 @@ def test_with_one_image_a_class_none_is_fitted_on_training_images_and_this_is_sa
         ratio=0.3,
     )
     run_id = retrain.run(config)
+    warnings = [each.getMessage() for each in caplog.records if "no validation split" in each.getMessage()]
     ensemble, data = retrain.load(Store.connect(), run_id), dataset_of(config)
     assert data.val is None
-    warnings = [each.getMessage() for each in caplog.records if "no validation split" in each.getMessage()]
     assert len(warnings) == 1
     assert f"class '0' and {CLASSES - 1} more classes have one training image only" in warnings[0]
     assert '"none" rows are fitted on training images' in warnings[0]
