@@ -8,7 +8,7 @@ import json
 import math
 import re
 import reprlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ _MOST_VALUES = 1_000_000
 _LONGEST_SHOWN = 200
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 # Floats of JSON; YAML 1.1 reads those without a dot as text.
-_FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+_FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+\Z")
 
 _MERGE = "tag:yaml.org,2002:merge"
 
@@ -96,6 +96,11 @@ def parse_yaml(text: str) -> Any:
     return content
 
 
+def render_yaml(content: Mapping[str, Any]) -> str:
+    """Return a YAML document that `parse_yaml` reads as the same content."""
+    return yaml.dump(dict(content), Dumper=_Dumper, sort_keys=False)
+
+
 def check_extent(content: object) -> None:
     """Raise an error for content that is nested too deeply or has too many values; each use of an alias counts.
 
@@ -160,4 +165,9 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789"))
+class _Dumper(yaml.SafeDumper):
+    """YAML in which a text that `_Loader` would read as a number stands in quotes."""
+
+
+for _each in (_Loader, _Dumper):
+    _each.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789"))

@@ -40,7 +40,7 @@ def why_not_written(error: BaseException, path: Path | str | None = None, needed
     """
     for cause in _causes(error):
         if (number := _number(cause)) is not None:
-            return _told(_REASONS[number], _path(cause) or path, needed)
+            return _message(_REASONS[number], _path(cause) or path, needed)
     return None
 
 
@@ -49,7 +49,7 @@ def why_not_stored(error: BaseException, uri: str) -> str | None:
     for cause in _causes(error):
         for text, reason in _DATABASE_TEXTS.items():
             if text in str(cause):
-                return _told(reason, uri, 0)
+                return _message(reason, uri, 0)
     return None
 
 
@@ -75,7 +75,7 @@ def _path(error: BaseException) -> str | None:
     return os.fspath(named) if isinstance(named, str | os.PathLike) else None
 
 
-def _told(reason: str, path: Path | str | None, needed: int) -> str:
+def _message(reason: str, path: Path | str | None, needed: int) -> str:
     if not path:
         return reason
     room = _room(str(path), needed) if reason == _REASONS[errno.ENOSPC] else ""

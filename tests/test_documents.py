@@ -4,10 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from sensai.documents import is_text, parse_json, parse_yaml, read_text, shown
+from sensai.documents import is_text, parse_json, parse_yaml, read_text, render_yaml, shown
 from sensai.errors import InputError
 
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 # Each list has ten aliases of the one before: a million million values when written out.
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{number}: &a{number} [{', '.join([f'*a{number - 1}'] * 10)}]\n" for number in range(1, 12)
@@ -54,6 +57,14 @@ def test_yaml_refuses(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said) as refused:
         parse_yaml(text)
     assert "\n" not in str(refused.value)
+
+
+@given(st.dictionaries(st.text(max_size=4), st.one_of(st.text(), st.integers(), st.booleans(), st.none(), NUMBERS)))
+@example(
+    {"a": "1e5", "b": "1.0e+16,0", "c": "null", "d": "2026-11-30", "e": "yes", "f": "0o7", "g": "\x85", "h": "1_000"}
+)
+def test_what_is_written_as_yaml_is_read_as_the_same(content: dict[str, object]) -> None:
+    assert parse_yaml(render_yaml(content)) == content
 
 
 def test_what_is_well_formed_is_read() -> None:

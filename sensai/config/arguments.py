@@ -5,14 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from sensai.config.entry_point import EntryPoint
 from sensai.config.entry_points import CONFIGS
 from sensai.config.refusals import describe_errors, unknown_parameter
 from sensai.config.usage import default_texts, parameters_of
-from sensai.documents import parse_yaml, read_text, shown
+from sensai.documents import parse_yaml, read_text, render_yaml, shown
 from sensai.errors import InputError
 from sensai.input_paths import located, located_reference
 
@@ -71,7 +70,7 @@ def read_config(path: str, config: type[EntryPoint]) -> dict[str, Any]:
 def as_yaml(config: EntryPoint) -> str:
     """Return the file that makes a run again when `--config` names it."""
     head = f"# sensai {config.stage} --config config.yaml\n"
-    return head + yaml.safe_dump(config.recipe(), sort_keys=False, allow_unicode=True)
+    return head + render_yaml(config.recipe())
 
 
 def _parsed(arguments: Sequence[str], config: type[EntryPoint]) -> dict[str, str]:

@@ -99,26 +99,26 @@ def image_folder(folder: Path) -> FolderSource:
         raise InputError(
             f"data_dir={str(folder)!r}: there is no such folder{searched(folder)} (dataset=imagefolder needs one)"
         )
-    left_out: Counter[str] = Counter()
-    places = _split_folders(folder, left_out)
-    labels = {name: label for label, name in enumerate(_class_folders(folder / places["train"], left_out))}
+    omitted: Counter[str] = Counter()
+    places = _split_folders(folder, omitted)
+    labels = {name: label for label, name in enumerate(_class_folders(folder / places["train"], omitted))}
     if not labels:
         raise InputError(f"data_dir={str(folder)!r}: train/ holds no images in class folders")
     class_names = tuple(map(_class_name, labels))
     check_class_names(class_names, f"data_dir={str(folder)!r}")
-    files = {split: _labelled(folder, place, labels, left_out) for split, place in places.items()}
-    if left_out:
-        _log.warning("data_dir=%r: %s", str(folder), in_words(left_out))
+    files = {split: _labelled(folder, place, labels, omitted) for split, place in places.items()}
+    if omitted:
+        _log.warning("data_dir=%r: %s", str(folder), in_words(omitted))
     if list(places) == ["train", "val"]:
         files["test"] = files.pop("val")
     return FolderSource(folder, class_names, {split: found for split, found in files.items() if found[0]})
 
 
-def _split_folders(folder: Path, left_out: Counter[str]) -> dict[str, str]:
+def _split_folders(folder: Path, omitted: Counter[str]) -> dict[str, str]:
     """Return each split -> the name of its folder, in the order of `_FOLDERS`."""
     found = entries(str(folder))
     _refuse(found.problems, folder)
-    left_out += found.left_out
+    omitted += found.omitted
     places = {split: [name for name in known if name in found.folders] for split, known in _FOLDERS.items()}
     if len(places["val"]) > 1:
         given = " and ".join(f"{name}/" for name in places["val"])
@@ -127,36 +127,36 @@ def _split_folders(folder: Path, left_out: Counter[str]) -> dict[str, str]:
         raise InputError(f"data_dir={str(folder)!r}: has no folder train/ with one folder a class in it")
     for name in found.folders:
         if not any(name in names for names in places.values()):
-            left_out[f"as the folder {name!r}, which is no split"] += 1
+            omitted[f"as the folder {name!r}, which is no split"] += 1
     if found.files:
-        left_out["beside the splits"] += len(found.files)
+        omitted["beside the splits"] += len(found.files)
     return {split: names[0] for split, names in places.items() if names}
 
 
-def _class_folders(split: Path, left_out: Counter[str]) -> list[str]:
+def _class_folders(split: Path, omitted: Counter[str]) -> list[str]:
     """Return the names of the folders of a split's classes, in order."""
     found = entries(str(split))
     _refuse(found.problems, split)
-    left_out += found.left_out
+    omitted += found.omitted
     if found.files:
-        left_out[f"outside the class folders of {split.name}/"] += len(found.files)
+        omitted[f"outside the class folders of {split.name}/"] += len(found.files)
     return found.folders
 
 
-def _labelled(folder: Path, place: str, labels: dict[str, int], left_out: Counter[str]) -> tuple[list[str], np.ndarray]:
+def _labelled(folder: Path, place: str, labels: dict[str, int], omitted: Counter[str]) -> tuple[list[str], np.ndarray]:
     """Return names relative to the folder, and labels int64 (N,), of the images of one split."""
     names: list[str] = []
     counts = np.zeros(len(labels), np.int64)
     # Entries of `train` were counted when the classes were listed.
-    for entry in _class_folders(folder / place, Counter() if place == "train" else left_out):
+    for entry in _class_folders(folder / place, Counter() if place == "train" else omitted):
         if entry not in labels:
             raise InputError(f"data_dir: class folder {str(folder / place / entry)!r} has no counterpart in train/")
         found = images_below(str(folder / place / entry))
         _refuse(found.problems, folder / place / entry)
         if place == "train" and not found.files:
-            why = f" ({in_words(found.left_out)})" if found.left_out else ""
+            why = f" ({in_words(found.omitted)})" if found.omitted else ""
             raise InputError(f"data_dir: class folder {str(folder / place / entry)!r} holds no images{why}")
-        left_out += found.left_out
+        omitted += found.omitted
         names += [f"{place}/{entry}/{name}" for name in found.files]
         counts[labels[entry]] = len(found.files)
     # Class folders and labels have the same order.

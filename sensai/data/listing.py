@@ -24,13 +24,13 @@ class Entries:
         folders: links to folders included.
         files: likewise.
         problems: name -> why it is neither file nor folder; the empty name is the folder itself.
-        left_out: reason -> number of entries.
+        omitted: reason -> number of entries.
     """
 
     folders: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
-    left_out: Counter[str] = field(default_factory=Counter)
+    omitted: Counter[str] = field(default_factory=Counter)
 
 
 def entries(folder: str) -> Entries:
@@ -44,7 +44,7 @@ def entries(folder: str) -> Entries:
         return found
     for entry in listed:
         if entry.name.startswith(".") or entry.name.lower() in _SYSTEM:
-            found.left_out[_HIDDEN] += 1
+            found.omitted[_HIDDEN] += 1
         elif why := _problem(entry):
             found.problems[entry.name] = why
         else:
@@ -83,7 +83,7 @@ def images_below(folder: str) -> Entries:
             found.problems[below] = "is a link to a folder that it lies in, a cycle"
             continue
         here = entries(path)
-        found.left_out += here.left_out
+        found.omitted += here.omitted
         found.problems |= {os.path.join(below, name): why for name, why in here.problems.items()}
         pending += [(os.path.join(below, name), above | {own}) for name in here.folders]
         for name in here.files:
@@ -91,7 +91,7 @@ def images_below(folder: str) -> Entries:
             if ending.lower() in readable:
                 found.files.append(os.path.join(below, name))
             else:
-                found.left_out[_named(ending)] += 1
+                found.omitted[_named(ending)] += 1
     found.files.sort(key=lambda name: name.split("/"))
     return found
 
@@ -100,10 +100,10 @@ def _named(ending: str) -> str:
     return f"ending in {ending[:_LONGEST_ENDING]!r}" if ending else "without an ending"
 
 
-def in_words(left_out: Counter[str]) -> str:
+def in_words(omitted: Counter[str]) -> str:
     """Return the number of omitted entries by reason, the most frequent first."""
-    ordered = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
+    ordered = sorted(omitted.items(), key=lambda item: (-item[1], item[0]))
     reasons = [f"{count} {reason}" for reason, count in ordered[:_REASONS]]
     if rest := sum(count for _, count in ordered[_REASONS:]):
         reasons.append(f"{rest} for other reasons")
-    return f"{left_out.total()} left out: {', '.join(reasons)}"
+    return f"{omitted.total()} left out: {', '.join(reasons)}"

@@ -66,8 +66,8 @@ def from_files(path: Path, shape: tuple[int, int, int]) -> Iterator[Frame | Refu
         yield _from_file(path, str(path), shape)
         return
     found = images_below(str(path))
-    if found.left_out:
-        _log.warning("%s=%r: %s", _PARAMETER, str(path), in_words(found.left_out))
+    if found.omitted:
+        _log.warning("%s=%r: %s", _PARAMETER, str(path), in_words(found.omitted))
     if not found.files and not found.problems:
         raise InputError(f"{_PARAMETER}={str(path)!r}: there is no image file")
     for name in sorted([*found.files, *found.problems], key=lambda name: name.split("/")):

@@ -31,24 +31,24 @@ def least_similar_groups(similarity: np.ndarray, n_groups: int) -> list[Group]:
 
 def _swapped(similarity: np.ndarray, labels: np.ndarray, n_groups: int) -> np.ndarray:
     """Swap each class in turn with the one that adds most to the similarity within groups, until no swap adds any."""
-    alike = similarity.astype(np.float64)
-    np.fill_diagonal(alike, 0)
-    least = _LEAST_GAIN * np.abs(alike).max()
+    similar = similarity.astype(np.float64)
+    np.fill_diagonal(similar, 0)
+    least = _LEAST_GAIN * np.abs(similar).max()
     labels, everyone = labels.copy(), np.arange(len(labels))
     # towards (K, G) is the sum of similarities of each class to each group.
-    towards = alike @ np.eye(n_groups)[labels]
+    towards = similar @ np.eye(n_groups)[labels]
     changed = True
     while changed:
         changed = False
         for one in everyone:
             own = labels[one]
             stays = towards[everyone, labels]
-            gains = towards[one, labels] - stays[one] + towards[:, own] - stays - 2 * alike[one]
+            gains = towards[one, labels] - stays[one] + towards[:, own] - stays - 2 * similar[one]
             gains[labels == own] = 0
             other = int(gains.argmax())
             if gains[other] <= least:
                 continue
-            difference = alike[other] - alike[one]
+            difference = similar[other] - similar[one]
             towards[:, own] += difference
             towards[:, labels[other]] -= difference
             labels[one], labels[other] = labels[other], own

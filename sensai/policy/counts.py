@@ -60,14 +60,14 @@ class RatioCounts:
         # Floats are exact for counts below 2**24, and BLAS multiplies only floats; without it a thousand classes take long.
         removed = np.zeros((len(self._sums), self._channels), np.float32)
         for row, sums in zip(removed, self._sums, strict=True):
-            row[self._gone(sums)] = 1
+            row[self._removed_channels(sums)] = 1
         return (removed @ removed.T).astype(np.int64)
 
     def removed(self, sums: np.ndarray) -> np.ndarray:
         """Return int64 (S,): how many channels `ratio_plan` removes from each site, for classes with these sums."""
-        return np.bincount(self._owner[self._gone(sums)], minlength=self._sites)
+        return np.bincount(self._owner[self._removed_channels(sums)], minlength=self._sites)
 
-    def _gone(self, sums: np.ndarray) -> np.ndarray:
+    def _removed_channels(self, sums: np.ndarray) -> np.ndarray:
         """Return the channels that are removed, int64, in no order."""
         elements = sums[-self._sites :][self._owner]
         with np.errstate(invalid="ignore"):

@@ -241,10 +241,10 @@ def _by_touched_sides(trace: ChannelTrace, component: np.ndarray) -> Iterator[tu
     for side, (first, size) in trace.sides.items():
         for own, owner in enumerate(component[first : first + size].tolist()):
             touched[owner][side].append(own)
-    alike: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for owner, sides in touched.items():
-        alike[tuple((side, len(own)) for side, own in sides.items())].append(owner)
-    for members in alike.values():
+        groups[tuple((side, len(own)) for side, own in sides.items())].append(owner)
+    for members in groups.values():
         sides = touched[members[0]]
         # A component without outputs belongs to no layer: it is the channels of the image.
         if not any(side == "out" for _, side in sides):

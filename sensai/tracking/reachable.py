@@ -51,8 +51,8 @@ def store_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, UnusableDatabaseError, ImportError, OSError) as error:
-        if told := storage_error(error, database=uri):
-            raise told from error
+        if storage := storage_error(error, database=uri):
+            raise storage from error
         # MLflow puts the URI into messages unchanged.
         reason = _reason(error).replace(uri, without_password(uri))
         raise InputError(f"{_named(uri)}: {reason[:_LONGEST_REASON]}") from error

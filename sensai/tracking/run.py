@@ -129,11 +129,11 @@ class Run:
             yield self
             self.flush()
         except Exception as error:
-            told = storage_error(error, database=self.client.tracking_uri) or error
-            self._fail(told)
-            if told is error:
+            reported = storage_error(error, database=self.client.tracking_uri) or error
+            self._fail(reported)
+            if reported is error:
                 raise
-            raise told from error
+            raise reported from error
         except BaseException as error:
             self._fail(error)
             raise

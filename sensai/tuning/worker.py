@@ -85,11 +85,11 @@ class Worker:
         sampler = self.study.sampler
         assert isinstance(sampler, TrialSampler)
         sampler.fixed, sampler.random = self.propose(known), explore
-        told: list[FrozenTrial] = []
+        finished: list[FrozenTrial] = []
         self._running = None
         try:
             self.study.optimize(
-                self._objective, n_trials=1, catch=(Exception,), callbacks=[lambda _, trial: told.append(trial)]
+                self._objective, n_trials=1, catch=(Exception,), callbacks=[lambda _, trial: finished.append(trial)]
             )
         except (KeyboardInterrupt, SystemExit):
             self._release()
@@ -100,7 +100,7 @@ class Worker:
             return False
         if self._unwritable is not None:
             raise self._unwritable
-        (trial,) = told
+        (trial,) = finished
         if trial.state == TrialState.FAIL and trial.user_attrs.get(_RETRY):
             studies.retry(self.study, trial)
         return studies.REPEATS in trial.user_attrs

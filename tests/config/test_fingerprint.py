@@ -1,7 +1,7 @@
 """The fingerprint of a stage, checked for every existing parameter."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from sensai.stages.contention import experiment
 from sensai.stages.evaluate.latencies import timing_host
 from sensai.stages.main import MEASURED
 from sensai.tracking import Store
+from sensai.training.schedules import SCHEDULES
 from tests.conftest import tiny
 
 STAGES = {stage.name: stage for stage in (*MEASURED, register.stage, report.stage, experiment.stage)}
@@ -91,6 +92,8 @@ OTHER = {
     "min_gain": 0.1,
     "target": 0.9,
     "loss": "joint",
+    "schedule": "constant",
+    "stop_rules": "target",
     "kd_weight": 0.3,
     "balance": "sample",
     "precision": "bf16",
@@ -151,6 +154,15 @@ IGNORED_WITH = [
     ("kd_weight", {"loss": "joint"}),
     ("balance", {"loss": "joint_kd"}),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def constant() -> Iterator[None]:
+    """Register another schedule than the only one there is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SCHEDULES, "_parts", {**{name: SCHEDULES[name] for name in SCHEDULES}})
+        SCHEDULES.register("constant", "of these tests")(lambda optimizer: optimizer)
+        yield
 
 
 @pytest.fixture(scope="module")

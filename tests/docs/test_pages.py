@@ -20,7 +20,7 @@ from sensai.parts import Family
 from sensai.runtimes import RUNTIMES, candidates, fastest, measure, prepare
 from sensai.sites import find_sites
 from tests.conftest import ROOT
-from tests.test_ensemble import built
+from tests.ensemble.test_ensemble import built
 
 
 def add_part(page: str, family: Family, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
