@@ -20,7 +20,7 @@ import psutil
 from sensai.cluster.processes import given_environment
 from sensai.errors import InputError
 
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = Path(__file__).resolve().parents[3]
 # What libraries go by that are told nothing else.
 _THREAD_VARIABLES = frozenset({"OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"})
 _MEMORY_SECONDS = 0.5
