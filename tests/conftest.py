@@ -38,7 +38,7 @@ if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > BYTES:
 TOGETHER = {
     "tests/training/test_ray.py": "ray",
     "tests/serving/test_serve.py": "ray",
-    "tests/analysis/test_comparison.py": "main",
+    "tests/analysis/test_differences.py": "main",
     "tests/analysis/test_guide.py": "main",
     "tests/analysis/test_report.py": "main",
     "tests/analysis/test_report_in_a_browser.py": "main",
