@@ -1,7 +1,7 @@
-"""What every data set is read from, as uint8 arrays; `sets` has those that have a name.
+"""Read data sets as uint8 arrays; `sets` has the named ones.
 
-A source names itself cheaply (`identity`, the key of the decoded copy) and reads itself when asked. Arrays are handed over
-in the images' own size; image folders (see `folders`) are fitted as they are decoded.
+`identity` is the key of the decoded copy, and costs no decoding. Arrays come in the images' own size; image folders (see
+`folders`) are fitted while they are decoded.
 """
 
 import hashlib
@@ -32,21 +32,21 @@ class Source(Protocol):
 
     @property
     def identity(self) -> str:
-        """Changes whenever what `read` gives may change; costs no decoding."""
+        """Return a key that changes whenever the result of `read` may change; costs no decoding."""
 
     def read(self, requested_size: int | None, rule: InputRule) -> Arrays:
-        """The images, brought to the size and channels that the network takes."""
+        """Read the images, in the size and channels that the network takes."""
 
 
 @dataclass(frozen=True)
 class ArraySource:
-    """Data that some library or the user's function hands over as arrays."""
+    """A data set that a library or the user's function gives as arrays."""
 
     identity: str
     load: Callable[[], Arrays]
 
     def read(self, requested_size: int | None, rule: InputRule) -> Arrays:
-        """Fit what `load` gives."""
+        """Load the arrays, and fit them to the network's input."""
         raw = self.load()
         splits = {}
         shapes = {images.shape[1:] for images, _ in raw.splits.values()}
@@ -64,13 +64,12 @@ class ArraySource:
 def user_set(reference: str, data_dir: str) -> Source:
     """Return the user's own data set, `path/to/file.py:factory` or `package.module:factory`.
 
-    The function is called with `data_dir` (a string, perhaps empty) and returns a mapping: `train`, and where there are any
-    `val` and `test`, each a pair (images uint8 (N, H, W) or (N, H, W, C), integer labels (N,)); and, optionally, `classes`,
-    the class names.
+    The function takes `data_dir` (a string, perhaps empty) and returns a mapping. `train`, and optionally `val` and `test`, are
+    pairs (images uint8 (N, H, W) or (N, H, W, C), integer labels (N,)). `classes`, optional, are the class names.
     """
     factory = load_factory(reference, "dataset")
     code = factory_digest(reference, "dataset")
-    # What the function reads is unknown, so its arrays are read and compared by digest every time.
+    # Nobody knows which files the function reads, so its arrays are compared by digest every time.
     arrays = Arrays(*checked(factory(data_dir), f"dataset={reference!r}"))
     content = digest(arrays)
     return ArraySource(f"{code} {content}", lambda: arrays)

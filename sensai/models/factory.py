@@ -1,4 +1,4 @@
-"""Networks by name: a part of the family, of torchvision, or the user's own."""
+"""Build networks by name: a part of the family, of torchvision, or the user's own."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,14 +14,14 @@ from sensai.models.architectures import ARCHITECTURES
 from sensai.models.wrappers import materialise
 from sensai.plugins import factory_digest, load_factory, users_code
 
-# Float32 on a GPU is float32 too: by default its convolutions round their operands to 10 bits (TF32), with which no pruned
-# network could be proved to compute what the masked one does.
+# By default convolutions on a GPU round their operands to 10 bits (TF32). Then no proof could show that a pruned network
+# computes the same as the masked one.
 torch.backends.cudnn.allow_tf32 = False
 
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """What rebuilds a network of full width: architecture, factory arguments, input and output size.
+    """The specification of a network of full width: architecture, factory arguments, input and output size.
 
     Attributes:
         source: SHA-256 of the file of the user's own network, which must not change under its weights; else empty.
@@ -37,23 +37,23 @@ class NetworkSpec:
     channels_last: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """The specification as plain JSON values."""
+        """Return the specification as plain JSON values."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "NetworkSpec":
-        """The inverse of `to_json`."""
+        """Make the specification from the values of `to_json`."""
         height, width = values["image_size"]
         return cls(**{**values, "image_size": (height, width)})
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """Shape (C, H, W) of one input image."""
+        """Return the shape (C, H, W) of one input image."""
         return (self.in_channels, *self.image_size)
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """The memory format of the network's images and weights."""
+        """Return the memory format of the network's images and weights."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
 
@@ -118,7 +118,7 @@ def build(spec: NetworkSpec) -> nn.Module:
 
 
 def check_output(network: nn.Module, spec: NetworkSpec) -> None:
-    """Hold a network to what everything after it takes for granted: one float logit a class for each image.
+    """Check that a network gives one float logit a class for each image.
 
     Raises:
         InputError: it does not take the images, or gives something else.

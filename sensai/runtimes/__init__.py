@@ -1,7 +1,7 @@
 """One ensemble, several ways to run it, all with the same answers.
 
-`prepared` folds and exports members once for all runtimes, `runtime` is their interface, `implementations` has one a file,
-`choice` measures which is the fastest here, `latency_comparison` sets base model and ensemble side by side, `quantisation`
+`prepared` folds and exports members once for all runtimes. `runtime` is their interface, and `implementations` has a file for
+each. `choice` measures which one is the fastest here. `latency_comparison` compares base model and ensemble. `quantisation`
 makes the integer variant. A base model runs as an ensemble of one member.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sensai.runtimes.quantisation import quantised
     from sensai.runtimes.runtime import Runtime
 
-# Name -> the module that it is imported from when one asks for it: the names of runtimes are needed before torch is.
+# Name -> its module, imported on first use: the command line needs the names of runtimes, but no torch.
 _HOMES = {
     **dict.fromkeys(
         ("TOLERANCE", "Timing", "check_runtime", "fastest", "in_turn", "largest_error", "measure", "open_runtime"),

@@ -1,4 +1,4 @@
-"""Runtimes by name, and which of them is the fastest on this machine."""
+"""Open runtimes by name, and find the fastest on this machine."""
 
 import math
 import time
@@ -25,7 +25,7 @@ _SETTLED_CALLS, _SETTLED_SECONDS = 4, 0.005
 
 @dataclass(frozen=True)
 class Timing:
-    """One runtime on one batch; times are NaN where it could not be opened.
+    """The times of one runtime on one batch; NaN where it could not be opened.
 
     Attributes:
         runtime: its name.

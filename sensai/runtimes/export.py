@@ -1,4 +1,4 @@
-"""Networks as ONNX models."""
+"""Export networks as ONNX models."""
 
 import contextlib
 import io
@@ -24,16 +24,16 @@ class Together(nn.Module):
         self.networks = nn.ModuleList(networks)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """The outputs of each."""
+        """Return the outputs of each."""
         return [network(images) for network in self.networks]
 
 
 def export_onnx(networks: Sequence[nn.Module], example: Tensor) -> list[onnx.ModelProto]:
-    """Networks in eval mode without their batch norms, for any number of images; input `images`, one output.
+    """Export networks in eval mode without their batch norms.
 
-    ONNX Runtime fuses what is left, convolution, addition and ReLU, in its own blocked layout. Behind batch norms, whose
-    statistics the exporter leaves to be cast and expanded, it does neither. All are exported at once, since the exporter
-    takes seconds before it looks at the first.
+    Each model takes any number of images as `images`, and has one output. ONNX Runtime fuses convolution, addition and ReLU in
+    its own blocked layout, but not behind a batch norm. All networks are exported at once, since the exporter takes seconds
+    to start.
 
     Args:
         networks: on the CPU; or what `folded` made of them.
@@ -42,7 +42,7 @@ def export_onnx(networks: Sequence[nn.Module], example: Tensor) -> list[onnx.Mod
     graphs = [network if isinstance(network, GraphModule) else folded(network, example) for network in networks]
     outputs = [f"outputs_{number}" for number in range(len(graphs))]
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        # The exporter reports each of its steps, and warns of its own internals.
+        # The exporter reports each step, and warns of its own internals.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             Together(graphs),
@@ -59,6 +59,6 @@ def export_onnx(networks: Sequence[nn.Module], example: Tensor) -> list[onnx.Mod
     extractor = Extractor(program.model_proto)
     models = [extractor.extract_model([INPUT], [output]) for output in outputs]
     for model in models:
-        # It lists input and output among what lies in between, whose shapes are inferred again anyway.
+        # The exporter lists input and output among the inner values too. Shapes are inferred again anyway.
         del model.graph.value_info[:]
     return models

@@ -1,4 +1,4 @@
-"""A network as a graph of torch operators without batch norms, which at run time are nothing but scales and shifts."""
+"""Turn a network into a graph of torch operators without batch norms: at run time these only scale and shift."""
 
 import math
 from functools import partial
@@ -15,7 +15,7 @@ from sensai.runtimes.operators import CONVOLUTIONS, aten, before, constant, repl
 from sensai.runtimes.shifts import ADDITIONS, absorb_shifts
 from sensai.sites import graph_of
 
-# As the export names the class of a layer.
+# The export names the class of a layer like this.
 _ZERO_WIDTH = f"{ZeroWidthConv2d.__module__}.{ZeroWidthConv2d.__qualname__}"
 
 
@@ -23,13 +23,13 @@ _ZERO_WIDTH = f"{ZeroWidthConv2d.__module__}.{ZeroWidthConv2d.__qualname__}"
 def folded(
     network: nn.Module, example: Tensor, memory_format: torch.memory_format = torch.contiguous_format
 ) -> GraphModule:
-    """What a network computes in eval mode, batch norms folded into the convolutions before them.
+    """Return the graph of a network in eval mode, with batch norms folded into the convolutions before them.
 
-    A batch norm behind anything else becomes a multiplication and an addition; pooling to one pixel becomes a mean, and
-    flattening a reshaping, for which exporters need no shape at run time.
+    A batch norm behind anything else becomes a multiplication and an addition. Pooling to one pixel becomes a mean, and
+    flattening a reshaping: exporters then need no shape at run time.
 
     Args:
-        network: in eval mode; it stays as it is.
+        network: in eval mode; it is not changed.
         example: any input of at least two images; the graph takes any number of them.
         memory_format: of the images that the graph takes, and of its weights.
     """
@@ -56,7 +56,7 @@ def folded(
 def _settle(module: GraphModule) -> None:
     """Compute here and now what follows from no channels at all: what a branch without any adds to a residual connection."""
     images = next(node for node in module.graph.nodes if node.op == "placeholder")
-    # Of one image: (1, ...).
+    # The shape for one image: (1, ...).
     values: dict[Node, Tensor] = {}
     for node in list(module.graph.nodes):
         value = _value(module, node, values)
@@ -79,9 +79,9 @@ def _settle(module: GraphModule) -> None:
 
 
 def _value(module: GraphModule, node: Node, values: dict[Node, Tensor]) -> Any:
-    """What a node makes of any image, None where that depends on the image."""
+    """Return the value of a node if it is the same for all images, else None."""
     _, layer = next(reversed(node.meta.get("nn_module_stack", {"": ("", "")}).values()))
-    # Nothing; or what a convolution without channels starts from.
+    # It is empty, or the input of a convolution without channels.
     if 0 in _shape(node)[1:] or (node.target is aten.new_zeros.default and layer == _ZERO_WIDTH):
         return torch.zeros(1, *_shape(node)[1:])
     weights = {source: tensor(module, source) for source in node.all_input_nodes if source.op == "get_attr"}
@@ -97,7 +97,7 @@ def _shape(node: Node) -> tuple[int, ...]:
 
 
 def _narrowest(value: Tensor) -> Tensor:
-    """A map (1, C, H, W) as (1, C, 1, 1), where all of its pixels are the same."""
+    """Return a map (1, C, H, W) as (1, C, 1, 1) if all its pixels are equal."""
     pixel = value[..., :1, :1]
     return pixel if torch.equal(pixel.expand_as(value), value) else value
 
@@ -117,7 +117,7 @@ def _fold(module: GraphModule, norm: Node) -> None:
         norm.replace_all_uses_with(source)
         module.graph.erase_node(norm)
     else:
-        # By itself it is a convolution whose weights were 1.
+        # Alone, a batch norm equals a convolution with weights of 1.
         fused = fuse(torch.ones(len(mean), 1), None)
         shape = [-1] + [1] * (norm.meta["val"].ndim - 2)
         scale, shift = (

@@ -1,4 +1,4 @@
-"""Base model and ensemble on the same images, each in its fastest runtime here, timed side by side."""
+"""Time base model and ensemble side by side on the same images, each in its fastest runtime."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 from sensai.runtimes.choice import Timing, fastest, in_turn, measure, open_runtime
 from sensai.runtimes.prepared import Prepared
 
-# Each member's runtime has threads of its own, which are there, asleep, while others are timed.
+# Each member's runtime has its own threads, which sleep while others are timed.
 _MOST_THREADS = 1000
 
 Combine = Callable[[list[np.ndarray]], object]
@@ -25,12 +25,12 @@ class Comparison:
     Attributes:
         timings: of `base`, `ensemble` and the largest `member`, the runtimes that were tried.
         base_ms: the base model in its fastest runtime.
-        member_ms: each member in the runtime of `member`, as a machine like this one for each would see it; on one thread where
-            on all they would have more than a thousand together.
-        members_ms: all of them one after another in the fastest runtime that the largest has on one thread, so that each finds
-            in the caches what the others left there; NaN where the ensemble as a whole was left out.
-        ensemble_ms: all members in their fastest runtime, and the combination of their outputs; NaN where it was left out.
-        threads: how many base model and ensemble might keep busy.
+        member_ms: each member alone on a machine like this one, in the runtime of `member`. It uses all threads, or one thread
+            where all members would have more than a thousand together.
+        members_ms: all members one after another, on one thread, in the runtime that is the fastest there for the largest. Each
+            finds the caches as the others left them. NaN if the ensemble was left out.
+        ensemble_ms: all members in their fastest runtime, and the combination of their outputs; NaN if it was left out.
+        threads: the most that base model and ensemble may keep busy.
     """
 
     timings: dict[str, list[Timing]]
@@ -42,16 +42,16 @@ class Comparison:
 
     @property
     def chosen(self) -> dict[str, Timing]:
-        """The fastest of each network's runtimes."""
+        """Return the fastest runtime of each network."""
         return {network: fastest(timings) for network, timings in self.timings.items()}
 
     @property
     def overhead(self) -> float:
-        """The ensemble's time over that of its members one after another, if they were dealt to the threads without a gap."""
+        """Return the ensemble's time over the time of its members one after another, dealt to the threads without a gap."""
         return self.ensemble_ms * min(self.threads, len(self.member_ms)) / self.members_ms
 
     def rows(self) -> list[dict[str, Any]]:
-        """The fields of every timing, with the network that it is of."""
+        """Return the fields of every timing, with its network."""
         return [{"network": network, **asdict(each)} for network, timings in self.timings.items() for each in timings]
 
 
@@ -69,10 +69,10 @@ def compare(
 
     Args:
         base: the base model.
-        members: those of the ensemble.
+        members: of the ensemble.
         images: the batch, uint8 (N, H, W, C).
-        combine: what is done with the members' outputs; None: the ensemble as a whole is not timed.
-        threads: how many may be kept busy at once.
+        combine: combines the members' outputs; None: the ensemble is not timed.
+        threads: the most to keep busy.
         names: the runtimes to choose from; None: those that `auto` tries on a CPU.
         repeats: calls of each.
     """
@@ -82,11 +82,11 @@ def compare(
 
     largest = max(members.alone(), key=lambda alone: alone.members[0].flops)
     counts = sorted({1, threads})
-    # One number of threads after the other, as large networks are not to be in memory twice as often.
+    # One number of threads after the other: large networks would else take twice the memory.
     timings = {"base": [each for count in counts for each in timed(base, count)]}
     if combine is not None:
         timings["ensemble"] = [each for count in counts for each in timed(members, count)]
-    # So close to each other, on one thread and on all, that only side by side one can tell.
+    # One thread and all threads are so close that only a direct comparison tells them apart.
     timings["member"] = timed(largest, *(counts if threads * len(members.members) <= _MOST_THREADS else [1]))
     chosen = {network: fastest(each) for network, each in timings.items()}
     with ExitStack() as stack:

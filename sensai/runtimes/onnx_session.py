@@ -1,4 +1,4 @@
-"""What the runtimes on ONNX Runtime share. Imports it, and onnx, only when a session is opened."""
+"""The parts that all runtimes on ONNX Runtime share. Imports it, and onnx, only when a session is opened."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ _PROVIDERS = ["CPUExecutionProvider"]
 
 
 def session_options(threads: int, *, spin: bool) -> "onnxruntime.SessionOptions":
-    """Return options by which nodes run one after another, each on so many threads.
+    """Return the options of a session that runs one node at a time, each on `threads` threads.
 
     Args:
         threads: of each node.
@@ -29,15 +29,15 @@ def session_options(threads: int, *, spin: bool) -> "onnxruntime.SessionOptions"
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
-    # Small convolutions are dealt to threads in small parts, so that none waits long for one that started late.
+    # Small parts of a convolution keep threads from waiting long for one that started late.
     options.add_session_config_entry("session.dynamic_block_base", "4")
-    # Waiting images follow each other within 200 microseconds. Threads that spin longer, as by default, take cores from others.
+    # Waiting images follow each other within 200 microseconds. Longer spinning, the default, takes cores from others.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "200")
     return options
 
 
 class OnnxRuntime(Runtime):
-    """Sessions of ONNX Runtime, which end with the runtime."""
+    """A runtime that owns sessions of ONNX Runtime, and ends them."""
 
     def __init__(self, prepared: "Prepared", threads: int) -> None:
         super().__init__(prepared, threads)
@@ -55,7 +55,7 @@ class OnnxRuntime(Runtime):
 
 
 def merged(models: "Sequence[onnx.ModelProto]") -> "onnx.ModelProto":
-    """Return models of one input as one model with all their outputs in their order."""
+    """Merge models of the same input into one model; return it with all their outputs in order."""
     from onnx.compose import add_prefix
 
     whole, *rest = [add_prefix(model, f"m{number}_", rename_inputs=False) for number, model in enumerate(models)]

@@ -1,6 +1,4 @@
-"""Members made ready for runtimes: whatever opens them, each is folded and exported once. N images, C channels, H x W
-pixels.
-"""
+"""Prepare members for runtimes: each is folded and exported once for all of them. N images, C channels, H x W pixels."""
 
 import copy
 from collections.abc import Sequence
@@ -22,7 +20,7 @@ from sensai.sites import count_flops
 
 
 class _Forms:
-    """Networks of one ensemble in the forms that runtimes take, each form made of all at once where it is first asked for."""
+    """The networks of one ensemble in the forms that runtimes take. A form is made of all networks on its first use."""
 
     def __init__(self, networks: Sequence[nn.Module], spec: NetworkSpec) -> None:
         self._networks = networks
@@ -39,16 +37,16 @@ class _Forms:
 
 
 class PreparedMember:
-    """One network from normalised images float32 (N, C, H, W) to its outputs, in the forms that runtimes take."""
+    """One network in the forms that runtimes take: from normalised images float32 (N, C, H, W) to its outputs."""
 
     def __init__(self, network: nn.Module, flops: int, forms: _Forms, number: int) -> None:
         """Make nothing yet.
 
         Args:
-            network: on the CPU, in eval mode; it stays as it is.
-            flops: what it costs.
+            network: on the CPU, in eval mode; it is not changed.
+            flops: of one image.
             forms: of all networks of its ensemble.
-            number: its own among them.
+            number: the network's place in them.
         """
         self.network = network
         self.flops = flops
@@ -57,36 +55,36 @@ class PreparedMember:
 
     @torch.no_grad()
     def eager(self, images: np.ndarray) -> np.ndarray:
-        """The outputs of the network as it is, float32 (N, outputs), for float32 (N, C, H, W): what all forms must give."""
+        """Return the outputs of the unchanged network, float32 (N, outputs), which all forms must give: for (N, C, H, W)."""
         return self.network(torch.from_numpy(images)).numpy()
 
     @property
     def graph(self) -> GraphModule:
-        """Torch operators, batch norms folded."""
+        """Return the network as a graph of torch operators with folded batch norms."""
         return self._forms.graphs[self._number]
 
     @property
     def onnx(self) -> onnx.ModelProto:
-        """The same as an ONNX model."""
+        """Return the same as an ONNX model."""
         return self._forms.onnx[self._number]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The members of an ensemble, or some of them, and how raw images are normalised for them."""
+    """The members of an ensemble, or some of them, and the normalisation of their images."""
 
     members: Sequence[PreparedMember]
     normalization: Normalization
 
     def alone(self) -> "list[Prepared]":
-        """Each member by itself; what has been made of it is kept."""
+        """Return each member by itself, with the forms that it has already."""
         return [Prepared([member], self.normalization) for member in self.members]
 
     def normalised(self, images: np.ndarray) -> np.ndarray:
-        """float32 (N, C, H, W) of raw images uint8 (N, H, W, C): one pass for all members.
+        """Normalise raw images uint8 (N, H, W, C) for all members; return float32 (N, C, H, W).
 
         Raises:
-            ValueError: images of another dtype, which are no raw ones.
+            ValueError: the images have another dtype.
         """
         if images.dtype != np.uint8:
             raise ValueError(f"images must be uint8 (N, H, W, C), not {images.dtype}")
@@ -105,7 +103,7 @@ class Prepared:
 
 
 def prepare(ensemble: Ensemble) -> Prepared:
-    """An ensemble's members; the ensemble stays as it is."""
+    """Prepare the members of an ensemble, which is not changed."""
     shape = ensemble.spec.input_shape
     networks = [copy.deepcopy(member.network).cpu().eval() for member in ensemble.members]
     forms = _Forms(networks, ensemble.spec)
@@ -116,6 +114,6 @@ def prepare(ensemble: Ensemble) -> Prepared:
 
 
 def prepare_base(model: nn.Module, like: Ensemble) -> Prepared:
-    """A base model, as the ensemble of one member of all classes that it is."""
+    """Prepare a base model as an ensemble of one member with all classes."""
     classes = tuple(range(len(like.class_names)))
     return prepare(Ensemble([Member(classes, model)], like.class_names, like.spec, like.normalization))

@@ -1,5 +1,6 @@
-"""Members in 8-bit integers, by ONNX Runtime's static quantisation. They answer a little differently, so that they are worth
-nothing without their accuracy.
+"""Quantise members to 8-bit integers by ONNX Runtime's static quantisation.
+
+Their answers differ a little, so their accuracy must be measured too.
 """
 
 import copy
@@ -15,18 +16,18 @@ from sensai.runtimes.prepared import Prepared, PreparedMember
 
 
 def quantised(prepared: Prepared, images: np.ndarray) -> Prepared:
-    """The same members with integer weights (a scale for each channel) and activations, for the runtimes of ONNX Runtime.
+    """Return the members with integer weights (a scale for each channel) and activations, for ONNX Runtime.
 
     Args:
-        prepared: stays as it is.
-        images: uint8 (N, H, W, C), whose activations give the ranges; of validation data.
+        prepared: the exact members; they are not changed.
+        images: validation images uint8 (N, H, W, C); their activations give the ranges.
     """
     values = prepared.normalised(images)
     return Prepared([_QuantisedMember(member, values) for member in prepared.members], prepared.normalization)
 
 
 class _Images(CalibrationDataReader):
-    """One image at a time."""
+    """Feed the calibration one image at a time."""
 
     def __init__(self, images: np.ndarray) -> None:
         self._next = iter(images)
@@ -44,7 +45,7 @@ class _QuantisedMember(PreparedMember):
 
     @cached_property
     def onnx(self) -> onnx.ModelProto:
-        """Each integer operator between those that quantise and dequantise (QDQ)."""
+        """Return the model in QDQ form: each integer operator stands between quantise and dequantise."""
         with temporary_folder() as folder:
             path = folder / "member.onnx"
             quantize_static(

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 class Runtime(ABC):
     """One way to run all members on the same raw images; called by one thread at a time.
 
-    What it starts ends with `close`, which leaving its context calls.
+    `close` ends all that it started. Leaving its context calls `close`.
     """
 
     def __init__(self, prepared: "Prepared", threads: int) -> None:
         """Open it.
 
         Args:
-            prepared: what to run.
-            threads: how many it may keep busy at once.
+            prepared: the members to run.
+            threads: the most that it may keep busy.
         """
         self._prepared = prepared
         self.threads = threads

@@ -1,6 +1,6 @@
-"""What is added to all pixels of a channel alike goes into the biases of convolutions, where it costs nothing.
+"""Move constants that are added to all pixels of a channel into the biases of convolutions, where they cost nothing.
 
-A branch that has no channels leaves such a shift behind.
+A branch without channels leaves such a shift behind.
 """
 
 from typing import Any
@@ -17,14 +17,14 @@ _RELUS = (aten.relu.default, aten.relu_.default)
 
 
 def absorb_shifts(module: GraphModule) -> None:
-    """Defer every shift until a convolution takes it; it is added only for what has to read it before."""
+    """Defer every shift until a convolution takes it. Other readers get it added before."""
     shifts = _Shifts(module)
     for node in list(module.graph.nodes):
         shifts.visit(node)
 
 
 class _Shifts:
-    """What the readers of a node still have to add to it, (1, C, 1, 1) each."""
+    """The shifts that the readers of a node must still add, (1, C, 1, 1) each."""
 
     def __init__(self, module: GraphModule) -> None:
         self._module = module
@@ -32,7 +32,7 @@ class _Shifts:
         self._paid: dict[Node, Node] = {}
 
     def visit(self, node: Node) -> None:
-        """Nodes are visited in their order."""
+        """Defer the shift of one node; nodes are visited in order."""
         arguments: Any = node.args
         owing = [source for source in node.all_input_nodes if source in self._owed]
         if (shift := self._shift(node)) is not None and len(arguments[0].users) == 1:
@@ -57,7 +57,7 @@ class _Shifts:
                 node.replace_input_with(each, self._pay(each, node))
 
     def _shift(self, node: Node) -> Tensor | None:
-        """What a node adds to its first argument, if that is a shift."""
+        """Return the shift that a node adds to its first argument, None if there is none."""
         arguments: Any = node.args
         if node.target not in ADDITIONS or node.kwargs or getattr(arguments[1], "op", "") != "get_attr":
             return None
@@ -65,7 +65,7 @@ class _Shifts:
         return value if value.ndim == 4 and value.shape[0] == 1 == value[0, 0].numel() else None
 
     def _is_bent(self, source: Node) -> bool:
-        """Whether a node is a ReLU, read once, of something that takes a shift."""
+        """Return True if a node is a ReLU with one reader, and its input can take a shift."""
         below: Any = source.args[0] if source.args else None
         return source.target in _RELUS and len(source.users) == len(below.users) == 1 and bool(_takers(below))
 
@@ -96,14 +96,14 @@ class _Shifts:
 
 
 def _takers(node: Node) -> list[Node]:
-    """The convolutions whose biases are added to each of a node's channels, and to nothing else."""
+    """Return the convolutions that can take a shift of a node: their biases reach its channels and nothing else."""
     if node.target in ADDITIONS and _is_elementwise(node):
         return [each for each in node.all_input_nodes if each.target in CONVOLUTIONS and len(each.users) == 1]
     return [node] if node.target in CONVOLUTIONS else []
 
 
 def _is_elementwise(addition: Node) -> bool:
-    """Whether two values of one shape are added up, neither of them scaled."""
+    """Return True if a node adds two values of one shape, neither of them scaled."""
     shape, *others = (node.meta["val"].shape for node in (addition, *addition.all_input_nodes) if "val" in node.meta)
     return len(others) == 2 and others == [shape] * 2 and not addition.kwargs
 

@@ -1,22 +1,23 @@
-"""Ways to run all members on the same images: one runtime a file, found by name.
+"""The ways to run all members on the same images: one runtime a file, found by name.
 
-A runtime is a subclass of `Runtime` that is registered by its name. Opened, it returns the outputs of every member for
-normalised images float32 (N, C, H, W), each float32 (N, 1), (N, 1 + g) or (N, K). They equal those of the networks as they
-are: relative to max(1, largest output) they differ by 1e-5 at most, otherwise the runtime is never chosen. It keeps at most
-so many threads busy as it is told, and what it starts ends with `close`. Its constructor takes:
+A runtime is a subclass of `Runtime`, registered by its name. It takes normalised images float32 (N, C, H, W), and returns the
+outputs of every member, each float32 (N, 1), (N, 1 + g) or (N, K). They differ from those of the original networks by at most
+1e-5, relative to max(1, largest output); otherwise the runtime is never chosen. It keeps at most `threads` threads busy, and
+`close` ends all that it started. Its constructor takes:
 
-| parameter | what it is |
+| parameter | meaning |
 | --- | --- |
 | `prepared` | Prepared: the members, folded, as torch graphs and as ONNX models |
-| `threads` | how many it may keep busy at once |
+| `threads` | the most threads that it may keep busy |
 
-| trait | what it declares | default |
+| trait | meaning | default |
 | --- | --- | --- |
-| `device` | `cpu` or `cuda`: where it runs the members. One for `cuda` is refused where torch finds no GPU | `cpu` |
+| `device` | `cpu` or `cuda`: the device that runs the members. `cuda` is refused where torch finds no GPU | `cpu` |
 | `auto` | `runtime=auto` tries it on that device | False |
 | `why_missing` | function that returns why this machine cannot run it, empty where it can | nothing is missing |
 
-Imports without torch and ONNX Runtime, so that the command line is parsed at once: heavy imports stand inside the methods.
+This package imports neither torch nor ONNX Runtime, so that the command line is parsed at once. Heavy imports stand inside
+the methods.
 """
 
 from collections.abc import Callable

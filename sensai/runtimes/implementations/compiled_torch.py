@@ -1,4 +1,4 @@
-"""torch, compiled."""
+"""Run members by torch.compile."""
 
 import shutil
 from typing import TYPE_CHECKING
@@ -16,10 +16,10 @@ def _no_compiler() -> str:
     return "" if any(map(shutil.which, _COMPILERS)) else f"no C++ compiler ({' or '.join(_COMPILERS)}) is installed"
 
 
-# Compiling takes minutes for a large ensemble, so it is measured where it is named.
+# A large ensemble takes minutes to compile, so `auto` does not try it.
 @RUNTIMES.register("torch-compiled", "all members compiled as one, which takes minutes", why_missing=_no_compiler)
 class TorchCompiled(Torch):
-    """Run all members compiled as one; weights are constants in the layout that their kernels ask for."""
+    """Run all members, compiled as one; weights are constants in the layout of their kernels."""
 
     def __init__(self, prepared: "Prepared", threads: int) -> None:
         import torch

@@ -1,4 +1,4 @@
-"""A GPU, the streams of all members captured as one CUDA graph."""
+"""Run members on a GPU as one CUDA graph."""
 
 from typing import TYPE_CHECKING
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
     from sensai.runtimes.prepared import Prepared
 
-# Calls before a capture: libraries make their handles and workspaces in the first, which a graph must not contain.
+# Calls before a capture: in the first, libraries make handles and workspaces, which do not belong in a graph.
 _WARM_UPS = 3
 
 
 @RUNTIMES.register("cuda-graph", "on a GPU all members captured as one graph", device="cuda", auto=True)
 class CudaGraph(CudaStreams):
-    """Run the streams of all members as one CUDA graph, captured once for a shape of images and launched as a whole."""
+    """Run the streams of all members as one CUDA graph, captured once for each shape of images."""
 
     def __init__(self, prepared: "Prepared", threads: int) -> None:
         import torch

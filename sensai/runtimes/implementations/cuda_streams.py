@@ -1,4 +1,4 @@
-"""A GPU, a stream for each member."""
+"""Run members on a GPU, each on its own stream."""
 
 import copy
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @RUNTIMES.register("cuda-streams", "on a GPU a stream for each member", device="cuda", auto=True)
 class CudaStreams(Runtime):
-    """Run each member on its own stream of torch's current GPU, launched operator by operator."""
+    """Run each member on its own stream of torch's current GPU, one operator at a time."""
 
     def __init__(self, prepared: "Prepared", threads: int) -> None:
         import torch

@@ -1,4 +1,4 @@
-"""torch itself, operator by operator."""
+"""Run members by torch, one operator at a time."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @RUNTIMES.register("torch", "operators one after another, member by member, each on all threads", auto=True)
 class Torch(Runtime):
-    """Run operators one after another, member by member, each on all threads."""
+    """Run members one after another, each operator on all threads."""
 
     def __init__(self, prepared: "Prepared", threads: int) -> None:
         from sensai.runtimes.export import Together

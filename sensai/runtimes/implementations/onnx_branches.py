@@ -1,4 +1,4 @@
-"""ONNX Runtime, all members as parallel branches of one graph."""
+"""Run members by ONNX Runtime, as parallel branches of one graph."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     "onnx-branches", "ONNX Runtime with all members in one graph, a node at a time on each thread", auto=True
 )
 class OnnxBranches(OnnxGraph):
-    """Run all members in one graph and one session: as many nodes at a time as there are threads, each on one."""
+    """Run all members as one graph: as many nodes at once as there are threads, each on one thread."""
 
     def _session_options(self) -> "onnxruntime.SessionOptions":
         import onnxruntime

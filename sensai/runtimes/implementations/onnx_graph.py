@@ -1,4 +1,4 @@
-"""ONNX Runtime, all members in one graph."""
+"""Run members by ONNX Runtime, as one graph."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @RUNTIMES.register("onnx-graph", "ONNX Runtime with all members in one graph, node by node on all threads", auto=True)
 class OnnxGraph(OnnxRuntime):
-    """Run all members in one graph and one session: a node at a time, on all threads."""
+    """Run all members as one graph: one node at a time, on all threads."""
 
     def __init__(self, prepared: "Prepared", threads: int) -> None:
         super().__init__(prepared, threads)

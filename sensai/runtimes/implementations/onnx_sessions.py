@@ -1,4 +1,4 @@
-"""ONNX Runtime, a session for each member."""
+"""Run members by ONNX Runtime, each in its own session."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @RUNTIMES.register("onnx-sessions", "ONNX Runtime with a session for each member", auto=True)
 class OnnxSessions(OnnxRuntime):
-    """Run a session for each member, dealt to workers by FLOPs; the caller is one of them."""
+    """Run each member in its own session. Members are dealt to threads by FLOPs; the caller is one of these."""
 
     def __init__(self, prepared: "Prepared", threads: int) -> None:
         from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +23,7 @@ class OnnxSessions(OnnxRuntime):
 
         super().__init__(prepared, threads)
         self._hands = deal([member.flops for member in prepared.members], threads)
-        # Threads that spin, as they do by ONNX Runtime's default, would keep cores from the other sessions.
+        # By default ONNX Runtime's threads spin, which would keep cores from the other sessions.
         options = session_options(max(threads // len(prepared.members), 1), spin=False)
         for member in prepared.members:
             self._open(member.onnx, options)
