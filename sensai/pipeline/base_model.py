@@ -37,7 +37,7 @@ class BaseModel:
 
     @cached_property
     def sites(self) -> SiteMap:
-        """The removable channels, those included that only `scope=all` touches.
+        """Return the removable channels, also those that only `scope=all` removes.
 
         Raises:
             InputError: there are none.

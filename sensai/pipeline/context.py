@@ -29,7 +29,7 @@ _EVALUATION_PIXELS = 2**20
 
 @dataclass(frozen=True)
 class Context:
-    """All that a stage works with beside its own parameters. Data and models are loaded when they are first asked for.
+    """The inputs of a stage: parameters, run, data, models. Data and models are loaded on first use.
 
     Attributes:
         config: the stage's parameters.
@@ -49,22 +49,22 @@ class Context:
 
     @property
     def store(self) -> Store:
-        """The store of the session."""
+        """Return the store of the session."""
         return self.session.store
 
     @property
     def data(self) -> Dataset:
-        """The data set that the parameters name."""
+        """Return the data set that the parameters name."""
         return self.session.dataset(self.config)
 
     @cached_property
     def device(self) -> torch.device:
-        """The device that the parameters name."""
+        """Return the device that the parameters name."""
         return device_of(self.config)
 
     @property
     def base_model(self) -> BaseModel:
-        """The base model that the stage stands on, on the device."""
+        """Return the base model that the stage stands on, on the device."""
         return self.session.base_model(self.upstream["baseline"], self.device)
 
     def read(self, load: Callable[[Store, str], T], stage: str) -> T:
@@ -73,7 +73,7 @@ class Context:
 
     @property
     def evaluation_batch(self) -> int:
-        """Images a forward pass without training."""
+        """Return the number of images in a forward pass without training."""
         return evaluation_batch(self.data.image_shape)
 
     def normalization(self, spec: NetworkSpec) -> Normalization:

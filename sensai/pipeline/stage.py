@@ -55,7 +55,7 @@ class Stage(Generic[ConfigT]):
 
     @property
     def name(self) -> str:
-        """As in MLproject, tags and lineage."""
+        """Return the name, as in MLproject, tags and lineage."""
         return self.config.stage
 
     def run(self, config: ConfigT) -> str:

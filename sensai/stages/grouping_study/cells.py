@@ -91,24 +91,24 @@ class Cell:
 
     @property
     def title(self) -> str:
-        """The name of its run."""
+        """Return the name of its run."""
         place = self.place
         return f"cell {place.method}, {place.n_groups} groups, ratio={place.ratio:g}, seed={place.seed}"
 
     @property
     def candidate(self) -> Candidate:
-        """The cell as a run of the study."""
+        """Return the cell as a run of the study."""
         own = {tags.FINGERPRINT: self.fingerprint, tags.CELL: json.dumps(asdict(self.place))}
         return Candidate(STAGE, self.title, self.config, asdict(self.place), {tags.STUDY: self.study}, own)
 
     @property
     def trained(self) -> Stage[Any]:
-        """The stage that workers bring it to."""
+        """Return the stage that workers bring it to."""
         return _stages(self.config)[0]
 
     @property
     def last(self) -> Stage[Any]:
-        """The stage that ends it."""
+        """Return its last stage."""
         return _stages(self.config)[1]
 
     def stage_config(self, stage: Stage[Any], **more: object) -> Any:

@@ -61,7 +61,7 @@ class Trials:
 
     @property
     def store(self) -> Store:
-        """The store of the session."""
+        """Return the store of the session."""
         return self.session.store
 
     def __call__(self, trial: Trial, values: Values) -> Outcome:
@@ -145,7 +145,7 @@ class Trials:
 
     @cached_property
     def _host(self) -> str:
-        """JSON of all that latencies depend on beside the members."""
+        """Return the JSON of all that latencies depend on beside the members."""
         return json.dumps(timing_host(self.config.runtime, device_of(self.config)))
 
     def logged(self, space: Space) -> Iterator[LoggedRun]:
@@ -203,7 +203,7 @@ class Trials:
 
     @cached_property
     def _activations(self) -> dict[bool, str]:
-        """Fingerprints of the activations without and with a backward pass. They are made from files, so they are kept."""
+        """Return the fingerprints of the activations without and with a backward pass; kept, since they are made from files."""
         stage, before = activations.stage, {}
         for criterion in ("apoz", "taylor"):
             shared = self.config.trial(criterion=criterion, policy="ratio").upstream(stage.config)
@@ -251,7 +251,7 @@ class _TrialWatcher(Watcher):
             self._pruned = EndedEarlyError(f"pruned after {epoch + 1} epochs")
 
     def why_end(self) -> BaseException | None:
-        """See Watcher."""
+        """Return what to raise after the current epoch; see `Watcher`."""
         return KeyboardInterrupt() if self._interrupted() else self._pruned
 
 
