@@ -1,6 +1,6 @@
-"""The command `sensai`, also as `python -m sensai`: the entry points by name.
+"""Run the command `sensai`, also as `python -m sensai`: it calls entry points by name.
 
-Nothing heavy is imported before an entry point is known, so that their list is there at once.
+Heavy imports wait until an entry point is known, so that the list of entry points appears at once.
 """
 
 import sys
@@ -50,7 +50,7 @@ def _usage() -> str:
 
 
 def _complete(shells: list[str]) -> int:
-    """Print the script of `sensai completion <shell>`; returns the status."""
+    """Print the script of `sensai completion <shell>`; return the status."""
     from sensai.config.completion import SCRIPTS
 
     match shells:

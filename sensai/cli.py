@@ -1,4 +1,4 @@
-"""Run an entry point: parse, check, run its stage; one line and status 2 for what the user can mend.
+"""Run an entry point: parse, check, run its stage. An error of the user gives one line and status 2.
 
 Parsing comes before the heavy imports, so that a wrong parameter is refused at once.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-# Nothing that takes time before signals are caught.
+# Signals must be caught before anything that takes time.
 from sensai import terminal
 from sensai.cluster.processes import end_with, keep_memory, let_threads_sleep, runs_command
 from sensai.errors import InputError
@@ -33,7 +33,7 @@ from sensai.signals import (
 if TYPE_CHECKING:
     from sensai.config import EntryPoint
 
-# `mlflow run` waits for the process that it started; where it is killed, that would go on unseen.
+# If `mlflow run` is killed, the process that it started would go on unseen.
 _OPENED_BY_MLFLOW = "MLFLOW_RUN_ID"
 _UNEXPECTED = 1
 _STORE, _DEFAULT_STORE = "MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"
@@ -57,7 +57,7 @@ def parse(stage: str, arguments: list[str]) -> "EntryPoint":
 def launch(stage: str, arguments: list[str]) -> None:
     """Run an entry point with the parameters of a command line, and end the process.
 
-    Statuses: 0; 2 for what the user can mend; 1 for an unexpected error; 128 + number for a signal.
+    Statuses: 0; 2 for an error of the user; 1 for an unexpected error; 128 + number for a signal.
     """
     terminal.prepare()
     use_short_hooks()
@@ -66,7 +66,7 @@ def launch(stage: str, arguments: list[str]) -> None:
         end_with(os.getppid(), signal.SIGTERM)
     try:
         status = _Launch(stage, arguments).status()
-    # It came just where `status` could not catch it; while it is handled none follows.
+    # The signal came where `status` could not catch it. No other follows while it is handled.
     except (Terminated, Interrupted):
         stop_raising()
         status = _SIGNALLED + requested()
@@ -85,7 +85,7 @@ class _Launch:
         self._prints_traceback = _asks_for_traceback(arguments)
 
     def status(self) -> int:
-        """Do what the command line asks for; returns the process's status."""
+        """Run the command line; return the process's status."""
         try:
             self._run()
             stop_raising()
@@ -110,7 +110,7 @@ class _Launch:
         let_threads_sleep()
         keep_memory()
         run_id = _imported(f"sensai.stages.{self._stage}").run(config)
-        # What answers on standard output names its run elsewhere.
+        # Stages that print results to standard output report their run id on standard error.
         if run_id:
             terminal.say(f"{self._stage} run: {run_id}")
 
@@ -122,7 +122,7 @@ class _Launch:
             print(full_traceback(error), file=sys.stderr)
         from sensai.files import storage_error
 
-        # A full disk shows before there is a run too, and where the run could not even be closed.
+        # A full disk can show before there is a run, and when a run is closed.
         told = storage_error(error, database=os.environ.get(_STORE, _DEFAULT_STORE)) or error
         if isinstance(told, InputError):
             self._say(str(told))
@@ -131,7 +131,7 @@ class _Launch:
         return _UNEXPECTED
 
     def _where(self, error: BaseException) -> str:
-        """Keep the traceback, and tell where."""
+        """Keep the traceback; return a text that tells where."""
         text = full_traceback(error)
         _log_traceback(text)
         file = kept(text, self._stage, self._work_dir)
@@ -146,7 +146,7 @@ class _Launch:
 
 
 def _asks_for_traceback(arguments: list[str]) -> bool:
-    """Return whether a command line has `--traceback`, alone or with `true`; `mlflow run` always gives a value."""
+    """Return True if a command line has `--traceback`, alone or with `true`; `mlflow run` always gives a value."""
     return any(
         argument == "--traceback" and (following.startswith("--") or following.lower() == "true")
         for argument, following in zip_longest(arguments, arguments[1:], fillvalue="--")
@@ -154,15 +154,15 @@ def _asks_for_traceback(arguments: list[str]) -> bool:
 
 
 def _folder_of_mlflow_run() -> Path | None:
-    """Return the folder in which the user called `mlflow run`, which started this process in the project's folder.
+    """Return the folder where the user called `mlflow run`, None where another program started this process.
 
-    None where another program started this process.
+    `mlflow run` starts this process in the project's folder.
     """
     import psutil
 
-    # It may have ended, or be another user's.
+    # The process may have ended, or belong to another user.
     with suppress(psutil.Error):
-        # MLflow starts a shell, which stays in between where it first activates an environment.
+        # MLflow starts a shell, which remains as a parent if it activates an environment.
         ancestors = [each for each in psutil.Process().parents()[:2] if each.name() not in _SHELLS]
         if ancestors and runs_command(ancestors[0].cmdline(), "mlflow", "run"):
             return Path(ancestors[0].cwd())
@@ -171,7 +171,7 @@ def _folder_of_mlflow_run() -> Path | None:
 
 def _close_runs(error: BaseException) -> None:
     """Close the runs that are still open."""
-    # Where nothing has been tracked yet there are none.
+    # No run exists where nothing has been tracked.
     if tracking := sys.modules.get("sensai.tracking"):
         tracking.close_begun(error)
 
@@ -180,13 +180,13 @@ def _log_traceback(text: str) -> None:
     if tracking := sys.modules.get("sensai.tracking"):
         try:
             tracking.log_on_top(text, "traceback.txt")
-        # The store may be what is broken.
+        # The store itself may be broken.
         except Exception as failure:
             logging.getLogger(__name__).debug("the traceback is no artifact: %s", failure)
 
 
 def _imported(name: str) -> ModuleType:
-    """Import a module without collecting garbage meanwhile: there is none, and looking for it takes a sixth of the time."""
+    """Import a module without garbage collection, which would take a sixth of the time and find nothing."""
     gc.disable()
     try:
         return importlib.import_module(name)
@@ -195,14 +195,14 @@ def _imported(name: str) -> ModuleType:
 
 
 def _quieten() -> None:
-    """Say what sensAI does; of what its libraries do, only warnings."""
+    """Log what sensAI does, and only the warnings of its libraries."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("sensai").setLevel(logging.INFO)
     logging.getLogger("alembic").propagate = False
-    # It logs every error of the database, with its traceback, and then raises it.
+    # MLflow's store logs every database error with its traceback, and then raises it.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # It costs a request a run, and goes to standard output, where `predict` answers.
+    # The link to a run costs a request, and goes to standard output, where `predict` answers.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    # What MLflow reports about its use is sent beside our requests; it has raced with them.
+    # MLflow sends its telemetry in parallel with our requests, and has raced with them.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

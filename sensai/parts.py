@@ -1,4 +1,4 @@
-"""Families of parts that are found by name: one part a file, and those that other packages add."""
+"""Find parts of a family by name: one part a file, and those that other packages add."""
 
 import importlib
 import inspect
@@ -23,8 +23,8 @@ class Part:
     Attributes:
         name: as users write it.
         help: one line for `--help`.
-        function: gets what it names, by keyword.
-        traits: what the part declares beside its inputs, a value for each trait of the family.
+        function: gets its inputs by keyword.
+        traits: trait -> value, one for each trait of the family.
     """
 
     name: str
@@ -38,11 +38,11 @@ class Part:
         return frozenset(inspect.signature(self.function).parameters)
 
     def __call__(self, inputs: object) -> Any:
-        """Call the function with those attributes of `inputs` that it names; the others are not even computed."""
+        """Call the function with the attributes of `inputs` that it names; others are not computed."""
         return self.function(**{name: getattr(inputs, name) for name in self.uses})
 
 
-# Reading the metadata of all installed packages takes 50 ms, which the families share.
+# It takes 50 ms to read the metadata of all installed packages, so the families share the result.
 @lru_cache(maxsize=1)
 def _installed(_path: tuple[str, ...]) -> EntryPoints:
     """Return the entry points of all packages on the import path."""
@@ -51,7 +51,7 @@ def _installed(_path: tuple[str, ...]) -> EntryPoints:
 
 
 def _by_numbers(name: str) -> list[str | int]:
-    """Return the sort key by which resnet20 comes before resnet110."""
+    """Return a sort key that puts resnet20 before resnet110."""
     return [int(piece) if piece.isdecimal() else piece for piece in re.split(r"(\d+)", name)]
 
 
@@ -76,8 +76,8 @@ class Family:
             kind: the word for one of its parts in messages, e.g. "grouping method".
             package: name of the package whose modules register the parts.
             group: entry-point group of other packages' parts.
-            inputs: what a part's function may name as its parameters.
-            traits: what a part may declare beside these -> the value where it does not.
+            inputs: the names that a part's function may take as parameters.
+            traits: trait -> its default; a part may declare other values.
         """
         self.kind = kind
         self.inputs = tuple(inputs)
@@ -125,7 +125,7 @@ class Family:
 
     @property
     def help(self) -> str:
-        """Return a line of this package's own parts, each with its help."""
+        """Return one line that lists this package's own parts with their help."""
         self._import_own()
         own = sorted(self._parts.keys() - self._foreign.keys(), key=_by_numbers)
         return "; ".join(f"{name}: {self._parts[name].help}" for name in own)
@@ -164,7 +164,7 @@ class Family:
         where = f"{entry.value} of {entry.dist.name if entry.dist else 'an unknown package'}"
         try:
             entry.load()
-        # Whatever another package raises while it is imported is its author's to mend.
+        # Another package's import may raise anything; the message names the package.
         except Exception as error:
             raise InputError(f"{self.kind} {entry.name!r}: importing {where} failed ({error!r})") from error
         if entry.name not in self._parts:

@@ -1,4 +1,4 @@
-"""What the type of a parameter says: its choices, and whether it is a number."""
+"""Read the type of a parameter: its choices, or that it is a number."""
 
 import types
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 
 def choices_of(field: FieldInfo) -> list[str]:
-    """Return the names that a parameter may be; none where it takes numbers or other texts."""
+    """Return the names that a parameter may have; none if it takes numbers or other texts."""
     return _named(field.metadata) or _choices(field.annotation)
 
 
@@ -29,12 +29,12 @@ def _choices(annotation: object) -> list[str]:
 
 
 def is_number(annotation: object) -> bool:
-    """Tell whether a parameter is a number, or an optional one."""
+    """Return True if a parameter is a number, or an optional number."""
     return annotation in (int, float) or any(map(is_number, _alternatives(annotation)))
 
 
 def is_whole_number(annotation: object) -> bool:
-    """Tell whether a parameter is a whole number, or an optional one."""
+    """Return True if a parameter is a whole number, or an optional whole number."""
     return annotation is int or any(map(is_whole_number, _alternatives(annotation)))
 
 

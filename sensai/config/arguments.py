@@ -1,4 +1,4 @@
-"""The command line of an entry point, and the file that `--config` names, as a configuration."""
+"""Make a configuration from a command line and the file that `--config` names."""
 
 from argparse import SUPPRESS, ArgumentError, ArgumentParser
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from sensai.documents import parse_yaml, read_text, render_yaml, shown
 from sensai.errors import InputError
 from sensai.input_paths import located, located_reference
 
-# The parameter that names the file; it is none of a configuration.
+# This parameter names the file, and is not part of a configuration.
 CONFIG_FILE = "config"
 _MOST_BYTES = 2**17
 

@@ -1,7 +1,7 @@
-"""What numbers and texts may be as parameters. Imports neither torch nor MLflow.
+"""The bounds of numbers and texts as parameters. Imports neither torch nor MLflow.
 
-Every number has two bounds, which pydantic's messages name: far above what anybody needs, and below what a library or a
-database fails at. Every text can be stored.
+Every number has two bounds, which pydantic's messages name. The upper one is far above any need, and below the point where a
+library or a database fails. Every text can be stored.
 """
 
 import os
@@ -77,7 +77,7 @@ def _run_id(value: str) -> str:
 
 
 def is_run_id(value: str) -> bool:
-    """Tell whether the store could have a run of that id."""
+    """Return True if a text has the form of a run id."""
     return _RUN_ID.fullmatch(value) is not None
 
 
@@ -105,7 +105,7 @@ def _model_name(value: str) -> str:
 
 
 def parts_of(value: str) -> list[str]:
-    """Return what stands between the commas of a list, without blanks around it; nothing of an empty one."""
+    """Return the parts between the commas of a list, without blanks around them; none for an empty list."""
     return [part.strip() for part in value.split(",")] if value else []
 
 

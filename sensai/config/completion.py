@@ -1,4 +1,4 @@
-"""Shell completion of entry points, parameters and named choices: a script that asks no Python while one types."""
+"""Write shell completion of entry points, parameters and named choices; the script runs no Python while one types."""
 
 import shlex
 from collections.abc import Callable, Iterator

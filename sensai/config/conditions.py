@@ -1,4 +1,4 @@
-"""Conditions on a configuration as data: when a parameter matters. They are evaluated, and shown as text."""
+"""Conditions under which a parameter matters, as data: they are evaluated, and shown as text."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ class Condition(ABC):
 
     @abstractmethod
     def __call__(self, config: object) -> bool | None:
-        """Return whether the statement is true of a configuration; None where that is unknown."""
+        """Return True or False for a configuration, None where that is unknown."""
 
     @abstractmethod
     def __str__(self) -> str:
-        """Return the statement as people read it."""
+        """Return the statement as text for people."""
 
     @property
     @abstractmethod
     def names(self) -> frozenset[str]:
-        """Return the parameters that it names."""
+        """Return the names of its parameters."""
 
     def __and__(self, other: "Condition") -> "Condition":
         return _All(self, other)

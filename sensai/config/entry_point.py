@@ -27,8 +27,8 @@ class EntryPoint(BaseModel):
 
     traceback: Annotated[bool, Usage(operational=True)] = Field(
         False,
-        description="print the traceback of what goes wrong; that of an unexpected error is kept in any case, in a file and "
-        "as an artifact",
+        description="print the traceback of an error; that of an unexpected error is always kept, in a file and as an "
+        "artifact",
     )
 
     def ignored(self) -> set[str]:

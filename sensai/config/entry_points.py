@@ -22,22 +22,22 @@ class StageConfig(Common):
     """The parameters of one stage of the pipeline."""
 
     def fingerprint_parameters(self) -> dict[str, Any]:
-        """Return the parameters that enter the fingerprint of this very stage."""
+        """Return the parameters that enter the fingerprint of this stage."""
         known = parameters_of(type(self))
         return self.model_dump(include={name for name, each in known.items() if each.enters(self.stage, self)})
 
     def upstream(self, config: "type[StageConfig]") -> "StageConfig":
-        """Return the configuration of an earlier stage: these values, without `force`, `from_run` and what is ignored."""
+        """Return the configuration of an earlier stage: these values, without `force`, `from_run` and ignored parameters."""
         left = {"force", "from_run"} | self.ignored()
         return config.model_validate(self.model_dump(include=set(config.model_fields) - left))
 
     @classmethod
     def inherited_names(cls) -> set[str]:
-        """Return the parameters that a run takes over from the run that it stands on."""
+        """Return the parameters that a run inherits from the run that it stands on."""
         return {name for name, each in parameters_of(cls).items() if not each.usage.operational}
 
     def _digested(self, names: Set[str]) -> dict[str, Any]:
-        """Return the values of parameters, without those that came later and are at their default."""
+        """Return the values of parameters, without later ones that have their default."""
         known = parameters_of(type(self))
         return self.model_dump(include={name for name in names if not known[name].is_as_before(self)})
 
@@ -109,12 +109,12 @@ class GroupingStudyConfig(GroupingStudy, FromRun, StageConfig):
     stage = "grouping_study"
 
     def cell(self, **values: Any) -> EvaluateConfig:
-        """Return the configuration of one cell: these parameters with the method, n_groups, ratio, seed, ... of its own."""
+        """Return the configuration of one cell: these parameters with its own method, n_groups, ratio, seed, ..."""
         shared = set(EvaluateConfig.model_fields) - {"method", "n_groups", "ratio", "seed", "from_run"}
         return EvaluateConfig.model_validate(self.model_dump(include=shared) | values)
 
     def shared_parameters(self) -> dict[str, Any]:
-        """Return what the results of all cells depend on alike, beside the activations."""
+        """Return the parameters that all cells share, without those of the activations."""
         later = {name for name, each in parameters_of(EvaluateConfig).items() if each.owner == "evaluate"}
         return self._digested((self.searched_names() | later) - self.ignored())
 
@@ -138,12 +138,12 @@ class TuneConfig(Tune, StageConfig):
     stage = "tune"
 
     def trial(self, **values: Any) -> RetrainConfig:
-        """Return the configuration of one trial: these parameters with the values that are its own."""
+        """Return the configuration of one trial: these parameters with its own values."""
         shared = set(RetrainConfig.model_fields) - {"from_run", "force"}
         return RetrainConfig.model_validate(self.model_dump(include=shared) | values)
 
     def chosen(self, values: dict[str, Any]) -> RegisterConfig:
-        """Return the configuration that registers a trial's ensemble, from that of the trial's last run."""
+        """Return the configuration that registers a trial's ensemble, given that of the trial's last run."""
         shared = set(RegisterConfig.model_fields) - {"from_run", "force"}
         own = {name for name, each in parameters_of(RegisterConfig).items() if each.in_fingerprints}
         return RegisterConfig.model_validate(
@@ -151,9 +151,9 @@ class TuneConfig(Tune, StageConfig):
         )
 
     def shared_parameters(self) -> dict[str, Any]:
-        """Return what the results of all trials depend on alike, where the space does not say otherwise.
+        """Return the parameters that all trials share, unless the space varies them.
 
-        The activations are not among it.
+        Those of the activations are left out.
         """
         return self._digested(RetrainConfig.searched_names() - {"epochs"})
 

@@ -1,4 +1,4 @@
-"""The help of an entry point: what it does, an example, its own parameters, then those of earlier stages by section."""
+"""Write the help of an entry point: summary, example, its own parameters, then those of earlier stages by section."""
 
 import shutil
 import textwrap
@@ -14,7 +14,7 @@ from sensai.config.entry_points import CONFIGS
 from sensai.config.usage import Parameter, default_texts, parameters_of
 
 _WIDEST, _INDENT = 110, " " * 6
-# Longer lists stand in the text.
+# A parameter with more choices shows NAME, and lists them in its text.
 _MOST_CHOICES = 5
 _EXAMPLES = {
     "main": "--method min_flops --n_groups 5 --epochs 30",
@@ -40,7 +40,7 @@ def render(stage: str, about: str) -> str:
 
     Args:
         stage: name of the entry point.
-        about: what it does, in one line.
+        about: its summary, in one line.
     """
     config = CONFIGS[stage]
     width = min(shutil.get_terminal_size().columns, _WIDEST)
@@ -49,12 +49,15 @@ def render(stage: str, about: str) -> str:
         lines += ["", f"{title}:"]
         for each in parameters:
             lines += _explained(each, config, width)
-    lines += [f"  --{CONFIG_FILE} FILE", *_wrapped("YAML file, parameter: value; the command line wins over it", width)]
+    lines += [
+        f"  --{CONFIG_FILE} FILE",
+        *_wrapped("YAML file of parameters, one `name: value` per line; the command line wins over it", width),
+    ]
     return "\n".join(lines)
 
 
 def _sections(config: type[EntryPoint]) -> Iterator[tuple[str, list[Parameter]]]:
-    """Return the title and the parameters of every section: its own first, then earlier stages, then what all take."""
+    """Yield the title and the parameters of every section: its own first, then earlier stages, then the common ones."""
     known = list(parameters_of(config).values())
     yield f"Parameters of {config.stage}", [each for each in known if each.owner == config.stage]
     for owner in dict.fromkeys(each.owner for each in known):
@@ -72,7 +75,7 @@ def _explained(parameter: Parameter, config: type[EntryPoint], width: int) -> li
 
 
 def _listing(field: FieldInfo) -> str:
-    """Return the names that a parameter may be where neither its kind nor its description has them."""
+    """Return the names that a parameter may have, unless its kind or its description has them."""
     names = choices_of(field)
     known = len(names) <= _MOST_CHOICES or all(name in str(field.description) for name in names)
     return "" if known else f"; names: {', '.join(names)}"
@@ -83,7 +86,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def kind(field: FieldInfo) -> str:
-    """Return what a parameter takes: its choices, NAME, NUMBER or TEXT."""
+    """Return the kind of value that a parameter takes: its choices, NAME, NUMBER or TEXT."""
     if allowed := choices_of(field):
         return "|".join(allowed) if len(allowed) <= _MOST_CHOICES else "NAME"
     return "NUMBER" if is_number(field.annotation) else "TEXT"

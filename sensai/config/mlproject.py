@@ -1,4 +1,4 @@
-"""MLproject, written from the declarations of parameters: `python -m sensai.config.mlproject`."""
+"""Write MLproject from the declarations of parameters: `python -m sensai.config.mlproject`."""
 
 import sys
 

@@ -66,7 +66,7 @@ def _listed(parse: Callable[[str], Sequence[Any]]) -> BeforeValidator:
     def read(value: object) -> object:
         if isinstance(value, list | tuple):
             value = _joined(value)
-        # A file may have a single number.
+        # A YAML file may give a single number.
         if isinstance(value, int | float) and not isinstance(value, bool):
             value = _plain(value)
         return tuple(parse(check_line(value))) if isinstance(value, str) else value
@@ -79,7 +79,7 @@ def _joined(values: Iterable[object]) -> str:
 
 
 def _plain(value: object) -> str:
-    """Return the text of one value of a list, of a whole number without a fraction."""
+    """Return the text of one value of a list; whole numbers have no fraction."""
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""Validators of parameters that name a part of a family; they tell which names there are."""
+"""Validators of parameters that name a part of a family; their messages list the names."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The reference page of all parameters, written from their declarations: `python -m sensai.config.reference`."""
+"""Write the reference page of all parameters from their declarations: `python -m sensai.config.reference`."""
 
 import sys
 from collections.abc import Iterable

@@ -16,9 +16,9 @@ def describe_errors(error: ValidationError) -> str:
 
 
 def refusal(config: type[EntryPoint], name: str, value: object) -> str:
-    """Return why a parameter may not have a value of a file, whatever the others are; empty where it may.
+    """Return the reason why a parameter may not have a value of a file; empty if it may.
 
-    Unlike on the command line a text is no number there, and a number no truth value.
+    The other parameters do not matter. In a file a text is no number, and a number is no truth value.
     """
     try:
         config.model_validate({name: value}, strict=True)
@@ -28,7 +28,7 @@ def refusal(config: type[EntryPoint], name: str, value: object) -> str:
 
 
 def unknown_parameter(name: str, config: type[EntryPoint]) -> InputError:
-    """Return the error for a parameter that an entry point does not take, with the near name."""
+    """Return the error for a parameter that an entry point does not take; it suggests a similar name."""
     near = difflib.get_close_matches(name, config.model_fields, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"allowed are {', '.join(config.model_fields)}"
     return InputError(f"{shown(name)} is no parameter of {config.stage}; {hint}")

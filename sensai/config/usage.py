@@ -1,4 +1,4 @@
-"""What a parameter declares beside type, default and help: when it matters, to what, and whether `tune` searches it."""
+"""The usage of a parameter: when it matters, to which stages, and whether `tune` searches it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -39,7 +39,7 @@ class Among:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a parameter makes a difference to.
+    """The results that a parameter changes, and how it is treated.
 
     Attributes:
         when: the condition under which any result depends on it.
@@ -49,9 +49,9 @@ class Usage:
         by_content: it names a file or folder whose content enters fingerprints, not its path.
         code: it may name a function in a file of the user's.
         search: what `tune` searches by default; True: only where a file says so; False: never.
-        later: it came after runs were stored, which were made with its default. So it enters fingerprints, and the digests of
-            studies, only where it is not the default.
-        everyday: one of the few that most users set; MLproject lists it at every entry point that takes it.
+        later: it came after runs were stored. Those have its default, so it enters fingerprints, and the digests of studies,
+            only with another value.
+        everyday: most users set it, so MLproject lists it at every entry point that takes it.
     """
 
     when: Condition = ALWAYS
@@ -81,7 +81,7 @@ class Parameter:
     usage: Usage
 
     def matters(self, config: object) -> bool:
-        """Return whether a result may depend on it with the values of a configuration."""
+        """Return True if a result may depend on it, given the values of a configuration."""
         return self.usage.when(config) is not False
 
     @property
@@ -91,15 +91,15 @@ class Parameter:
 
     @property
     def in_fingerprints(self) -> bool:
-        """Return whether it enters fingerprints as a value."""
+        """Return True if it enters fingerprints as a value."""
         return not (self.usage.operational or self.usage.by_content)
 
     def is_as_before(self, config: object) -> bool:
-        """Return whether it came after runs were stored, and has the value with which those were made."""
+        """Return True if it is a later parameter that has the value of earlier runs."""
         return self.usage.later and getattr(config, self.name, self.field.default) == self.field.default
 
     def enters(self, stage: str, config: object) -> bool:
-        """Return whether the fingerprint of a stage has it with the values of a configuration."""
+        """Return True if it enters the fingerprint of a stage, given the values of a configuration."""
         if not self.in_fingerprints or not self.matters(config) or self.is_as_before(config):
             return False
         if self.usage.enters:
@@ -128,7 +128,7 @@ def default_texts(config: "type[EntryPoint]") -> dict[str, str]:
 
 
 def as_text(value: object) -> str:
-    """Return a value as the command line has it."""
+    """Return a value as text for the command line."""
     if isinstance(value, bool):
         return str(value).lower()
     return "" if value is None else str(value)

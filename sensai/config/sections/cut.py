@@ -1,4 +1,4 @@
-"""The parameters of what each member goes without: statistics, groups, plans."""
+"""The parameters that decide the channels of each member: statistics, groups, plans."""
 
 from typing import Annotated, Literal, Self
 
@@ -16,7 +16,7 @@ BACKWARD = Uses("criterion", CRITERIA, "sensitivity")
 COUNTED = Uses("method", METHODS, "n_groups")
 BY_SIMILARITY = Uses("method", METHODS, "similarity")
 BY_FILE = Uses("method", METHODS, "groups_file")
-# Groups that depend on plans, and so on `ratio`.
+# These groups depend on plans, and so on `ratio`.
 BY_PLANS = Uses("method", METHODS, "costs") | (BY_SIMILARITY & Is("similarity", "coupling"))
 BY_TARGET = Given("target_flops")
 BY_RATIO = Is("policy", "ratio") & ~BY_TARGET
@@ -28,23 +28,23 @@ class Activations(Baseline):
 
     owner = "activations"
 
-    zero_threshold: Level = Field(0.005, description="an activation up to this counts as zero")
+    zero_threshold: Level = Field(0.005, description="largest activation that counts as zero")
     criterion: Annotated[
         CriterionName,
         Usage(when=RANKED, enters={"activations": BACKWARD, "prune": RANKED}, search=Among(("apoz", "mean", "l1"))),
-    ] = Field("apoz", description=f"what policy=ratio ranks by; {CRITERIA.help}")
+    ] = Field("apoz", description=f"criterion by which policy=ratio ranks channels; {CRITERIA.help}")
     shards: Annotated[Parts, Usage(operational=True)] = Field(
-        1, description="parts of the pass; one that was killed goes on after the last finished part"
+        1, description="parts of the pass; a killed pass goes on after its last finished part"
     )
 
     @property
     def needs_backward(self) -> bool:
-        """Tell whether the criterion needs what only a backward pass gives."""
+        """Return True if the criterion needs a backward pass."""
         return bool(BACKWARD(self))
 
 
 class Group(Activations):
-    """Which classes share a member."""
+    """The classes that share a member."""
 
     owner = "group"
 
@@ -56,8 +56,8 @@ class Group(Activations):
     )
     similarity: Annotated[Literal["coupling", "statistics", "confusion"], Usage(when=BY_SIMILARITY)] = Field(
         "coupling",
-        description="of two classes: channels that both plans remove, "
-        "correlation of APoZ, or confusion by the base model on validation data",
+        description="similarity of two classes: coupling (channels that both plans remove), statistics (correlation of APoZ) "
+        "or confusion (by the base model, on validation data)",
     )
     groups_file: Annotated[FilePath, Usage(when=BY_FILE, by_content=True)] = Field(
         "", description="JSON list of lists of class names or indices"
@@ -70,24 +70,24 @@ class Group(Activations):
             search=Between(0.05, 0.95),
             everyday=True,
         ),
-    ] = Field(0.5, description="share of all removable channels that is removed, in [0, 1)")
+    ] = Field(0.5, description="share of all removable channels to remove, in [0, 1)")
     scope: Annotated[Literal["inner", "all"], Usage(enters={"group": ALWAYS, "prune": ALWAYS})] = Field(
-        "inner", description="channels inside blocks, or the residual stream too"
+        "inner", description="inner: channels inside blocks; all: the residual stream too"
     )
 
     @property
     def counted(self) -> bool:
-        """Tell whether the method makes `n_groups` groups."""
+        """Return True if the method makes `n_groups` groups."""
         return bool(COUNTED(self))
 
     @property
     def by_similarity(self) -> bool:
-        """Tell whether the groups depend on how alike classes are."""
+        """Return True if the groups depend on the similarity of classes."""
         return bool(BY_SIMILARITY(self))
 
     @property
     def by_file(self) -> bool:
-        """Tell whether the groups are those of `groups_file`."""
+        """Return True if the groups come from `groups_file`."""
         return bool(BY_FILE(self))
 
     @model_validator(mode="after")
@@ -100,44 +100,44 @@ class Group(Activations):
 
 
 class Prune(Group):
-    """Which channels each member goes without."""
+    """The channels that each member loses."""
 
     owner = "prune"
 
     policy: Annotated[Literal["ratio", "threshold"], Usage(when=~BY_TARGET, search=Among(("ratio", "threshold")))] = (
-        Field("ratio", description="ratio of all channels, or APoZ thresholds")
+        Field("ratio", description="ratio: remove a share of all channels; threshold: remove channels by thresholds")
     )
     target_flops: Annotated[OptionalShare, Usage(everyday=True)] = Field(
         None,
-        description="share of the base model's FLOPs that each member may have, e.g. 0.055; replaces ratio, "
-        "by which only groups are formed then",
+        description="most FLOPs of a member, as a share of the base model's, e.g. 0.055; replaces ratio, which then "
+        "only forms groups",
     )
     target_of: Annotated[Literal["member", "ensemble"], Usage(when=BY_TARGET)] = Field(
         "member",
-        description="member: each is as large as it may be; ensemble: channels of all members are ranked "
-        "together, and the most dispensable go until the largest member meets it",
+        description="member: each member meets the target by itself; ensemble: channels of all members are ranked "
+        "together and removed until the largest member meets it",
     )
     ranking: Annotated[Literal["global", "layer"], Usage(when=RANKED, search=Among(("global", "layer")))] = Field(
-        "global", description="rank all channels together or site by site"
+        "global", description="global: rank all channels together; layer: rank site by site"
     )
     apoz_threshold: Annotated[Share, Usage(when=BY_THRESHOLD, search=Between(0.3, 0.95))] = Field(
         0.8,
-        description="a channel goes that has a larger APoZ and a mean below mean_threshold; where that would leave a site "
-        "fewer than min_channels, it rises there in steps of 0.05",
+        description="remove channels with a larger APoZ and a mean below mean_threshold; rises in steps of 0.05 where a site "
+        "would keep fewer than min_channels",
     )
     mean_threshold: Annotated[Level, Usage(when=BY_THRESHOLD, search=Between(0.001, 1.0, log=True))] = Field(
-        0.01, description="a channel goes that has a smaller mean activation and a larger APoZ than apoz_threshold"
+        0.01, description="remove channels with a smaller mean activation and an APoZ above apoz_threshold"
     )
     min_channels: Channels = Field(
         1,
-        description="channels that every site keeps; 0: one, or none where the network still answers without, as in blocks "
-        "beside a residual connection",
+        description="fewest channels that a site keeps; 0: none where the network works without the site, as in residual "
+        "blocks, else one",
     )
-    round_to: Multiple = Field(1, description="kept widths are multiples of this")
+    round_to: Multiple = Field(1, description="round kept widths to multiples of this")
 
     @property
     def by_ratio(self) -> bool:
-        """Tell whether `ratio` says how much is removed."""
+        """Return True if `ratio` decides how much is removed."""
         return bool(BY_RATIO(self))
 
     @model_validator(mode="after")

@@ -38,18 +38,18 @@ from sensai.policy.criteria import CRITERIA
 ADOPTED = Given("checkpoint")
 BASE_TRAINED = Above("base_epochs", 0)
 RETRAINED = Above("epochs", 0)
-# Plans that rank channels; by thresholds none are ranked.
+# These plans rank channels; thresholds do not.
 RANKED = Is("policy", "ratio") | Given("target_flops")
 
 
 class Running(EntryPoint):
-    """Where a stage runs."""
+    """The place where a stage runs."""
 
     device: Annotated[DeviceName, Usage(operational=True, everyday=True)] = Field(
         "auto", description="auto, cpu, cuda or cuda:<n>"
     )
     force: Annotated[bool, Usage(operational=True)] = Field(
-        False, description="run again although a finished run with the same fingerprint exists"
+        False, description="run again even if a finished run has the same fingerprint"
     )
     work_dir: Annotated[WorkDir, Usage(operational=True)] = Field(
         ".sensai", description="folder of working files: decoded arrays, checkpoints, locks"
@@ -62,41 +62,44 @@ class Common(Running):
     owner = "baseline"
 
     dataset: Annotated[DatasetName, Usage(code=True, everyday=True)] = Field(
-        "digits", description="data set by its name, or path/to/file.py:factory or module:factory"
+        "digits", description="data set: a name, path/to/file.py:factory or module:factory"
     )
     data_dir: Annotated[FilePath, Usage(by_content=True, everyday=True)] = Field(
         "", description="folder of the data; downloads go there (default: below work_dir)"
     )
     arch: Annotated[ArchName, Usage(code=True, everyday=True)] = Field(
         "small_cnn",
-        description="network by its name, or torchvision:<name>, path/to/file.py:factory or module:factory",
+        description="network: a name, torchvision:<name>, path/to/file.py:factory or module:factory",
     )
     arch_args: NetworkArguments = Field(
         JsonObject("", {}),
-        description='JSON object; residual nets: "block" basic or bottleneck, "shortcut" projection or parameter_free; '
-        'shufflenetv2: "width" 0.5, 1, 1.5 or 2; others: keyword arguments of the network',
+        description='arguments of the network, a JSON object; residual nets: "block" basic or bottleneck, "shortcut" '
+        'projection or parameter_free; shufflenetv2: "width" 0.5, 1, 1.5 or 2',
     )
     checkpoint: Annotated[FilePath, Usage(by_content=True, everyday=True)] = Field(
         "", description="file of trained weights to start from"
     )
     rename: Annotated[Renames, Usage(when=ADOPTED)] = Field(
-        (), description="old=new,...: parts of the checkpoint's keys and what they are called here"
+        (), description="old=new,...: renames parts of the checkpoint's keys"
     )
     checkpoint_key: Annotated[Text, Usage(when=ADOPTED)] = Field(
-        "", description="where the weights stand in the checkpoint, e.g. ema (default: state_dict, or the first there)"
+        "",
+        description="key of the weights in the checkpoint, e.g. ema (default: state_dict, or the first that is found)",
     )
     drop: Annotated[Patterns, Usage(when=ADOPTED)] = Field(
-        (), description="pattern,...: entries of the checkpoint that are left out, e.g. total_ops,*.total_ops"
+        (), description="pattern,...: entries of the checkpoint to leave out, e.g. total_ops,*.total_ops"
     )
     mean: ChannelValues = Field(
-        (), description="input normalisation per channel of values in [0, 1] (default: the data set's)"
+        (), description="mean of each input channel, for values in [0, 1] (default: the data set's)"
     )
-    std: PositiveChannelValues = Field((), description="standard deviation of the same")
+    std: PositiveChannelValues = Field(
+        (), description="standard deviation of each input channel, for values in [0, 1] (default: the data set's)"
+    )
     image_size: OptionalSide = Field(None, description="side of the network's input (default: the architecture's)")
     val_fraction: InnerShare = Field(
-        0.1, description="share of the training data that is validation, where the data have no val split"
+        0.1, description="share of the training data held out for validation, if the data have no val split"
     )
-    split_seed: Seed = Field(0, description="seed of that split")
+    split_seed: Seed = Field(0, description="seed of the validation split")
     base_seed: Annotated[Seed, Usage(when=BASE_TRAINED | ~ADOPTED)] = Field(0, description="seed of the base model")
     seed: Annotated[
         Seed,
@@ -113,20 +116,20 @@ class Common(Running):
 
 
 class Baseline(Common):
-    """The base model: trained here, or taken from a checkpoint."""
+    """The base model: trained, or taken from a checkpoint."""
 
     owner = "baseline"
 
     base_epochs: Annotated[EpochsOrNone, Usage(everyday=True)] = Field(
-        30, description="epochs of training; 0 takes the checkpoint as it is"
+        30, description="epochs of training; 0: use the checkpoint as it is"
     )
     base_lr: Annotated[LearningRate, Usage(when=BASE_TRAINED)] = Field(
         0.1, description="peak learning rate of the one-cycle schedule"
     )
-    base_batch_size: Annotated[BatchSize, Usage(when=BASE_TRAINED)] = Field(64, description="images a step")
+    base_batch_size: Annotated[BatchSize, Usage(when=BASE_TRAINED)] = Field(64, description="images per step")
     base_weight_decay: Annotated[Penalty, Usage(when=BASE_TRAINED)] = Field(5e-4, description="L2 penalty")
     base_augmentation: Annotated[Augment, Usage(when=BASE_TRAINED)] = Field(
-        "auto", description="auto: crop, and mirroring where images are no symbols"
+        "auto", description="auto: crop, and mirror unless images are symbols"
     )
 
 
@@ -134,5 +137,5 @@ class FromRun(EntryPoint):
     """The run that a stage stands on."""
 
     from_run: Annotated[RunId, Usage(operational=True)] = Field(
-        "", description="id of the run of the stage before to stand on; its parameters are inherited"
+        "", description="id of a run of the stage before to start from; its parameters are inherited"
     )

@@ -1,4 +1,4 @@
-"""The parameters of what is done with registered versions."""
+"""The parameters of the entry points that use registered versions."""
 
 from typing import Annotated, Literal, Self
 
@@ -25,22 +25,20 @@ from sensai.config.usage import Usage
 
 
 class Promote(EntryPoint):
-    """Which version of the ensemble serves."""
+    """The choice of the version that serves."""
 
     owner = "promote"
 
     model_name: ModelName = Field("sensai-ensemble", description="registered model whose champion is chosen")
-    version: OptionalVersion = Field(
-        None, description="that is to be the champion (default: the newest, the candidate)"
-    )
+    version: OptionalVersion = Field(None, description="version to promote (default: the candidate)")
     max_accuracy_drop: Share = Field(
-        0.005, description="what the ensemble may lose against the base model on validation data, as a fraction"
+        0.005, description="largest loss of validation accuracy against the base model, as a fraction"
     )
     cost: Literal["flops", "latency"] = Field(
         "flops",
-        description="what must be no more than the champion's: FLOPs of the largest member, or the ensemble's time an image",
+        description="cost that may not exceed the champion's: FLOPs of the largest member, or the ensemble's latency",
     )
-    rollback: bool = Field(False, description="make the version that the champion replaced the champion again")
+    rollback: bool = Field(False, description="go back to the champion before the present one")
     work_dir: Annotated[WorkDir, Usage(operational=True)] = Field(
         ".sensai", description="folder of working files: locks"
     )
@@ -53,7 +51,7 @@ class Promote(EntryPoint):
 
 
 class Predict(EntryPoint):
-    """What images show."""
+    """The images to label, and the ensemble that labels them."""
 
     owner = "predict"
 
@@ -63,40 +61,38 @@ class Predict(EntryPoint):
         "runs:/<run id>/ensemble, or a folder with its files",
     )
     images: Annotated[FilePath, Usage(by_content=True)] = Field(
-        "-", description="an image file, a folder of them, or - for frames on standard input"
+        "-", description="image file, folder of images, or - for frames on standard input"
     )
     frames: Literal["json", "raw"] = Field(
         "json",
-        description='what comes on standard input: a JSON object a line, with "path" or "pixels" and "id"; or raw frames of '
-        "the network's height, width and channels, a byte a value",
+        description='format of standard input; json: one object per line with "path" or "pixels", and "id"; raw: frames of the '
+        "network's height, width and channels, one byte per value",
     )
 
 
 class Serve(EntryPoint):
-    """Where images are sent to, and what answers them."""
+    """The server: its ensemble, its address, its replicas."""
 
     owner = "serve"
 
     model_uri: Annotated[GivenText, Usage(by_content=True)] = Field(
         "models:/sensai-ensemble@champion",
-        description="registered ensemble, named as for predict; an alias is read once",
+        description="registered ensemble, as for predict; an alias is read once, at the start",
     )
-    host: Host = Field("127.0.0.1", description="address that is listened on; 0.0.0.0 for all, without any protection")
-    port: Port = Field(8000, description="port of that address")
+    host: Host = Field("127.0.0.1", description="address to listen on; 0.0.0.0: all addresses, without any protection")
+    port: Port = Field(8000, description="port to listen on")
     ray_address: RayAddress = Field(
         "",
-        description="host:port of a running Ray cluster, or auto; its head listens (default: a Ray of this machine, which "
-        "ends with the server)",
+        description="host:port of a running Ray cluster, or auto; its head listens (default: start Ray on this machine "
+        "for this server)",
     )
     shards: OptionalParts = Field(
         None,
-        description="parts that the members are dealt to (default: one a CPU of the cluster, at most one a member)",
+        description="number of parts that share the members (default: one per CPU of the cluster, at most one per member)",
     )
-    replicas: Processes = Field(1, description="of each part")
+    replicas: Processes = Field(1, description="replicas of each part")
     replicas_per_node: OptionalProcesses = Field(
         None, description="most replicas of a part on one machine (default: any number)"
     )
-    threads: Threads = Field(1, description="CPUs of each replica, whose members run one after another")
-    resources: Resources = Field(
-        {}, description="name=amount,...: custom resources of the cluster's nodes that each replica takes"
-    )
+    threads: Threads = Field(1, description="CPUs of each replica; its members run one after another")
+    resources: Resources = Field({}, description="name=amount,...: custom Ray resources that each replica takes")

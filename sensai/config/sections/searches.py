@@ -1,4 +1,4 @@
-"""The parameters of what is done with many pipelines: the search for the best, groupings compared, trainings at once."""
+"""The parameters of studies over many pipelines: tune, grouping_study and contention."""
 
 from typing import Annotated, Literal, Self
 
@@ -35,49 +35,51 @@ class Tune(Register):
     owner = "tune"
 
     trials: Trials = Field(
-        40, description="configurations that the study asks for in all; 0 learns from what was logged, and recommends"
+        40, description="total number of configurations of the study; 0: only recommend, from logged runs"
     )
     objective: Literal["flops_max", "flops_total", "latency"] = Field(
         "flops_max",
-        description="the cost, as a share of the base model's: FLOPs of the largest member, or of all; measured time of the "
-        "slowest member, on a thread of its own",
+        description="cost to reduce, as a share of the base model's: FLOPs of the largest member, FLOPs of all members, or "
+        "the measured latency of the slowest member on its own thread",
     )
     mode: Literal["front", "constrained"] = Field(
         "front",
-        description="front: all trade-offs of accuracy and cost; constrained: the best within limit or min_val_accuracy",
+        description="front: the best trade-offs of accuracy and cost; constrained: the best within limit or min_val_accuracy",
     )
-    limit: OptionalCost = Field(None, description="mode=constrained: most cost; the accuracy is sought")
-    min_val_accuracy: OptionalShare = Field(None, description="mode=constrained: least accuracy; the cost is sought")
+    limit: OptionalCost = Field(None, description="mode=constrained: largest cost allowed; accuracy is maximised")
+    min_val_accuracy: OptionalShare = Field(
+        None, description="mode=constrained: least accuracy allowed; cost is minimised"
+    )
     space: Annotated[FilePath, Usage(by_content=True)] = Field(
-        "", description="JSON or YAML file: parameter -> what it may be (default: see README)"
+        "", description="JSON or YAML file with the search space: parameter -> allowed values (default: see README)"
     )
     fidelities: Fidelities = Field(
         (),
-        description="epochs, e.g. 0,2,8: new configurations get the first, the best 1/eta of each the next (default: epochs)",
+        description="increasing epochs, e.g. 0,2,8: the best 1/eta of each step get the next (default: epochs)",
     )
-    eta: Reduction = Field(3, description="one in so many gets more epochs")
+    eta: Reduction = Field(3, description="of each step of fidelities, the best 1/eta get more epochs")
     warm_start: Literal["all", "study", "none"] = Field(
-        "all", description="logged runs that the study learns from first: all of this base model and data, or its own"
+        "all", description="logged runs to learn from: all with this base model and data, the study's own, or none"
     )
     study: StudyName = Field(
-        "", description="its name (default: by data, base model, space, objective and other parameters)"
+        "", description="name of the study (default: made from data, base model, space, objective and other parameters)"
     )
     storage: Annotated[Text, Usage(operational=True)] = Field(
         "",
         description="URL of the study's database (default: a SQLite file beside the tracking store's, or in work_dir)",
     )
     heartbeat: Annotated[Seconds, Usage(operational=True)] = Field(
-        10, description="seconds between signs of life; after three without one a trial is tried again"
+        10, description="seconds between signs of life of a trial; after three missing ones it is tried again"
     )
     max_accuracy_drop: Share = Field(
         0.005,
-        description="what the recommended ensemble may lose on validation data, as a fraction; the cheapest is taken",
+        description="largest loss of validation accuracy of the recommended ensemble, as a fraction; the cheapest is taken",
     )
     register_best: bool = Field(False, description="also evaluate and register the recommended ensemble")
 
     @property
     def rungs(self) -> tuple[int, ...]:
-        """Return the numbers of epochs that configurations are tried with."""
+        """Return the numbers of epochs that configurations get."""
         return self.fidelities or (self.epochs,)
 
     @model_validator(mode="after")
@@ -93,32 +95,35 @@ class Tune(Register):
 
 
 class GroupingStudy(Evaluate):
-    """Whether it matters how classes are grouped."""
+    """The test whether it matters how classes are grouped."""
 
     owner = "grouping_study"
 
     methods: Methods = Field(
         ("random", "most_similar", "least_similar", "min_flops"),
-        description="methods of group that are compared, separated by commas",
+        description="grouping methods to compare, separated by commas",
     )
     group_counts: GroupCounts = Field((2, 5), description="numbers of groups, separated by commas")
     ratios: Ratios = Field((0.5,), description="ratios, separated by commas")
-    repeats: Repeats = Field(5, description="cells of each combination; their seeds count up from seed")
+    repeats: Repeats = Field(5, description="cells per combination; their seeds count up from seed")
     control: Annotated[bool, Usage(when=RETRAINED)] = Field(
-        True, description="with epochs: also one K-way network with the FLOPs of the largest member of each combination"
+        True,
+        description="with epochs: also train, per combination, one K-way network with the FLOPs of its largest member",
     )
     runtime: RuntimeName = Field(
-        "torch", description="what latencies of cells are measured in; others take longer than to train a small member"
+        "torch",
+        description="runtime that is timed; others than torch can take longer than the training of a small member",
     )
     relevant_accuracy: PositiveShare = Field(
-        0.005, description="difference in accuracy that would matter, as a fraction"
+        0.005, description="smallest difference in accuracy that matters, as a fraction"
     )
     relevant_flops: PositiveShare = Field(
-        0.005, description="difference in FLOPs of the largest member that would matter, as a share of the base model's"
+        0.005,
+        description="smallest difference in FLOPs of the largest member that matters, as a share of the base model's",
     )
     source: Literal["computed", "logged"] = Field(
         "computed",
-        description="computed: what is not logged yet is computed; logged: cells of the store alone, of any seed",
+        description="computed: compute the cells that are not logged yet; logged: use only logged cells, of any seed",
     )
 
     @model_validator(mode="after")
@@ -130,16 +135,18 @@ class GroupingStudy(Evaluate):
 
 
 class Contention(Prune):
-    """What many trainings, and many scorings, do to each other on this machine."""
+    """The slowdown of many trainings, and of many scorings, at once on this machine."""
 
     owner = "contention"
 
-    trainings: ProcessCounts = Field((1, 2, 4, 8), description="how many at once, separated by commas")
-    contention_images: Images = Field(1024, description="training images that each of them sees")
+    trainings: ProcessCounts = Field((1, 2, 4, 8), description="numbers of trainings at once, separated by commas")
+    contention_images: Images = Field(1024, description="training images that each training sees")
     workers: ProcessesOrNone = Field(
-        2, description="of the loader of each naive process; 0 decodes in the process itself"
+        2, description="loader workers of each naive process; 0: decode in the process itself"
     )
-    batch_size: BatchSize = Field(64, description="images a step")
-    # Elsewhere they change no result; here they are what is measured.
-    jobs: OptionalProcesses = Field(None, description="workers of the engine (default: one a core, or one on a GPU)")
-    threads: OptionalThreads = Field(None, description="threads of each worker (default: the cores dealt out)")
+    batch_size: BatchSize = Field(64, description="images per step")
+    # Elsewhere these change no result; here they are measured.
+    jobs: OptionalProcesses = Field(None, description="workers of the engine (default: one per core, or one on a GPU)")
+    threads: OptionalThreads = Field(
+        None, description="threads of each worker (default: the cores divided by the workers)"
+    )

@@ -51,7 +51,7 @@ WHERE_IT_TRAINS = Usage(when=RETRAINED, operational=True)
 
 @dataclass(frozen=True)
 class StopRulesTake(Condition):
-    """One of the stop rules that are asked takes a certain input."""
+    """One of the chosen stop rules takes a certain input."""
 
     input: str
 
@@ -69,72 +69,70 @@ class StopRulesTake(Condition):
 
 
 class Retrain(Prune):
-    """How the members are trained after the cut."""
+    """The training of the members after the cut."""
 
     owner = "retrain"
 
     epochs: Annotated[EpochsOrNone, Usage(everyday=True)] = Field(
-        20, description="most epochs of each member; 0 passes them on as they were cut"
+        20, description="most epochs of each member; 0: no training after the cut"
     )
-    cut_steps: Annotated[Steps, TRAINING] = Field(
-        1, description="the cut is made in so many steps, with training in between"
-    )
+    cut_steps: Annotated[Steps, TRAINING] = Field(1, description="number of steps of the cut, with training in between")
     cut_epochs: Annotated[Epochs, Usage(when=RETRAINED & Above("cut_steps", 1))] = Field(
-        1, description="most epochs of each member after each step but the last"
+        1, description="most epochs of each member after each step except the last"
     )
     lr: Annotated[LearningRate, TRAINING] = Field(0.05, description="peak learning rate of the schedule")
     schedule: Annotated[ScheduleName, Usage(when=RETRAINED, later=True)] = Field(
         "one_cycle", description=f"course of the learning rate; {SCHEDULES.help}"
     )
-    batch_size: Annotated[BatchSize, TRAINING] = Field(64, description="images a step")
+    batch_size: Annotated[BatchSize, TRAINING] = Field(64, description="images per step")
     weight_decay: Annotated[Penalty, TRAINING] = Field(5e-4, description="L2 penalty")
     loss: Annotated[
         LossName,
         Usage(when=RETRAINED, search=Among(("bce", "kd", "joint", "joint_kd"))),
     ] = Field("bce", description=LOSSES.help)
     kd_weight: Annotated[Share, Usage(when=RETRAINED & TAUGHT)] = Field(
-        0.5, description="share of the target that is the base model's"
+        0.5, description="weight of the base model's probabilities in the target"
     )
     balance: Annotated[Literal["weight", "sample"], Usage(when=RETRAINED & ~JOINT)] = Field(
         "weight",
-        description="how a class counts as much as all others together: weight of its images, or sample of the others",
+        description="balance a class against all others: weight its images, or sample the others",
     )
     precision: Annotated[Literal["auto", "fp32", "bf16"], TRAINING] = Field(
-        "auto", description="auto: what a short measurement finds faster"
+        "auto", description="auto: the faster one in a short measurement"
     )
     augmentation: Annotated[Augment, TRAINING] = Field(
-        "auto", description="auto: crop, and mirroring where images are no symbols"
+        "auto", description="auto: crop, and mirror unless images are symbols"
     )
     stop_rules: Annotated[StopRules, Usage(when=RETRAINED, later=True)] = Field(
         DEFAULT_STOP_RULES, description=f"rules that stop a member, separated by commas; {STOP_RULES.help}"
     )
     patience: Annotated[EpochsOrNone, Usage(when=RETRAINED & StopRulesTake("patience"))] = Field(
-        0, description="stop a member after so many epochs without gain; 0: never"
+        0, description="stop a member after this many epochs without gain; 0: never"
     )
     min_gain: Annotated[Share, Usage(when=RETRAINED & StopRulesTake("min_gain"))] = Field(
-        0.0, description="what counts as gain in the validation metric"
+        0.0, description="smallest gain in the validation metric that counts"
     )
     target: Annotated[OptionalShare, Usage(when=RETRAINED & StopRulesTake("target"))] = Field(
-        None, description="stop a member once its validation metric has reached this"
+        None, description="stop a member when its validation metric reaches this"
     )
     budget: Annotated[OptionalBudget, TRAINING] = Field(
         None,
-        description="of all members together after each cut, e.g. 90epochs or 600s; spent where validation gains most a "
-        "second; learning rates still follow a schedule of `epochs` each",
+        description="limit for all members together after each cut, e.g. 90epochs or 600s; goes to the members that gain "
+        "most; schedules still span `epochs`",
     )
     jobs: Annotated[OptionalProcesses, WHERE_IT_TRAINS] = Field(
-        None, description="workers that train side by side (default: one a core, or one a GPU)"
+        None, description="number of workers that train in parallel (default: one per core, or one per GPU)"
     )
     threads: Annotated[OptionalThreads, WHERE_IT_TRAINS] = Field(
-        None, description="threads of each worker (default: the cores dealt out)"
+        None, description="threads of each worker (default: the cores divided by the workers)"
     )
     backend: Annotated[Literal["local", "ray"], WHERE_IT_TRAINS] = Field(
         "local",
-        description="local: workers are processes of this machine; ray: tasks of a cluster that all sees work_dir",
+        description="local: workers are processes of this machine; ray: tasks of a cluster whose machines all see work_dir",
     )
     ray_address: Annotated[RayAddress, WHERE_IT_TRAINS] = Field(
         "",
-        description="host:port of a running Ray cluster, or auto (default: a Ray of this machine, for this run alone)",
+        description="host:port of a running Ray cluster, or auto (default: start Ray on this machine for this run)",
     )
 
     @model_validator(mode="after")
@@ -145,28 +143,26 @@ class Retrain(Prune):
 
 
 class Evaluate(Retrain):
-    """The one reading of the test split."""
+    """The evaluation on the test split, which is read once."""
 
     owner = "evaluate"
 
     combine: OptionalCombineMethod = Field(
         None,
-        description="how the members' outputs become class probabilities, fitted on validation data: "
-        f"{COMBINERS.help} (default: the likeliest on validation images held out; without validation data raw)",
+        description="way to turn the members' outputs into class probabilities, fitted on validation data: "
+        f"{COMBINERS.help} (default: the likeliest on held-out validation images; without validation data raw)",
     )
     reject: OptionalInnerShare = Field(
         None,
-        description="share of the validation images, the least sure, below whose largest probability the answer is "
-        "none of them (default: never)",
+        description='share of validation images to reject; less sure images get the answer "none of them" '
+        "(default: reject none)",
     )
     runtime: RuntimeName = Field(
         "auto",
-        description=f"what latencies are measured in: auto, the fastest of the device's; {RUNTIMES.help}",
+        description=f"runtime that is timed; auto: the fastest on the device; {RUNTIMES.help}",
     )
-    int8: bool = Field(
-        False, description="also measure the members in 8-bit integers: their latency, and their accuracy beside it"
-    )
-    latency_batch_size: ImagesAtOnce = Field(1, description="images at a time when latencies are measured")
+    int8: bool = Field(False, description="also measure latency and accuracy of the members in 8-bit integers")
+    latency_batch_size: ImagesAtOnce = Field(1, description="images per call when latencies are measured")
 
 
 class Register(Evaluate):
@@ -176,9 +172,11 @@ class Register(Evaluate):
 
     model_name: ModelName = Field("sensai-ensemble", description="registered model that gets the version")
     image_dtype: Literal["uint8", "float32"] = Field(
-        "uint8", description="of the images that the version takes: uint8 from 0 to 255, float32 from 0 to 1"
+        "uint8", description="type of the input images: uint8 from 0 to 255, float32 from 0 to 1"
     )
-    image_layout: Literal["NHWC", "NCHW"] = Field("NHWC", description="of these images: channels last or first")
+    image_layout: Literal["NHWC", "NCHW"] = Field(
+        "NHWC", description="layout of the input images: channels last or first"
+    )
 
 
 class Main(Register):
@@ -187,16 +185,16 @@ class Main(Register):
     owner = "main"
 
     control: bool = Field(
-        True, description="also prune and retrain one K-way network to the FLOPs of the largest member, the yardstick"
+        True, description="also prune and retrain one K-way network with the FLOPs of the largest member"
     )
 
 
 class Report(Evaluate):
-    """What the page is about, and what is set beside each other on it."""
+    """The runs that the page shows."""
 
     owner = "report"
 
     control_run: RunId = Field("", description="evaluate run of the control, shown beside the ensemble")
     compare_runs: RunIds = Field(
-        (), description="ids of two or more runs, separated by commas: the page sets these beside each other instead"
+        (), description="ids of two or more runs, separated by commas, to compare instead of one evaluation"
     )
