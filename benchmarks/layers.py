@@ -412,21 +412,21 @@ def untried() -> dict[str, str]:
 
 _HEADER = """# Layers
 
-What becomes of every layer of `torch.nn`, every wrapper of `torch.nn.utils.parametrizations` and every kind of block in
-`forward` that an image classifier may hold. Written by `python benchmarks/exactness.py --layers docs/layers.md` (torch
+The effect of pruning on every layer of `torch.nn`, every wrapper of `torch.nn.utils.parametrizations` and every kind of block
+in `forward` of an image classifier. Written by `python benchmarks/exactness.py --layers docs/layers.md` (torch
 {version}), which tries each of them between two convolutions:
 
-- **cut**: every channel that it reads and makes can be removed, and each member computes what the network does with these
-  channels masked (difference at most 1e-5 of the largest feature).
-- **kept**: the network works; the channels that it reads or makes stay, for the reason given. Others are cut.
-- **refused**: the network is, when it is adopted.
-- **none**: no image classifier holds it.
+- **cut**: all its input and output channels can be removed. Each member computes the same as the network with these channels
+  masked (difference at most 1e-5 of the largest feature).
+- **kept**: the network works, but input or output channels of the layer stay, for the given reason. Others are cut.
+- **refused**: `baseline` refuses a network with this layer.
+- **none**: no image classifier has this layer.
 
 One- and three-dimensional convolutions, and transposed ones, are out of scope: their channels are kept whole. "cut and masked
-differ" means that a masked channel is not zero behind the layer, as behind a sigmoid, which makes 1/2 of it.
+differ" means that a masked channel is not zero behind the layer: a sigmoid, for example, turns zero into 1/2.
 
 Wrapped weights (weight, spectral and orthogonal norms, masks of `torch.nn.utils.prune`) are trained with their wrapper in the
-base model. The trained model is stored without it, each weight as it is in evaluation, and so are its members.
+base model. The trained model and its members are stored without it, with the weights of evaluation.
 """
 
 
