@@ -19,7 +19,7 @@ _RUN_ID = re.compile(r"[a-zA-Z0-9][\w-]{0,255}", re.ASCII)
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%\w+)?", re.ASCII)
 _ADDRESS = re.compile(r"(?P<host>\[[^\[\]]+\]|[^:\[\]]+):(?P<port>[1-9]\d{0,4})", re.ASCII)
-# Of what the registry allows: what the URI models:/<name>@<alias> leads back to, and filters and file names can hold.
+# The registry allows more. These names also work in URIs models:/<name>@<alias>, in filters and as file names.
 _MODEL_NAME = re.compile(r"[\w+-]+([ .][\w+-]+)*")
 _LONGEST_MODEL_NAME = 200
 

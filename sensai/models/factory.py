@@ -72,7 +72,7 @@ def source_digest(arch: str) -> str:
 
 
 def input_rule(arch: str) -> InputRule:
-    """Return what the network asks of its input; the user's own takes images as they are.
+    """Return the input that the network takes; the user's own takes images as they are.
 
     Raises:
         InputError: an unknown architecture.

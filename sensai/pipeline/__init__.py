@@ -1,1 +1,1 @@
-"""What makes a stage: its context and session, cache, lineage, the life of its run, studies, and callbacks of long work."""
+"""The machinery of stages: context, session, cache, lineage, the life of runs, studies, and callbacks of long work."""

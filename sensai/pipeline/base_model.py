@@ -17,7 +17,7 @@ from sensai.tracking import Store
 # The artifact that the stage `baseline` logs.
 MODEL = "model"
 _PROOF_IMAGES = 8
-# An error message gives the reasons of so many layers.
+# An error message gives the reasons of at most this many layers.
 _REASONS = 3
 
 

@@ -19,7 +19,7 @@ class Watcher:
         """
 
     def why_end(self) -> BaseException | None:
-        """Return what to raise after the current epoch; None where training goes on."""
+        """Return the exception to raise after the current epoch, None to go on."""
         return None
 
 

@@ -22,7 +22,7 @@ from sensai.tracking import Run, Store
 
 T = TypeVar("T")
 
-# A forward pass without training takes so many images, and fewer where these would have more pixels: 20 of 224 x 224.
+# Limits of a forward pass without training, in images and in pixels: 20 images of 224 x 224.
 _EVALUATION_BATCH = 256
 _EVALUATION_PIXELS = 2**20
 
@@ -68,7 +68,7 @@ class Context:
         return self.session.base_model(self.upstream["baseline"], self.device)
 
     def read(self, load: Callable[[Store, str], T], stage: str) -> T:
-        """Return what a function loads from the run of an earlier stage, once a process."""
+        """Load an object from the run of an earlier stage by a function; once a process."""
         return self.session.read(load, self.upstream[stage])
 
     @property
@@ -104,7 +104,7 @@ class Context:
 
 
 def evaluation_batch(image_shape: tuple[int, int, int]) -> int:
-    """Return how many images of a shape (C, H, W) a forward pass without training takes."""
+    """Return the number of images (C, H, W) in a forward pass without training."""
     _, height, width = image_shape
     return max(min(_EVALUATION_BATCH, _EVALUATION_PIXELS // (height * width)), 1)
 

@@ -66,7 +66,7 @@ class Session:
         return self._once((run_id, device), load)
 
     def read(self, load: Callable[[Store, str], T], run_id: str) -> T:
-        """Return what a function loads of a finished run; all who read it share it, so nobody may change it."""
+        """Load an object from a finished run by a function. All readers share it, so none may change it."""
         return self._once((load, run_id), lambda: load(self.store, run_id))
 
     def _once(self, key: Hashable, make: Callable[[], T]) -> T:

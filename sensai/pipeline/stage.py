@@ -81,7 +81,7 @@ class Stage(Generic[ConfigT]):
             config = _inherited(self, config, before.config)
         fingerprint = self.fingerprint(config, session, before.fingerprint if before else None)
         lock = _lock(Path(config.work_dir), fingerprint)
-        # With `force` another process may hold the lock while it makes anew what is there already.
+        # With `force` another process may hold the lock while it repeats an existing result.
         if is_taken(lock) and (found := self._found(config, session.store, fingerprint)):
             return reuse(session.store, found, adopted)
         # Locks are taken from the later stage to the earlier one, so two processes cannot wait for each other.
@@ -126,7 +126,7 @@ class Stage(Generic[ConfigT]):
         self.check(config, session.dataset(config))
         upstream = self._upstream(config, session, parent, before)
         run.set_tags(upstream_tags(upstream))
-        # Others read from it what the run stands on while it is busy.
+        # Other processes read these tags while the run is busy.
         run.flush()
         _log.info("%s: running", self.name)
         checkpoints = _checkpoints(config, fingerprint)
@@ -153,7 +153,7 @@ def stage_tags(stage: str, config: StageConfig, session: Session) -> dict[str, s
 
 
 def data_tags(config: StageConfig, session: Session) -> dict[str, str]:
-    """Return what a run tells of data and network."""
+    """Return the tags that describe data and network."""
     return {tags.DATASET: config.dataset, tags.DATA_DIGEST: session.dataset(config).digest, tags.ARCH: config.arch}
 
 
@@ -163,7 +163,7 @@ def run_name(config: StageConfig, title: str) -> str:
 
 
 def data_name(config: StageConfig) -> str:
-    """Return what people call the data: a folder of images by its own name."""
+    """Return the name of the data as people read it: a folder of images has its own name."""
     return Path(config.data_dir if config.dataset == FOLDER else config.dataset).absolute().name
 
 

@@ -37,7 +37,7 @@ class Candidate:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def description(self, session: Session) -> Description:
-        """Return what its run tells from the moment that it is opened."""
+        """Return the description that its run has from the start."""
         run_tags = {**self.labels, **stage_tags(self.stage, self.config, session), **self.tags}
         return Description(self.title, run_tags, self.params)
 

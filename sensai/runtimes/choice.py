@@ -151,7 +151,7 @@ def _timing(name: str, threads: int, seconds: np.ndarray, error: float) -> Timin
 
 
 def largest_error(outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
-    """Return how much the outputs of members (N, outputs) differ from those expected, relative to max(1, largest output)."""
+    """Return the largest error of members' outputs (N, outputs), relative to max(1, largest expected output)."""
     return max(
         float(np.abs(own - other).max() / max(1.0, np.abs(other).max()))
         for own, other in zip(outputs, expected, strict=True)

@@ -81,7 +81,7 @@ def _inputs(
 
 
 def _similarity(config: GroupConfig, context: Context, statistics: Statistics, coupled: np.ndarray) -> np.ndarray:
-    """Return how alike two classes are: float64 (K, K)."""
+    """Return the similarity of each two classes: float64 (K, K)."""
     if config.similarity == "statistics":
         return class_similarity(statistics)
     if config.similarity == "confusion":

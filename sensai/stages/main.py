@@ -2,7 +2,7 @@
 
 Each stage is a nested run of one parent run, which carries the final table.
 
-With `control` the same is done once more with one K-way network, pruned to the FLOPs of the largest member.
+`control` repeats it with one K-way network, pruned to the FLOPs of the largest member.
 """
 
 import logging
@@ -22,7 +22,7 @@ from sensai.tracking import Run, tags
 
 _log = logging.getLogger(__name__)
 
-# In the order in which data flows; each module says what its stage logs. The control shares the first two.
+# The stages in the order of the data flow; the docstring of each lists what it logs. The control shares the first two.
 SHARED: tuple[Stage[Any], ...] = (baseline.stage, activations.stage)
 OWN: tuple[Stage[Any], ...] = (group.stage, prune.stage, retrain.stage, evaluate.stage)
 MEASURED = SHARED + OWN

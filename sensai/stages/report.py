@@ -76,7 +76,7 @@ stage = Stage(version=6, config=ReportConfig, previous=evaluate.stage, execute=_
 
 
 def _subject(config: ReportConfig, store: Store) -> _Subject | None:
-    """Return what the page is about; None where that is an evaluation.
+    """Return the runs that the page is about, None for an evaluation.
 
     Raises:
         InputError: there is no such run, none that has finished, or none that a page can be about.

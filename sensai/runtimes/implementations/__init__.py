@@ -46,7 +46,7 @@ def candidates(device: str) -> tuple[str, ...]:
 
 
 def why_missing(name: str) -> str:
-    """Return why this machine cannot run a runtime, empty where it can.
+    """Return the reason why this machine cannot run a runtime, empty if it can.
 
     Raises:
         InputError: there is none of that name.

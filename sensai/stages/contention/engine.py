@@ -53,7 +53,7 @@ def scoring(folder: Path, job: Job, numbers: Sequence[int]) -> Work:
 
 
 def threads(job: Job, task: str, numbers: Sequence[int]) -> int:
-    """Return how many threads all workers ask for, or the one process that scores."""
+    """Return the number of threads of all workers, or of the one process that scores."""
     if task == "scoring":
         return torch.get_num_threads()
     jobs, each = share_cores(len(numbers), job.jobs, job.threads)

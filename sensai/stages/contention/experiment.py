@@ -1,6 +1,7 @@
-"""contention: why several trainings at once grind to a halt on this machine, and what works. Logs times, memory and threads of
-trainings and of scorings: one after another, at once as naive processes, and together by the engine. They come as a table, as a
-figure, and as metrics with the number at once as step.
+"""contention: Measure what trainings at once do to each other on this machine.
+
+Logs times, memory and threads of trainings and of scorings: one after another, at once as naive processes, and together by the
+engine. They come as a table, as a figure, and as metrics with the number at once as step.
 """
 
 import json

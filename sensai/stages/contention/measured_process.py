@@ -31,7 +31,7 @@ def main(parent: int, folder: Path, script: str, task: str, numbers: list[int]) 
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     job = load_job(folder)
-    # Each script is imported by itself, so that neither waits for what the other needs.
+    # Only one script is imported, so that it does not wait for the imports of the other.
     module = importlib.import_module(f"sensai.stages.contention.{script}")
     work: Work = getattr(module, task)(folder, job, numbers)
     work(job.batch_size if task == "training" else job.scoring_batch)

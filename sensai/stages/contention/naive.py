@@ -62,7 +62,7 @@ def scoring(folder: Path, job: Job, numbers: Sequence[int]) -> Work:
 
 
 def threads(job: Job, _task: str, _numbers: Sequence[int]) -> int:
-    """Return how many threads and workers a process asks for."""
+    """Return the number of threads and workers of a process."""
     return torch.get_num_threads() + job.workers
 
 

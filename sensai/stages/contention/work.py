@@ -24,7 +24,7 @@ class Spent:
     steps: int
 
 
-# Makes one pass over so many images, the first ones.
+# A function that makes one pass over the first images, as many as it is given.
 Work = Callable[[int], Spent]
 
 

@@ -10,7 +10,7 @@ from sensai.grouping.partitions import Group
 from sensai.runtimes import Prepared, Runtime, in_turn, open_runtime, quantised
 
 _RUNTIME = "onnx-sessions"
-# The ranges of activations are read from so many images; the docs of ONNX Runtime take about a hundred.
+# The number of images that give the ranges of activations; the docs of ONNX Runtime take about a hundred.
 _RANGE_IMAGES = 128
 _REPEATS = 30
 

@@ -47,7 +47,7 @@ def table_of(runs: list[StoredRun]) -> pd.DataFrame:
 
 
 def measures_of(cells: pd.DataFrame, config: GroupingStudyConfig, store: Store) -> Iterator[Measure]:
-    """Return what cells are compared by: FLOPs, and accuracy where they are trained, else how separable groups are."""
+    """Return the measures that cells are compared by: FLOPs, and accuracy or, without training, separability of groups."""
     # A control has no groups, and its FLOPs are given.
     grouped = cells[cells["method"] != CONTROL]
     yield Measure("flops_share", config.relevant_flops, grouped)

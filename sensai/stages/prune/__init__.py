@@ -31,7 +31,7 @@ from sensai.tracking import Store
 
 _log = logging.getLogger(__name__)
 _PLANS = "plans.json"
-# A member is proved on so many images; more would not make the proof stronger.
+# The number of images of the proof; more would not make it stronger.
 PROOF_IMAGES = 2
 
 
@@ -47,7 +47,7 @@ def _execute(config: PruneConfig, context: Context) -> None:
     context.run.log_json(_to_json(plans, sites), _PLANS)
     error = _proved(plans, sites, context)
     ensemble = build(context, plans)
-    # MLflow's comparison of runs shows first what was logged first.
+    # MLflow's comparison of runs shows metrics in the order of logging.
     log_validation(ensemble, context)
     _log_sizes(ensemble, plans, sites, context)
     context.run.log_metrics({"proof_error": error})
@@ -133,7 +133,7 @@ def _log_sizes(ensemble: Ensemble, plans: list[MemberPlan], sites: SiteMap, cont
 
 
 def kept_channels(plan: Plan, sites: SiteMap) -> int:
-    """Return how many of the removable channels a plan keeps."""
+    """Return the number of removable channels that a plan keeps."""
     return sites.channels - sum(len(removed) for removed in plan.values())
 
 

@@ -43,7 +43,7 @@ class Removable:
 
 
 def removable(config: PruneConfig | RetrainConfig, context: Context) -> Removable:
-    """Return what may be removed from the base model, with the criterion that the parameters name.
+    """Return the removable channels of the base model, with the criterion that the parameters name.
 
     Raises:
         InputError: nothing is within the scope; or `taylor` with a `from_run` whose statistics have no backward pass.

@@ -61,7 +61,7 @@ def _register(config: TuneConfig, chosen: Values, session: Session, parent: Run)
     """Evaluate and register the chosen configuration, and nominate its version."""
     run_id = register.stage.ensure(config.chosen(chosen), session, parent.id)
     version = session.store.metrics_of(run_id)["version"]
-    # A version that was registered before is not the newest, but it is what the study has chosen.
+    # The chosen version may have been registered before, so it need not be the newest.
     nominate(session.store.client, config.model_name, int(version))
     parent.set_tags(upstream_tags({"register": run_id}))
     parent.log_metrics({"version": version})

@@ -62,7 +62,7 @@ def search(
 def _study(trials: Trials, about: str, space: Space) -> Study:
     """Return the study, which has been told of what is logged."""
     config, store = trials.config, trials.store
-    # Of two that start at once, the second finds what the first has made.
+    # If two start at once, the second finds the study of the first.
     lock = make_folder(Path(config.work_dir) / "locks", "work_dir") / f"tune-{about}.lock"
     with locked(lock, f"opening the study {trials.study!r}"):
         study = open_study(
@@ -101,7 +101,7 @@ def _proposed(study: Study, space: Space, config: TuneConfig, trials: list[Froze
 
 
 def _pruner(config: TuneConfig) -> BasePruner:
-    """Return what ends trainings that are not among the best at a fidelity's epochs; Optuna prunes by a single value only."""
+    """Return the pruner of trainings that fall behind at a fidelity's epochs; Optuna prunes only single objectives."""
     if config.limit is None:
         return NopPruner()
     first = next((epochs for epochs in config.rungs[:-1] if epochs), 1)

@@ -61,7 +61,7 @@ def _last_stage(parameter: Parameter) -> int:
 
 
 def _declared(parameter: Parameter, classes: int) -> dict[str, Any] | None:
-    """Return what a parameter declares to be searched, within what so many classes allow."""
+    """Return the values that a parameter declares for the search, within the limits of this many classes."""
     match parameter.usage.search:
         case Among(choices):
             return {"choices": [each for each in choices if parameter.name != "method" or _possible(each, classes)]}
@@ -72,7 +72,7 @@ def _declared(parameter: Parameter, classes: int) -> dict[str, Any] | None:
 
 
 def _possible(method: str, classes: int) -> bool:
-    """Tell whether a method can make more than one group, and fewer than one a class."""
+    """Return True if a method can make more than one group, and fewer than one a class."""
     return classes > 2 or "n_groups" not in METHODS[method].uses
 
 
@@ -89,7 +89,7 @@ def _conditioned(content: Mapping[str, Any], config: TuneConfig) -> dict[str, An
 
 
 def _when(condition: Condition, values: Mapping[str, list[Any]], config: TuneConfig) -> dict[str, Any] | None:
-    """Return what a condition says of searched parameters, in the form of a space; None where it is never true."""
+    """Return a condition on searched parameters in the form of a space, None if it is never true."""
     searched = sorted(condition.names & values.keys())
     met = [
         chosen

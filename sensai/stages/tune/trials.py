@@ -132,7 +132,7 @@ class Trials:
         return known
 
     def _known_latencies(self, prune_run: str) -> dict[str, float] | None:
-        """Return what another trial has measured on such a machine; None where none has."""
+        """Return the latencies that another trial measured on such a machine, None if none did."""
         return self._measured_by(self.store.tagged(STAGE, _PRUNE_RUN, prune_run)).get(prune_run)
 
     def _measured_by(self, trials: Iterable[StoredRun]) -> dict[str, dict[str, float]]:
@@ -218,7 +218,7 @@ class Trials:
         latencies: Mapping[str, float],
         known: Mapping[str, Mapping[str, float]] | None = None,
     ) -> Outcome:
-        """Return what runs found; `known` holds the metrics of runs that have been read already."""
+        """Return the outcome of runs; `known` holds the metrics of runs that have been read already."""
         last = upstream["retrain" if epochs else "prune"]
         sizes, found = ((known or {}).get(each) or self.store.metrics_of(each) for each in (upstream["prune"], last))
         metrics: dict[str, float] = {name: sizes[name] for name in _SIZES}
@@ -251,7 +251,7 @@ class _TrialWatcher(Watcher):
             self._pruned = EndedEarlyError(f"pruned after {epoch + 1} epochs")
 
     def why_end(self) -> BaseException | None:
-        """Return what to raise after the current epoch; see `Watcher`."""
+        """Return the exception to raise after the current epoch; see `Watcher`."""
         return KeyboardInterrupt() if self._interrupted() else self._pruned
 
 
