@@ -7,5 +7,5 @@ from sensai.training.stop_rules import STOP_RULES
 
 @STOP_RULES.register("steady", "once two epochs in a row move the metric by at most `min_gain`")
 def steady(values: Sequence[float], min_gain: float) -> bool:
-    """Return whether the last three values lie within `min_gain`."""
+    """Return True if the last three values lie within `min_gain`."""
     return len(values) > 2 and max(values[-3:]) - min(values[-3:]) <= min_gain
