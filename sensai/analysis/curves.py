@@ -11,11 +11,11 @@ import pandas as pd
 from mlflow.tracking import MlflowClient
 
 from sensai.analysis import runs
+from sensai.tracking.artifact_names import CURVES
 from sensai.tracking.artifacts import artifact_names, downloaded
 from sensai.tracking.tracking_store import tracking_client
 
 # What a retrain run has: a row for every epoch of every member.
-CURVES = "curves.csv"
 _PREFIX = "curve/"
 _TEXTS = dict.fromkeys(("stage_run", "run_id", "classes", "stopped_by"), "str")
 _COLUMNS = {

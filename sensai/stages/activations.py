@@ -26,10 +26,10 @@ from sensai.sites import SiteMap
 from sensai.stages.baseline import base_model, site_map
 from sensai.stages.baseline import stage as baseline_stage
 from sensai.tracking import Store
+from sensai.tracking.artifact_names import SIMILARITY, SIMILARITY_FIGURE, SITES, STATISTICS
 
 _log = logging.getLogger(__name__)
 _DIGITS = 6
-_STATISTICS = "statistics.safetensors"
 # Batches on which the pass is timed beside a plain one.
 _TIMED_BATCHES = 5
 
@@ -39,18 +39,18 @@ def _execute(config: ActivationsConfig, context: Context) -> None:
     sites = site_map(context, config)
     for layer, reason in sites.kept_whole.items():
         _log.info("%s is kept whole: %s", layer, reason)
-    context.run.log_json(_description(sites), "sites.json")
+    context.run.log_json(_description(sites), SITES)
     data = dataset_of(config)
     statistics = load_statistics(*_read(model, spec, sites, config, context))
     with temporary_folder() as folder:
-        save_statistics(statistics, folder / _STATISTICS)
+        save_statistics(statistics, folder / STATISTICS)
         context.run.log_folder(folder)
     similarity = class_similarity(statistics)
     # For people: with all digits a thousand classes are 20 MB, of which the report's page holds a copy.
     frame = pd.DataFrame(similarity.round(_DIGITS), columns=list(data.class_names))
-    context.run.log_frame(frame, "class_similarity.csv")
+    context.run.log_frame(frame, SIMILARITY)
     figure = static_matrices.heatmap(similarity, data.class_names, "Correlation of the classes' APoZ over all channels")
-    context.run.log_figure(figure, "class_similarity.png")
+    context.run.log_figure(figure, SIMILARITY_FIGURE)
 
 
 @dataclass
@@ -141,7 +141,7 @@ def _description(sites: SiteMap) -> dict[str, object]:
 @lru_cache(maxsize=1)
 def load(store: Store, run_id: str) -> Statistics:
     """The statistics of a run; shared within the process, so not to be changed."""
-    with store.downloaded(run_id, _STATISTICS) as file:
+    with store.downloaded(run_id, STATISTICS) as file:
         return load_statistics(file)
 
 

@@ -35,6 +35,7 @@ from sensai.pipeline.stage import Context, Stage
 from sensai.pruning import provable
 from sensai.sites import SiteMap, find_sites
 from sensai.tracking import Store
+from sensai.tracking.artifact_names import CURVE_FIGURE, MODEL
 from sensai.training.captured import captured
 from sensai.training.checkpoints import Checkpoints, Progress
 from sensai.training.fitting import fit
@@ -43,7 +44,6 @@ from sensai.training.teams import Team
 from sensai.training.trainee import Recipe, Trainee
 
 _log = logging.getLogger(__name__)
-_MODEL = "model"
 _PROOF_IMAGES = 8
 # Layers whose reasons an error message tells.
 _REASONS = 3
@@ -54,7 +54,7 @@ def _execute(config: BaselineConfig, context: Context) -> None:
     if config.base_epochs:
         progress = _train(model, spec, config, context)
         context.run.log_metrics({"epochs_run": len(progress.history), "seconds": progress.seconds})
-        context.run.log_figure(static.learning_curve(progress.history), "learning_curve.png")
+        context.run.log_figure(static.learning_curve(progress.history), CURVE_FIGURE)
     sizes = size(unwrap(model), spec.input_shape)
     context.run.log_metrics({"params": sizes.params, "flops": sizes.flops})
     if (val := dataset_of(config).val) is not None:
@@ -63,7 +63,7 @@ def _execute(config: BaselineConfig, context: Context) -> None:
         context.run.log_metrics({"val_accuracy": accuracies(softmax(outputs.members[0]), outputs.labels)["accuracy"]})
     with temporary_folder() as folder:
         save_network(model, spec, folder)
-        context.run.log_folder(folder, _MODEL)
+        context.run.log_folder(folder, MODEL)
 
 
 def _initial_model(config: BaselineConfig) -> tuple[nn.Module, NetworkSpec]:
@@ -133,7 +133,7 @@ def _train(model: nn.Module, spec: NetworkSpec, config: BaselineConfig, context:
 @lru_cache(maxsize=2)
 def load(store: Store, run_id: str) -> tuple[nn.Module, NetworkSpec]:
     """The base model of a run, in eval mode; shared within the process, so not to be changed."""
-    with store.downloaded(run_id, _MODEL) as folder:
+    with store.downloaded(run_id, MODEL) as folder:
         return load_network(folder)
 
 

@@ -18,8 +18,8 @@ from sensai.errors import InputError
 from sensai.pipeline.stage import Context, Stage, reuse, upstream_of
 from sensai.stages import evaluate, retrain
 from sensai.tracking import Run, Store, tags
+from sensai.tracking.artifact_names import PAGE
 
-_PAGE = "report.html"
 # What the run of the page is found by, where all runs that it is about have it in common.
 _SHARED = (tags.DATASET, tags.DATA_DIGEST, tags.ARCH, tags.STUDY)
 
@@ -66,7 +66,7 @@ def _execute(config: ReportConfig, context: Context) -> None:
         html = evaluation_page.render(context.upstream["evaluate"], context.store.client.tracking_uri, control_run)
     except IncomparableError as error:
         raise InputError(f"from_run={config.from_run!r}, control_run={config.control_run!r}: {error}") from error
-    context.run.log_text(html, _PAGE)
+    context.run.log_text(html, PAGE)
 
 
 stage = Stage(version=6, config=ReportConfig, previous=evaluate.stage, execute=_execute, title=retrain.title)
@@ -137,5 +137,5 @@ def _by_itself(subject: _Subject, config: ReportConfig, store: Store, adopted: R
                 **subject.tags,
             }
         )
-        own.log_text(subject.render(), _PAGE)
+        own.log_text(subject.render(), PAGE)
     return own.id

@@ -14,6 +14,7 @@ from sensai.analysis.figures import interactive_tuning
 from sensai.analysis.report.page import Part, Plot, Table, Text, render_page
 from sensai.analysis.report.page_inputs import Logged, table_of
 from sensai.tracking import tags
+from sensai.tracking.artifact_names import BEST, FIDELITIES, FRONT, HYPERVOLUME, IMPORTANCES, SPACE, TRIALS
 from sensai.tracking.tracking_store import tracking_client
 
 _ASKED = ("objective", "mode", "limit", "min_val_accuracy", "max_accuracy_drop", "trials", "fidelities", "warm_start")
@@ -53,12 +54,12 @@ class _Study:
     @cached_property
     def trials(self) -> pd.DataFrame:
         """Every result that it knows."""
-        return table_of(self.content("trials.csv"))
+        return table_of(self.content(TRIALS))
 
     @cached_property
     def front(self) -> pd.DataFrame:
         """Those that no other dominates."""
-        return table_of(self.content("front.csv"))
+        return table_of(self.content(FRONT))
 
 
 def render(tune_run: str, tracking_uri: str) -> str:
@@ -96,7 +97,7 @@ def _asked(study: _Study) -> Text:
 
 
 def _space(study: _Study) -> Table:
-    content = json.loads(study.content("space.json"))
+    content = json.loads(study.content(SPACE))
     rows = [(name, *_described(entry)) for name, entry in content.items()]
     return Table("What was searched", pd.DataFrame(rows, columns=["parameter", "values", "when"]))
 
@@ -124,7 +125,7 @@ def _listed(values: Sequence[Any]) -> str:
 
 
 def _found(study: _Study) -> Text:
-    return Text("What came out", list(_told(json.loads(study.content("best.json")), study)))
+    return Text("What came out", list(_told(json.loads(study.content(BEST)), study)))
 
 
 def _told(best: Mapping[str, Any], study: _Study) -> Iterator[str]:
@@ -159,24 +160,24 @@ def _figures(study: _Study) -> Iterator[Part]:
     """And tables, of a study with trials."""
     trials, best = study.trials, study.front
     figure = interactive_tuning.front(trials, best, study.base_accuracy, study.cost)
-    yield _plot(study, "Accuracy and cost", "A point a trial; the line is the front", "trials.csv", lambda _: figure)
+    yield _plot(study, "Accuracy and cost", "A point a trial; the line is the front", TRIALS, lambda _: figure)
     yield Table("Front", best, links=study.logged.links(best["run_id"]))
     note = "What the front dominates after each trial, accuracy times cost"
-    yield _plot(study, "Hypervolume", note, "hypervolume.csv", interactive_tuning.hypervolume)
-    weights = table_of(study.content("importances.csv"))
+    yield _plot(study, "Hypervolume", note, HYPERVOLUME, interactive_tuning.hypervolume)
+    weights = table_of(study.content(IMPORTANCES))
     if len(weights):
         note, objective = "How much each parameter matters, as shares (PED-ANOVA)", study.config["objective"]
         yield _plot(
             study,
-            *("Importances", note, "importances.csv"),
+            *("Importances", note, IMPORTANCES),
             lambda table: interactive_tuning.importances(table, objective),
         )
     yield _plot(
         study,
-        *("Accuracy by parameter", "A point a trial that has the parameter, coloured by cost", "trials.csv"),
+        *("Accuracy by parameter", "A point a trial that has the parameter, coloured by cost", TRIALS),
         lambda table: interactive_tuning.slices(table, study.cost),
     )
-    correlations = table_of(study.content("fidelities.csv"))
+    correlations = table_of(study.content(FIDELITIES))
     if len(correlations):
         yield Table("Rank correlations of fidelities", correlations)
     yield Table("Trials", trials, links=study.logged.links(trials["run_id"]))

@@ -17,6 +17,7 @@ from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
 from sensai.runtimes import CANDIDATES, GPU_CANDIDATES, Combine, Comparison, Prepared, compare, prepare, prepare_base
 from sensai.tracking import Run, tags
+from sensai.tracking.artifact_names import RUNTIMES, RUNTIMES_FIGURE
 
 # Raised whenever the same members take another time since they are timed otherwise.
 VERSION = 2
@@ -92,8 +93,8 @@ def measured(
     images = split.images[split.rows[: config.latency_batch_size]]
     comparison = _compared(base, ensemble, prepared, combine, images, config.runtime, device)
     table = pd.DataFrame(comparison.rows())
-    run.log_frame(table, "runtimes.csv")
-    run.log_figure(static.runtimes(table), "runtimes.png")
+    run.log_frame(table, RUNTIMES)
+    run.log_figure(static.runtimes(table), RUNTIMES_FIGURE)
     run.log_metrics({"overhead_ensemble": comparison.overhead})
     chosen = {network: f"{each.runtime} x{each.threads}" for network, each in comparison.chosen.items()}
     run.set_tags({tags.RUNTIME: json.dumps(chosen)})

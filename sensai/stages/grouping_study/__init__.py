@@ -26,6 +26,7 @@ from sensai.pipeline.stage import Context, Stage
 from sensai.stages import activations, evaluate, group, prune, retrain
 from sensai.stages.grouping_study.cells import STAGE, Cell, Place, run_cells
 from sensai.tracking import Store, tags
+from sensai.tracking.artifact_names import CELLS, COMPARISONS, measure_figure, measure_summary
 
 _log = logging.getLogger(__name__)
 _CONTROL = "control"
@@ -50,16 +51,16 @@ class _Measure:
 
 def _execute(config: GroupingStudyConfig, context: Context) -> None:
     cells = _table(_logged(config) if config.source == "logged" else _computed(config, context))
-    context.run.log_frame(cells, "cells.csv")
+    context.run.log_frame(cells, CELLS)
     comparisons = []
     for measure in _measures(cells, config, context.store):
         summary = grouping_results.summary(measure.cells, measure.name, measure.right)
         compared = grouping_results.compare(measure.cells, measure.name, measure.relevant, measure.right)
-        context.run.log_frame(summary, f"summary_{measure.name}.csv")
-        context.run.log_figure(static.study(measure.cells, summary, measure.name), f"{measure.name}.png")
+        context.run.log_frame(summary, measure_summary(measure.name))
+        context.run.log_figure(static.study(measure.cells, summary, measure.name), measure_figure(measure.name))
         comparisons.append(compared)
     table = pd.concat(comparisons, ignore_index=True)
-    context.run.log_frame(table, "comparisons.csv")
+    context.run.log_frame(table, COMPARISONS)
     context.run.log_metrics({"cells": len(cells), "comparisons": len(table)})
     _log.info("%s", table.round(4).to_string(index=False))
 

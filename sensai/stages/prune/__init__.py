@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sensai.analysis.differences import VAL_ANSWERS
 from sensai.analysis.figures import static
 from sensai.config import Prune, PruneConfig, StageConfig
 from sensai.data.batches import batches
@@ -27,9 +26,9 @@ from sensai.stages.baseline import base_model, site_map
 from sensai.stages.group import class_label
 from sensai.stages.prune.planning import MemberPlan, make_plans, removable
 from sensai.tracking import Run, Store
+from sensai.tracking.artifact_names import LAYERS, MEMBERS_TABLE, PLANS, VAL_ANSWERS, WIDTHS_FIGURE
 
 _log = logging.getLogger(__name__)
-_PLANS = "plans.json"
 # Images on which a member is proved; whether a cut is exact does not depend on how many there are.
 PROOF_IMAGES = 2
 
@@ -43,7 +42,7 @@ def _execute(config: PruneConfig, context: Context) -> None:
     prediction = SizePrediction(model, sites, spec.input_shape)
     groups = group.load(context.store, context.upstream["group"])
     plans = make_plans(config, candidates, groups, prediction, spec.num_classes)
-    context.run.log_json(_to_json(plans, sites), _PLANS)
+    context.run.log_json(_to_json(plans, sites), PLANS)
     error = _proved(plans, sites, config, context)
     ensemble = build(context, config, plans)
     # MLflow's comparison of runs opens with what was logged first.
@@ -115,9 +114,9 @@ def _log_sizes(
     base = size(base_model(context, config)[0], ensemble.spec.input_shape)
     sizes = [size(member.network, ensemble.spec.input_shape) for member in ensemble.members]
     layers = _layers(plans, sites, ensemble.class_names)
-    context.run.log_frame(layers, "layers.csv")
-    context.run.log_frame(_members(plans, sizes, sites, ensemble.class_names), "members.csv")
-    context.run.log_figure(static.widths(layers), "widths.png")
+    context.run.log_frame(layers, LAYERS)
+    context.run.log_frame(_members(plans, sizes, sites, ensemble.class_names), MEMBERS_TABLE)
+    context.run.log_figure(static.widths(layers), WIDTHS_FIGURE)
     context.run.log_metrics(
         {
             "members": len(plans),
@@ -178,7 +177,7 @@ def _to_json(plans: list[MemberPlan], sites: SiteMap) -> dict[str, Any]:
 
 def load(store: Store, run_id: str) -> list[MemberPlan]:
     """The plans of a run."""
-    with store.downloaded(run_id, _PLANS) as file:
+    with store.downloaded(run_id, PLANS) as file:
         content = json.loads(file.read_text())
     return [
         MemberPlan(

@@ -16,7 +16,6 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from sensai.analysis.curves import CURVES
 from sensai.analysis.figures import static
 from sensai.cluster.cores import pinned
 from sensai.config import Retrain, RetrainConfig, StageConfig
@@ -35,6 +34,7 @@ from sensai.stages.group import class_label
 from sensai.stages.retrain.gradual import Course, Step, steps_of, train_in_steps
 from sensai.stages.retrain.workers import open_slots
 from sensai.tracking import Run, Store, tags
+from sensai.tracking.artifact_names import CURVE_FIGURE, CURVES, MEMBERS
 from sensai.training.checkpoints import Progress
 from sensai.training.fitting import Budget
 from sensai.training.members import Slots, retrain_members
@@ -44,7 +44,6 @@ from sensai.training.slots import Lesson, Stream
 from sensai.training.trainee import Recipe
 
 _log = logging.getLogger(__name__)
-_MEMBERS = "members"
 # Characters of a tag.
 _LONGEST_CLASSES = 1000
 _UNTRAINED = Course([Progress(history=[], done=True, stopped_by="epochs=0")])
@@ -72,7 +71,7 @@ def _execute(config: RetrainConfig, context: Context) -> None:
     context.run.log_metrics(_given_up(validated, config, context))
     with temporary_folder() as folder:
         save_ensemble(ensemble, folder)
-        context.run.log_folder(folder, _MEMBERS)
+        context.run.log_folder(folder, MEMBERS)
 
 
 def _fit(
@@ -208,7 +207,7 @@ def _log_member(sizes: Size, course: Course, measured: dict[str, float], run: Ru
     if course.cuts:
         run.set_tags({tags.CUTS: json.dumps(course.cuts)})
     if course.history:
-        run.log_figure(static.learning_curve(course.history, course.cuts), "learning_curve.png")
+        run.log_figure(static.learning_curve(course.history, course.cuts), CURVE_FIGURE)
 
 
 def _curves(ensemble: Ensemble, courses: Sequence[Course], runs: Sequence[Run]) -> pd.DataFrame:
@@ -273,7 +272,7 @@ def named_for_member(metrics: dict[str, float]) -> dict[str, float]:
 
 def load(store: Store, run_id: str) -> Ensemble:
     """The ensemble of a run, on the CPU."""
-    with store.downloaded(run_id, _MEMBERS) as folder:
+    with store.downloaded(run_id, MEMBERS) as folder:
         return load_ensemble(folder)
 
 

@@ -30,6 +30,7 @@ from sensai.stages.tune.search_space import space_of
 from sensai.stages.tune.trials import TRIAL_RUN, Trials
 from sensai.stages.tune.tuning_results import log_best, log_findings
 from sensai.tracking import Run, Store, tags
+from sensai.tracking.artifact_names import SPACE
 from sensai.tracking.first_contact import sqlite_path, sqlite_url
 from sensai.tuning.goals import Goal
 from sensai.tuning.halving import next_fixed
@@ -120,7 +121,7 @@ def _check(config: TuneConfig) -> None:
 
 
 def _describe(config: TuneConfig, name: str, content: Mapping[str, Any], parent: Run) -> None:
-    parent.log_json(content, "space.json")
+    parent.log_json(content, SPACE)
     parent.set_tags({tags.STUDY: name, **data_tags(config)})
 
 
