@@ -248,8 +248,10 @@ def shown(table: RunTable, runs: pd.DataFrame) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=[*table.labels, *table.columns])
     if table.bold:
         # The base model, which has no run, does not compete.
-        best = frame.loc[[bool(row.run) for row in table.rows], table.bold].idxmax()
-        frame.loc[best, table.bold] = f"**{frame.loc[best, table.bold]}**"
+        texts = [str(text) for text in frame[table.bold]]
+        best = max((number for number, row in enumerate(table.rows) if row.run), key=lambda number: texts[number])
+        texts[best] = f"**{texts[best]}**"
+        frame[table.bold] = texts
     return frame
 
 

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+CONFIG = "config.yaml"
 MODEL = "model"
 STATISTICS = "statistics.safetensors"
 SITES = "sites.json"
@@ -74,7 +75,14 @@ class Artifact(NamedTuple):
     meaning: str
 
 
+_ENTRY_POINTS = (
+    *("main", "baseline", "activations", "group", "prune", "retrain", "evaluate", "register", "promote", "predict"),
+    *("serve", "report", "tune", "contention", "grouping_study"),
+)
 ARTIFACTS = {
+    CONFIG: Artifact(
+        _ENTRY_POINTS, "the parameters that make the run again: `sensai <entry point> --config config.yaml`"
+    ),
     MODEL: Artifact(("baseline",), "folder of the base model: weights (safetensors) and architecture (JSON)"),
     STATISTICS: Artifact(("activations",), "sums of every channel by class: zeros, magnitude, elements"),
     SITES: Artifact(
