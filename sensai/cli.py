@@ -179,7 +179,7 @@ def _close_runs(error: BaseException) -> None:
 def _log_traceback(text: str) -> None:
     if tracking := sys.modules.get("sensai.tracking"):
         try:
-            tracking.log_on_top(text, "traceback.txt")
+            tracking.log_on_top(text, tracking.artifact_names.TRACEBACK)
         # The store itself may be broken.
         except Exception as failure:
             logging.getLogger(__name__).debug("the traceback is no artifact: %s", failure)

@@ -11,12 +11,12 @@ from mlflow.tracking import MlflowClient
 
 from sensai.analysis import runs
 from sensai.files import reading
+from sensai.tracking.artifact_names import CURVES
 from sensai.tracking.artifacts import artifact_names, downloaded
 from sensai.tracking.tracking_store import tracking_client
 from sensai.training.stopping import DEFAULT_STOP_RULES, reason_to_stop
 
 # What a retrain run has: a row for every epoch of every member.
-CURVES = "curves.csv"
 _PREFIX = "curve/"
 _TEXTS = dict.fromkeys(("stage_run", "run_id", "classes", "stopped_by"), "str")
 _COLUMNS = {

@@ -14,12 +14,11 @@ from sensai.analysis.resampling import percentile_interval, resampled
 from sensai.analysis.runs import read_table
 from sensai.files import reading
 from sensai.tracking import tags
+from sensai.tracking.artifact_names import ANSWERS, VAL_ANSWERS
 from sensai.tracking.artifacts import artifact_names, downloaded
 from sensai.tracking.tracking_store import tracking_client
 
 # What evaluate logs of the test split, and prune and retrain of the validation split: a row an image.
-ANSWERS = "answers.csv"
-VAL_ANSWERS = "val_answers.csv"
 
 
 class IncomparableError(ValueError):

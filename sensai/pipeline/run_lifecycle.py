@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sensai.config import EntryPoint
-from sensai.config.arguments import CONFIG_FILE, as_yaml
+from sensai.config.arguments import as_yaml
 from sensai.tracking import Run, Store, tags
+from sensai.tracking.artifact_names import CONFIG
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def begin_run(
         if description.about:
             run.describe(description.about)
         if description.recipe:
-            run.log_text(description.recipe, f"{CONFIG_FILE}.yaml")
+            run.log_text(description.recipe, CONFIG)
         if adopted:
             run.set_name(description.name)
             run.set_tags(description.tags)

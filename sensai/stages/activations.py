@@ -27,10 +27,10 @@ from sensai.pipeline.stage import Stage
 from sensai.sites import SiteMap
 from sensai.stages.baseline import stage as baseline_stage
 from sensai.tracking import Store
+from sensai.tracking.artifact_names import SIMILARITY, SIMILARITY_FIGURE, SITES, STATISTICS
 
 _log = logging.getLogger(__name__)
 _DIGITS = 6
-_STATISTICS = "statistics.safetensors"
 # So many batches are also passed through the plain network, and both are timed.
 _TIMED_BATCHES = 5
 
@@ -40,18 +40,18 @@ def _execute(config: ActivationsConfig, context: Context) -> None:
     sites = base.sites
     for layer, reason in sites.kept_whole.items():
         _log.info("%s is kept whole: %s", layer, reason)
-    context.run.log_json(_description(sites), "sites.json")
+    context.run.log_json(_description(sites), SITES)
     class_names = context.data.class_names
     statistics = load_statistics(*_read(base, config, context))
     with temporary_folder() as folder:
-        save_statistics(statistics, folder / _STATISTICS)
+        save_statistics(statistics, folder / STATISTICS)
         context.run.log_folder(folder)
     similarity = class_similarity(statistics)
     # People read the table, and the report's page holds a copy: with all digits a thousand classes would take 20 MB.
     frame = pd.DataFrame(similarity.round(_DIGITS), columns=list(class_names))
-    context.run.log_frame(frame, "class_similarity.csv")
+    context.run.log_frame(frame, SIMILARITY)
     figure = static_matrices.heatmap(similarity, class_names, "Correlation of the classes' APoZ over all channels")
-    context.run.log_figure(figure, "class_similarity.png")
+    context.run.log_figure(figure, SIMILARITY_FIGURE)
 
 
 @dataclass
@@ -143,7 +143,7 @@ def _description(sites: SiteMap) -> dict[str, object]:
 
 def load(store: Store, run_id: str) -> Statistics:
     """Return the statistics of a run."""
-    with store.downloaded(run_id, _STATISTICS) as file:
+    with store.downloaded(run_id, STATISTICS) as file:
         return load_statistics(file)
 
 

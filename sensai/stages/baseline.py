@@ -28,6 +28,7 @@ from sensai.pipeline.base_model import MODEL
 from sensai.pipeline.context import Context, file_digest
 from sensai.pipeline.session import Session
 from sensai.pipeline.stage import Stage
+from sensai.tracking.artifact_names import CURVE_FIGURE
 from sensai.training.captured import captured
 from sensai.training.checkpoints import Checkpoints, TrainingHistory
 from sensai.training.joint_trainer import JointTrainer
@@ -44,7 +45,7 @@ def _execute(config: BaselineConfig, context: Context) -> None:
     if config.base_epochs:
         history = _train(model, spec, config, context)
         context.run.log_metrics({"epochs_run": len(history.epochs), "seconds": history.seconds})
-        context.run.log_figure(static.learning_curve(history.epochs), "learning_curve.png")
+        context.run.log_figure(static.learning_curve(history.epochs), CURVE_FIGURE)
     sizes = size(unwrap(model), spec.input_shape)
     context.run.log_metrics({"params": sizes.params, "flops": sizes.flops})
     if (val := context.data.val) is not None:

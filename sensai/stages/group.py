@@ -29,8 +29,7 @@ from sensai.pipeline.stage import Stage
 from sensai.sites import Scope, SiteMap, SizePrediction
 from sensai.stages import activations
 from sensai.tracking import Store
-
-_GROUPS = "groups.json"
+from sensai.tracking.artifact_names import COUPLING, COUPLING_FIGURE, GROUPS, SIZES
 
 
 def _execute(config: GroupConfig, context: Context) -> None:
@@ -47,13 +46,13 @@ def _execute(config: GroupConfig, context: Context) -> None:
         "class_names": list(class_names),
         "order": order.tolist(),
     }
-    context.run.log_json(content, _GROUPS)
+    context.run.log_json(content, GROUPS)
     context.run.log_metrics({"groups": len(groups), **coupling_means(matrix, groups)})
     _log_sizes(groups, costs.sizes(groups), class_names, context)
-    context.run.log_frame(pd.DataFrame(matrix, columns=list(class_names)), "coupling.csv")
+    context.run.log_frame(pd.DataFrame(matrix, columns=list(class_names)), COUPLING)
     title = f"Channels that both classes' plans remove at ratio {config.ratio:g}"
     figure = static_matrices.grouped_heatmap(matrix, class_names, groups, order, title)
-    context.run.log_figure(figure, "coupling.png")
+    context.run.log_figure(figure, COUPLING_FIGURE)
 
 
 def within_scope(scope: Scope, context: Context) -> tuple[SiteMap, Statistics]:
@@ -110,7 +109,7 @@ def _log_sizes(
         {"group": number, "classes": class_label(group, class_names), "params": params, "flops": flops}
         for number, (group, (params, flops)) in enumerate(zip(groups, sizes, strict=True))
     ]
-    context.run.log_frame(pd.DataFrame(rows), "sizes.csv")
+    context.run.log_frame(pd.DataFrame(rows), SIZES)
     flops = [flops for _, flops in sizes]
     context.run.log_metrics({"predicted_flops_max": max(flops), "predicted_flops_total": sum(flops)})
 
@@ -122,7 +121,7 @@ def class_label(classes: Group, class_names: tuple[str, ...]) -> str:
 
 def load(store: Store, run_id: str) -> list[Group]:
     """Return the groups of a run."""
-    with store.downloaded(run_id, _GROUPS) as file:
+    with store.downloaded(run_id, GROUPS) as file:
         return list(Grouped.from_json(file.read_bytes()).groups)
 
 

@@ -15,6 +15,7 @@ from sensai.pipeline.run_lifecycle import open_entry_run
 from sensai.registry import promotion
 from sensai.registry.registered import check_files
 from sensai.tracking import Run, Store
+from sensai.tracking.artifact_names import PROMOTION
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def _promote(config: PromoteConfig, store: Store, run: Run) -> None:
     check_files(version)
     candidate = promotion.standing(client, version)
     best = promotion.standing(client, champion) if champion else None
-    run.log_frame(promotion.compared(candidate, best), "comparison.csv")
+    run.log_frame(promotion.compared(candidate, best), PROMOTION)
     run.log_metrics({"version": candidate.version, "accuracy_drop": candidate.accuracy_drop})
     promotion.check(candidate, best, config.max_accuracy_drop, config.cost)
     promotion.promote(client, version, champion)

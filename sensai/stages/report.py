@@ -22,8 +22,8 @@ from sensai.pipeline.session import Session
 from sensai.pipeline.stage import Stage
 from sensai.stages import evaluate, retrain
 from sensai.tracking import Run, Store, tags
+from sensai.tracking.artifact_names import PAGE
 
-_PAGE = "report.html"
 # The page's run gets these tags where all runs that it is about share them.
 _SHARED = (tags.DATASET, tags.DATA_DIGEST, tags.ARCH, tags.STUDY)
 
@@ -69,7 +69,7 @@ def _execute(config: ReportConfig, context: Context) -> None:
         )
     except IncomparableError as error:
         raise InputError(f"from_run={config.from_run!r}, control_run={config.control_run!r}: {error}") from error
-    context.run.log_text(html, _PAGE)
+    context.run.log_text(html, PAGE)
 
 
 stage = Stage(version=6, config=ReportConfig, previous=evaluate.stage, execute=_execute, title=retrain.title)
@@ -130,7 +130,7 @@ def _by_itself(subject: _Subject, config: ReportConfig, store: Store, adopted: R
     run_tags = {tags.STAGE: stage.name, tags.FINGERPRINT: fingerprint, tags.CONFIG: asked, **subject.tags}
     description = Description(subject.name, run_tags, subject.asked, __doc__)
     with open_run(store, description, adopted=adopted) as own:
-        own.log_text(_rendered(subject.render), _PAGE)
+        own.log_text(_rendered(subject.render), PAGE)
     return own.id
 
 

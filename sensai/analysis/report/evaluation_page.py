@@ -19,6 +19,19 @@ from sensai.analysis.grouped import Grouped
 from sensai.analysis.report.page import Image, Plot, Table, render_page
 from sensai.analysis.report.page_inputs import Logged, table_of
 from sensai.tracking import tags
+from sensai.tracking.artifact_names import (
+    COMBINATIONS,
+    CONFUSION,
+    CONFUSION_IN_GROUPS_FIGURE,
+    COUPLING,
+    GROUP_CONFUSION,
+    GROUPS,
+    LAYERS,
+    MEMBERS_TABLE,
+    RELIABILITY_FIGURE,
+    RUNTIMES,
+    SIMILARITY,
+)
 from sensai.tracking.tracking_store import tracking_client
 
 # Row of the summary -> the metrics of an evaluate run that stand in it, in the order of `_SUMMARY_COLUMNS`. Of a single
@@ -144,7 +157,7 @@ def render(evaluate_run: str, tracking_uri: str, control_run: str = "") -> str:
 
 
 def _tables(evaluation: _Evaluation) -> Iterator[Table]:
-    names = {"combine.csv": "Combination of outputs", "runtimes.csv": "Runtimes", "members.csv": "Members"}
+    names = {COMBINATIONS: "Combination of outputs", RUNTIMES: "Runtimes", MEMBERS_TABLE: "Members"}
     there = evaluation.artifacts("evaluate")
     for name, title in names.items():
         # Not all were logged by earlier versions.
@@ -169,9 +182,9 @@ def _figures(evaluation: _Evaluation) -> Iterator[Plot | Image]:
 
 
 def _coupling(evaluation: _Evaluation) -> Plot:
-    with evaluation.reading("group", "groups.json") as text:
+    with evaluation.reading("group", GROUPS) as text:
         grouped = Grouped.from_json(text)
-    with evaluation.reading("group", "coupling.csv") as content:
+    with evaluation.reading("group", COUPLING) as content:
         matrix, _ = _matrix(content)
         figure = interactive_matrices.coupling_heatmap(matrix, grouped.class_names, grouped.groups, grouped.order)
     note = "Channels that the plans of both classes remove, classes in the order of a dendrogram"
@@ -213,28 +226,28 @@ def _of_table(draw: Callable[[pd.DataFrame], go.Figure]) -> Callable[[bytes], go
 _PLOTS = (
     (
         "evaluate",
-        "members.csv",
+        MEMBERS_TABLE,
         "Accuracy and size",
         "A point a member, on the test split",
         _of_table(interactive.members),
     ),
     (
         "prune",
-        "layers.csv",
+        LAYERS,
         "Widths",
         "Share of each site's channels that each member keeps",
         _of_table(interactive.widths),
     ),
     (
-        *("evaluate", "confusion.csv", "Confusion", "Test images by class and answer"),
+        *("evaluate", CONFUSION, "Confusion", "Test images by class and answer"),
         _heatmap("%{y}<br>answered %{x}<br>%{z} images"),
     ),
     (
-        *("evaluate", "confusion_groups.csv", "Confusion between groups", "Test images by group of class and answer"),
+        *("evaluate", GROUP_CONFUSION, "Confusion between groups", "Test images by group of class and answer"),
         _heatmap("%{y}<br>answered %{x}<br>%{z} images"),
     ),
     (
-        *("activations", "class_similarity.csv", "Similarity", "Correlation of the classes' APoZ"),
+        *("activations", SIMILARITY, "Similarity", "Correlation of the classes' APoZ"),
         _heatmap("%{y}<br>%{x}<br>%{z:.3f}"),
     ),
 )
@@ -242,9 +255,9 @@ _PLOTS = (
 _IMAGES = (
     (
         "evaluate",
-        "confusion_in_groups.png",
+        CONFUSION_IN_GROUPS_FIGURE,
         "Confusion in groups",
         "Test images answered in their group, by class and answer",
     ),
-    ("evaluate", "reliability.png", "Reliability", "Accuracy by largest probability, before and after combination"),
+    ("evaluate", RELIABILITY_FIGURE, "Reliability", "Accuracy by largest probability, before and after combination"),
 )

@@ -15,6 +15,7 @@ from sensai.analysis.figures import interactive_tuning
 from sensai.analysis.report.page import Part, Plot, Table, Text, render_page
 from sensai.analysis.report.page_inputs import Logged, table_of
 from sensai.tracking import tags
+from sensai.tracking.artifact_names import BEST, FIDELITIES, FRONT, HYPERVOLUME, IMPORTANCES, SPACE, TRIALS
 from sensai.tracking.tracking_store import tracking_client
 
 _ASKED = ("objective", "mode", "limit", "min_val_accuracy", "max_accuracy_drop", "trials", "fidelities", "warm_start")
@@ -58,12 +59,12 @@ class _Study:
     @cached_property
     def trials(self) -> pd.DataFrame:
         """Every result that it knows."""
-        return self.table("trials.csv")
+        return self.table(TRIALS)
 
     @cached_property
     def front(self) -> pd.DataFrame:
         """Those that no other dominates."""
-        return self.table("front.csv")
+        return self.table(FRONT)
 
 
 def render(tune_run: str, tracking_uri: str) -> str:
@@ -104,7 +105,7 @@ def _asked(study: _Study) -> Text:
 
 
 def _space(study: _Study) -> Table:
-    with study.reading("space.json") as content:
+    with study.reading(SPACE) as content:
         rows = [(name, *_described(entry)) for name, entry in json.loads(content).items()]
     return Table("What was searched", pd.DataFrame(rows, columns=["parameter", "values", "when"]))
 
@@ -132,7 +133,7 @@ def _listed(values: Sequence[Any]) -> str:
 
 
 def _found(study: _Study) -> Text:
-    with study.reading("best.json") as content:
+    with study.reading(BEST) as content:
         return Text("What came out", list(_told(json.loads(content), study)))
 
 
@@ -168,24 +169,24 @@ def _figures(study: _Study) -> Iterator[Part]:
     """And tables, of a study with trials."""
     trials, best = study.trials, study.front
     figure = interactive_tuning.front(trials, best, study.base_accuracy, study.cost)
-    yield _plot(study, "Accuracy and cost", "A point a trial; the line is the front", "trials.csv", lambda _: figure)
+    yield _plot(study, "Accuracy and cost", "A point a trial; the line is the front", TRIALS, lambda _: figure)
     yield Table("Front", best, links=study.logged.links(best["run_id"]))
     note = "What the front dominates after each trial, accuracy times cost"
-    yield _plot(study, "Hypervolume", note, "hypervolume.csv", interactive_tuning.hypervolume)
-    weights = study.table("importances.csv")
+    yield _plot(study, "Hypervolume", note, HYPERVOLUME, interactive_tuning.hypervolume)
+    weights = study.table(IMPORTANCES)
     if len(weights):
         note, objective = "How much each parameter matters, as shares (PED-ANOVA)", study.config["objective"]
         yield _plot(
             study,
-            *("Importances", note, "importances.csv"),
+            *("Importances", note, IMPORTANCES),
             lambda table: interactive_tuning.importances(table, objective),
         )
     yield _plot(
         study,
-        *("Accuracy by parameter", "A point a trial that has the parameter, coloured by cost", "trials.csv"),
+        *("Accuracy by parameter", "A point a trial that has the parameter, coloured by cost", TRIALS),
         lambda table: interactive_tuning.slices(table, study.cost),
     )
-    correlations = study.table("fidelities.csv")
+    correlations = study.table(FIDELITIES)
     if len(correlations):
         yield Table("Rank correlations of fidelities", correlations)
     yield Table("Trials", trials, links=study.logged.links(trials["run_id"]))

@@ -14,6 +14,7 @@ from sensai.analysis.runs.queries import FINISHED, LoggedRun, Query, answering, 
 from sensai.analysis.runs.run_cache import finished_runs
 from sensai.analysis.runs.tables import table
 from sensai.tracking import tags
+from sensai.tracking.artifact_names import GROUPS, LAYERS, MEMBERS_TABLE
 from sensai.tracking.artifacts import downloaded
 from sensai.tracking.tracking_store import tracking_client
 
@@ -130,7 +131,7 @@ def _joined(classes: str, group_run: str, member: str, tracking_uri: str) -> str
 @lru_cache(maxsize=8)
 def _groups(group_run: str, tracking_uri: str) -> list[str]:
     """The classes of every group, joined by +."""
-    with downloaded(group_run, "groups.json", tracking_uri) as file:
+    with downloaded(group_run, GROUPS, tracking_uri) as file:
         grouped = Grouped.from_json(file.read_bytes())
     return ["+".join(grouped.class_names[label] for label in group) for group in grouped.groups]
 
@@ -147,7 +148,7 @@ def layers(run_id: str) -> pd.DataFrame:
     Raises:
         ValueError: the run stands on no pruning.
     """
-    return table(_prune_run(run_id), "layers.csv").astype(_LAYER_COLUMNS)
+    return table(_prune_run(run_id), LAYERS).astype(_LAYER_COLUMNS)
 
 
 def sizes(run_id: str) -> pd.DataFrame:
@@ -163,7 +164,7 @@ def sizes(run_id: str) -> pd.DataFrame:
     Raises:
         ValueError: the run stands on no pruning.
     """
-    return table(_prune_run(run_id), "members.csv").astype(_SIZE_COLUMNS)
+    return table(_prune_run(run_id), MEMBERS_TABLE).astype(_SIZE_COLUMNS)
 
 
 def _prune_run(run_id: str) -> str:

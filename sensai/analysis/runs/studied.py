@@ -23,7 +23,7 @@ _STUDY_COLUMNS = {
 def studies(*, fresh: bool = False) -> pd.DataFrame:
     """The finished runs of `tune`, newest first: of a study that was gone on with there are several, each with what it knew.
 
-    They are kept on this machine as `stage_runs` keeps its runs. Their trials are `runs.table(run_id, "trials.csv")`; all
+    They are kept on this machine as `stage_runs` keeps its runs. Their trials are `runs.table(run_id, TRIALS)`; all
     parameters are columns of `stage_runs("tune")`.
 
     Args:

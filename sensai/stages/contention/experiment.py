@@ -25,6 +25,7 @@ from sensai.stages import prune
 from sensai.stages.contention.job import Job, save_job
 from sensai.stages.contention.measuring import TASKS, measure
 from sensai.tracking import tags
+from sensai.tracking.artifact_names import CONTENTION, CONTENTION_FIGURE
 
 _log = logging.getLogger(__name__)
 _LOGGED = ["images_per_s", "start_s", "step_ms", "data_share", "peak_mib", "threads"]
@@ -38,8 +39,8 @@ def _execute(config: ContentionConfig, context: Context) -> None:
     save_job(job_of(config, images, context), folder, images, context.base_model.network, ensemble, max(counts))
     table = pd.concat([measure(folder, task, counts) for task in TASKS], ignore_index=True)
     _log.info("%s", table.round(3).to_string(index=False))
-    context.run.log_frame(table, "contention.csv")
-    context.run.log_figure(static.contention(table), "contention.png")
+    context.run.log_frame(table, CONTENTION)
+    context.run.log_figure(static.contention(table), CONTENTION_FIGURE)
     for count in counts:
         context.run.log_metrics(_metrics(table[table["n"] == count]), step=count)
 

@@ -12,7 +12,6 @@ import pandas as pd
 from tqdm import tqdm
 
 from sensai import evaluation
-from sensai.analysis.differences import ANSWERS
 from sensai.analysis.figures import static, static_matrices
 from sensai.config import EvaluateConfig, GroupingStudyConfig, MainConfig, TuneConfig
 from sensai.data.batches import batches
@@ -28,6 +27,17 @@ from sensai.stages import retrain
 from sensai.stages.evaluate import combining, int8, latencies
 from sensai.stages.group import class_label
 from sensai.tracking import tags
+from sensai.tracking.artifact_names import (
+    ANSWERS,
+    CONFUSION,
+    CONFUSION_FIGURE,
+    CONFUSION_IN_GROUPS,
+    CONFUSION_IN_GROUPS_FIGURE,
+    GROUP_CONFUSION,
+    GROUP_CONFUSION_FIGURE,
+    MEMBERS_FIGURE,
+    MEMBERS_TABLE,
+)
 
 
 def _execute(config: EvaluateConfig, context: Context) -> None:
@@ -66,8 +76,8 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
         }
     )
     context.run.log_frame(_answers(probabilities, test.base, outputs), ANSWERS)
-    context.run.log_frame(members, "members.csv")
-    context.run.log_figure(static.members(members), "members.png")
+    context.run.log_frame(members, MEMBERS_TABLE)
+    context.run.log_figure(static.members(members), MEMBERS_FIGURE)
     matrix = evaluation.confusion(probabilities, outputs.labels)
     _log_confusion(matrix, ensemble.class_names, context)
     if 1 < len(ensemble.members) < len(ensemble.class_names):
@@ -161,9 +171,9 @@ def _members_table(ensemble: Ensemble, outputs: evaluation.Outputs, times: list[
 
 
 def _log_confusion(matrix: np.ndarray, names: tuple[str, ...], context: Context) -> None:
-    context.run.log_frame(pd.DataFrame(matrix, columns=list(names)), "confusion.csv")
+    context.run.log_frame(pd.DataFrame(matrix, columns=list(names)), CONFUSION)
     context.run.log_figure(
-        static_matrices.heatmap(matrix, names, "Test images: true class (row), answer (column)"), "confusion.png"
+        static_matrices.heatmap(matrix, names, "Test images: true class (row), answer (column)"), CONFUSION_FIGURE
     )
 
 
@@ -173,13 +183,13 @@ def _log_group_confusion(matrix: np.ndarray, ensemble: Ensemble, context: Contex
     labels = [f"group {number}" for number in range(len(groups))]
     between = evaluation.confusion_between_groups(matrix, groups)
     inside = evaluation.confusion_in_groups(matrix, groups)
-    context.run.log_frame(pd.DataFrame(between, columns=labels), "confusion_groups.csv")
-    context.run.log_frame(_in_groups_table(inside, groups, names), "confusion_in_groups.csv")
+    context.run.log_frame(pd.DataFrame(between, columns=labels), GROUP_CONFUSION)
+    context.run.log_frame(_in_groups_table(inside, groups, names), CONFUSION_IN_GROUPS)
     context.run.log_figure(
         static_matrices.heatmaps(
             {"": (between, labels)}, "Test images: group of the true class (row), of the answer (column)"
         ),
-        "confusion_groups.png",
+        GROUP_CONFUSION_FIGURE,
     )
     panels = {
         label: (counts, [names[each] for each in group])
@@ -188,7 +198,7 @@ def _log_group_confusion(matrix: np.ndarray, ensemble: Ensemble, context: Contex
     }
     context.run.log_figure(
         static_matrices.heatmaps(panels, "Test images answered in their group: true class (row), answer (column)"),
-        "confusion_in_groups.png",
+        CONFUSION_IN_GROUPS_FIGURE,
     )
 
 

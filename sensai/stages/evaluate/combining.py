@@ -15,8 +15,8 @@ from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import RAW, Calibration, cross_fitted, fit, methods_for, rejection_threshold
 from sensai.errors import InputError
 from sensai.tracking import Run, Store
+from sensai.tracking.artifact_names import CALIBRATION, COMBINATIONS, RELIABILITY_FIGURE
 
-_CALIBRATION = "calibration.json"
 _BASE = "base model"
 # `evaluate` logs it anyway.
 _LOGGED = "accuracy"
@@ -71,20 +71,20 @@ def calibrate(
     table = _compared(tested, ensemble, test, val)
     method = config.combine or likeliest(table)
     _log_comparison(table, method, run)
-    run.log_figure(_reliability(tested, test), "reliability.png")
+    run.log_figure(_reliability(tested, test), RELIABILITY_FIGURE)
     chosen = fitted[method]
     if val is not None and config.reject is not None:
         validated = chosen(val.outputs.members, ensemble.groups)
         threshold = rejection_threshold(validated, config.reject)
         run.log_metrics(evaluation.rejection_metrics(tested[method], test.outputs.labels, threshold))
         chosen = replace(chosen, threshold=threshold)
-    run.log_json(chosen.to_json(), _CALIBRATION)
+    run.log_json(chosen.to_json(), CALIBRATION)
     return chosen
 
 
 def load(store: Store, run_id: str) -> Calibration:
     """Return the calibration that an evaluate run has chosen."""
-    with store.downloaded(run_id, _CALIBRATION) as file:
+    with store.downloaded(run_id, CALIBRATION) as file:
         return Calibration.from_json(json.loads(file.read_text()))
 
 
@@ -118,7 +118,7 @@ def likeliest(table: pd.DataFrame) -> str:
 
 def _log_comparison(table: pd.DataFrame, method: str, run: Run) -> None:
     """Log the table; each method's metrics with its name as suffix; the chosen one's and the base model's without."""
-    run.log_frame(table.rename_axis("combine").reset_index(), "combine.csv")
+    run.log_frame(table.rename_axis("combine").reset_index(), COMBINATIONS)
     own = {f"{metric}_{name}": table[metric][name] for name in table.index.drop(_BASE) for metric in table}
     further = table.columns.drop(_LOGGED)
     chosen = {metric: table[metric][method] for metric in further}

@@ -17,7 +17,7 @@ from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
 from sensai.pipeline.context import Context
 from sensai.runtimes import RUNTIMES, Combine, Comparison, Prepared, candidates, compare, prepare, prepare_base
-from sensai.tracking import tags
+from sensai.tracking import artifact_names, tags
 
 # Raised whenever a change in the way of timing gives the same members other times.
 VERSION = 2
@@ -92,8 +92,8 @@ def measured(
     base, run = context.base_model.network, context.run
     comparison = _compared(base, ensemble, prepared, combine, images, config.runtime, context.device)
     table = pd.DataFrame(comparison.rows())
-    run.log_frame(table, "runtimes.csv")
-    run.log_figure(static.runtimes(table), "runtimes.png")
+    run.log_frame(table, artifact_names.RUNTIMES)
+    run.log_figure(static.runtimes(table), artifact_names.RUNTIMES_FIGURE)
     run.log_metrics({"overhead_ensemble": comparison.overhead})
     chosen = {network: f"{each.runtime} x{each.threads}" for network, each in comparison.chosen.items()}
     run.set_tags({tags.RUNTIME: json.dumps(chosen)})

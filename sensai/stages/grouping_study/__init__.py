@@ -21,22 +21,23 @@ from sensai.stages import activations, evaluate
 from sensai.stages.grouping_study.cell_table import measures_of, table_of
 from sensai.stages.grouping_study.cells import run_cells
 from sensai.stages.grouping_study.design import cells_of, controls_of, logged_cells
+from sensai.tracking.artifact_names import CELLS, COMPARISONS, measure_figure, measure_summary
 
 _log = logging.getLogger(__name__)
 
 
 def _execute(config: GroupingStudyConfig, context: Context) -> None:
     cells = table_of(logged_cells(config, context.session) if config.source == "logged" else _computed(config, context))
-    context.run.log_frame(cells, "cells.csv")
+    context.run.log_frame(cells, CELLS)
     comparisons = []
     for measure in measures_of(cells, config, context.store):
         summary = grouping_results.summary(measure.cells, measure.name, measure.right)
         compared = grouping_results.compare(measure.cells, measure.name, measure.relevant, measure.right)
-        context.run.log_frame(summary, f"summary_{measure.name}.csv")
-        context.run.log_figure(static.study(measure.cells, summary, measure.name), f"{measure.name}.png")
+        context.run.log_frame(summary, measure_summary(measure.name))
+        context.run.log_figure(static.study(measure.cells, summary, measure.name), measure_figure(measure.name))
         comparisons.append(compared)
     table = pd.concat(comparisons, ignore_index=True)
-    context.run.log_frame(table, "comparisons.csv")
+    context.run.log_frame(table, COMPARISONS)
     context.run.log_metrics({"cells": len(cells), "comparisons": len(table)})
     _log.info("%s", table.round(4).to_string(index=False))
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sensai.analysis.differences import VAL_ANSWERS
 from sensai.analysis.figures import static
 from sensai.config import Prune, PruneConfig
 from sensai.data.batches import batches
@@ -28,9 +27,9 @@ from sensai.stages import group
 from sensai.stages.group import class_label
 from sensai.stages.prune.planning import MemberPlan, make_plans, removable
 from sensai.tracking import Store
+from sensai.tracking.artifact_names import LAYERS, MEMBERS_TABLE, PLANS, VAL_ANSWERS, WIDTHS_FIGURE
 
 _log = logging.getLogger(__name__)
-_PLANS = "plans.json"
 # The number of images of the proof; more would not make it stronger.
 PROOF_IMAGES = 2
 
@@ -44,7 +43,7 @@ def _execute(config: PruneConfig, context: Context) -> None:
     prediction = SizePrediction(base.network, sites, base.spec.input_shape)
     groups = group.load(context.store, context.upstream["group"])
     plans = make_plans(config, candidates, groups, prediction, base.spec.num_classes)
-    context.run.log_json(_to_json(plans, sites), _PLANS)
+    context.run.log_json(_to_json(plans, sites), PLANS)
     error = _proved(plans, sites, context)
     ensemble = build(context, plans)
     # MLflow's comparison of runs shows metrics in the order of logging.
@@ -115,9 +114,9 @@ def _log_sizes(ensemble: Ensemble, plans: list[MemberPlan], sites: SiteMap, cont
     base = size(context.base_model.network, ensemble.spec.input_shape)
     sizes = [size(member.network, ensemble.spec.input_shape) for member in ensemble.members]
     layers = _layers(plans, sites, ensemble.class_names)
-    context.run.log_frame(layers, "layers.csv")
-    context.run.log_frame(_members(plans, sizes, sites, ensemble.class_names), "members.csv")
-    context.run.log_figure(static.widths(layers), "widths.png")
+    context.run.log_frame(layers, LAYERS)
+    context.run.log_frame(_members(plans, sizes, sites, ensemble.class_names), MEMBERS_TABLE)
+    context.run.log_figure(static.widths(layers), WIDTHS_FIGURE)
     context.run.log_metrics(
         {
             "members": len(plans),
@@ -178,7 +177,7 @@ def _to_json(plans: list[MemberPlan], sites: SiteMap) -> dict[str, Any]:
 
 def load(store: Store, run_id: str) -> list[MemberPlan]:
     """Return the plans of a run."""
-    with store.downloaded(run_id, _PLANS) as file:
+    with store.downloaded(run_id, PLANS) as file:
         return [
             MemberPlan(
                 tuple(member["classes"]),

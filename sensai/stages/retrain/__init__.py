@@ -18,7 +18,6 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from sensai.analysis.curves import CURVES
 from sensai.analysis.figures import static
 from sensai.cluster.cores import pinned
 from sensai.config import Retrain, RetrainConfig
@@ -38,6 +37,7 @@ from sensai.stages.group import class_label
 from sensai.stages.retrain.gradual import epochs_of_steps, plans_of_steps, train_in_steps
 from sensai.stages.retrain.open_workers import open_workers
 from sensai.tracking import Run, Store, tags
+from sensai.tracking.artifact_names import CURVE_FIGURE, CURVES, MEMBERS
 from sensai.training.checkpoints import TrainingHistory
 from sensai.training.members import Workers, retrain_members
 from sensai.training.objectives import Objective, judge
@@ -52,7 +52,6 @@ from sensai.training.training_config import (
 )
 
 _log = logging.getLogger(__name__)
-_MEMBERS = "members"
 # Characters of a tag.
 _LONGEST_CLASSES = 1000
 _UNTRAINED = TrainingHistory(done=True, stopped_by="epochs=0")
@@ -81,7 +80,7 @@ def _execute(config: RetrainConfig, context: Context) -> None:
     context.run.log_metrics(_given_up(validated, config, context))
     with temporary_folder() as folder:
         save_ensemble(ensemble, folder)
-        context.run.log_folder(folder, _MEMBERS)
+        context.run.log_folder(folder, MEMBERS)
 
 
 def _train(
@@ -227,7 +226,7 @@ def _log_member(sizes: Size, history: TrainingHistory, measured: dict[str, float
     if history.cuts:
         run.set_tags({tags.CUTS: json.dumps(history.cuts)})
     if history.epochs:
-        run.log_figure(static.learning_curve(history.epochs, history.cuts), "learning_curve.png")
+        run.log_figure(static.learning_curve(history.epochs, history.cuts), CURVE_FIGURE)
 
 
 def _curves(ensemble: Ensemble, histories: Sequence[TrainingHistory], runs: Sequence[Run]) -> pd.DataFrame:
@@ -290,7 +289,7 @@ def named_for_member(metrics: dict[str, float]) -> dict[str, float]:
 
 def load(store: Store, run_id: str) -> Ensemble:
     """Return the ensemble of a run, on the CPU."""
-    with store.downloaded(run_id, _MEMBERS) as folder:
+    with store.downloaded(run_id, MEMBERS) as folder:
         return load_ensemble(folder)
 
 

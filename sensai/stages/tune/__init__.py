@@ -25,6 +25,7 @@ from sensai.stages.tune.optuna_study import search
 from sensai.stages.tune.search_space import space_of
 from sensai.stages.tune.tuning_results import log_best, log_findings
 from sensai.tracking import Run, tags
+from sensai.tracking.artifact_names import SPACE
 from sensai.tuning.space import Values
 
 
@@ -41,7 +42,7 @@ def run(config: TuneConfig) -> str:
         content, space = space_of(config, len(data.class_names))
         _check(config, data)
         about = _digest(config, content, session)
-        parent.log_json(content, "space.json")
+        parent.log_json(content, SPACE)
         study_name = config.study or f"{data_name(config)} {Path(config.arch).name} {about[:12]}"
         parent.set_tags({tags.STUDY: study_name, **data_tags(config, session)})
         # All trials stand on these activations.

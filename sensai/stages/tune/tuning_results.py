@@ -10,6 +10,18 @@ from optuna import Study
 from sensai.analysis.figures import static_tuning
 from sensai.config import TuneConfig
 from sensai.tracking import Run, Store, tags
+from sensai.tracking.artifact_names import (
+    BEST,
+    FIDELITIES,
+    FRONT,
+    FRONT_FIGURE,
+    HYPERVOLUME,
+    HYPERVOLUME_FIGURE,
+    IMPORTANCES,
+    IMPORTANCES_FIGURE,
+    SLICES_FIGURE,
+    TRIALS,
+)
 from sensai.tuning.front import (
     Choice,
     cheapest,
@@ -42,22 +54,22 @@ def log_findings(study: Study, config: TuneConfig, base_accuracy: float, classes
     volumes = hypervolumes(table, most_cost)
     weights, correlations = importances(study), fidelity_correlations(study)
     frames = {
-        "trials": table,
-        "front": best,
-        "hypervolume": volumes,
-        "importances": weights,
-        "fidelities": correlations,
+        TRIALS: table,
+        FRONT: best,
+        HYPERVOLUME: volumes,
+        IMPORTANCES: weights,
+        FIDELITIES: correlations,
     }
     for name, frame in frames.items():
-        run.log_frame(frame, f"{name}.csv")
+        run.log_frame(frame, name)
     cost = f"{config.objective} as a share of the base model's"
     choice = _recommended(table, config, base_accuracy)
     if choice is not None:
-        run.log_figure(static_tuning.front(table, best, base_accuracy, cost), "front.png")
-        run.log_figure(static_tuning.hypervolume(volumes), "hypervolume.png")
-        run.log_figure(static_tuning.slices(table, cost), "slices.png")
+        run.log_figure(static_tuning.front(table, best, base_accuracy, cost), FRONT_FIGURE)
+        run.log_figure(static_tuning.hypervolume(volumes), HYPERVOLUME_FIGURE)
+        run.log_figure(static_tuning.slices(table, cost), SLICES_FIGURE)
         if len(weights):
-            run.log_figure(static_tuning.importances(weights, config.objective), "importances.png")
+            run.log_figure(static_tuning.importances(weights, config.objective), IMPORTANCES_FIGURE)
         run.log_metrics(
             {
                 "best_val_accuracy": choice.row["val_accuracy"],
@@ -73,7 +85,7 @@ def log_findings(study: Study, config: TuneConfig, base_accuracy: float, classes
 def log_best(choice: Choice | None, config: TuneConfig, base_accuracy: float, store: Store, run: Run) -> Values | None:
     """Log best.json; return the configuration that is recommended, None where nothing is within what is allowed."""
     if choice is None:
-        run.log_json({"within": False, "reason": "there is no finished trial"}, "best.json")
+        run.log_json({"within": False, "reason": "there is no finished trial"}, BEST)
         _log.warning("no trial has finished: nothing to recommend")
         return None
     values = configuration_of(choice.row, store)
@@ -86,7 +98,7 @@ def log_best(choice: Choice | None, config: TuneConfig, base_accuracy: float, st
         **_plain(choice.row),
         "parameters": values,
     }
-    run.log_json(content, "best.json")
+    run.log_json(content, BEST)
     verdict = _rule(config) if choice.within else f"nothing is within ({_rule(config)}); the nearest"
     row = choice.row
     _log.info(

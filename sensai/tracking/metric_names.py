@@ -1,0 +1,156 @@
+"""The metrics that runs log. `METRICS` says for each which stages log it, its unit and its meaning.
+
+A name may hold `<...>` where several metrics share an entry: `<loss>_loss` stands for every name of that form.
+"""
+
+import re
+from typing import NamedTuple
+
+
+class Metric(NamedTuple):
+    """One entry of `METRICS`.
+
+    Attributes:
+        stages: that log it; "member" is a member's run, "trial" one of `tune`, "cell" one of `grouping_study`.
+        unit: fraction (in [0, 1]), count, ms, s, MiB, ratio or another one.
+        meaning: in one line.
+    """
+
+    stages: tuple[str, ...]
+    unit: str
+    meaning: str
+
+
+METRICS = {
+    # Accuracy on validation data, by which every choice is made.
+    "val_accuracy": Metric(
+        ("baseline", "prune", "retrain", "evaluate", "main", "trial", "cell"),
+        "fraction",
+        "top-1 accuracy on validation data; of `evaluate` with the chosen combination, cross-fitted",
+    ),
+    "val_in_group_accuracy": Metric(
+        ("prune", "retrain"),
+        "fraction",
+        "validation images that the member of their class tells from its other classes",
+    ),
+    "accuracy_given_up": Metric(("retrain",), "fraction", "validation accuracy that stops cost against no stop"),
+    "curve/<metric>": Metric(("baseline", "member"), "as the metric", "the metric by epoch (step), on validation data"),
+    # Accuracy on test data.
+    "accuracy": Metric(("evaluate", "main", "cell"), "fraction", "top-1 accuracy of the ensemble on test data"),
+    "top5_accuracy": Metric(("evaluate", "main"), "fraction", "top-5 accuracy of the ensemble on test data"),
+    "base_accuracy": Metric(("evaluate", "main"), "fraction", "top-1 accuracy of the base model on test data"),
+    "base_top5_accuracy": Metric(("evaluate", "main"), "fraction", "top-5 accuracy of the base model on test data"),
+    "accuracy_drop": Metric(
+        ("evaluate", "main", "promote"),
+        "fraction",
+        "accuracy of the base model less that of the ensemble; of `promote` on validation data",
+    ),
+    "accuracy_<combine>": Metric(("evaluate", "main"), "fraction", "test accuracy with this way to combine outputs"),
+    "val_accuracy_<combine>": Metric(("evaluate", "main"), "fraction", "cross-fitted validation accuracy with it"),
+    "base_val_accuracy": Metric(("evaluate", "main", "tune"), "fraction", "validation accuracy of the base model"),
+    "ece": Metric(("evaluate", "main"), "fraction", "expected calibration error on test data"),
+    "nll": Metric(("evaluate", "main"), "nats", "mean negative log-likelihood on test data"),
+    "val_ece": Metric(("evaluate", "main"), "fraction", "expected calibration error on validation data, cross-fitted"),
+    "val_nll": Metric(("evaluate", "main"), "nats", "mean negative log-likelihood on validation data, cross-fitted"),
+    "ece_<combine>": Metric(("evaluate", "main"), "fraction", "ece with this way to combine outputs"),
+    "nll_<combine>": Metric(("evaluate", "main"), "nats", "nll with this way to combine outputs"),
+    "val_ece_<combine>": Metric(("evaluate", "main"), "fraction", "val_ece with this way to combine outputs"),
+    "val_nll_<combine>": Metric(("evaluate", "main"), "nats", "val_nll with this way to combine outputs"),
+    "base_ece": Metric(("evaluate", "main"), "fraction", "ece of the base model"),
+    "base_nll": Metric(("evaluate", "main"), "nats", "nll of the base model"),
+    "base_val_ece": Metric(("evaluate", "main"), "fraction", "val_ece of the base model"),
+    "base_val_nll": Metric(("evaluate", "main"), "nats", "val_nll of the base model"),
+    "rejected": Metric(("evaluate", "main"), "fraction", "test images without an answer (`reject`)"),
+    "accuracy_answered": Metric(("evaluate", "main"), "fraction", "accuracy on the test images that are answered"),
+    "accuracy_int8": Metric(("evaluate", "main"), "fraction", "test accuracy of quantised members"),
+    "val_accuracy_int8": Metric(("evaluate", "main"), "fraction", "validation accuracy of quantised members"),
+    "in_group_accuracy": Metric(
+        ("evaluate", "main", "member", "cell"),
+        "fraction",
+        "images that the member of their class tells from its other classes",
+    ),
+    "none_accuracy": Metric(
+        ("evaluate", "main", "member", "cell"),
+        "fraction",
+        'answers "none" among all to images of other members\' classes',
+    ),
+    "errors_between_groups": Metric(("evaluate", "main"), "fraction", "errors that are answers in another group"),
+    "errors_in_groups": Metric(("evaluate", "main"), "fraction", "errors that are answers in the right group"),
+    "binary_accuracy": Metric(("member",), "fraction", "accuracy of a member over its own outcomes"),
+    "balanced_accuracy": Metric(("member",), "fraction", "mean recall over a member's own outcomes"),
+    "roc_auc": Metric(("member",), "fraction", "area under the ROC curve, one against the rest"),
+    "binary_accuracy_mean": Metric(("evaluate", "main"), "fraction", "mean of the members' binary_accuracy"),
+    "binary_accuracy_min": Metric(("evaluate", "main"), "fraction", "least of the members' binary_accuracy"),
+    # Sizes. FLOPs are 2 x multiply-accumulates at batch 1.
+    "params": Metric(("baseline", "member"), "count", "parameters of the network"),
+    "flops": Metric(("baseline", "member"), "FLOPs", "FLOPs of the network"),
+    "bytes": Metric(("member",), "bytes", "size of the weights"),
+    "params_base": Metric(("prune", "evaluate", "main"), "count", "parameters of the base model"),
+    "params_max": Metric(("prune", "evaluate", "main"), "count", "parameters of the largest member"),
+    "params_total": Metric(("prune", "evaluate", "main"), "count", "parameters of all members"),
+    "flops_base": Metric(("prune", "evaluate", "main", "cell"), "FLOPs", "FLOPs of the base model"),
+    "flops_max": Metric(("prune", "evaluate", "main", "cell"), "FLOPs", "FLOPs of the largest member"),
+    "flops_total": Metric(("prune", "evaluate", "main", "cell"), "FLOPs", "FLOPs of all members"),
+    "flops_share": Metric(("cell",), "fraction", "flops_max / flops_base"),
+    "flops_speedup": Metric(("evaluate", "main", "trial"), "ratio", "flops_base / flops_max"),
+    "predicted_flops_max": Metric(("group",), "FLOPs", "predicted FLOPs of the largest member, at `ratio`"),
+    "predicted_flops_total": Metric(("group",), "FLOPs", "predicted FLOPs of all members, at `ratio`"),
+    "members": Metric(("prune",), "count", "members of the ensemble"),
+    "channels_kept": Metric(("prune",), "fraction", "removable channels that a member keeps, mean over members"),
+    "proof_error": Metric(("prune",), "absolute", "largest difference between a member and the masked network"),
+    "groups": Metric(("group",), "count", "groups of classes"),
+    "coupling_within": Metric(("group", "cell"), "channels", "mean coupling of two classes of one group"),
+    "coupling_between": Metric(("group",), "channels", "mean coupling of two classes of different groups"),
+    "separability": Metric(("cell",), "fraction", "val_in_group_accuracy of the members as they are cut"),
+    # Time.
+    "latency_base_ms": Metric(("evaluate", "main", "trial"), "ms", "one batch in the base model, median"),
+    "latency_member_max_ms": Metric(
+        ("evaluate", "main", "trial"), "ms", "one batch in the slowest member by itself, median"
+    ),
+    "latency_ensemble_ms": Metric(("evaluate", "main"), "ms", "one batch in all members, with the combination, median"),
+    "latency_ensemble_int8_ms": Metric(("evaluate", "main"), "ms", "one image in quantised members, median"),
+    "latency_ms": Metric(("member",), "ms", "one batch in the member by itself, median"),
+    "latency_p<quantile>_ms": Metric(("predict",), "ms", "quantile of the time of one image"),
+    "speedup_critical_path": Metric(("evaluate", "main"), "ratio", "latency_base_ms / latency_member_max_ms"),
+    "speedup_ensemble": Metric(("evaluate", "main"), "ratio", "latency_base_ms / latency_ensemble_ms"),
+    "speedup_int8": Metric(("evaluate", "main"), "ratio", "exact members / quantised members, in one runtime"),
+    "overhead_ensemble": Metric(("evaluate", "main"), "ratio", "ensemble / members dealt to the threads without a gap"),
+    "overhead": Metric(("activations",), "ratio", "pass with the statistics / without"),
+    "images_per_s": Metric(("activations", "retrain"), "images/s", "images read; of `retrain` members x images"),
+    "seconds": Metric(
+        ("baseline", "member", "retrain", "cell"), "s", "training time; of `retrain` of the slowest worker"
+    ),
+    "seconds_saved": Metric(("retrain",), "s", "time that stops saved against no stop"),
+    "epochs_run": Metric(("baseline", "member"), "count", "epochs trained"),
+    "epochs_saved": Metric(("retrain",), "count", "epochs of all members that stops saved"),
+    "bf16_speedup": Metric(("retrain",), "ratio", "training step in float32 / in bfloat16, measured"),
+    # Studies.
+    "trials": Metric(("tune",), "count", "results that the study knows, logged ones among them"),
+    "best_val_accuracy": Metric(("tune",), "fraction", "validation accuracy of the recommended trial"),
+    "best_flops_speedup": Metric(("tune",), "ratio", "flops_speedup of the recommended trial"),
+    "hypervolume": Metric(("tune",), "fraction", "accuracy x cost that the front dominates"),
+    "cost": Metric(("trial",), "fraction", "the objective as a share of the base model's"),
+    "cells": Metric(("grouping_study",), "count", "cells of the study"),
+    "comparisons": Metric(("grouping_study",), "count", "pairs of methods, for every measure and setting"),
+    # Registered versions and serving.
+    "version": Metric(("register", "main", "promote", "tune"), "number", "version of the registered model"),
+    "control_<metric>": Metric(("main",), "as the metric", "the metric of the control's evaluation"),
+    "frames": Metric(("predict",), "count", "images answered"),
+    "requests": Metric(("serve",), "count", "requests answered"),
+    # One step (of the metric) a number of processes.
+    "<task>_<way>_images_per_s": Metric(("contention",), "images/s", "all processes together"),
+    "<task>_<way>_start_s": Metric(("contention",), "s", "until every process has done its first batch"),
+    "<task>_<way>_step_ms": Metric(("contention",), "ms", "one step, median"),
+    "<task>_<way>_data_share": Metric(("contention",), "fraction", "time spent waiting for data"),
+    "<task>_<way>_peak_mib": Metric(("contention",), "MiB", "peak resident memory of all processes"),
+    "<task>_<way>_threads": Metric(("contention",), "count", "threads of all processes"),
+    "<task>_speedup": Metric(("contention",), "ratio", "images/s of the engine / of naive processes"),
+}
+
+
+def metric_entry(name: str) -> str | None:
+    """Return the name in `METRICS` under which a logged metric stands; None: it stands there under none."""
+    if name in METRICS:
+        return name
+    patterns = (each for each in METRICS if "<" in each)
+    return next((each for each in patterns if re.fullmatch(re.sub("<[a-z]+>", ".+", each), name)), None)
