@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from sensai.config.usage import Usage, as_text, listed_names, parameters_of
+from sensai.config.usage import Usage, as_text, parameters_of
 
 # The configuration is stored as a tag, which MLflow cuts at this length.
 _LONGEST_TAG = 8000
@@ -51,7 +51,14 @@ class EntryPoint(BaseModel):
 
     def own_values(self) -> dict[str, Any]:
         """Return the values that a run of this entry point logs as parameters: the listed ones that make a difference."""
-        return self.model_dump(include=set(listed_names(type(self))) - self.ignored())
+        return self.model_dump(include=set(self.listed_names()) - self.ignored())
+
+    @classmethod
+    def listed_names(cls) -> list[str]:
+        """Return the parameters that MLproject lists: the everyday ones, then those of its own result."""
+        known = parameters_of(cls)
+        own = [name for name, each in known.items() if cls.stage in each.stages]
+        return [name for name, each in known.items() if each.usage.everyday and name not in own] + own
 
     @model_validator(mode="after")
     def _fits_into_a_tag(self) -> Self:

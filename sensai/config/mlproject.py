@@ -6,7 +6,7 @@ from yaml import safe_dump
 
 from sensai.config.entry_point import EntryPoint
 from sensai.config.entry_points import CONFIGS
-from sensai.config.usage import defaults_of, listed_names
+from sensai.config.usage import defaults_of
 
 _HEADER = """\
 # Written by `make mlproject` from sensai/config.
@@ -26,7 +26,7 @@ def render() -> str:
 
 
 def _entry_point(config: type[EntryPoint]) -> dict[str, object]:
-    names = listed_names(config)
+    names = config.listed_names()
     return {
         "parameters": {name: _parameter(defaults_of(config)[name]) for name in names},
         "command": f"python entrypoints/{config.stage}.py {' '.join(f'--{name} {{{name}}}' for name in names)}",

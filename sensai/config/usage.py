@@ -4,15 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from inspect import get_annotations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from sensai.config.conditions import ALWAYS, Condition
-
-if TYPE_CHECKING:
-    from sensai.config.entry_point import EntryPoint
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,7 @@ class Parameter:
 
 
 @lru_cache(maxsize=64)
-def parameters_of(config: "type[EntryPoint]") -> Mapping[str, Parameter]:
+def parameters_of(config: type[BaseModel]) -> Mapping[str, Parameter]:
     """Return the parameters of an entry point by name, in the order of the data flow."""
     sections = [each for each in reversed(config.__mro__) if issubclass(each, BaseModel)]
     owners: dict[str, Any] = {name: each for each in sections for name in get_annotations(each)}
@@ -117,12 +114,12 @@ def parameters_of(config: "type[EntryPoint]") -> Mapping[str, Parameter]:
 
 
 @lru_cache(maxsize=64)
-def defaults_of(config: "type[EntryPoint]") -> Mapping[str, Any]:
+def defaults_of(config: type[BaseModel]) -> Mapping[str, Any]:
     """Return the default of each parameter as a text, a number, a truth value or None."""
     return config.model_construct().model_dump()
 
 
-def default_texts(config: "type[EntryPoint]") -> dict[str, str]:
+def default_texts(config: type[BaseModel]) -> dict[str, str]:
     """Return the defaults as MLproject and the command line have them."""
     return {name: as_text(value) for name, value in defaults_of(config).items()}
 
@@ -132,13 +129,6 @@ def as_text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return "" if value is None else str(value)
-
-
-def listed_names(config: "type[EntryPoint]") -> list[str]:
-    """Return the parameters that MLproject lists at an entry point: the everyday ones, then those of its own result."""
-    known = parameters_of(config)
-    own = [name for name, each in known.items() if config.stage in each.stages]
-    return [name for name, each in known.items() if each.usage.everyday and name not in own] + own
 
 
 def _usage(info: FieldInfo) -> Usage:
