@@ -1,0 +1,64 @@
+"""The tables of the documents are those that the scripts in analysis/ make from the collected results."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import contention_results, grouping_figures, retraining_tables
+from sensai.analysis.markdown import markdown_table, write_table
+from tests.conftest import ROOT
+
+EXPERIMENTS = (ROOT / "docs/experiments.md").read_text(encoding="utf-8")
+
+
+def block(name: str, frame: pd.DataFrame) -> str:
+    """How a table stands in a document."""
+    return f"<!-- {name} -->\n{markdown_table(frame)}\n\n"
+
+
+@pytest.fixture(scope="module")
+def collected() -> pd.DataFrame:
+    return retraining_tables.collected()
+
+
+@pytest.mark.parametrize("table", retraining_tables.TABLES, ids=lambda table: table.name)
+def test_a_table_of_retrainings_is_that_of_the_collected_results(
+    table: retraining_tables.RunTable, collected: pd.DataFrame
+) -> None:
+    assert block(table.name, retraining_tables.shown(table, collected)) in EXPERIMENTS
+
+
+def test_the_table_of_readme_is_that_of_the_collected_results(collected: pd.DataFrame) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert block("jointly_trained", retraining_tables.summary(collected)) in readme
+
+
+def test_the_table_of_contention_is_that_of_the_collected_results() -> None:
+    measured = pd.read_csv(ROOT / "analysis/results/contention.csv")
+    assert block("contention", contention_results.shown(measured)) in EXPERIMENTS
+
+
+@pytest.mark.parametrize("study", grouping_figures.STUDIES, ids=lambda study: study.name)
+def test_a_grouping_study_has_all_repeats_and_the_means_of_the_document(study: grouping_figures.Study) -> None:
+    cells = grouping_figures.cells_of(pd.read_parquet(grouping_figures.RESULTS / "retrainings.parquet"), study)
+    # Two counts of groups, four methods and the control, six seeds.
+    assert len(cells) == 60
+    assert not cells.duplicated(["n_groups", "ratio", "method", "seed"]).any()
+    intervals = pd.read_csv(grouping_figures.RESULTS / "grouping_intervals.csv")
+    own = intervals[intervals["study"] == study.name]
+    summary = grouping_figures.summary_of(cells, own)
+    documented = summary[["n_groups", "method"]].merge(own, on=["n_groups", "method"])
+    np.testing.assert_allclose(summary["mean"], documented["mean"], rtol=0, atol=6e-4)
+
+
+def test_a_table_is_replaced_where_its_name_stands_and_nowhere_else(tmp_path: Path) -> None:
+    document = tmp_path / "page.md"
+    document.write_text("| a |\n| --- |\n\n<!-- mine -->\n| a |\n| --- |\n| 1 |\n\nend\n")
+    write_table(document, "mine", pd.DataFrame({"b": [r"\1", ""], "c": ["", "x"]}))
+    assert (
+        document.read_text() == "| a |\n| --- |\n\n<!-- mine -->\n| b | c |\n| --- | --- |\n| \\1 | |\n| | x |\n\nend\n"
+    )
+    with pytest.raises(ValueError, match="other"):
+        write_table(document, "other", pd.DataFrame({"b": []}))
