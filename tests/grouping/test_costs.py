@@ -17,7 +17,7 @@ from sensai.grouping.partitions import Group
 from sensai.grouping.samples import sample_groups
 from sensai.policy.plans import ratio_plan
 from sensai.pruning import head_rows
-from tests.helpers.statistics import inputs_of, prediction, random_statistics, small_widths
+from tests.helpers.site_statistics import inputs_of, prediction, random_statistics, small_widths
 
 WIDTHS = small_widths()
 

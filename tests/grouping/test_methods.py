@@ -13,7 +13,7 @@ from sensai.grouping.grouping_inputs import form_groups
 from sensai.grouping.methods import METHODS
 from sensai.grouping.similarities import class_similarity, confusion_similarity
 from sensai.grouping.swaps import least_similar_groups, most_similar_groups
-from tests.helpers.statistics import (
+from tests.helpers.site_statistics import (
     inputs_of,
     planted_groups,
     planted_statistics,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sensai.activations import SiteStatistics
 from sensai.grouping.samples import sample_groups
 from sensai.grouping.similarities import class_similarity, confusion_similarity, coupling_means, leaf_order
-from tests.helpers.statistics import planted_groups, planted_statistics, random_statistics
+from tests.helpers.site_statistics import planted_groups, planted_statistics, random_statistics
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
