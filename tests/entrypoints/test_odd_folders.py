@@ -13,8 +13,8 @@ import mlflow
 import numpy as np
 import pytest
 from PIL import Image
-from sensai.tracking.first_contact import sqlite_url
 
+from sensai.tracking.database_tables import sqlite_url
 from tests.conftest import ROOT, command, tiny
 from tests.helpers.idx import write_mnist
 from tests.helpers.server import server

@@ -20,7 +20,7 @@ from sensai.stages import group, prune
 from sensai.stages.evaluate import combining
 from sensai.stages.report import run as make_report
 from sensai.tracking import Store
-from sensai.training.checkpoints import Checkpoints, Progress
+from sensai.training.checkpoints import Checkpoints, TrainingHistory
 from tests.analysis.conftest import Logbook
 from tests.analysis.test_members import logged
 from tests.analysis.test_report_of_a_study import BEST, SPACE, tuned
@@ -160,14 +160,14 @@ def test_pages_on_studies(store_uri: str, tmp_path: Path, name: str, document: d
 
 def test_checkpoints_of_a_training(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.write({"a": torch.arange(3)}, Progress([{"loss": 1.0}]), {"schedule": "{}"})
+    checkpoints.write({"a": torch.arange(3)}, TrainingHistory([{"loss": 1.0}]), {"schedule": "{}"})
     (path,) = tmp_path.iterdir()
 
     @given(st.one_of(damaged(st.just(path.read_bytes())), st.binary(max_size=60)))
     @fuzzed
     def check(content: bytes) -> None:
         path.write_bytes(content)
-        for read in (checkpoints.read, checkpoints.progress):
+        for read in (checkpoints.read, checkpoints.history):
             with only(InputError):
                 read()
 

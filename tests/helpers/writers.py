@@ -25,7 +25,7 @@ from sensai.models.storage import save_network
 from sensai.registry.bundle import export_bundle
 from sensai.registry.image_format import ImageFormat
 from sensai.stages.contention.job import Job, save_job
-from sensai.training.checkpoints import Checkpoints, Progress
+from sensai.training.checkpoints import Checkpoints, TrainingHistory
 from tests.helpers.ensembles import ensemble_of, images
 
 # This is more than the disk has.
@@ -67,7 +67,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "ensemble": lambda folder: save_ensemble(_ENSEMBLE, folder),
     "bundle": lambda folder: export_bundle(_ENSEMBLE, RAW, ImageFormat(), folder),
     "statistics": lambda folder: save_statistics(_STATISTICS, folder / "a.safetensors"),
-    "checkpoint": lambda folder: Checkpoints(folder).write({"a": torch.zeros(_BYTES)}, Progress([]), {}),
+    "checkpoint": lambda folder: Checkpoints(folder).write({"a": torch.zeros(_BYTES)}, TrainingHistory(), {}),
     "data set": lambda folder: load_dataset("digits", "", work_dir=folder, rule=InputRule(None, None)),
     "contention": lambda folder: save_job(_JOB, folder, _SPLIT, _NETWORK, _ENSEMBLE, 1),
 }

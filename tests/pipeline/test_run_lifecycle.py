@@ -76,7 +76,7 @@ def test_a_run_that_was_begun_stays_open_until_it_is_continued(place: Place) -> 
     assert place.run(other.id).data.tags["sensai.failure"] == "RuntimeError: broken"
 
 
-def test_an_adopted_run_takes_the_description_but_for_parameters(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_adopted_run_takes_the_whole_description(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = place.client.create_run(place.experiment).info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", opened)
     config = PromoteConfig(model_name="mine")
@@ -86,7 +86,8 @@ def test_an_adopted_run_takes_the_description_but_for_parameters(place: Place, m
     ended = place.run(opened)
     assert (ended.info.status, ended.info.run_name) == ("FINISHED", "promote mine")
     assert json.loads(ended.data.tags["sensai.config"])["model_name"] == "mine"
-    assert ended.data.params == {}
+    assert ended.data.params["max_accuracy_drop"] == "0.005"
+    assert set(ended.data.params) == config.own_values().keys()
     assert len(place.runs()) == 1
 
 

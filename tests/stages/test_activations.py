@@ -15,9 +15,8 @@ from sensai.data import dataset
 from sensai.data.streaming import ImageFiles
 from sensai.errors import InputError
 from sensai.pipeline import context
-from sensai.pipeline.session import dataset_of
+from sensai.pipeline.session import Session, dataset_of
 from sensai.stages import activations, baseline
-from sensai.tracking import Store
 from tests.helpers.pipeline import Place
 
 # Seven batches, three classes.
@@ -64,8 +63,9 @@ def config(place: Place, monkeypatch: pytest.MonkeyPatch) -> ActivationsConfig:
     return made
 
 
-def statistics(config: ActivationsConfig) -> Statistics:
-    return activations.load(Store.connect(), activations.run(config))
+def statistics(config: ActivationsConfig, session: Session | None = None) -> Statistics:
+    session = session or Session.connect()
+    return activations.load(session.store, activations.stage.ensure(config, session, parent=None))
 
 
 def spoil(path: Path) -> bytes:
@@ -91,13 +91,15 @@ def test_shards_give_the_numbers_of_one_pass(config: ActivationsConfig, place: P
 
 def test_a_killed_pass_goes_on_at_the_shard_where_it_was(config: ActivationsConfig, place: Place) -> None:
     baseline.run(config.upstream(CONFIGS["baseline"]))
-    images = dataset_of(config).train.images
+    # One session lists the data once: it would find the spoiled images.
+    session = Session.connect()
+    images = session.dataset(config).train.images
     assert isinstance(images, ImageFiles)
     # Shards have 2, 2 and 3 batches: rows 0-31, 32-63, 64-99.
     broken = images.folder / images.names[70]
     content = spoil(broken)
     with pytest.raises(InputError, match="is not an image that can be read"):
-        activations.run(config)
+        statistics(config, session)
     (folder,) = (place.folder / "work" / "checkpoints").iterdir()
     assert sorted(path.name for path in folder.iterdir()) == ["rows_0_31.safetensors", "rows_32_63.safetensors"]
 
@@ -106,7 +108,7 @@ def test_a_killed_pass_goes_on_at_the_shard_where_it_was(config: ActivationsConf
     kept = {images.folder / images.names[row]: b"" for row in range(16, 64)}
     for path in kept:
         kept[path] = spoil(path)
-    resumed = statistics(config)
+    resumed = statistics(config, session)
     assert not folder.exists()
 
     for path, content in kept.items():

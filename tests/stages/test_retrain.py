@@ -97,9 +97,11 @@ def test_the_workers_count_only_where_a_budget_is_dealt_to_them(place: Place) ->
     assert fingerprint(jobs=1, budget="9epochs") != fingerprint(jobs=2, budget="9epochs")
 
 
-def test_the_fingerprint_holds_what_the_parts_use_and_no_new_default() -> None:
+def test_the_fingerprint_holds_what_the_parts_use_and_no_new_default(place: Place) -> None:
+    session = Session.connect()
+
     def fingerprint(**parameters: object) -> str:
-        return retrain.stage.fingerprint(retrain.RetrainConfig(**parameters), "upstream")
+        return retrain.stage.fingerprint(retrain.RetrainConfig(**parameters), session, "upstream")
 
     # Stored runs know neither parameter.
     assert not {"schedule", "stop_rules"} & retrain.RetrainConfig().fingerprint_parameters().keys()
