@@ -2,9 +2,9 @@
 
 python analysis/grouping_figures.py
 
-The script makes docs/results/grouping_accuracy.png and grouping_digits.png. The points are those of `retrainings.parquet`. The intervals
-are over images and seeds. The answers to single images were not kept, so `grouping_intervals.csv` has the intervals of
-docs/experiments.md.
+The script makes docs/results/grouping_accuracy.png and grouping_digits.png. The points are those of `retrainings.parquet`.
+The intervals are over images and seeds. The answers to single images were not kept, so `grouping_intervals.csv` has the
+intervals of docs/experiments.md.
 """
 
 from pathlib import Path

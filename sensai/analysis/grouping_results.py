@@ -117,7 +117,7 @@ def compare(
         permutation test needs to reach that level at all.
 
     Raises:
-        ValueError: `relevant` is not over 0, a measure is not finite, a cell appears twice, or `right` does not belong to the cells.
+        ValueError: `relevant` is not over 0, a measure is not finite, a cell appears twice, or `right` is not of these cells.
     """
     if not relevant > 0:
         raise ValueError(f"relevant must be over 0, not {relevant}")

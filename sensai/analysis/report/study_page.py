@@ -23,7 +23,7 @@ _ASKED = ("objective", "mode", "limit", "min_val_accuracy", "max_accuracy_drop",
 
 @dataclass(frozen=True)
 class _Study:
-    """A run of `tune` with what it has logged.
+    """A run of `tune` and its artifacts.
 
     Attributes:
         logged: the artifacts of the store.

@@ -106,8 +106,7 @@ def _brought_up_to_date(kept: _Snapshot | None, query: Query, trash: frozenset[s
     if pd.isna(last_end) or not kept.trash <= trash or len(metrics(runs).columns) < len(metrics(kept.runs).columns):
         return None
     with ThreadPoolExecutor(1) as beside:
-        # Both queries make the store go through all runs, so they run side by side. Mostly nothing is new, and one count is
-        # enough.
+        # Both queries go through all runs of the store, so they run side by side. Mostly the first count is the last.
         complete = beside.submit(_are, query, len(runs))
         newest = query.runs(f"attributes.end_time >= {last_end - _OVERLAP_MS}")
     found = updated(runs, run_frame(newest))
