@@ -9,7 +9,7 @@ from scipy.stats import bootstrap, permutation_test
 RESAMPLES = 9999
 # So many resamples are drawn at once, as their indices take 40 MB for 50,000 images.
 _BATCH = 100
-# A p-value at the level then comes from about so many permutations in the tails, which gives it within a third.
+# So many of the drawn permutations lie in the tails if p equals the level. That gives p within a third.
 _IN_THE_TAILS = 20
 
 

@@ -18,7 +18,7 @@ from sensai.tracking.artifact_names import GROUPS, LAYERS, MEMBERS_TABLE
 from sensai.tracking.artifacts import downloaded
 from sensai.tracking.tracking_store import tracking_client
 
-# One query a run takes longer for more runs than these than one query for all members.
+# For more runs than these, one query each takes longer than one query for all members.
 _FEW = 20
 _GROUP_RUN = f"{tags.UPSTREAM}group"
 _IS_MEMBER = f"tags.`{tags.STAGE}` = 'member'"

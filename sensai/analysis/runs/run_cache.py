@@ -63,8 +63,8 @@ def finished_runs(client: MlflowClient, condition: str, *, fresh: bool = False) 
     Runs that have ended, were deleted, were restored or went on since the last reading are noticed. So is another store in the
     place of the one that was read. Two changes are not noticed:
     - a changed name, tag or metric of a finished run that did not end anew;
-    - imported and purged runs (`mlflow gc`), if their numbers since the last reading are equal and the imported ones ended
-      over a minute before the newest run.
+    - imported runs, if as many runs were purged (`mlflow gc`) since the last reading and the imported ones ended over a
+      minute before the newest run.
 
     The time grows with the new runs and with the deleted runs that are not purged.
 
@@ -106,7 +106,7 @@ def _brought_up_to_date(kept: _Snapshot | None, query: Query, trash: frozenset[s
     if pd.isna(last_end) or not kept.trash <= trash or len(metrics(runs).columns) < len(metrics(kept.runs).columns):
         return None
     with ThreadPoolExecutor(1) as beside:
-        # Both queries go through all runs of the store, so they run side by side. Mostly the first count is the last.
+        # Both queries go through all runs, so they run side by side. Mostly nothing is new, and one count is enough.
         complete = beside.submit(_are, query, len(runs))
         newest = query.runs(f"attributes.end_time >= {last_end - _OVERLAP_MS}")
     found = updated(runs, run_frame(newest))
