@@ -2,8 +2,8 @@
 
 python analysis/contention_results.py
 
-Makes docs/results/contention.png and the table in docs/experiments.md. `contention.csv` of the run was not kept: the collected
-table has the rounded numbers of the document.
+The script makes docs/results/contention.png and the table in docs/experiments.md. `contention.csv` of the run was not kept, so
+the collected table has the rounded numbers of the document.
 """
 
 from pathlib import Path

@@ -2,9 +2,9 @@
 
 python analysis/grouping_figures.py
 
-Makes docs/results/grouping_accuracy.png and grouping_digits.png. The points are those of `retrainings.parquet`. The intervals
-are over images and seeds. The answers to single images were not kept, so `grouping_intervals.csv` has the intervals of
-docs/experiments.md.
+The script makes docs/results/grouping_accuracy.png and grouping_digits.png. The points are those of `retrainings.parquet`.
+The intervals are over images and seeds. The answers to single images were not kept, so `grouping_intervals.csv` has the
+intervals of docs/experiments.md.
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ class Study(NamedTuple):
         figure: file in docs/results.
         arch: of its networks.
         epochs: of each retraining.
-        before: its retrainings had all begun by then (UTC).
+        before: all its retrainings began before this time (UTC).
     """
 
     name: str
@@ -63,7 +63,7 @@ def cells_of(retrainings: pd.DataFrame, study: Study) -> pd.DataFrame:
         & retrainings["accuracy"].notna()
     ]
     control = own["n_groups"] == 1
-    # The control of more groups may be as large as their largest member: groups of other counts differ in that.
+    # A control has the FLOPs of the largest member of its groups. Sorted FLOPs match sorted numbers of groups here.
     counts = sorted(own.loc[~control, "n_groups"].unique())
     targets = dict(zip(sorted(own.loc[control, "target_flops"].unique()), counts, strict=True))
     return own.assign(

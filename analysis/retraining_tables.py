@@ -2,7 +2,7 @@
 
 python analysis/retraining_tables.py
 
-A cell that is not collected is given here as text: the base model's validation accuracy and size.
+Cells that are not collected are given here as text: validation accuracy and size of the base model.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,9 +16,9 @@ from sensai.analysis.markdown import write_table
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "analysis/results"
 EXPERIMENTS = ROOT / "docs/experiments.md"
-# Of run ids, in documents.
+# Documents show so many digits of a run id.
 _DIGITS = 12
-# Seconds of trainings that were killed and resumed, or ran on another machine, do not compare.
+# The seconds of trainings that were killed and resumed, or ran on another machine, are not comparable.
 NO_SECONDS: Mapping[str, str] = {"seconds": ""}
 
 
@@ -27,8 +27,8 @@ class Row(NamedTuple):
 
     Attributes:
         labels: of the first columns.
-        run: how the id of the retrain run begins; empty: all cells are given.
-        given: column -> text that stands in place of what is collected.
+        run: the first digits of the retrain run's id; empty: all cells are given.
+        given: column -> text that replaces the collected value.
     """
 
     labels: tuple[str, ...]
@@ -206,7 +206,7 @@ TABLES = [
     ),
 ]
 
-# Row of README's table -> column -> retrain run, where there is one.
+# Row of README's table -> the retrain run of each of these columns; empty: there is none.
 SUMMARY_COLUMNS = (
     "ten members",
     "five pairs of similar classes",
@@ -237,7 +237,7 @@ def collected() -> pd.DataFrame:
 
 
 def run_of(runs: pd.DataFrame, run: str) -> dict[str, Any]:
-    """Return the one retraining whose id begins so."""
+    """Return the one retraining whose id begins with `run`."""
     (found,) = runs[runs["run_id"].str.startswith(run)].to_dict("records")
     return {str(name): value for name, value in found.items()}
 

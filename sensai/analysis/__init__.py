@@ -1,1 +1,1 @@
-"""Run tables as DataFrames, comparisons, figures and the report, from what was logged. Imports no torch."""
+"""Tables of logged runs as DataFrames, comparisons, figures and the report. They import no torch."""

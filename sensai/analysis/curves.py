@@ -1,6 +1,6 @@
-"""Learning curves of members as DataFrames, and what stopping them earlier would have saved and cost.
+"""Learning curves of members as DataFrames, and the epochs and accuracy that an earlier stop saves and costs.
 
-A stop changes nothing before it, so one run in which every member is trained to its end tells what any rule would have done.
+A stop changes nothing before it. One run that trains every member to its end is therefore enough for any stop rule.
 """
 
 from collections.abc import Hashable, Sequence
@@ -16,7 +16,7 @@ from sensai.tracking.artifacts import artifact_names, downloaded
 from sensai.tracking.tracking_store import tracking_client
 from sensai.training.stopping import DEFAULT_STOP_RULES, reason_to_stop
 
-# What a retrain run has: a row for every epoch of every member.
+# Members' runs log the metrics of their epochs under names with this prefix.
 _PREFIX = "curve/"
 _TEXTS = dict.fromkeys(("stage_run", "run_id", "classes", "stopped_by"), "str")
 _COLUMNS = {
@@ -28,36 +28,39 @@ _COLUMNS = {
 
 
 def curves(run_ids: Sequence[str], *, tracking_uri: str | None = None) -> pd.DataFrame:
-    """Every epoch of every member of some retrain runs.
+    """Return every epoch of every member of some retrain runs.
 
     Args:
-        run_ids: of retrain runs.
+        run_ids: ids of retrain runs.
         tracking_uri: of the store that holds them; None: the one that MLflow is set to.
 
     Returns:
         Columns stage_run, run_id (the member's), member, classes, stopped_by, epoch (from 0), and one float64 column a metric:
-        train_loss, and of the validation split loss, accuracy, balanced_accuracy, roc_auc (fractions; with a joint loss of
-        all classes together).
+        train_loss, and loss, accuracy, balanced_accuracy, roc_auc of the validation split (fractions). With a joint loss
+        the metrics of the validation split are of all classes together.
     """
     logged = [run_id for run_id in run_ids if CURVES in artifact_names(run_id, tracking_uri)]
     tables = [_table(run_id, tracking_uri) for run_id in logged]
     if earlier := [run_id for run_id in run_ids if run_id not in logged]:
         tables += _of_member_runs(earlier, tracking_uri)
-    # The first part gives the columns where there is no member.
+    # Without a member the first frame alone gives the columns.
     frame = pd.concat([pd.DataFrame(columns=list(_COLUMNS)), *tables], ignore_index=True).astype(_COLUMNS)
     return frame.sort_values(["stage_run", "member", "epoch"], kind="stable", ignore_index=True)
 
 
 def _table(run_id: str, tracking_uri: str | None) -> pd.DataFrame:
     with downloaded(run_id, CURVES, tracking_uri) as file, reading(f"run {run_id}: its artifact {CURVES!r}"):
-        # Values are those that the member runs have, to the last digit.
+        # The values must equal those of the members' runs to the last digit.
         frame = pd.read_csv(file, dtype=_TEXTS, keep_default_na=False, na_values=[""], float_precision="round_trip")
         table = frame.assign(stage_run=run_id, stopped_by=frame["stopped_by"].fillna(""))
         return table.astype(_COLUMNS)
 
 
 def _of_member_runs(run_ids: Sequence[str], tracking_uri: str | None) -> list[pd.DataFrame]:
-    """From the metrics of each member's run: earlier versions had no table, and it takes six requests a member."""
+    """Return the curves from the metrics of the members' runs, as earlier versions logged no table.
+
+    This takes six requests a member.
+    """
     client = tracking_client(tracking_uri)
     members = runs.members(run_ids, tracking_uri=tracking_uri)
     members = members[members["split"] == "val"]
@@ -86,19 +89,19 @@ def stopped(
     target: float | None = None,
     stop_rules: Sequence[str] = DEFAULT_STOP_RULES,
 ) -> pd.DataFrame:
-    """What a stop rule would have made of curves that were trained to their end.
+    """Apply stop rules to curves that were trained to their end.
 
     Args:
-        frame: of `curves`.
-        metric: the column that the rule watches; the best epoch is that of its largest value.
+        frame: as `curves` returns it.
+        metric: the column that the rules watch; the best epoch is that of its largest value.
         patience: as parameter of `retrain`.
         min_gain: likewise.
         target: likewise.
-        stop_rules: names of the rules that are asked.
+        stop_rules: names of the rules.
 
     Returns:
         One row a member: stage_run, run_id, member, classes, epochs (in full), epochs_run, epochs_saved, value (the best
-        until the stop), given_up (the best of all less that).
+        until the stop), given_up (the best of all epochs less `value`).
     """
     rows = []
     for run_id, curve in frame.sort_values("epoch").groupby("run_id", sort=False):
@@ -119,6 +122,6 @@ def stopped(
 
 
 def _epochs_run(values: list[float], rules: Sequence[str], **parameters: Any) -> int:
-    """Return after how many epochs the rules stop a training with these values of its metric."""
+    """Return the number of epochs after which the rules stop a training with these values of its metric."""
     stops = (epochs for epochs in range(1, len(values)) if reason_to_stop(rules, values[:epochs], **parameters))
     return next(stops, len(values))

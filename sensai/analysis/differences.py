@@ -1,5 +1,6 @@
-"""Differences in accuracy with their intervals, from the answers that evaluate runs logged: two ensembles on the same images,
-or an ensemble and its base model. N images.
+"""Differences in accuracy with their intervals, from the answers that evaluate runs logged.
+
+They compare two ensembles on the same images, or an ensemble and its base model. N images.
 """
 
 from dataclasses import dataclass
@@ -18,8 +19,6 @@ from sensai.tracking.artifact_names import ANSWERS, VAL_ANSWERS
 from sensai.tracking.artifacts import artifact_names, downloaded
 from sensai.tracking.tracking_store import tracking_client
 
-# What evaluate logs of the test split, and prune and retrain of the validation split: a row an image.
-
 
 class IncomparableError(ValueError):
     """Runs without answers, or with answers to different images."""
@@ -27,7 +26,7 @@ class IncomparableError(ValueError):
 
 @dataclass(frozen=True)
 class Difference:
-    """One top-1 accuracy less another on the same images, as fractions.
+    """The difference of two top-1 accuracies on the same images, as fractions.
 
     Attributes:
         difference: the estimate.
@@ -45,17 +44,17 @@ class Difference:
 def accuracy_difference(
     run_a: str, run_b: str, *, confidence: float = 0.95, seed: int = 0, tracking_uri: str | None = None
 ) -> Difference:
-    """The accuracy of the ensemble of one evaluate run less that of another's.
+    """Return the accuracy of the ensemble of one evaluate run less that of another's.
 
     Args:
-        run_a: an evaluate run, or one that was answered by it from the cache.
+        run_a: an evaluate run, or a run that reused its results.
         run_b: likewise, on the same data.
         confidence: of the interval, in (0, 1).
         seed: of the resamples.
         tracking_uri: of the store that holds both; None: the one that MLflow is set to.
 
     Raises:
-        IncomparableError: a run without answers, or runs on different data.
+        IncomparableError: a run has no answers, or the runs are on different data.
     """
     client = tracking_client(tracking_uri)
     first, second = (_evaluation(client, run_id) for run_id in (run_a, run_b))
@@ -69,10 +68,10 @@ def accuracy_difference(
 def base_difference(
     run_id: str, *, confidence: float = 0.95, seed: int = 0, tracking_uri: str | None = None
 ) -> Difference:
-    """The accuracy of the ensemble of an evaluate run less that of its base model.
+    """Return the accuracy of the ensemble of an evaluate run less that of its base model.
 
     Args:
-        run_id: an evaluate run, or one that was answered by it from the cache.
+        run_id: an evaluate run, or a run that reused its results.
         confidence: of the interval, in (0, 1).
         seed: of the resamples.
         tracking_uri: of the store that holds it; None: the one that MLflow is set to.
@@ -86,7 +85,7 @@ def base_difference(
 
 
 def right_answers(run_id: str, *, tracking_uri: str | None = None) -> np.ndarray:
-    """Which images of the test split the ensemble of an evaluate run answered rightly, bool (N,).
+    """Return a mask of the test images that the ensemble of an evaluate run answered rightly, bool (N,).
 
     Raises:
         IncomparableError: the run has no answers.
@@ -96,8 +95,11 @@ def right_answers(run_id: str, *, tracking_uri: str | None = None) -> np.ndarray
 
 
 def right_in_group(run_id: str, *, tracking_uri: str | None = None) -> np.ndarray:
-    """Which images of the validation split the member of their class tells from its other classes, bool (N,), in a run of prune
-    or retrain.
+    """Return a mask of the validation images that the member of their class tells from its other classes, bool (N,).
+
+    Args:
+        run_id: a run of prune or retrain.
+        tracking_uri: of the store that holds it; None: the one that MLflow is set to.
 
     Raises:
         IncomparableError: the run has no answers.
@@ -107,38 +109,39 @@ def right_in_group(run_id: str, *, tracking_uri: str | None = None) -> np.ndarra
 
 
 def paired_difference(right_a: np.ndarray, right_b: np.ndarray, confidence: float = 0.95, seed: int = 0) -> Difference:
-    """The percentile interval of the bootstrap over images, both answers to an image drawn together.
+    """Return the difference of two accuracies with the percentile interval of a bootstrap over images.
 
-    Where all images differ alike, as those of a run and itself, resamples have no spread and the interval is the estimate.
+    Both answers to an image are drawn together. If the difference is the same on all images, as between a run and itself,
+    resamples have no spread and the interval is the estimate.
 
     Args:
-        right_a: bool (N,): which images the first answered rightly.
-        right_b: bool (N,): likewise the second.
+        right_a: bool (N,), True where the first answered rightly.
+        right_b: bool (N,), likewise of the second.
         confidence: of the interval, in (0, 1).
         seed: of the resamples.
     """
     differences = right_a.astype(np.int8) - right_b.astype(np.int8)
     estimate = float(differences.mean())
     low = high = estimate
-    # Of a single image, which is always alike, scipy makes no interval.
+    # Without spread there is nothing to draw. A single image never has any, and scipy would refuse it.
     if np.ptp(differences):
         low, high = percentile_interval(resampled((differences,), np.mean, seed), confidence)
     return Difference(estimate, low, high, len(differences))
 
 
 def _evaluation(client: MlflowClient, run_id: str) -> Run:
-    """The run that an id names, or that answered it from the cache."""
+    """Return the run that an id names, or the run whose results it reused."""
     run = client.get_run(run_id)
     reused = run.data.tags.get(tags.REUSED)
     return client.get_run(reused) if reused else run
 
 
 def _answers(client: MlflowClient, run: Run, name: str = ANSWERS) -> pd.DataFrame:
-    """A row an image of the split: its label, and what was answered."""
+    """Return the answers of a run: one row an image of the split, with its label and what was answered."""
     return _logged_answers(run.info.run_id, name, client.tracking_uri)
 
 
-# Several measures are of the same answers, which never change.
+# Several measures need the same answers, and logged answers never change.
 @lru_cache(maxsize=8)
 def _logged_answers(run_id: str, name: str, tracking_uri: str) -> pd.DataFrame:
     if name not in artifact_names(run_id, tracking_uri):

@@ -1,6 +1,6 @@
-"""Does it matter how classes are grouped? Repeats of the methods compared: intervals, p-values, verdicts.
+"""Comparisons of grouping methods over their repeats: intervals, p-values and verdicts.
 
-A cell is one method at one setting (n_groups, ratio), repeated with one seed. R repeats of a method at a setting, N images.
+A cell is one method at one setting (n_groups, ratio) with one seed. R repeats of a method at a setting, N images.
 """
 
 import itertools
@@ -53,8 +53,8 @@ class _Repeats:
     Attributes:
         method: its name.
         values: float64 (R,), the measure.
-        varied: whether they differ, be it on single images only.
-        means: float64 (RESAMPLES,), of the repeats and images drawn again.
+        varied: True if they differ on any image.
+        means: float64 (RESAMPLES,), of each resample of repeats and images.
     """
 
     method: str
@@ -73,36 +73,38 @@ def compare(
     power: float = 0.8,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Every pair of methods at every setting: how far they differ, and whether the repeats decide it.
+    """Compare every pair of methods at every setting: difference, interval, p-value and verdict.
 
-    The interval is the percentile interval of a bootstrap that draws images and seeds again, both methods on the same images
-    and, where both have the same seeds, with the same seeds (the pigeonhole bootstrap of Owen 2007, doi:10.1214/07-AOAS122,
-    which errs on the wide side). Of few seeds it would be too narrow, so it is taken at the wider level that makes up for it
-    if all spread is that of the seeds (Hesterberg 2015, doi:10.1080/00031305.2015.1089789); where much of it is that of the
-    images it is too wide. Of 1,000 simulated normal samples, 95 % intervals held the truth in 92 % with 5 seeds (84 % without
-    that correction), in 94 % with 10 and 95 % with 30. Under 5 seeds nothing helps, as resamples never leave the range of what
-    was seen: 50, 73 and 88 % with 2, 3 and 4. Of one seed the interval knows the images only.
+    The interval is the percentile interval of a bootstrap over images and seeds, the pigeonhole bootstrap of Owen 2007
+    (doi:10.1214/07-AOAS122). It errs on the wide side. A resample has the same images for both methods, and the same seeds
+    if both methods have the same ones.
 
-    The p-value is that of a permutation test on the difference of means, two-sided, over the repeats as independent samples,
-    exact where permutations are few. Flips of the signs of the pairs' differences would use that seeds are the same; but
-    what a seed draws has little in common between methods, and 5 pairs could never come below 2 / 2^5 = 0.0625, where 5 and 5
-    independent repeats reach 2/252 = 0.008. With a single repeat of either nothing can be decided: p = 1. It is a p-value on
-    these images; whether a difference would show on others too, only the interval says.
+    With few seeds this interval would be too narrow, so it is taken at a wider level. That level is right if all spread comes
+    from the seeds (Hesterberg 2015, doi:10.1080/00031305.2015.1089789), and too wide if much of it comes from the images.
+    In 1,000 simulated normal samples, 95 % intervals held the truth in 92 % with 5 seeds (84 % without that correction), in
+    94 % with 10 and in 95 % with 30. Under 5 seeds the correction does not suffice, because resamples never leave the range of
+    the observed values: 50, 73 and 88 % with 2, 3 and 4 seeds. With one seed the interval covers the images only.
+
+    The p-value is that of a two-sided permutation test on the difference of means. It takes the repeats as independent
+    samples and is exact where permutations are few. A test that flips the signs of the pairs' differences would use that
+    seeds are the same. But the draws of one seed have little in common between methods. Besides, 5 pairs never come below
+    2 / 2^5 = 0.0625, where 5 and 5 independent repeats reach 2/252 = 0.008. With a single repeat of either method nothing can
+    be decided: p = 1. The p-value holds for these images. Only the interval tells if a difference would show on others too.
 
     The verdict is
-    - "differs" (be it by less than `relevant`) where p_holm < 1 - confidence and the interval does not hold 0, so that a
-      difference between methods without randomness, exact on these images but perhaps theirs only, is not called one;
-    - else "no difference larger than d shown" where the interval lies within +-relevant (d is its farther bound, rounded up)
-      and there are repeats_needed repeats: what could not have shown a difference does not show that there is none;
-    - else "not enough samples, n more needed", n repeats of each method, at least 1. Where n is 1 although there are
+    - "differs" where p_holm < 1 - confidence and the interval does not hold 0, even if the difference is below `relevant`.
+      Methods without randomness need the interval: their difference is exact on these images, but perhaps on these only.
+    - else "no difference larger than d shown" where the interval lies within +-relevant and there are repeats_needed repeats;
+      d is the farther bound, rounded up. Fewer repeats could not have shown a difference, so they do not exclude one.
+    - else "not enough samples, n more needed": n repeats of each method, at least 1. If n is 1 although there are
       repeats_needed already, the difference is about as large as `relevant`, or the images are too few.
 
     Args:
         cells: columns method (str), n_groups (int), ratio (float), seed (int) and `measure` (float64, finite), one row a cell.
         measure: the column compared, as accuracy.
         relevant: the smallest difference that matters, in the unit of the measure, over 0.
-        right: bool (cells, N): which images each cell answers rightly, where `measure` is the share of these; None: the
-            measure is exact, as FLOPs are. Of a share without its images, equal repeats would count as certainty.
+        right: bool (cells, N), True where a cell answers an image rightly, if `measure` is the share of these; None: the
+            measure is exact, as FLOPs are. With a share but without its images, equal repeats would count as certainty.
         confidence: of the intervals, in (0, 1); 1 - confidence is the error allowed to all p-values together.
         power: with which repeats_needed would find a difference of `relevant`, in (0, 1).
         seed: of the resamples and permutations.
@@ -110,11 +112,12 @@ def compare(
     Returns:
         One row a pair, methods in the order of `cells`: n_groups, ratio, method_a, method_b, measure, difference (mean of a
         less mean of b), low, high, p_value, p_holm (corrected by Holm for all rows), repeats (of the method that has fewer),
-        repeats_needed (of each method, by a t-test at the strictest level of Holm, (1 - confidence) / rows, for the spread
-        observed, and as uncertain as it; no fewer than the permutation test needs to reach that level at all), verdict.
+        repeats_needed (of each method), verdict. repeats_needed is that of a t-test at the strictest level of Holm,
+        (1 - confidence) / rows, for the observed spread, and as uncertain as that spread. It is never fewer than the
+        permutation test needs to reach that level at all.
 
     Raises:
-        ValueError: `relevant` is not over 0, a measure is not finite, cells appear twice, or `right` is not of these cells.
+        ValueError: `relevant` is not over 0, a measure is not finite, a cell appears twice, or `right` is not of these cells.
     """
     if not relevant > 0:
         raise ValueError(f"relevant must be over 0, not {relevant}")
@@ -145,7 +148,7 @@ def compare(
 def summary(
     cells: pd.DataFrame, measure: str, right: np.ndarray | None = None, *, confidence: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:
-    """Every method at every setting by itself, with the interval of its mean over repeats and images as `compare` makes it.
+    """Return the mean of every method at every setting, with its interval over repeats and images as `compare` makes it.
 
     Args:
         cells: as of `compare`.
@@ -156,7 +159,7 @@ def summary(
 
     Returns:
         One row a method and setting: n_groups, ratio, method, measure, mean, low, high, repeats, spread (the standard
-        deviation of the repeats; NaN of one).
+        deviation of the repeats; NaN for one repeat).
 
     Raises:
         ValueError: as of `compare`.
@@ -174,7 +177,7 @@ def summary(
 def _settings(
     cells: pd.DataFrame, measure: str, right: np.ndarray | None, seed: int
 ) -> Iterator[tuple[tuple[Hashable, ...], list[_Repeats]]]:
-    """Each setting with its methods in the order in which they appear."""
+    """Yield each setting with its methods, in the order in which they appear."""
     cells = cells.reset_index(drop=True)
     scores = _scores(cells, measure, right)
     for setting, part in cells.groupby(_SETTING, dropna=False):
@@ -191,7 +194,7 @@ def _settings(
 
 
 def _scores(cells: pd.DataFrame, measure: str, right: np.ndarray | None) -> np.ndarray:
-    """(cells, N), of which the measure is the mean; what does not come from images is as if from one."""
+    """Return scores (cells, N) whose mean over images is the measure; an exact measure counts as that of one image."""
     values = cells[measure].to_numpy(np.float64)
     if not np.isfinite(values).all():
         raise ValueError(f"{measure} must be finite in every cell")
@@ -201,16 +204,18 @@ def _scores(cells: pd.DataFrame, measure: str, right: np.ndarray | None) -> np.n
         return values[:, None]
     if len(right) != len(cells) or not np.allclose(right.mean(1), values):
         raise ValueError(f"right must have one row a cell, in their order, and means that are their {measure}")
-    # Counts of these are exact in float32 up to 16 million images.
+    # Sums of these zeros and ones are exact in float32 up to 16 million images.
     return right.astype(np.float32)
 
 
 def _resampled_means(scores: Sequence[np.ndarray], seeds: Sequence[tuple[int, ...]], seed: int) -> np.ndarray:
-    """Means of repeats and images drawn again: of the same images for all methods, of the same repeats for the same seeds.
+    """Return the means of resamples of repeats and images.
+
+    All methods share the images of a resample. Methods with the same seeds share its repeats too.
 
     Args:
         scores: (R, N) of each method.
-        seeds: R of each.
+        seeds: R of each method.
         seed: of the resamples.
 
     Returns:
@@ -233,12 +238,12 @@ def _resampled_means(scores: Sequence[np.ndarray], seeds: Sequence[tuple[int, ..
 
 
 def _drawable(count: int) -> np.ndarray:
-    """Indices to draw from: scipy draws from no fewer than two, and from twice the same it can only draw that."""
+    """Return the indices to draw from; a single one stands there twice, because scipy needs at least two."""
     return np.resize(np.arange(count), max(count, 2))
 
 
 def _times_drawn(indices: np.ndarray, count: int) -> np.ndarray:
-    """How often each of `count` indices is in each row of indices, int (rows, any): int (rows, count)."""
+    """Return how often each of `count` indices is in each row of indices (rows, any), int (rows, count)."""
     offsets = np.arange(len(indices))[:, None] * count
     return np.bincount((indices + offsets).ravel(), minlength=len(indices) * count).reshape(len(indices), count)
 
@@ -246,37 +251,37 @@ def _times_drawn(indices: np.ndarray, count: int) -> np.ndarray:
 def _interval(
     estimate: float, means: np.ndarray, methods: Sequence[_Repeats], confidence: float
 ) -> tuple[float, float]:
-    """Around an estimate, from its resamples; as wide as the fewest repeats that have any spread ask."""
+    """Return the interval around an estimate from its resamples, widened for the fewest repeats that have any spread."""
     fewest = min((len(each.values) for each in methods if each.varied), default=None)
     low, high = percentile_interval(means, confidence if fewest is None else _expanded(confidence, fewest))
-    # Of resamples that are all alike but for rounding it would miss it by that.
+    # If resamples differ by rounding alone, the estimate could lie just outside the interval.
     return min(low, estimate), max(high, estimate)
 
 
 def _expanded(confidence: float, repeats: int) -> float:
-    """The level at which percentiles of resamples are as far apart as Student's interval."""
+    """Return the level at which percentiles of resamples are as far apart as the bounds of Student's interval."""
     bound = t.ppf((1 + confidence) / 2, repeats - 1) * math.sqrt(repeats / (repeats - 1))
     return float(2 * norm.cdf(bound) - 1)
 
 
 def _pooled_spread(*samples: np.ndarray) -> float:
-    """The standard deviation within samples of equal weight; a single value has none."""
+    """Return the standard deviation within samples of equal weight; a single value has none."""
     return math.sqrt(np.mean([values.var(ddof=1) for values in samples if len(values) > 1] or [0.0]))
 
 
 def _repeats_needed(spread: float, relevant: float, level: float, power: float) -> int:
-    """Repeats of each of two methods to find a difference of `relevant`."""
+    """Return the number of repeats of each of two methods that finds a difference of `relevant`."""
     fewest = next(count for count in itertools.count(2) if 2 / math.comb(2 * count, count) < level)
     if not spread:
         return fewest
-    # TTestIndPower fails on large differences, and at strict levels it is wrong by a quarter: Guenther's correction of the
+    # TTestIndPower fails on large differences, and at strict levels it is wrong by a quarter. Guenther's correction of the
     # normal distribution (1981, doi:10.1080/00031305.1981.10479363) is within half a repeat of the t-test.
     normal = normal_sample_size_one_tail(relevant, power, level / 2, std_null=spread * math.sqrt(2))
     return max(fewest, math.ceil(normal + norm.isf(level / 2) ** 2 / 4))
 
 
 def _verdict(differs: bool, bound: float, relevant: float, lacking: int) -> str:
-    """In words, from the farther bound of the interval and the repeats that are lacking."""
+    """Return the verdict in words, from the farther bound of the interval and the number of lacking repeats."""
     if differs:
         return "differs"
     if bound <= relevant and lacking <= 0:
@@ -285,5 +290,5 @@ def _verdict(differs: bool, bound: float, relevant: float, lacking: int) -> str:
 
 
 def _rounded_up(value: float) -> str:
-    """To two digits, for reading; what rounding has left at the end of a sum does not count."""
+    """Round up to two digits for reading; rounding errors at the end of a sum do not count."""
     return f"{Context(prec=2, rounding=ROUND_CEILING).create_decimal(f'{value:.12g}').normalize():f}"

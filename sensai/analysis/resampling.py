@@ -1,4 +1,4 @@
-"""Intervals and p-values by drawing again: the bootstrap and the permutations of comparisons and studies."""
+"""Intervals and p-values by resampling: the bootstrap and the permutation test of comparisons and studies."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,24 +7,25 @@ import numpy as np
 from scipy.stats import bootstrap, permutation_test
 
 RESAMPLES = 9999
-# Resamples drawn at once: 40 MB of indices for 50,000 images.
+# So many resamples are drawn at once, as their indices take 40 MB for 50,000 images.
 _BATCH = 100
-# So many random permutations are as far out as a p-value that is just small enough: enough to know it within a third.
+# So many of the drawn permutations lie in the tails if p equals the level. That gives p within a third.
 _IN_THE_TAILS = 20
 
 
 def resampled(samples: Sequence[np.ndarray], statistic: Callable[..., np.ndarray], seed: int) -> np.ndarray:
-    """A statistic of samples that are drawn again with replacement, each sample by itself.
+    """Return a statistic of samples that are drawn again with replacement, each sample by itself.
 
     Args:
-        samples: of any length of two or more each.
-        statistic: of arrays (resamples, length), one a sample, and the keyword `axis`, -1; it gives (..., resamples).
+        samples: each of length two or more.
+        statistic: function of arrays (resamples, length), one a sample, and the keyword `axis`, which is -1; it returns
+            (..., resamples).
         seed: of the resamples.
 
     Returns:
         float64 (..., RESAMPLES).
     """
-    # The BCa interval would leave out each image once, N means of N images; of many images it is hardly another one.
+    # The BCa interval would need N means of N images, each without one image. With many images it is almost the same.
     return bootstrap(
         samples,
         statistic,
@@ -37,18 +38,20 @@ def resampled(samples: Sequence[np.ndarray], statistic: Callable[..., np.ndarray
 
 
 def percentile_interval(distribution: np.ndarray, confidence: float) -> tuple[float, float]:
-    """The bounds that leave out as much of a statistic's resamples, float64 (RESAMPLES,), below as above."""
+    """Return the bounds that leave out equal shares of a statistic's resamples, float64 (RESAMPLES,), below and above."""
     low, high = np.quantile(distribution, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
 
 def permutation_p_value(values_a: np.ndarray, values_b: np.ndarray, level: float, seed: int) -> float:
-    """Of the difference of the means of two independent samples, two-sided; exact where permutations are few.
+    """Return the two-sided p-value of the difference of the means of two independent samples.
+
+    It is exact where permutations are few.
 
     Args:
-        values_a: float64 of any length; of a single value, or of values that are all alike, p is 1.
+        values_a: float64 of any length; p is 1 if a sample is a single value, or if all values are equal.
         values_b: likewise.
-        level: that the p-value will be compared with; the smaller, the more permutations are drawn.
+        level: the p-value will be compared with it; a smaller level draws more permutations.
         seed: of the permutations.
     """
     together = np.concatenate([values_a, values_b])
@@ -57,7 +60,7 @@ def permutation_p_value(values_a: np.ndarray, values_b: np.ndarray, level: float
         return 1.0
 
     def difference(first: np.ndarray, second: np.ndarray, axis: int) -> np.ndarray:
-        # Sums in another order differ in their last digits, and ties would no longer be ties.
+        # Sums in another order differ in their last digits, and without rounding ties would be lost.
         return np.round((first.mean(axis) - second.mean(axis)) / scale, 9)
 
     return float(

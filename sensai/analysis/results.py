@@ -1,7 +1,7 @@
-"""Every retraining with what it stands on and what was found, and the tables of a store as Parquet files.
+"""A table of all retrainings with their pruning and evaluation, and the tables of a store as Parquet files.
 
 `python -m sensai.analysis.results FOLDER` adds the runs of MLflow's current store to the files in FOLDER,
-so that the tables of several machines accumulate. Parquet is read and written by pyarrow, which mlflow requires.
+so that the tables of several machines accumulate. pyarrow, which mlflow requires, reads and writes Parquet.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from sensai.analysis import curves, runs
 from sensai.errors import DamagedError, StorageError
 from sensai.files import reading, whole_file, writing
 
-# Types hold for no run, too; counts of runs that were made before a parameter or metric existed are NA.
+# A table without rows has these types too. Counts are NA in runs that are older than their parameter or metric.
 _CONFIG = {
     **dict.fromkeys(("arch", "dataset", "method"), "str"),
     "n_groups": "Int64",
@@ -44,7 +44,7 @@ _COLUMNS = {
     **_EVALUATED,
     "evaluate_run": "str",
 }
-# Column -> where it stands in the joined stage runs, whose own columns are left as they are.
+# Column -> its name in the joined tables of stage runs, which keep their own names.
 _SOURCES = {
     "run_id": "run_id",
     "start": "start",
@@ -58,12 +58,12 @@ _PRINTED = ["start", "arch", "dataset", "members", "loss", "epochs", "flops_max"
 
 
 def retrainings() -> pd.DataFrame:
-    """The finished retrain runs, newest first, each with its pruning and its latest evaluation.
+    """Return the finished retrain runs, newest first, each with its pruning and its latest evaluation.
 
     Returns:
         Columns run_id, start (UTC); parameters as configured; members, params and FLOPs (2 x multiply-accumulates) of the
-        prune run; val_accuracy, seconds, epochs_saved; accuracy, base_accuracy (test split, fractions) and evaluate_run, which
-        are missing where nothing was evaluated.
+        prune run; val_accuracy, seconds, epochs_saved; accuracy, base_accuracy (test split, fractions) and evaluate_run. The
+        last three are missing where there is no evaluation.
     """
     pruned = runs.stage_runs("prune").add_prefix("prune.")
     evaluated = _stage_runs("evaluate", "upstream.retrain").drop_duplicates("upstream.retrain").add_prefix("evaluate.")
@@ -76,7 +76,7 @@ def retrainings() -> pd.DataFrame:
 
 
 def _stage_runs(stage: str, upstream: str) -> pd.DataFrame:
-    """`runs.stage_runs`, which without a run has no column of an upstream stage, with that column."""
+    """Return `runs.stage_runs` with the column of an upstream stage, which it lacks if there is no run."""
     frame = runs.stage_runs(stage)
     return frame.assign(**{upstream: frame.get(upstream, pd.Series(dtype="str"))})
 
@@ -84,10 +84,10 @@ def _stage_runs(stage: str, upstream: str) -> pd.DataFrame:
 def export(folder: Path) -> None:
     """Write `retrainings.parquet`, `members.parquet` and `curves.parquet` of the store that MLflow is set to.
 
-    Rows that are there already stay, unless the store has their run (`run_id`): then its rows replace them.
+    Rows of the files stay, unless the store has their run (`run_id`). The store's rows then replace them.
 
     Raises:
-        DamagedError: a file is there that is no such table; it is left as it is.
+        DamagedError: a file holds no such table; it stays as it is.
         OSError: a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -106,11 +106,11 @@ def _add(table: pd.DataFrame, path: Path) -> None:
 
 
 def _with_stored(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Return a table with the rows of other runs from a file, which may lack columns, as earlier versions did."""
+    """Return a table together with the rows of a file that are of other runs."""
     if not path.is_file():
         raise ValueError("not a file")
     stored = pd.read_parquet(path, page_checksum_verification=True)
-    # Curves have a column for each metric that any run has.
+    # Curves have a column for each metric of any run, so other columns of floats are allowed.
     metrics = stored.select_dtypes("float64").columns
     if unknown := list(stored.columns.difference([*table.columns, *metrics])):
         raise ValueError(f"unknown column {unknown[0]!r}")
@@ -124,7 +124,7 @@ def _with_stored(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 def main() -> None:
     """Export to the folder that the command line names, and print what it holds."""
     parser = argparse.ArgumentParser(prog="python -m sensai.analysis.results", description=export.__doc__)
-    parser.add_argument("folder", type=Path, help="of the Parquet files; made where it is not there yet")
+    parser.add_argument("folder", type=Path, help="of the Parquet files; it is made if it does not exist")
     folder = parser.parse_args().folder
     if folder.exists() and not folder.is_dir():
         parser.error(f"{str(folder)!r} is no folder")

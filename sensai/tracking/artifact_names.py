@@ -1,4 +1,4 @@
-"""Names of the files and folders that runs log, each once. `ARTIFACTS` says which stage logs each, and its content."""
+"""The names of the files and folders that runs log. `ARTIFACTS` gives the stages that log each, and its content."""
 
 from typing import NamedTuple
 
@@ -67,7 +67,7 @@ class Artifact(NamedTuple):
     """One entry of `ARTIFACTS`.
 
     Attributes:
-        stages: that log it, in the order of the data flow.
+        stages: the stages that log it, in the order of the data flow.
         meaning: its content, in one line.
     """
 
@@ -81,7 +81,7 @@ _ENTRY_POINTS = (
 )
 ARTIFACTS = {
     CONFIG: Artifact(
-        _ENTRY_POINTS, "the parameters that make the run again: `sensai <entry point> --config config.yaml`"
+        _ENTRY_POINTS, "the parameters with which the run can be repeated: `sensai <entry point> --config config.yaml`"
     ),
     MODEL: Artifact(("baseline",), "folder of the base model: weights (safetensors) and architecture (JSON)"),
     STATISTICS: Artifact(("activations",), "sums of every channel by class: zeros, magnitude, elements"),
@@ -94,7 +94,7 @@ ARTIFACTS = {
     SIZES: Artifact(("group",), "predicted params and FLOPs of each group's member, at `ratio`"),
     COUPLING: Artifact(("group",), "channels that the plans of both classes remove, a row and a column a class"),
     COUPLING_FIGURE: Artifact(("group",), f"{COUPLING} as a heatmap with the groups beside it"),
-    PLANS: Artifact(("prune",), "for each member its classes and, by site, the channels that it goes without"),
+    PLANS: Artifact(("prune",), "the classes of each member, and the channels that it lacks, by site"),
     LAYERS: Artifact(("prune",), "channels of every site, and those that each member keeps"),
     WIDTHS_FIGURE: Artifact(("prune",), f"{LAYERS} as kept shares by depth"),
     VAL_ANSWERS: Artifact(("prune", "retrain"), "a row a validation image: label, answer, right within its group"),

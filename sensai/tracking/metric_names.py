@@ -1,6 +1,6 @@
-"""The metrics that runs log. `METRICS` says for each which stages log it, its unit and its meaning.
+"""The metrics that runs log. `METRICS` gives the stages that log each, its unit and its meaning.
 
-A name may hold `<...>` where several metrics share an entry: `<loss>_loss` stands for every name of that form.
+Several metrics share an entry whose name has a part in `<...>`: `accuracy_<combine>` stands for every name of that form.
 """
 
 import re
@@ -11,9 +11,9 @@ class Metric(NamedTuple):
     """One entry of `METRICS`.
 
     Attributes:
-        stages: that log it; "member" is a member's run, "trial" one of `tune`, "cell" one of `grouping_study`.
+        stages: the stages that log it; "member" is a member's run, "trial" one of `tune`, "cell" one of `grouping_study`.
         unit: fraction (in [0, 1]), count, ms, s, MiB, ratio or another one.
-        meaning: in one line.
+        meaning: its meaning, in one line.
     """
 
     stages: tuple[str, ...]
@@ -46,7 +46,9 @@ METRICS = {
         "accuracy of the base model less that of the ensemble; of `promote` on validation data",
     ),
     "accuracy_<combine>": Metric(("evaluate", "main"), "fraction", "test accuracy with this way to combine outputs"),
-    "val_accuracy_<combine>": Metric(("evaluate", "main"), "fraction", "cross-fitted validation accuracy with it"),
+    "val_accuracy_<combine>": Metric(
+        ("evaluate", "main"), "fraction", "cross-fitted validation accuracy with this way to combine outputs"
+    ),
     "base_val_accuracy": Metric(("evaluate", "main", "tune"), "fraction", "validation accuracy of the base model"),
     "ece": Metric(("evaluate", "main"), "fraction", "expected calibration error on test data"),
     "nll": Metric(("evaluate", "main"), "nats", "mean negative log-likelihood on test data"),
@@ -72,7 +74,7 @@ METRICS = {
     "none_accuracy": Metric(
         ("evaluate", "main", "member", "cell"),
         "fraction",
-        'answers "none" among all to images of other members\' classes',
+        'share of "none" among the answers to images of other members\' classes',
     ),
     "errors_between_groups": Metric(("evaluate", "main"), "fraction", "errors that are answers in another group"),
     "errors_in_groups": Metric(("evaluate", "main"), "fraction", "errors that are answers in the right group"),
@@ -101,7 +103,7 @@ METRICS = {
     "groups": Metric(("group",), "count", "groups of classes"),
     "coupling_within": Metric(("group", "cell"), "channels", "mean coupling of two classes of one group"),
     "coupling_between": Metric(("group",), "channels", "mean coupling of two classes of different groups"),
-    "separability": Metric(("cell",), "fraction", "val_in_group_accuracy of the members as they are cut"),
+    "separability": Metric(("cell",), "fraction", "val_in_group_accuracy of the cut members, before any retraining"),
     # Time.
     "latency_base_ms": Metric(("evaluate", "main", "trial"), "ms", "one batch in the base model, median"),
     "latency_member_max_ms": Metric(
@@ -114,7 +116,9 @@ METRICS = {
     "speedup_critical_path": Metric(("evaluate", "main"), "ratio", "latency_base_ms / latency_member_max_ms"),
     "speedup_ensemble": Metric(("evaluate", "main"), "ratio", "latency_base_ms / latency_ensemble_ms"),
     "speedup_int8": Metric(("evaluate", "main"), "ratio", "exact members / quantised members, in one runtime"),
-    "overhead_ensemble": Metric(("evaluate", "main"), "ratio", "ensemble / members dealt to the threads without a gap"),
+    "overhead_ensemble": Metric(
+        ("evaluate", "main"), "ratio", "time of the ensemble / of its members on the threads without a gap"
+    ),
     "overhead": Metric(("activations",), "ratio", "pass with the statistics / without"),
     "images_per_s": Metric(("activations", "retrain"), "images/s", "images read; of `retrain` members x images"),
     "seconds": Metric(
@@ -137,7 +141,7 @@ METRICS = {
     "control_<metric>": Metric(("main",), "as the metric", "the metric of the control's evaluation"),
     "frames": Metric(("predict",), "count", "images answered"),
     "requests": Metric(("serve",), "count", "requests answered"),
-    # One step (of the metric) a number of processes.
+    # The step of these metrics is the number of processes.
     "<task>_<way>_images_per_s": Metric(("contention",), "images/s", "all processes together"),
     "<task>_<way>_start_s": Metric(("contention",), "s", "until every process has done its first batch"),
     "<task>_<way>_step_ms": Metric(("contention",), "ms", "one step, median"),
@@ -149,7 +153,7 @@ METRICS = {
 
 
 def metric_entry(name: str) -> str | None:
-    """Return the name in `METRICS` under which a logged metric stands; None: it stands there under none."""
+    """Return the key of `METRICS` that covers a logged metric; None: no key does."""
     if name in METRICS:
         return name
     patterns = (each for each in METRICS if "<" in each)

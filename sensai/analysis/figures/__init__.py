@@ -1,8 +1,8 @@
 """Figures of logged tables, each drawn by one function a renderer.
 
-| module | what it draws |
+| module | content |
 | --- | --- |
 | `static`, `static_matrices`, `static_tuning` | matplotlib figures that runs log as images |
 | `interactive`, `interactive_matrices`, `interactive_tuning` | Plotly figures for the report's page |
-| `figure_tables` | nothing: the tables and labels that both renderers share |
+| `figure_tables` | tables and labels that both renderers share |
 """

@@ -37,8 +37,8 @@ class Slice(NamedTuple):
 
     Attributes:
         title: the parameter's name.
-        values: of the parameter; texts where they are no numbers.
-        numeric: whether they are numbers.
+        values: of the parameter; texts if they are not numbers.
+        numeric: True if they are numbers.
         trials: the rows of the table, in the same order.
     """
 
@@ -67,7 +67,7 @@ def off_diagonal(matrix: np.ndarray) -> np.ndarray:
 
 
 def with_shares(layers: pd.DataFrame) -> pd.DataFrame:
-    """Add the column `share`, the channels that are kept over all, to a table with `kept` and `channels`."""
+    """Add the column `share`, kept channels over all channels, to a table with `kept` and `channels`."""
     return layers.assign(share=layers["kept"] / layers["channels"])
 
 

@@ -70,7 +70,7 @@ def accuracies(table: pd.DataFrame) -> go.Figure:
     """Draw test accuracy of ensembles against FLOPs of their largest members, with the front; each data set has a colour.
 
     Args:
-        table: a row a run; columns `run_id`, `name`, `data` (by which runs are comparable), `accuracy`, `flops_max`,
+        table: a row a run; columns `run_id`, `name`, `data` (runs with the same value are comparable), `accuracy`, `flops_max`,
             `flops_total`, `base_accuracy`, `flops_base`, and `front` (bool).
     """
     traces = [

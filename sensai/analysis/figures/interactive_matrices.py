@@ -8,14 +8,16 @@ import plotly.graph_objects as go
 
 from sensai.analysis.figures.figure_tables import MOST_LABELS, off_diagonal, owners
 
-# Of each side of the figure.
+# A strip takes this share of each side of the figure.
 _STRIP_SHARE = 0.025
 _MARGIN = {"l": 20, "r": 20, "t": 30, "b": 20}
 _HEIGHT = 900
 
 
 def heatmap(matrix: np.ndarray, labels: Sequence[str], hover: str) -> go.Figure:
-    """Draw a matrix over classes or groups. The diagonal outshines the rest, so the colours span the other entries.
+    """Draw a matrix over classes or groups.
+
+    The diagonal outshines the rest, so the colours span the other entries.
 
     Args:
         matrix: (K, K).
@@ -94,7 +96,7 @@ def _axis(names: Sequence[str]) -> dict[str, object]:
 
 
 def _compact(values: np.ndarray) -> np.ndarray:
-    """Return counts, none below 0, in as few bytes as hold the largest, and other numbers in four bytes."""
+    """Return counts (none below 0) in the smallest type that holds the largest, and other numbers as float32."""
     if values.dtype.kind == "f":
         return values.astype(np.float32)
     return values.astype(np.min_scalar_type(int(values.max())))

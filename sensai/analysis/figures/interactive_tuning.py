@@ -31,7 +31,7 @@ def front(table: pd.DataFrame, best: pd.DataFrame, base_accuracy: float, cost: s
 
     Args:
         table: columns `trial`, `run_id`, `val_accuracy`, `cost`, `epochs`, `source`, `params.<parameter>`.
-        best: the front's rows of it, by cost.
+        best: the rows of `table` that are on the front, by cost.
         base_accuracy: of the base model, whose cost is 1.
         cost: label of the cost.
     """

@@ -41,7 +41,7 @@ def widths(layers: pd.DataFrame) -> Figure:
 
 
 def learning_curve(history: Sequence[dict[str, float]], cuts: Sequence[int] = ()) -> Figure:
-    """Draw losses, and beside them validation metrics, by epoch; dotted lines stand before epochs that follow a cut."""
+    """Draw losses by epoch, and validation metrics beside them; a dotted line marks each cut."""
     frame = pd.DataFrame(list(history))
     losses = [name for name in ("train_loss", "loss") if name in frame]
     figure = Figure(figsize=(9, 3.5), layout="constrained")

@@ -15,22 +15,22 @@ from sensai.analysis.figures.figure_tables import MOST_LABELS, off_diagonal, own
 
 # Each panel takes a part of a second to draw.
 _MOST_PANELS = 20
-# In inches: the least of one panel, and of all panels together.
+# In inches: the smallest side of one panel, and of all panels together.
 _PANEL_SIDE, _PANELS_SIDE = 3, 6
 # Panels are smaller than sheets, so fewer labels and numbers are legible.
 _MOST_PANEL_LABELS = 20
 _MOST_NUMBERS = 10
-# A sheet of the usual size has a pixel for each of so many classes; more classes get a sheet up to so many times larger.
+# A sheet of the usual size has a pixel for each of so many classes. For more classes it grows, at most by the factor below.
 _CLASSES_A_SHEET = 500
 _LARGEST_SHEET = 4
-# Of more groups than these some colours look alike.
+# With more groups than these some colours look alike.
 _MOST_COLOURS = 20
 
 
 def heatmap(matrix: np.ndarray, labels: Sequence[str], title: str) -> Figure:
     """Draw a (K, K) matrix over classes.
 
-    The diagonal of many classes outshines the rest, so their colours span the other entries.
+    With many classes the diagonal outshines the rest, so the colours span the other entries.
     """
     figure = _sheet(len(labels))
     axes = figure.subplots()
@@ -43,7 +43,7 @@ def heatmaps(panels: Mapping[str, tuple[np.ndarray, Sequence[str]]], title: str)
     """Draw confusion matrices side by side in one scale of colours, which spans the errors off their diagonals.
 
     Args:
-        panels: title -> (int (g, g), labels of its g > 1 rows); of more than 20 those with the most errors are drawn.
+        panels: title -> (int (g, g), labels of its g > 1 rows); at most 20 are drawn, those with the most errors.
         title: of the figure.
     """
     errors = {name: off_diagonal(matrix) for name, (matrix, _) in panels.items()}
@@ -112,7 +112,7 @@ def _sheet(classes: int) -> Figure:
 
 
 def _draw_matrix(figure: Figure, axes: Axes, matrix: np.ndarray, labels: Sequence[str]) -> None:
-    # Of more classes than pixels this interpolation draws means, so that no class is skipped.
+    # With more classes than pixels this interpolation draws means, so that no class is skipped.
     image = axes.imshow(matrix, cmap="viridis", interpolation="auto")
     if len(labels) > MOST_LABELS:
         others = off_diagonal(matrix)

@@ -1,4 +1,4 @@
-"""One self-contained HTML page: on an `evaluation`, a `study` or a `comparison` of runs; `page` is how they stand there."""
+"""Self-contained HTML pages on an evaluation, a study or a comparison of runs; `page` renders them all."""
 
 from sensai.analysis.report.evaluation_page import differences_table, summary_table
 

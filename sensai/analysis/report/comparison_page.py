@@ -1,4 +1,4 @@
-"""The page on some runs side by side, from what they have logged."""
+"""The page that compares runs side by side, from what they have logged."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -20,14 +20,14 @@ _MEASURES = ("accuracy", "flops_max", "flops_total", "base_accuracy", "flops_bas
 
 
 def render(run_ids: Sequence[str], tracking_uri: str) -> str:
-    """The page on some runs, as HTML without references to other files or hosts.
+    """Return the page on some runs, as HTML without references to other files or hosts.
 
     Args:
-        run_ids: of any runs.
+        run_ids: ids of any runs.
         tracking_uri: of the store that holds them.
 
     Raises:
-        ValueError: there is no run with one of the ids.
+        ValueError: an id names no run.
     """
     logged = Logged(tracking_client(tracking_uri))
     table = _row_a_run(runs.compare(run_ids, tracking_uri=tracking_uri))
@@ -47,7 +47,7 @@ def render(run_ids: Sequence[str], tracking_uri: str) -> str:
 
 
 def _row_a_run(compared: pd.DataFrame) -> pd.DataFrame:
-    """What `runs.compare` has side by side as rows, which can be sorted."""
+    """Return the table of `runs.compare` with a row a run, because the page sorts rows."""
     table = compared.T.rename_axis(index="run_id", columns=None).fillna(np.nan).infer_objects().reset_index()
     return table.assign(start=[f"{start:%Y-%m-%d %H:%M:%S}" for start in table["start"]])
 
@@ -57,7 +57,7 @@ def _bare(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _accuracies(found: Sequence[Run]) -> Iterator[Plot]:
-    """Where some are evaluations of members."""
+    """Yield the plot of accuracy and FLOPs if some runs are evaluations of members."""
     rows = [_accuracy(run) for run in found if all(name in run.data.metrics for name in _MEASURES)]
     if not rows:
         return
@@ -81,7 +81,10 @@ def _accuracy(run: Run) -> dict[str, object]:
 
 
 def _on_front(table: pd.DataFrame) -> "pd.Series[bool]":
-    """Whether no other on the same data is as accurate at fewer FLOPs of the largest member, or more accurate at as many."""
+    """Return True for each run that no other on the same data dominates.
+
+    A run dominates if it is as accurate at fewer FLOPs of the largest member, or more accurate at as many.
+    """
     ordered = table.sort_values(["flops_max", "accuracy"], ascending=[True, False], kind="stable")
     before = ordered.groupby("data")["accuracy"].transform(lambda accuracy: accuracy.cummax().shift(fill_value=-1.0))
     return ordered["accuracy"] > before

@@ -1,4 +1,4 @@
-"""The page on an evaluation, from what was logged."""
+"""The page on an evaluation, from what its runs have logged."""
 
 import csv
 import io
@@ -34,8 +34,8 @@ from sensai.tracking.artifact_names import (
 )
 from sensai.tracking.tracking_store import tracking_client
 
-# Row of the summary -> the metrics of an evaluate run that stand in it, in the order of `_SUMMARY_COLUMNS`. Of a single
-# member accuracies are not comparable.
+# Row of the summary -> its metrics of an evaluate run, in the order of `_SUMMARY_COLUMNS`. The accuracies of a single
+# member are not comparable.
 _SUMMARY_ROWS = {
     "base model": ("base_accuracy", "base_top5_accuracy", "params_base", "flops_base", "latency_base_ms"),
     "largest member": (None, None, "params_max", "flops_max", "latency_member_max_ms"),
@@ -45,7 +45,7 @@ _SUMMARY_COLUMNS = ("accuracy", "top5_accuracy", "params", "flops", "latency_ms"
 
 
 def summary_table(metrics: Mapping[str, float], control: Mapping[str, float] | None = None) -> pd.DataFrame:
-    """Base model against ensemble: accuracy (fractions of the test split), params, FLOPs, latency (ms at batch 1).
+    """Compare base model and ensemble: accuracy (fractions of the test split), params, FLOPs, latency (ms at batch 1).
 
     Args:
         metrics: of an evaluate run.
@@ -53,7 +53,7 @@ def summary_table(metrics: Mapping[str, float], control: Mapping[str, float] | N
 
     Returns:
         Rows `base model`, `largest member`, `ensemble` and, where given, `control`; columns accuracy, top-5, params, flops,
-        latency_ms. Of a single member accuracies are not comparable and left empty.
+        latency_ms. The accuracies of a single member are not comparable and stay empty.
     """
     rows = {name: [metrics.get(metric or "") for metric in row] for name, row in _SUMMARY_ROWS.items()}
     if control is not None:
@@ -72,7 +72,7 @@ def summary_table(metrics: Mapping[str, float], control: Mapping[str, float] | N
 
 
 def differences_table(evaluate_run: str, tracking_uri: str, control_run: str = "") -> pd.DataFrame:
-    """What the ensemble gains in accuracy on the same test images, with paired 95 % intervals, as fractions.
+    """Return the gains of the ensemble in accuracy on the same test images, with paired 95 % intervals, as fractions.
 
     Args:
         evaluate_run: of the ensemble.
@@ -83,7 +83,7 @@ def differences_table(evaluate_run: str, tracking_uri: str, control_run: str = "
         Rows `ensemble - base model` and, where given, `ensemble - control`; columns difference, 95 % interval.
 
     Raises:
-        IncomparableError: a run without answers, or a control on other data.
+        IncomparableError: a run has no answers, or the control is on other data.
     """
     found = {"ensemble - base model": base_difference(evaluate_run, tracking_uri=tracking_uri)}
     if control_run:
@@ -97,12 +97,12 @@ def differences_table(evaluate_run: str, tracking_uri: str, control_run: str = "
 
 @dataclass(frozen=True)
 class _Evaluation:
-    """What the runs of an evaluation have logged.
+    """An evaluate run and all runs that it stands on.
 
     Attributes:
-        logged: in the store.
+        logged: the artifacts of the store.
         run: the evaluation.
-        runs: stage -> run id, of it and of all that it stands on.
+        runs: stage -> run id, of all these runs.
     """
 
     logged: Logged
@@ -121,16 +121,16 @@ class _Evaluation:
         return cls(logged, run, upstream | {"evaluate": evaluate_run})
 
     def artifacts(self, stage: str) -> set[str]:
-        """The names of what a stage's run has."""
+        """Return the names of the artifacts of a stage's run."""
         return self.logged.artifacts(self.runs[stage])
 
     def reading(self, stage: str, name: str) -> AbstractContextManager[bytes]:
-        """One of them, to be read within the block."""
+        """Open an artifact of a stage's run; its content is read within the block."""
         return self.logged.reading(self.runs[stage], name)
 
 
 def render(evaluate_run: str, tracking_uri: str, control_run: str = "") -> str:
-    """The page on one evaluate run, as HTML without references to other files or hosts.
+    """Return the page on one evaluate run, as HTML without references to other files or hosts.
 
     Args:
         evaluate_run: what the page is about.
@@ -138,7 +138,7 @@ def render(evaluate_run: str, tracking_uri: str, control_run: str = "") -> str:
         control_run: the evaluate run of the control, if there is one.
 
     Raises:
-        IncomparableError: a run without answers, or a control on other data.
+        IncomparableError: a run has no answers, or the control is on other data.
         DamagedError: an artifact of a run cannot be read.
     """
     evaluation = _Evaluation.of(evaluate_run, tracking_uri)
@@ -160,13 +160,13 @@ def _tables(evaluation: _Evaluation) -> Iterator[Table]:
     names = {COMBINATIONS: "Combination of outputs", RUNTIMES: "Runtimes", MEMBERS_TABLE: "Members"}
     there = evaluation.artifacts("evaluate")
     for name, title in names.items():
-        # Not all were logged by earlier versions.
+        # Earlier versions did not log all of them.
         if name in there:
             yield Table(title, evaluation.logged.table(evaluation.runs["evaluate"], name))
 
 
 def _figures(evaluation: _Evaluation) -> Iterator[Plot | Image]:
-    """In the order of `_PLOTS` and `_IMAGES`, those that were logged."""
+    """Yield the figures that were logged, in the order of `_PLOTS` and `_IMAGES`."""
     there = {stage: evaluation.artifacts(stage) for stage in ("activations", "prune", "evaluate")}
     for stage, name, title, note, draw in _PLOTS:
         if name in there[stage]:
@@ -192,7 +192,7 @@ def _coupling(evaluation: _Evaluation) -> Plot:
 
 
 def _learning_curves(evaluation: _Evaluation) -> Iterator[Plot]:
-    """Where members were retrained."""
+    """Yield the learning curves if members were retrained."""
     if (retrain_run := evaluation.runs.get("retrain")) is None:
         return
     uri = evaluation.logged.client.tracking_uri
@@ -208,7 +208,7 @@ def _learning_curves(evaluation: _Evaluation) -> Iterator[Plot]:
 
 
 def _matrix(content: bytes) -> tuple[np.ndarray, list[str]]:
-    """A matrix and the names of its columns, of which two may be the same."""
+    """Return a matrix and the names of its columns; two names may be the same."""
     text = io.StringIO(content.decode())
     names = next(csv.reader(text))
     return pd.read_csv(text, header=None).to_numpy(), names
@@ -222,7 +222,7 @@ def _of_table(draw: Callable[[pd.DataFrame], go.Figure]) -> Callable[[bytes], go
     return lambda content: draw(table_of(content))
 
 
-# Stage, artifact, title, what it shows, and what draws it.
+# An entry is stage, artifact, title, note and the function that draws the figure.
 _PLOTS = (
     (
         "evaluate",
@@ -251,7 +251,7 @@ _PLOTS = (
         _heatmap("%{y}<br>%{x}<br>%{z:.3f}"),
     ),
 )
-# Stage, artifact, title, what it shows.
+# An entry is stage, artifact, title and note.
 _IMAGES = (
     (
         "evaluate",

@@ -1,4 +1,4 @@
-"""A page that stands alone: tables that a click sorts, figures drawn as they come into view, the data of both as CSV."""
+"""A self-contained page: tables that a click sorts, figures drawn as they come into view, the data of both as CSV."""
 
 import base64
 import re
@@ -14,15 +14,15 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-# The browser fetches nothing and sends nothing, whatever a script might ask for.
+# With this policy the browser fetches nothing and sends nothing, even if a script asks for it.
 _POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-# Nothing that leads to other hosts: by default a button sends the figure to one.
+# By default Plotly shows a button that sends the figure to another host.
 _PLOTLY = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
 
 
 @dataclass(frozen=True)
 class Text:
-    """Some sentences.
+    """Paragraphs under a title.
 
     Attributes:
         title: above them.
@@ -36,13 +36,13 @@ class Text:
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
+    """A table of the page.
 
     Attributes:
         title: above it.
-        frame: a column each; texts as they are, columns of whole numbers in full, other numbers to `digits`.
-        digits: how floats are shown, as `format` takes it; the CSV has all.
-        links: text of a cell -> where it leads.
+        frame: its columns; texts stay as they are, whole numbers are in full, other numbers to `digits`.
+        digits: format of floats, as `format` takes it; the CSV has all digits.
+        links: text of a cell -> its URL.
     """
 
     kind: ClassVar = "table"
@@ -52,7 +52,7 @@ class Table:
     links: Mapping[str, str] = field(default_factory=dict)
 
     def html(self) -> Markup:
-        """It, names escaped."""
+        """Return the table as HTML, with names escaped."""
         shown = self.frame.apply(_whole_in_full).to_html(
             index=False, border=0, classes="sorted", na_rep="", float_format=f"{{:{self.digits}}}".format
         )
@@ -65,19 +65,19 @@ class Table:
         return cell[0] if url is None else f'<a href="{escape(url)}">{cell[0]}</a>'
 
     def csv(self) -> str:
-        """A link's target."""
+        """Return the table as a data URI of CSV."""
         return _csv_uri(self.frame.to_csv(index=False).encode())
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure that tells what is under the pointer.
+    """An interactive figure.
 
     Attributes:
         title: above it.
         note: below it.
-        figure: what is drawn.
-        data: what it was made of, as CSV.
+        figure: drawn by Plotly.
+        data: the data behind the figure, as CSV.
     """
 
     kind: ClassVar = "plot"
@@ -87,11 +87,11 @@ class Plot:
     data: bytes
 
     def json(self) -> Markup:
-        """For the library, within a script: there a `<` could begin the end."""
+        """Return the figure as JSON for a script element, without `<`, which could begin the end tag."""
         return Markup(self.figure.to_json().replace("<", r"\u003c"))  # noqa: S704
 
     def csv(self) -> str:
-        """A link's target."""
+        """Return the data behind the figure as a data URI of CSV."""
         return _csv_uri(self.data)
 
 
@@ -111,18 +111,18 @@ class Image:
     png: bytes
 
     def src(self) -> str:
-        """The image's source."""
+        """Return the image as a data URI."""
         return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
 
 
 @dataclass(frozen=True)
 class RunLink:
-    """A run that the page is made of.
+    """A run behind the page.
 
     Attributes:
-        stage: what it was of.
+        stage: its stage.
         run_id: its id.
-        url: where the MLflow UI shows it; empty where no server does.
+        url: its address in the MLflow UI; empty if no server shows it.
     """
 
     stage: str
@@ -134,7 +134,7 @@ Part = Text | Table | Plot | Image
 
 
 def render_page(title: str, parts: Sequence[Part], runs: Sequence[RunLink], config: Mapping[str, object]) -> str:
-    """HTML without references to other files or hosts, but for links to the runs.
+    """Render a page as HTML without references to other files or hosts, except links to the runs.
 
     Args:
         title: of the page.
@@ -155,7 +155,7 @@ def render_page(title: str, parts: Sequence[Part], runs: Sequence[RunLink], conf
 
 
 def _whole_in_full(column: pd.Series) -> pd.Series:
-    """Counts that were logged as floats as texts, any other column as it is."""
+    """Return a column of whole floats, as logged counts are, as texts in full; return any other column as it is."""
     if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
         return column.map("{:.0f}".format, na_action="ignore").astype("object")
     return column

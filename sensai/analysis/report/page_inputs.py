@@ -1,4 +1,4 @@
-"""A tracking store, as pages read it."""
+"""The artifacts of a tracking store, read for pages."""
 
 import io
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from sensai.tracking.artifacts import artifact_names, downloaded
 
 @dataclass(frozen=True)
 class Logged:
-    """What runs have logged, each asked for once, and where they are shown.
+    """The artifacts of runs in a store, each downloaded once, and links to the runs.
 
     Attributes:
         client: of the store.
@@ -27,13 +27,13 @@ class Logged:
     _contents: dict[tuple[str, str], bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def artifacts(self, run_id: str) -> set[str]:
-        """The names of what a run has."""
+        """Return the names of a run's artifacts."""
         if run_id not in self._names:
             self._names[run_id] = artifact_names(run_id, self.client.tracking_uri)
         return self._names[run_id]
 
     def content(self, run_id: str, name: str) -> bytes:
-        """One of them."""
+        """Return the content of an artifact."""
         if (run_id, name) not in self._contents:
             with downloaded(run_id, name, self.client.tracking_uri) as file:
                 self._contents[run_id, name] = file.read_bytes()
@@ -41,35 +41,38 @@ class Logged:
 
     @contextmanager
     def reading(self, run_id: str, name: str) -> Iterator[bytes]:
-        """One of them, to be read within the block.
+        """Open an artifact; its content is read within the block.
 
         Raises:
-            DamagedError: the block cannot read it.
+            DamagedError: the block cannot read the content.
         """
         content = self.content(run_id, name)
         with reading(f"run {run_id}: its artifact {name!r}"):
             yield content
 
     def table(self, run_id: str, name: str) -> pd.DataFrame:
-        """A table that a run logged as CSV.
+        """Return a table that a run logged as CSV.
 
         Raises:
-            DamagedError: it is none.
+            DamagedError: the artifact is no such table.
         """
         with self.reading(run_id, name) as content:
             return table_of(content)
 
     def link(self, stage: str, run_id: str) -> RunLink:
-        """To a run, where a server shows it: MLflow leads on to the experiment that the run is in."""
+        """Return a link to a run, without a URL if no server shows it.
+
+        MLflow completes the URL with the run's experiment.
+        """
         uri = self.client.tracking_uri
         return RunLink(stage, run_id, f"{uri}/#/runs/{run_id}" if uri.startswith("http") else "")
 
     def links(self, run_ids: "pd.Series[str]") -> dict[str, str]:
-        """Run id -> where a server shows it, of those that one does."""
+        """Return run id -> URL of the runs that a server shows."""
         found = (self.link("", run_id) for run_id in run_ids.unique())
         return {each.run_id: each.url for each in found if each.url}
 
 
 def table_of(content: bytes) -> pd.DataFrame:
-    """A table that a run logged as CSV."""
+    """Return the table in the content of a CSV artifact."""
     return read_table(io.BytesIO(content))

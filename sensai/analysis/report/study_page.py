@@ -23,11 +23,11 @@ _ASKED = ("objective", "mode", "limit", "min_val_accuracy", "max_accuracy_drop",
 
 @dataclass(frozen=True)
 class _Study:
-    """What a run of `tune` has logged.
+    """A run of `tune` and its artifacts.
 
     Attributes:
-        logged: in the store.
-        run: of tune.
+        logged: the artifacts of the store.
+        run: the run of `tune`.
     """
 
     logged: Logged
@@ -35,43 +35,43 @@ class _Study:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """Its parameters."""
+        """Return the parameters of the run."""
         return json.loads(self.run.data.tags[tags.CONFIG])
 
     @property
     def cost(self) -> str:
-        """What the cost is."""
+        """Return the label of the cost."""
         return f"{self.config['objective']} as a share of the base model's"
 
     @cached_property
     def base_accuracy(self) -> float:
-        """Of the base model, on validation data."""
+        """Return the accuracy of the base model on validation data."""
         return self.run.data.metrics["base_val_accuracy"]
 
     def reading(self, name: str) -> AbstractContextManager[bytes]:
-        """An artifact, to be read within the block."""
+        """Open an artifact of the run; its content is read within the block."""
         return self.logged.reading(self.run.info.run_id, name)
 
     def table(self, name: str) -> pd.DataFrame:
-        """A table."""
+        """Return a table that the run logged as CSV."""
         return self.logged.table(self.run.info.run_id, name)
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """Every result that it knows."""
+        """Return every result that the study knows."""
         return self.table(TRIALS)
 
     @cached_property
     def front(self) -> pd.DataFrame:
-        """Those that no other dominates."""
+        """Return the trials that no other dominates."""
         return self.table(FRONT)
 
 
 def render(tune_run: str, tracking_uri: str) -> str:
-    """The page on the study of one run of `tune`, as HTML without references to other files or hosts.
+    """Return the page on the study of one run of `tune`, as HTML without references to other files or hosts.
 
     Args:
-        tune_run: a finished one.
+        tune_run: a finished run of `tune`.
         tracking_uri: of the store that holds it.
 
     Raises:
@@ -111,7 +111,7 @@ def _space(study: _Study) -> Table:
 
 
 def _described(entry: Sequence[Any] | Mapping[str, Any]) -> tuple[str, str]:
-    """What a parameter may be, and when it exists."""
+    """Describe the values of a parameter and the condition under which it exists."""
     if not isinstance(entry, Mapping):
         return _listed(entry), ""
     if "choices" in entry:
@@ -138,7 +138,7 @@ def _found(study: _Study) -> Text:
 
 
 def _told(best: Mapping[str, Any], study: _Study) -> Iterator[str]:
-    """best.json in words."""
+    """Yield the content of best.json in sentences."""
     logged = int((study.trials["source"] == "logged").sum())
     yield f"{len(study.trials)} results, {logged} of them logged before; {len(study.front)} on the front."
     if "reason" in best:
@@ -159,14 +159,14 @@ def _told(best: Mapping[str, Any], study: _Study) -> Iterator[str]:
 
 
 def _configuration(best: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
-    """The values of what was searched, as far as the recommended trial has it."""
+    """Return the values of the searched parameters that the recommended trial has."""
     (row,) = trials[trials["trial"] == best["trial"]].filter(like="params.").dropna(axis="columns").to_dict("records")
     names = ["epochs", *(str(name).removeprefix("params.") for name in row)]
     return [f"{name}={best['parameters'][name]}" for name in dict.fromkeys(names)]
 
 
 def _figures(study: _Study) -> Iterator[Part]:
-    """And tables, of a study with trials."""
+    """Yield the figures and tables of a study with trials."""
     trials, best = study.trials, study.front
     figure = interactive_tuning.front(trials, best, study.base_accuracy, study.cost)
     yield _plot(study, "Accuracy and cost", "A point a trial; the line is the front", TRIALS, lambda _: figure)

@@ -1,7 +1,7 @@
 """Logged runs as DataFrames: typed columns, one query a page of runs, no artifact read per row.
 
-Parameters come with their types from the tag `sensai.config`. Every function has the same fixed columns for no run and for
-many; further columns hold whatever parameters and metrics the runs have.
+Parameters come with their types from the tag `sensai.config`. Every function returns the same fixed columns for no run
+and for many. Further columns hold the parameters and metrics of the runs.
 """
 
 from sensai.analysis.runs.compared import compare

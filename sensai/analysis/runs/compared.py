@@ -1,4 +1,4 @@
-"""Runs side by side."""
+"""The comparison of runs side by side."""
 
 import json
 from collections.abc import Sequence
@@ -14,27 +14,27 @@ from sensai.tracking import tags
 from sensai.tracking.tracking_store import tracking_client
 
 _ABOUT = ("name", "stage", "status", "start", "seconds")
-# An id that there is none of, and text that can be none.
+# MLflow's error codes for an id without a run and for text that is no id.
 _UNKNOWN = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 
 
 def compare(run_ids: Sequence[str], *, tracking_uri: str | None = None) -> pd.DataFrame:
-    """Runs side by side, a column for each: in which parameters they differ, and all metrics.
+    """Compare runs side by side, one column a run: the parameters that differ, and all metrics.
 
     Args:
-        run_ids: of any runs, a column each in this order; a run that was answered from the cache stands with the parameters and
-            metrics of the one that answered.
+        run_ids: ids of any runs, in the order of the columns. If a run reused the results of another, the parameters and
+            metrics are those of the other.
         tracking_uri: of the store that holds them; None: the one that MLflow is set to.
 
     Returns:
-        Columns are the run ids, of dtype object, since a value is as it was configured: int, float, bool, str, or None where
-        that was the value; NA where the run has no such parameter or metric. The index (`field`) names the rows as `stage_runs`
-        names its columns: name, stage, status, start (UTC), seconds (NaN while it runs); `config.<parameter>` of all those
-        that are not the same in all runs, in the order of the configuration; `metrics.<name>` of all (fractions, counts, ms as
-        DESIGN names them), by name.
+        Columns are the run ids. Their dtype is object, so that a value keeps the type in which it was configured: int, float,
+        bool, str or None. A value is NA where the run has no such parameter or metric. The index (`field`) names the rows as
+        `stage_runs` names its columns: name, stage, status, start (UTC), seconds (NaN while it runs); `config.<parameter>` of
+        the parameters that differ, in the order of the configuration; `metrics.<name>` of all metrics, by name (fractions,
+        counts, ms as DESIGN names them).
 
     Raises:
-        ValueError: there is no run with one of the ids; it names all these.
+        ValueError: an id names no run; the message has all such ids.
     """
     client = tracking_client(tracking_uri)
     found = {run_id: _column(client, run_id) for run_id in dict.fromkeys(run_ids)}
@@ -55,7 +55,7 @@ def compare(run_ids: Sequence[str], *, tracking_uri: str | None = None) -> pd.Da
 
 
 def _column(client: MlflowClient, run_id: str) -> dict[str, object] | None:
-    """Everything about a run, or nothing where there is none."""
+    """Return everything about a run; None: there is no such run."""
     try:
         asked, answered_by = LoggedRun.of(client.get_run(run_id)), answering(client, run_id)
     except MlflowException as error:
@@ -71,7 +71,7 @@ def _column(client: MlflowClient, run_id: str) -> dict[str, object] | None:
 
 
 def _differ(values: Sequence[object]) -> bool:
-    """Whether they are not all the same: 1 and 1.0 are, 1 and True are not."""
+    """Return True if values differ: 1 and 1.0 are the same, 1 and True are not."""
     return (
         len({(isinstance(value, bool), value if isinstance(value, float | int) else repr(value)) for value in values})
         > 1

@@ -23,11 +23,11 @@ _ENSEMBLE_COLUMNS = {
 
 
 def ensembles(model_name: str | None = None, *, fresh: bool = False) -> pd.DataFrame:
-    """The versions of registered ensembles, newest first.
+    """Return the versions of registered ensembles, newest first.
 
     Args:
-        model_name: of one registered model; None: all.
-        fresh: read every evaluate run anew, where `stage_runs` keeps them; versions are read each time.
+        model_name: name of one registered model; None: all.
+        fresh: read every evaluate run anew, though `stage_runs` keeps them; versions are read anew each time.
 
     Returns:
         Columns model_name, version, aliases (joined by commas: candidate, champion, ...), created (UTC), run_id (the register

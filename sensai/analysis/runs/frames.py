@@ -1,4 +1,4 @@
-"""Many runs as one frame, as the cache keeps them and the tables are made from."""
+"""Runs as one frame: the cache keeps this form, and the tables are made from it."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,9 @@ TAG, METRIC = "tags.", "metrics."
 
 
 def run_frame(runs: Sequence[LoggedRun]) -> pd.DataFrame:
-    """Runs, newest first; of several with one id, as pages give that shift while they are read, the last.
+    """Return runs as a frame, newest first.
+
+    Pages may shift while they are read and give a run twice. The last one counts.
 
     Returns:
         Columns run_id, experiment_id, name, status, start, end (ms since 1970), config (JSON), as `LoggedRun` has them; then by
@@ -30,12 +32,12 @@ def run_frame(runs: Sequence[LoggedRun]) -> pd.DataFrame:
 
 
 def updated(runs: pd.DataFrame, newer: pd.DataFrame) -> pd.DataFrame:
-    """Runs with others, which take the place of those with the same ids."""
+    """Return runs together with newer ones, which replace those with the same ids."""
     return _in_order(pd.concat([runs[~runs["run_id"].isin(newer["run_id"])], newer]))
 
 
 def selected(runs: pd.DataFrame, which: pd.Series) -> pd.DataFrame:
-    """Some of the runs, without the tags that none of them has and the metrics that are a number in none."""
+    """Return some of the runs, without the tags and metrics that have a value in none of them."""
     if which.all():
         return runs
     some = runs[which].reset_index(drop=True)
@@ -43,17 +45,17 @@ def selected(runs: pd.DataFrame, which: pd.Series) -> pd.DataFrame:
 
 
 def tag(runs: pd.DataFrame, name: str) -> pd.Series:
-    """A tag, NaN where a run has none."""
+    """Return a tag of each run, NaN where a run has none."""
     return runs.get(TAG + name, pd.Series(index=runs.index, dtype="str"))
 
 
 def metric(runs: pd.DataFrame, name: str) -> pd.Series:
-    """A metric, NaN where a run has none."""
+    """Return a metric of each run, NaN where a run has none."""
     return runs.get(METRIC + name, pd.Series(index=runs.index, dtype="float64"))
 
 
 def metrics(runs: pd.DataFrame) -> pd.DataFrame:
-    """All metrics, a column `metrics.<name>` each."""
+    """Return all metrics, a column `metrics.<name>` each."""
     return runs[[name for name in runs.columns if name.startswith(METRIC)]]
 
 

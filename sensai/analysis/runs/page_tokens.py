@@ -8,5 +8,5 @@ import json
 
 
 def token_from(offset: int) -> str | None:
-    """Return the token of the page of a search that begins after `offset` results; None: of the first page."""
+    """Return the token of the page of a search that begins after `offset` results; None for the first page."""
     return base64.b64encode(json.dumps({"offset": offset}).encode()).decode() if offset else None

@@ -1,4 +1,4 @@
-"""The members of ensembles: how each did, how large it is and how wide its layers are."""
+"""The members of ensembles: their metrics, their sizes and the widths of their layers."""
 
 import json
 import warnings
@@ -18,7 +18,7 @@ from sensai.tracking.artifact_names import GROUPS, LAYERS, MEMBERS_TABLE
 from sensai.tracking.artifacts import downloaded
 from sensai.tracking.tracking_store import tracking_client
 
-# Asked for one by one, more runs than these take longer than all members together.
+# For more runs than these, one query each takes longer than one query for all members.
 _FEW = 20
 _GROUP_RUN = f"{tags.UPSTREAM}group"
 _IS_MEMBER = f"tags.`{tags.STAGE}` = 'member'"
@@ -61,12 +61,13 @@ _SIZE_COLUMNS = {
 def members(
     run_ids: Sequence[str] | None = None, *, fresh: bool = False, tracking_uri: str | None = None
 ) -> pd.DataFrame:
-    """The member runs: validation metrics of `retrain` (split `val`) and test metrics of `evaluate` (split `test`).
+    """Return the member runs: validation metrics of `retrain` (split `val`) and test metrics of `evaluate` (split `test`).
 
-    Those of up to 20 runs are read from the server each time; all are kept on this machine as `stage_runs` keeps them.
+    The members of up to 20 runs are read from the server each time. Otherwise all members are kept on this machine, as
+    `stage_runs` keeps its runs.
 
     Args:
-        run_ids: of retrain or evaluate runs; None: all.
+        run_ids: ids of retrain or evaluate runs; None: all.
         fresh: read every run anew.
         tracking_uri: of the store that holds them; None: the one that MLflow is set to.
 
@@ -87,7 +88,7 @@ def members(
 
 
 def _members_of(client: MlflowClient, run_id: str) -> list[LoggedRun]:
-    # Members of an evaluation stand on the retraining, too, and filters know no "or".
+    # Members of an evaluation stand on the retraining too, and filters have no "or", so there are two queries.
     validated = f"tags.`{tags.UPSTREAM}retrain` = '{run_id}' and tags.`{tags.SPLIT}` = 'val'"
     tested = f"tags.`{tags.UPSTREAM}evaluate` = '{run_id}'"
     query = Query.to(client, f"{_IS_MEMBER} and {FINISHED}")
@@ -113,13 +114,16 @@ def _member_table(runs: pd.DataFrame, tracking_uri: str) -> pd.DataFrame:
 
 @lru_cache(maxsize=4096)
 def _joined(classes: str, group_run: str, member: str, tracking_uri: str) -> str:
-    """The classes of a member: of many its tag has only the first and their number, and the run of `group` all."""
+    """Return the classes of a member, joined by +.
+
+    If they are many, its tag has only the first and their number, and the run of `group` has all.
+    """
     content = json.loads(classes)
     if isinstance(content, list):
         return "+".join(content)
     try:
         return _groups(group_run, tracking_uri)[int(member)]
-    # Where artifacts are gone or damaged, a table of what is known is better than none.
+    # Artifacts may be gone or damaged, and a table with shortened names is better than none.
     except Exception as error:
         warnings.warn(
             f"the classes of members are cut short: the groups.json of run {group_run} cannot be read ({error})",
@@ -130,14 +134,14 @@ def _joined(classes: str, group_run: str, member: str, tracking_uri: str) -> str
 
 @lru_cache(maxsize=8)
 def _groups(group_run: str, tracking_uri: str) -> list[str]:
-    """The classes of every group, joined by +."""
+    """Return the classes of every group, joined by +."""
     with downloaded(group_run, GROUPS, tracking_uri) as file:
         grouped = Grouped.from_json(file.read_bytes())
     return ["+".join(grouped.class_names[label] for label in group) for group in grouped.groups]
 
 
 def layers(run_id: str) -> pd.DataFrame:
-    """The irregular widths of one pruning: a row for every member and site.
+    """Return the widths of the members of one pruning, a row for every member and site.
 
     Args:
         run_id: a prune run, or a later one that stands on it.
@@ -152,7 +156,7 @@ def layers(run_id: str) -> pd.DataFrame:
 
 
 def sizes(run_id: str) -> pd.DataFrame:
-    """How large the members of one pruning are: a row for each.
+    """Return the sizes of the members of one pruning, a row for each.
 
     Args:
         run_id: a prune run, or a later one that stands on it.

@@ -1,4 +1,4 @@
-"""Runs as the tables need them, read from the tracking store page by page with the filters on the server's side."""
+"""Queries for runs: they are read from the tracking store page by page, and the server applies the filters."""
 
 import gc
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +22,7 @@ _OURS = "sensai."
 
 
 class LoggedRun(NamedTuple):
-    """What the tables show of a run; a tuple, since tens of thousands are made at once.
+    """The part of a run that the tables show. It is a tuple, since tens of thousands are made at once.
 
     Attributes:
         run_id: its id.
@@ -31,9 +31,9 @@ class LoggedRun(NamedTuple):
         status: RUNNING, FINISHED, FAILED, KILLED or SCHEDULED.
         start: ms since 1970, UTC.
         end: likewise; None while it runs.
-        config: the typed configuration as JSON text, apart from the tags: few tables need it, and it is most of their length.
-        tags: those of sensAI but `sensai.config`, and the parent's id.
-        metrics: the latest value of each.
+        config: the typed configuration as JSON text. It is kept apart from the tags, as it is long and few tables need it.
+        tags: those of sensAI without `sensai.config`, and the parent's id.
+        metrics: name -> latest value.
     """
 
     run_id: str
@@ -48,7 +48,7 @@ class LoggedRun(NamedTuple):
 
     @classmethod
     def of(cls, run: Run) -> "LoggedRun":
-        """From MLflow's own."""
+        """Convert a run of MLflow."""
         info, run_tags = run.info, run.data.tags
         kept = {key: value for key, value in run_tags.items() if key.startswith(_OURS) or key == MLFLOW_PARENT_RUN_ID}
         config = kept.pop(tags.CONFIG, "{}")
@@ -59,7 +59,7 @@ class LoggedRun(NamedTuple):
 
     @property
     def upstream(self) -> dict[str, str]:
-        """Stage -> id of the run of it that this one stands on."""
+        """Return stage -> id of the run of that stage that this run stands on."""
         return {
             key.removeprefix(tags.UPSTREAM): value for key, value in self.tags.items() if key.startswith(tags.UPSTREAM)
         }
@@ -71,7 +71,7 @@ class Query:
 
     Attributes:
         client: of the store.
-        experiments: id -> when it was made, ms since 1970.
+        experiments: id -> time of creation, ms since 1970.
         condition: the filter, as `search_runs` takes it.
     """
 
@@ -81,12 +81,12 @@ class Query:
 
     @classmethod
     def to(cls, client: MlflowClient, condition: str) -> "Query":
-        """A query to a store as its experiments are now."""
+        """Return a query to a store, over its present experiments."""
         found = pages(lambda token: client.search_experiments(page_token=token))
         return cls(client, {each.experiment_id: each.creation_time for each in found}, condition)
 
     def runs(self, *further: str, view: int = ViewType.ACTIVE_ONLY) -> list[LoggedRun]:
-        """Those for which further filters hold, too, newest first."""
+        """Return the runs for which further filters hold too, newest first."""
         condition = " and ".join((self.condition, *further))
         found = pages(
             lambda token: self.client.search_runs(
@@ -96,7 +96,10 @@ class Query:
         return [LoggedRun.of(run) for run in found]
 
     def has_exactly(self, number: int) -> bool:
-        """Whether there are that many, at least one: the page that starts at the last of them has one run and no successor."""
+        """Return True if there are exactly `number` runs, at least one.
+
+        The page that starts at the last of them then has one run and no successor.
+        """
         token = token_from(number - 1)
         last = self.client.search_runs(list(self.experiments), self.condition, max_results=1, page_token=token)
         return len(last) == 1 and not last.token
@@ -104,9 +107,10 @@ class Query:
 
 @contextmanager
 def kept_at_once() -> Iterator[None]:
-    """Around what makes tens of thousands of objects, none of them garbage, which Python would look through again and again.
+    """Turn off Python's garbage collection within the block.
 
-    That takes a third of the time. Garbage is looked for again afterwards, where it was before.
+    The block makes tens of thousands of objects, and none is garbage. The collector would look through them again and again,
+    which takes a third of the time. Afterwards it is on again if it was on before.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -118,7 +122,7 @@ def kept_at_once() -> Iterator[None]:
 
 
 def pages(query: Callable[[str | None], PagedList]) -> Iterator[Any]:
-    """What a query gives page by page."""
+    """Yield the results of a query, page by page."""
     token = None
     while True:
         page = query(token)
@@ -129,7 +133,7 @@ def pages(query: Callable[[str | None], PagedList]) -> Iterator[Any]:
 
 
 def answering(client: MlflowClient, run_id: str) -> LoggedRun:
-    """The run that an id names, or the one that answered it where it was reused."""
+    """Return the run that an id names, or the run whose results it reused."""
     run = LoggedRun.of(client.get_run(run_id))
     reused = run.tags.get(tags.REUSED)
     return run if reused is None else LoggedRun.of(client.get_run(reused))

@@ -1,8 +1,8 @@
-"""Finished runs are kept in files on this machine, and only what is new is read from the tracking store.
+"""A cache of finished runs in files on this machine: only new runs are read from the tracking store.
 
-The files lie in `SENSAI_CACHE`, else in `sensai` below `XDG_CACHE_HOME` or `~/.cache`: one for each store and filter, named by
-their hash (so that no password of a URI is written down). They may be removed at any time. A file is a SHA-256 digest and
-the Parquet table that it is of. Where the digest is not that of the table, everything is read anew.
+The files lie in `SENSAI_CACHE`, else in `sensai` below `XDG_CACHE_HOME` or `~/.cache`. There is one for each store and filter.
+Its name is a hash of both, so that no password of a URI is written down. Files may be removed at any time. A file is a
+Parquet table behind its SHA-256 digest. If the digest does not match the table, everything is read anew.
 """
 
 import hashlib
@@ -28,22 +28,22 @@ from sensai.errors import StorageError
 from sensai.files import whole_file
 from sensai.locks import locked
 
-# Raised whenever what is in a file changes its form or meaning.
+# This number rises with every change in the form or meaning of a file's content.
 _FORMAT = 3
-# Clocks of machines differ a little, and last values may come a moment after the end.
+# The last minute is read again: clocks differ a little, and last values may come a moment after the end.
 _OVERLAP_MS = 60 * 1000
-# Longer than another process needs for some 10,000 runs; it may also be one that was stopped.
+# Another process needs less for some 10,000 runs. The wait ends, because that process may also be suspended.
 _WAIT_SECONDS = 60
 
 
 @dataclass(frozen=True, eq=False)
 class _Snapshot:
-    """What a query gave.
+    """The answer of a store to a query.
 
     Attributes:
-        runs: as `run_frame` has them.
-        experiments: as they were, id -> when it was made.
-        trash: ids of the runs that it would have given if they were not deleted.
+        runs: as `run_frame` returns them.
+        experiments: id -> time of creation, when the store answered.
+        trash: ids of the deleted runs for which the filter holds.
     """
 
     runs: pd.DataFrame
@@ -51,30 +51,30 @@ class _Snapshot:
     trash: frozenset[str]
 
     def is_like(self, other: "_Snapshot | None") -> bool:
-        """Whether another says the same."""
+        """Return True if another snapshot has the same content."""
         if other is None or (self.experiments, self.trash) != (other.experiments, other.trash):
             return False
         return self.runs.equals(other.runs)
 
 
 def finished_runs(client: MlflowClient, condition: str, *, fresh: bool = False) -> pd.DataFrame:
-    """The finished runs for which a filter holds: what has been read before and what has ended since.
+    """Return the finished runs for which a filter holds: the kept ones and those that have ended since.
 
-    Runs that have ended, were deleted, restored or went on since are noticed, and so is another store in the place of the
-    one that was read. Two things are not:
-    - what was changed on a finished run without ending it anew: its name, tags or metrics;
-    - as many runs brought in with an end over a minute before that of the newest (as imports do) as were purged (`mlflow gc`),
-      both since the last reading.
+    Runs that have ended, were deleted, were restored or went on since the last reading are noticed. So is another store in the
+    place of the one that was read. Two changes are not noticed:
+    - a changed name, tag or metric of a finished run that did not end anew;
+    - imported runs, if as many runs were purged (`mlflow gc`) since the last reading and the imported ones ended over a
+      minute before the newest run.
 
-    Time grows with what is new and with the deleted runs that have not been purged.
+    The time grows with the new runs and with the deleted runs that are not purged.
 
     Args:
         client: of the store.
         condition: a filter on tags that no stage changes after a run has ended.
-        fresh: read everything, and keep that.
+        fresh: read all runs anew, and keep them.
 
     Returns:
-        As `run_frame` has them, newest first.
+        A frame as of `run_frame`, newest first.
     """
     query = Query.to(client, f"{condition} and {FINISHED}")
     path = _folder() / f"{_digest(_store(client.tracking_uri), condition)}.parquet"
@@ -90,23 +90,23 @@ def finished_runs(client: MlflowClient, condition: str, *, fresh: bool = False) 
 
 
 def _read(query: Query, trash: frozenset[str]) -> _Snapshot:
-    # A run restored since the trash was read is in both, which the next reading notices.
+    # A run that is restored after the trash was read is in both. The next reading notices that.
     return _Snapshot(run_frame(query.runs()), query.experiments, trash)
 
 
 def _brought_up_to_date(kept: _Snapshot | None, query: Query, trash: frozenset[str]) -> _Snapshot | None:
-    """What was kept without what is gone and with what is new, or nothing where that does not add up to what the store has."""
+    """Return a snapshot without the runs that are gone and with new ones; None: it does not add up to the store's runs."""
     if kept is None:
         return None
     same = {each for each, made in kept.experiments.items() if query.experiments.get(each, -1) == made}
     runs = selected(kept.runs, kept.runs["experiment_id"].isin(same) & ~kept.runs["run_id"].isin(trash))
     last_end = runs["end"].max()
-    # What has left the trash was purged or restored: an old run that ended before what is asked for as new. And whether a
-    # metric without a number was logged as NaN by those that are left, the store knows.
+    # A run that has left the trash was purged or restored. A restored one ended too early to be found among the new ones.
+    # If no remaining run has a number for a metric, only the store knows if one of them logged it as NaN.
     if pd.isna(last_end) or not kept.trash <= trash or len(metrics(runs).columns) < len(metrics(kept.runs).columns):
         return None
     with ThreadPoolExecutor(1) as beside:
-        # Both make the store go through all runs. Mostly nothing is new, and the first answer is the last.
+        # Both queries go through all runs, so they run side by side. Mostly nothing is new, and one count is enough.
         complete = beside.submit(_are, query, len(runs))
         newest = query.runs(f"attributes.end_time >= {last_end - _OVERLAP_MS}")
     found = updated(runs, run_frame(newest))
@@ -121,7 +121,7 @@ def _trash(query: Query) -> frozenset[str]:
 def _are(query: Query, number: int) -> bool:
     try:
         return query.has_exactly(number)
-    except MlflowException:  # a server that numbers its pages otherwise
+    except MlflowException:  # The server has page tokens of another form.
         return False
 
 
@@ -131,7 +131,7 @@ def _folder() -> Path:
 
 
 def _store(uri: str) -> str:
-    """A store's URI, of a file wherever the process stands."""
+    """Return a store's URI; that of a file does not depend on the working directory."""
     if uri.startswith("sqlite"):
         return str(Path(make_url(uri).database or "").resolve())
     return uri if "://" in uri else str(Path(uri).resolve())
@@ -143,9 +143,9 @@ def _digest(*parts: str) -> str:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """No other process reads for this file meanwhile: it finds here what this one has read."""
+    """Hold the lock of a file: another process waits, and then finds what this one has read."""
     with ExitStack() as held:
-        # Where it matters, keeping will say so.
+        # If the folder cannot be written to, `_keep` warns of it.
         with suppress(OSError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             held.enter_context(locked(path.with_suffix(".lock"), "reading run tables", _WAIT_SECONDS))
@@ -161,14 +161,14 @@ def _keep(snapshot: _Snapshot, path: Path) -> None:
     content = frame.to_parquet(index=False, compression="zstd")
     try:
         with whole_file(path) as temporary:
-            # Parquet has check sums for pages alone: a damaged footer may still be read, as other values.
+            # Parquet has check sums for its pages only. A damaged footer may be read as other values.
             temporary.write_bytes(_digest_of(content) + content)
     except (OSError, StorageError) as error:
         warnings.warn(f"run tables are not kept for the next time: {error}; set SENSAI_CACHE", stacklevel=2)
 
 
 def _load(path: Path) -> _Snapshot | None:
-    """Return what was kept; None where there is no file, or none that is whole and of this form."""
+    """Return the kept snapshot; None: there is no file, or it is damaged or of another form."""
     try:
         stored = path.read_bytes()
     except OSError:
@@ -182,5 +182,5 @@ def _load(path: Path) -> _Snapshot | None:
 
 
 def _digest_of(content: bytes) -> bytes:
-    """The digest of a table in this form; another version of pandas may give other types back."""
+    """Return the digest of a table, its form and the version of pandas, as another version may return other types."""
     return hashlib.sha256(f"{_FORMAT} {pd.__version__}\n".encode() + content).digest()

@@ -1,4 +1,4 @@
-"""The runs of a stage, and everything that a run stands on."""
+"""The runs of a stage, and the runs that a run stands on."""
 
 import json
 
@@ -38,17 +38,16 @@ _LINEAGE_COLUMNS = {
 def stage_runs(
     stage: str, *, include_reused: bool = False, finished_only: bool = True, fresh: bool = False
 ) -> pd.DataFrame:
-    """All runs of a stage, newest first, in every experiment of the tracking store that MLflow is set to.
+    """Return all runs of a stage, newest first, in every experiment of the tracking store that MLflow is set to.
 
-    Finished runs are kept on this machine and only what is new is read. Runs that end, fail, go on, are deleted or restored
-    show at the next call; a name, tag or metric that was changed on a run after its end shows with `fresh` only
-    (`sensai.analysis.runs.run_cache` says where they are kept, and what else can be missed).
+    Finished runs are kept on this machine, and only new ones are read. Runs that end, fail, go on, are deleted or restored
+    show at the next call. A name, tag or metric that changed after a run's end shows with `fresh` only.
+    `sensai.analysis.runs.run_cache` says where runs are kept, and which other changes can be missed.
 
     Args:
         stage: baseline, activations, group, prune, retrain, evaluate, register, report or main.
-        include_reused: also list runs that were answered from the cache (column `reused`: the run that answered); they are
-            found through the stage of that run.
-        finished_only: leave out runs that run, failed or were killed.
+        include_reused: also list runs that reused the results of a run of this stage; the column `reused` names that run.
+        finished_only: leave out runs that go on, failed or were killed.
         fresh: read every run anew.
 
     Returns:
@@ -65,7 +64,7 @@ def stage_runs(
 
 
 def lineage(run_id: str) -> pd.DataFrame:
-    """Everything that a run stands on, itself last.
+    """Return everything that a run stands on, with the run itself last.
 
     Returns:
         Columns stage, run_id, name, status, fingerprint, data_digest, start (UTC), in the order in which data flowed.
@@ -73,8 +72,8 @@ def lineage(run_id: str) -> pd.DataFrame:
     client = tracking_client()
     itself = answering(client, run_id)
     upstream = [LoggedRun.of(client.get_run(each)) for each in itself.upstream.values()]
-    # A run stands on all that its upstream runs stand on, so fewer upstream runs come first. The run itself is last, also where
-    # it is a member's run, which shares the tags of its stage.
+    # A run stands on all that its upstream runs stand on, so runs with fewer of them come first. The run itself is not sorted,
+    # because a member's run has the upstream tags of its stage.
     ordered = [*sorted(upstream, key=lambda run: len(run.upstream)), itself]
     found = run_frame(ordered)
     named = {"stage": tags.STAGE, "fingerprint": tags.FINGERPRINT, "data_digest": tags.DATA_DIGEST}
@@ -83,7 +82,7 @@ def lineage(run_id: str) -> pd.DataFrame:
 
 
 def identity(runs: pd.DataFrame) -> pd.DataFrame:
-    """What every run has: run_id, name, status, start (UTC), seconds, parent."""
+    """Return the columns that every run has: run_id, name, status, start (UTC), seconds, parent."""
     columns = {
         **{name: runs[name] for name in ("run_id", "name", "status")},
         "start": runs["start"].astype("datetime64[ms, UTC]"),
@@ -94,14 +93,14 @@ def identity(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def configs(runs: pd.DataFrame) -> pd.DataFrame:
-    """What runs were asked for, a typed column for each parameter."""
+    """Return the configurations of runs, a typed column for each parameter."""
     return pd.DataFrame([json.loads(config) for config in runs["config"]], index=runs.index)
 
 
 def _runs(client: MlflowClient, condition: str, finished_only: bool, fresh: bool) -> pd.DataFrame:
     if finished_only:
         return finished_runs(client, condition, fresh=fresh)
-    # A run that ends between the two readings is in both.
+    # A run that ends between the two readings is in both, and its finished row is kept.
     unfinished = Query.to(client, f"{condition} and {UNFINISHED}").runs()
     return updated(run_frame(unfinished), finished_runs(client, condition, fresh=fresh))
 
@@ -120,7 +119,10 @@ def _stage_table(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _answered(reused: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
-    """Rows for runs that were answered by others, where these are in a table: theirs, under an identity of their own."""
+    """Return the rows of reused results, each with the identity of the run that reused them.
+
+    A run is left out if the run that it reused is not in `answers`.
+    """
     found = identity(reused).assign(reused=tag(reused, tags.REUSED))
     kept = answers.drop(columns=[*identity(reused).columns, "reused"]).set_index(answers["run_id"])
     return found.merge(kept, left_on="reused", right_index=True)[list(answers.columns)]

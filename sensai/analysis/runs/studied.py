@@ -1,4 +1,4 @@
-"""The studies that `tune` has made."""
+"""The studies of `tune`."""
 
 import pandas as pd
 
@@ -21,10 +21,10 @@ _STUDY_COLUMNS = {
 
 
 def studies(*, fresh: bool = False) -> pd.DataFrame:
-    """The finished runs of `tune`, newest first: of a study that was gone on with there are several, each with what it knew.
+    """Return the finished runs of `tune`, newest first.
 
-    They are kept on this machine as `stage_runs` keeps its runs. Their trials are `runs.table(run_id, TRIALS)`; all
-    parameters are columns of `stage_runs("tune")`.
+    A study that was continued has several runs, each with the results that it knew. Runs are kept on this machine as
+    `stage_runs` keeps its own. `runs.table(run_id, TRIALS)` has their trials, and `stage_runs("tune")` all parameters.
 
     Args:
         fresh: read every run anew.
@@ -32,9 +32,9 @@ def studies(*, fresh: bool = False) -> pd.DataFrame:
     Returns:
         Columns run_id, name, experiment (its name), study, dataset, arch, objective (flops_max, flops_total or latency), mode
         (front or constrained), trials (results that it knew, logged ones among them), hypervolume (accuracy times cost, a share
-        of the base model's), base_val_accuracy, best_val_accuracy (fractions; of what is recommended), best_flops_speedup (of
-        that, base model / largest member), start (UTC), seconds. What is recommended, and the hypervolume, are missing where no
-        trial had finished.
+        of the base model's), base_val_accuracy and best_val_accuracy (fractions; the latter of the recommended trial),
+        best_flops_speedup (of that trial, base model / largest member), start (UTC), seconds. The best values and the
+        hypervolume are missing where no trial had finished.
     """
     client = tracking_client()
     found = finished_runs(client, f"tags.`{tags.STAGE}` = 'tune'", fresh=fresh)
