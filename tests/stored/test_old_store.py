@@ -31,6 +31,7 @@ from sensai.stages import activations, baseline, group, grouping_study, predict,
 from sensai.tracking import tags
 from tests.helpers.pipeline import Place
 from tests.stored.make_store import (
+    CONTINUED,
     CUT,
     EPOCHS,
     KILLED,
@@ -217,16 +218,17 @@ def test_the_old_version_answers_as_before(
 def test_the_old_study_goes_on(place: Place) -> None:
     Path("space.json").write_text(json.dumps(SPACE))
     storage = f"sqlite:///{place.folder}/optuna.db"
-    (before,) = expected("studies").to_dict("records")
     old = optuna.load_study(study_name="old", storage=storage).trials
-    # Another study of that name would be refused.
-    tune.run(config_of("tune", RUNS["tune"][1] | {"trials": "3"}))
-    now = optuna.load_study(study_name="old", storage=storage).trials
-    assert now[: len(old)] == old
-    assert len(now) == len(old) + 1
+    # A study about something else would be refused under this name.
+    tune.run(config_of("tune", CONTINUED))
+    trials = optuna.load_study(study_name="old", storage=storage).trials
+    assert trials[: len(old)] == old
+    # It learns first of the old run that was pruned and not retrained, as the old code did, and draws the same.
+    assert [trial.params for trial in trials] == EXPECTED["trials"]
+    (before,) = expected("studies").to_dict("records")
     newest, oldest = runs.studies().to_dict("records")
     assert oldest["run_id"] == before["run_id"]
-    assert (newest["study"], newest["trials"]) == ("old", 3)
+    assert (newest["study"], newest["trials"]) == ("old", len(trials))
 
 
 def test_old_cells_are_found_by_a_study(place: Place) -> None:
