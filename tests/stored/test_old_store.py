@@ -5,6 +5,7 @@
 
 import io
 import json
+import shutil
 import socket
 import sqlite3
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import mlflow.db
 import numpy as np
 import optuna
 import pandas as pd
@@ -60,10 +62,20 @@ PLACES = {
 }
 
 
-def unpack(folder: Path) -> Place:
-    """Return the old store as if it had been written in a folder of this machine."""
-    with tarfile.open(HERE / "store.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the old store as the archive has it, with the tables of the installed MLflow."""
+    folder = tmp_path_factory.mktemp("archive")
+    with tarfile.open(HERE / "store.tar.xz") as packed:
+        packed.extractall(folder, filter="data")
+    # A later MLflow asks its users to do this first.
+    mlflow.db.upgrade.main([f"sqlite:///{folder}/mlflow.db"], standalone_mode=False)
+    return folder
+
+
+def moved(archive: Path, folder: Path) -> Place:
+    """Return a copy of the old store, as if it had been written in another folder of this machine."""
+    shutil.copytree(archive, folder, dirs_exist_ok=True)
     with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
         for table, column in PLACES.items():
             database.execute(
@@ -76,21 +88,21 @@ def unpack(folder: Path) -> Place:
 
 
 @pytest.fixture(scope="module")
-def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    return unpack(tmp_path_factory.mktemp("old"))
+def shared(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return moved(archive, tmp_path_factory.mktemp("old"))
 
 
 @pytest.fixture
-def read_only(unpacked: Place) -> Iterator[Place]:
+def read_only(shared: Place) -> Iterator[Place]:
     """Yield the old store for tests that only read from it."""
-    with unpacked.active() as place:
+    with shared.active() as place:
         yield place
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def place(archive: Path, tmp_path: Path) -> Iterator[Place]:
     """Yield the test's own old store; the test runs in its folder."""
-    with unpack(tmp_path).active() as made:
+    with moved(archive, tmp_path).active() as made:
         yield made
 
 
