@@ -25,7 +25,7 @@ demo: $(STAMP)
 PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # What runs stages, trains, or goes through every network takes minutes: `make check` leaves it to `make test`.
-MINUTES := stages pipeline analysis registry training runtimes activations pruning models/test_torchvision_members.py
+MINUTES := stages pipeline stored analysis registry training runtimes activations pruning models/test_torchvision_members.py
 
 # Three levels of tests. The short one starts no other process; the long one is for what takes CI too long.
 check: lint
