@@ -26,6 +26,9 @@ FAMILIES = {
     "sensai.grouping.methods": "METHODS",
     "sensai.ensemble.combiners": "COMBINERS",
     "sensai.runtimes.implementations": "RUNTIMES",
+    "sensai.training.losses": "LOSSES",
+    "sensai.training.schedules": "SCHEDULES",
+    "sensai.training.stop_rules": "STOP_RULES",
 }
 
 
