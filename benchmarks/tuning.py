@@ -13,8 +13,8 @@ reused. Then these searches look up configurations in the table, `budget` of the
 - fidelities: `tune` that prunes every configuration of the table and retrains the best third.
 
 A hypervolume is accuracy times saved cost, as a share of the hypervolume of the whole table. Cost is the FLOPs of the largest
-member as a share of the base model's. Intervals are over the seeds (bootstrap, 95 %). "epochs saved" is 1 - the
-epochs in which `fidelities` reaches the last hypervolume of `tune` / the epochs of `tune`.
+member as a share of the base model's. Intervals are over the seeds (bootstrap, 95 %). "epochs saved" is 1 - (epochs
+until `fidelities` reaches the last hypervolume of `tune`) / (epochs of `tune`).
 """
 
 import argparse
