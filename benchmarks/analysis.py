@@ -1,10 +1,16 @@
-"""What the run tables cost: `sensai.analysis.runs` / reading the same runs page by page with MLflow alone, and the second time.
+"""Measure the time to read run tables: `sensai.analysis.runs` against MLflow's own pages of the same runs.
 
 python benchmarks/analysis.py [--runs 1000] [--members 10] [--pairs 3] [--more 10]
 
-A SQLite store with that many retrainings and their members is written to a temporary folder. Pages and tables are read in turn;
-tables with `fresh=True`, so that each time everything is read and kept. The second time is that with nothing new in the store,
-and with `--more` retrainings that have finished since.
+A SQLite store with so many retrainings and their members is written to a temporary folder. Each pair of measurements reads
+the pages and then the tables. Figures are medians of the pairs, in seconds; those with `cpu` are in processor time.
+
+- `pages`: MLflow alone, page by page.
+- `tables`: the tables with `fresh=True`, which reads every run and fills the cache.
+- `ratio`: tables / pages.
+- `second`: the tables from the cache, with nothing new in the store.
+- `second_with_new`: the same after `--more` retrainings have finished; `new_missing` rows are not in the tables (0 is right).
+- `cache_mib`: the size of the cache.
 """
 
 import argparse
@@ -41,33 +47,36 @@ def main() -> None:
     """Print a table for people and one JSON line last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--members", type=int, default=10, help="of each run")
+    parser.add_argument("--members", type=int, default=10, help="members of each retraining")
     parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--more", type=int, default=10, help="retrainings that finish between two readings")
-    given = parser.parse_args()
+    parser.add_argument("--more", type=int, default=10, help="retrainings that finish before the last reading")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["SENSAI_CACHE"] = f"{folder}/cache"
         uri = f"sqlite:///{folder}/mlflow.db"
         mlflow.set_tracking_uri(uri)
         MlflowClient().search_experiments()
-        _write(uri, range(given.runs), given.members)
-        figures = _measured(given.pairs)
-        _write(uri, range(given.runs, given.runs + given.more), given.members)
-        figures["second_with_new_s"], figures["second_with_new_cpu_s"] = _seconds(_tables)
-        figures["new_missing"] = (given.runs + given.more) * (1 + given.members) - _tables()
+        _write_runs(uri, range(arguments.runs), arguments.members)
+        figures = _measure(arguments.pairs)
+        _write_runs(uri, range(arguments.runs, arguments.runs + arguments.more), arguments.members)
+        figures["second_with_new_s"], figures["second_with_new_cpu_s"] = _seconds(_read_tables)
+        figures["new_missing"] = (arguments.runs + arguments.more) * (1 + arguments.members) - _read_tables()
         figures["cache_mib"] = sum(file.stat().st_size for file in Path(folder, "cache").rglob("*.parquet")) / 2**20
     for name, value in figures.items():
         print(f"{name:22} {value:10.3f}")
-    print(json.dumps({"benchmark": "analysis", "host": host(), **vars(given), **figures}))
+    print(json.dumps({"benchmark": "analysis", "host": host(), **vars(arguments), **figures}))
 
 
-def _measured(pairs: int) -> dict[str, float]:
-    """Medians of pages, tables and tables again, and of the ratio of the first two.
+def _measure(pairs: int) -> dict[str, float]:
+    """Return the medians over the pairs: pages, tables, their ratio, and tables from the cache.
 
-    All also in the processor time of this process, which tells more where others are busy.
+    All are measured by the wall clock and in the processor time of this process. The latter is more reliable on a busy machine.
     """
-    _pages()
-    times = [(_seconds(_pages), _seconds(lambda: _tables(fresh=True)), _seconds(_tables)) for _ in range(pairs)]
+    _read_pages()
+    times = [
+        (_seconds(_read_pages), _seconds(lambda: _read_tables(fresh=True)), _seconds(_read_tables))
+        for _ in range(pairs)
+    ]
     figures = {}
     for clock, unit in enumerate(("s", "cpu_s")):
         pages, tables, second = zip(*(tuple(each[clock] for each in row) for row in times), strict=True)
@@ -80,12 +89,12 @@ def _measured(pairs: int) -> dict[str, float]:
     return figures
 
 
-def _tables(*, fresh: bool = False) -> int:
+def _read_tables(*, fresh: bool = False) -> int:
     return len(runs.stage_runs("retrain", fresh=fresh)) + len(runs.members(fresh=fresh))
 
 
-def _pages() -> int:
-    """The same runs by MLflow's own means: how many there are."""
+def _read_pages() -> int:
+    """Read the same runs with MLflow alone, and return their number."""
     client, read = MlflowClient(), 0
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     for stage in ("retrain", "member"):
@@ -97,14 +106,17 @@ def _pages() -> int:
 
 
 def _seconds(call: Callable[[], object]) -> tuple[float, float]:
-    """By the clock on the wall, and of the processor."""
+    """Return the seconds that a call takes, by the wall clock and in processor time."""
     start, start_cpu = time.perf_counter(), time.process_time()
     call()
     return time.perf_counter() - start, time.process_time() - start_cpu
 
 
-def _write(uri: str, numbers: range, members: int) -> None:
-    """Retrainings and their members as the stages log them, by the tables of MLflow's store: its client takes 30 ms a run."""
+def _write_runs(uri: str, numbers: range, members: int) -> None:
+    """Write retrainings and their members as the stages log them.
+
+    The rows go directly into the tables of MLflow's store, because MLflow's client takes 30 ms a run.
+    """
     rows: dict[type, list[dict[str, object]]] = {
         each: [] for each in (models.SqlRun, models.SqlTag, models.SqlParam, models.SqlLatestMetric)
     }

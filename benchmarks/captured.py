@@ -1,10 +1,11 @@
-"""Members trained on a GPU: passes launched operator by operator, against passes captured as CUDA graphs.
+"""Measure training on a GPU: passes launched operator by operator, against passes captured as CUDA graphs.
 
 python benchmarks/captured.py [--arch vgg11_bn resnet20] [--members 10] [--batch 128] [--steps 30] [--share 0.125]
     [--round_to 1] [--scope all]
 
-Binary members of random weights, by random plans of at most `share` of the base model's FLOPs, each by itself (`bce`) and all
-together (`joint`), in bf16 on random images. Milliseconds of a step of all members, medians of steps in turn. Needs a GPU.
+Binary members have random weights and random plans, and at most `share` of the base model's FLOPs. They train in bf16 on random
+images: each by itself (`bce`), and all together (`joint`). The times are milliseconds for one step of all members. Each is the
+median of steps that alternate between the two ways. Needs a GPU.
 """
 
 import argparse
@@ -48,14 +49,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30)
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
-        sys.exit("captured: there is no GPU")
-    rows = [_measured(arch, loss, arguments) for arch, loss in product(arguments.arch, ("bce", "joint"))]
+        sys.exit("captured: this benchmark needs a GPU, and there is none")
+    rows = [_measure(arch, loss, arguments) for arch, loss in product(arguments.arch, ("bce", "joint"))]
     print(pd.DataFrame(rows).round(2).to_string(index=False))
     print(", ".join(f"{key}: {value}" for key, value in host().items()))
     print(json.dumps({"benchmark": "captured", "host": host(), "rows": rows}))
 
 
-def _measured(arch: str, loss: str, arguments: argparse.Namespace) -> dict[str, object]:
+def _measure(arch: str, loss: str, arguments: argparse.Namespace) -> dict[str, object]:
     _, ensemble = random_ensemble(arch, arguments.share, arguments.round_to, arguments.scope, arguments.members)
     device, classes = torch.device("cuda"), len(ensemble.class_names)
     images = torch.rand(arguments.batch, *ensemble.spec.input_shape, device=device)
@@ -77,16 +78,16 @@ def _trainers(
 ) -> list[JointTrainer]:
     classes = len(ensemble.class_names)
     networks = [laid_out(member.network, ensemble.spec.memory_format) for member in ensemble.members]
-    members = [
+    trainers = [
         MemberTrainer(network, _OPTIMIZER, 1000, Checkpoints(folder / str(number)))
         for number, network in enumerate(networks)
     ]
     if loss == "joint":
         model = JointLogits(networks, ensemble.groups, classes)
-        return [JointTrainer(wrap(model), Objective.multiclass(classes), members, precision="bf16")]
+        return [JointTrainer(wrap(model), Objective.multiclass(classes), trainers, precision="bf16")]
     return [
-        JointTrainer(wrap(network), Objective.unweighted(member.classes, classes), [member], precision="bf16")
-        for network, member, member in zip(networks, ensemble.members, members, strict=True)
+        JointTrainer(wrap(network), Objective.unweighted(member.classes, classes), [trainer], precision="bf16")
+        for network, member, trainer in zip(networks, ensemble.members, trainers, strict=True)
     ]
 
 

@@ -1,12 +1,17 @@
-"""Every network by name: what can be removed, what is kept whole and why, and how exactly pruned equals masked.
+"""Check for every network that its pruned members compute the same as the masked network, and list what can be removed.
 
 python benchmarks/exactness.py [--networks vgg19_bn torchvision:resnet50 ...] [--side 96]
 python benchmarks/exactness.py --layers docs/layers.md
 
-For each network and scope, plans of ratio 0.1, 0.5, 0.9 and a random one: the largest difference between the features of the
-pruned and of the masked network, as a share of what is tolerated (1e-5 of the largest feature, at least 1e-5); that the
-predicted sizes are those of the built member; that the last member, saved, gives another process bit for bit the same answers.
-Weights and statistics are random. With `--layers`, every layer of `torch.nn` by itself instead, as a table in that file.
+Weights and statistics are random. Plans of ratio 0.1, 0.5 and 0.9 and a random plan prune each network in both scopes.
+A line gives the numbers of sites, channels and sites kept whole (with the reasons), and three checks:
+
+- `error`: the largest difference between the features of the pruned and the masked network, as a share of the tolerance (1e-5
+  of the largest feature, at least 1e-5). Above 1 it is wrong.
+- `sizes`: the predicted sizes equal those of the built member.
+- `stored`: another process loads the last member from its files, and gets the same answers bit for bit.
+
+With `--layers`, every layer of `torch.nn` is checked by itself instead, and the table is written to that file.
 """
 
 import argparse
@@ -38,16 +43,18 @@ from sensai.sites import Plan, SiteMap, SizePrediction, count_flops, count_param
 
 _CLASSES = 10
 _GROUP = (1, 2)
-# Its windows fit into this size.
+# The windows of MaxViT fit only into images of this size.
 _MAXVIT, _MAXVIT_SIDE = "torchvision:maxvit_t", 224
 
 
 def main() -> None:
     """Print a line for each network or layer, and one JSON line last."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="*", default=[*names.ARCHITECTURES, *_torchvision()])
-    parser.add_argument("--side", type=int, default=96, help="of the images, for networks that take any")
-    parser.add_argument("--layers", type=Path, help="file that the table of layers is written to")
+    parser.add_argument(
+        "--side", type=int, default=96, help="height and width of the images, for networks that take any size"
+    )
+    parser.add_argument("--layers", type=Path, help="write the table of layers to this file")
     arguments = parser.parse_args()
     if arguments.layers:
         _write_layers(arguments.layers)
@@ -68,7 +75,7 @@ def _check_networks(networks: Sequence[str], side: int) -> None:
     rows = []
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other:
         for name in networks:
-            rows.append({"arch": name, **_checked(name, side, other)})
+            rows.append({"arch": name, **_check_network(name, side, other)})
             print(_line(rows[-1]), flush=True)
     wrong = [row["arch"] for row in rows if row["error_share"] > 1 or not (row["sizes_exact"] and row["stored_exact"])]
     print(f"{len(rows)} networks, wrong: {', '.join(wrong) or 'none'}")
@@ -79,7 +86,7 @@ def _torchvision() -> list[str]:
     return [f"{names.TORCHVISION}{name}" for name in torchvision_networks.names()]
 
 
-def _checked(name: str, side: int, other: Executor) -> dict[str, object]:
+def _check_network(name: str, side: int, other: Executor) -> dict[str, object]:
     start = time.perf_counter()
     model, spec = _network(name, side)
     images = torch.randn(2, *spec.input_shape, generator=torch.Generator().manual_seed(0))
@@ -87,12 +94,12 @@ def _checked(name: str, side: int, other: Executor) -> dict[str, object]:
     sites = provable(model, found, images)
     shares, sizes = [], []
     for scope in ("inner", "all"):
-        within = sites.within(scope)
-        prediction = SizePrediction(model, within, spec.input_shape)
-        for plan in _plans(within):
-            error, tolerance = pruning_error(model, within, plan, images)
+        scoped = sites.within(scope)
+        prediction = SizePrediction(model, scoped, spec.input_shape)
+        for plan in _plans(scoped):
+            error, tolerance = pruning_error(model, scoped, plan, images)
             shares.append(error / tolerance)
-            member = member_network(model, within, plan, _GROUP, _CLASSES)
+            member = member_network(model, scoped, plan, _GROUP, _CLASSES)
             built = (count_params(member), count_flops(member, spec.input_shape))
             sizes.append(prediction(plan, head_rows(len(_GROUP), _CLASSES)) == built)
     return {
@@ -104,7 +111,7 @@ def _checked(name: str, side: int, other: Executor) -> dict[str, object]:
         "reasons": sorted(set(sites.kept_whole.values())),
         "error_share": max(shares),
         "sizes_exact": all(sizes),
-        "stored_exact": _comes_back(member, spec, images, other),
+        "stored_exact": _stored_exactly(member, spec, images, other),
         "seconds": time.perf_counter() - start,
     }
 
@@ -137,8 +144,8 @@ def _plans(sites: SiteMap) -> Iterator[Plan]:
     }
 
 
-def _comes_back(member: nn.Module, spec: NetworkSpec, images: Tensor, other: Executor) -> bool:
-    """Whether another process, which has only the files, gets the same answers bit for bit."""
+def _stored_exactly(member: nn.Module, spec: NetworkSpec, images: Tensor, other: Executor) -> bool:
+    """Return True if another process, which has only the files, gets the same answers bit for bit."""
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         save_network(member, spec, Path(folder))
         np.save(Path(folder) / "images.npy", images.numpy())

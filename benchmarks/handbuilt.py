@@ -1,11 +1,13 @@
-"""A residual member as sensAI exports it, beside the same network written in ONNX by hand.
+"""Compare a residual member as sensAI exports it to ONNX with the same network written in ONNX by hand.
 
 python benchmarks/handbuilt.py [--arch resnet110 resnet164] [--share 0.0625] [--round_to 4] [--scope all] [--repeats 60]
 
-Random weights, a binary member by a random plan, one 32x32 image, ONNX Runtime on one thread, normalised input. The network by
-hand has a Conv with bias for every convolution and its batch norm, Relu, Add, GlobalAveragePool, Flatten and Gemm, and
-nothing else. That both give the same outputs is checked. `ratio` = time of the exported / of that by hand, medians of calls in
-turn; `ratio_cpu` the same in processor time, to which what others do on the machine does not count.
+The binary member has random weights and a random plan. ONNX Runtime runs it on one thread for one normalised 32x32 image. The
+handwritten network has one Conv with bias for each convolution with its batch norm. Its other operators are Relu, Add,
+GlobalAveragePool, Flatten and Gemm. The script checks first that both networks give the same outputs.
+
+`ratio` is the time of the exported network / that of the handwritten one: medians of calls that alternate between the two.
+`ratio_cpu` is the same in processor time, which other work on the machine does not change.
 """
 
 import argparse
@@ -39,17 +41,17 @@ def main() -> None:
     add_member_arguments(parser, share=1 / 16, round_to=4)
     parser.add_argument("--repeats", type=int, default=60)
     arguments = parser.parse_args()
-    rows = [_measured(arch, arguments) for arch in arguments.arch]
+    rows = [_measure(arch, arguments) for arch in arguments.arch]
     print(pd.DataFrame(rows).round(3).to_string(index=False))
     print(", ".join(f"{key}: {value}" for key, value in host().items()))
     print(json.dumps({"benchmark": "handbuilt", "host": host(), "rows": rows}))
 
 
-def _measured(arch: str, arguments: argparse.Namespace) -> dict[str, object]:
+def _measure(arch: str, arguments: argparse.Namespace) -> dict[str, object]:
     _, ensemble = random_ensemble(arch, arguments.share, arguments.round_to, arguments.scope, members=2)
     member = prepare(ensemble).members[0]
     image = np.random.default_rng(0).standard_normal((1, 3, 32, 32), np.float32)
-    sessions = {"exported": _session(member.onnx), "by hand": _session(_Hand(member.network).model)}
+    sessions = {"exported": _session(member.onnx), "by hand": _session(_HandwrittenModel(member.network).model)}
     outputs = {name: session.run(None, {"images": image})[0] for name, session in sessions.items()}
     scale = max(1.0, float(np.abs(outputs["by hand"]).max()))
     np.testing.assert_allclose(outputs["exported"] / scale, outputs["by hand"] / scale, atol=1e-5)
@@ -66,8 +68,8 @@ def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-class _Hand:
-    """A residual net of projection shortcuts as a person would write it down."""
+class _HandwrittenModel:
+    """The ONNX model of a residual network with projection shortcuts, as a person would write it."""
 
     def __init__(self, network: nn.Module) -> None:
         assert isinstance(network, ResNet)

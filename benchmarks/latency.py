@@ -1,17 +1,21 @@
-"""One live input: the base model, its members one by one and all together, each in the runtimes that this machine has.
+"""Measure the latency of one live input: the base model, each member alone, and the ensemble, in every runtime of this machine.
 
 python benchmarks/latency.py [--arch vgg19_bn resnet110] [--share 0.0556] [--round_to 16] [--scope all] [--dropped 0]
     [--members 2] [--threads 2] [--device cpu] [--repeats 50] [--figure latency.html]
 
-Random weights; binary members by random plans of at most `share` of the base model's FLOPs, without a share `dropped` of the
-blocks beside residual connections (a row for each that is given); 32x32 images, 224x224 for networks of torchvision. Times are
-milliseconds from a raw image to outputs, medians of calls in turn: `base` and `ensemble` in their fastest runtime, `member` the
-slowest member in its fastest, as a machine like this one for each member would see it. So `critical` = base / member stands
-beside `flops` = FLOPs of the base model / of the largest member, and `ensemble` = base / ensemble is what this machine gains.
-Three more, of ONNX Runtime on the CPU: `overhead` = all members by `onnx-sessions`, combined / the same sessions called bare,
-dealt to as many threads; `contention` = those / what a thread takes for its own while the others are idle, which is what they
-lose to each other. `critical_cpu` is `critical` in processor time, base and member both on one thread:
-what others do hits a call of milliseconds harder than a long one, and does not count there.
+Weights and plans are random. Binary members have at most `share` of the base model's FLOPs. They lack a share `dropped` of the
+blocks beside residual connections; each value of `--dropped` gives a row. Images have 32x32 pixels, or 224x224 for networks of
+torchvision. Times are milliseconds from a raw image to outputs: medians of calls that alternate between the networks.
+
+- `base_ms`, `ensemble_ms`: the base model and all members, each in its fastest runtime.
+- `member_ms`: the slowest member alone in its fastest runtime, as if each member had a machine like this one.
+- `flops`: FLOPs of the base model / of the largest member.
+- `critical`: base / member. Fewer FLOPs promise the factor `flops`; this is the factor in time.
+- `ensemble`: base / ensemble, the gain on this machine.
+- `overhead`: all members in `onnx-sessions`, combined / the same sessions without the runtime around them, on as many threads.
+- `contention`: the same sessions on all threads at once / the slowest thread's share of them alone.
+- `critical_cpu`: `critical` in processor time, base model and member on one thread in ONNX Runtime. Other work on the machine
+  does not change it; in wall time such work slows short calls more than long ones.
 """
 
 import argparse
@@ -29,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from sensai.cluster.processes import let_threads_sleep
 
-# As in the entry points: threads of torch that spin after a call would keep the cores from the runtime that is timed next.
+# Threads of torch would spin after a call, and keep the cores from the runtime that is timed next.
 let_threads_sleep()
 
 import numpy as np
@@ -50,16 +54,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", nargs="+", default=["vgg19_bn", "resnet110"])
     add_member_arguments(parser)
-    parser.add_argument("--dropped", type=float, nargs="+", default=[0.0], help="share of the blocks that are gone")
+    parser.add_argument("--dropped", type=float, nargs="+", default=[0.0], help="shares of the blocks to remove")
     parser.add_argument("--threads", type=int, default=cpu_count())
-    parser.add_argument("--members", type=int, help="as many as threads")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="whose runtimes are tried")
+    parser.add_argument("--members", type=int, help="default: as many as threads")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="measure the runtimes of this device")
     parser.add_argument("--repeats", type=int, default=50)
-    parser.add_argument("--figure", help="file (.html) for the ratios as bars")
+    parser.add_argument("--figure", help="write a bar chart of the ratios to this file (.html)")
     arguments = parser.parse_args()
     runtimes, ratios = [], []
     for arch, dropped in product(arguments.arch, arguments.dropped):
-        timings, row = _measured(arch, dropped, arguments)
+        timings, row = _measure(arch, dropped, arguments)
         runtimes += timings
         ratios.append(row)
     print(pd.DataFrame(runtimes).drop(columns="error").round(3).to_string(index=False, na_rep=""))
@@ -71,10 +75,10 @@ def main() -> None:
     print(json.dumps({"benchmark": "latency", "host": host(), "runtimes": runtimes, "rows": ratios}))
 
 
-def _measured(
+def _measure(
     arch: str, dropped: float, arguments: argparse.Namespace
 ) -> tuple[list[dict[str, object]], dict[str, object]]:
-    """A row for each runtime of base model, ensemble and largest member; and the row of what the fastest give in turn."""
+    """Return a row for each runtime of base model, ensemble and largest member, and the row of ratios of the fastest ones."""
     members = arguments.members or arguments.threads
     name = f"{arch} without {dropped:.0%} of its blocks" if dropped else arch
     model, ensemble = random_ensemble(arch, arguments.share, arguments.round_to, arguments.scope, members, dropped)
@@ -103,27 +107,27 @@ def _measured(
     }
     rows = [{"arch": name, **each} for each in compared.rows()]
     row |= _overhead(ensemble, prepared, image, arguments.threads, arguments.repeats)
-    return rows, row | _processor_time(base, prepared, image, arguments.repeats)
+    return rows, row | _processor_times(base, prepared, image, arguments.repeats)
 
 
 def _overhead(
     ensemble: Ensemble, prepared: Prepared, image: np.ndarray, threads: int, repeats: int
 ) -> dict[str, float]:
-    """What running and combining the members takes beyond their sessions, and what the threads of these lose to each other."""
-    hands = deal([member.flops for member in prepared.members], threads)
+    """Measure the cost of the runtime and the combination over bare sessions, and the slowdown of sessions by each other."""
+    shares = deal([member.flops for member in prepared.members], threads)
     sessions = [_session(member.onnx.SerializeToString()) for member in prepared.members]
-    given = {"images": prepared.normalised(image)}
+    inputs = {"images": prepared.normalised(image)}
     combine = combined(ensemble)
 
-    def play(hand: list[int]) -> None:
-        for number in hand:
-            sessions[number].run(None, given)
+    def run_share(share: list[int]) -> None:
+        for number in share:
+            sessions[number].run(None, inputs)
 
-    with open_runtime("onnx-sessions", prepared, threads) as runtime, ThreadPoolExecutor(len(hands)) as pool:
+    with open_runtime("onnx-sessions", prepared, threads) as runtime, ThreadPoolExecutor(len(shares)) as pool:
         calls: dict[str, Callable[[], object]] = {
             "ensemble": lambda: combine(runtime(image)),
-            "bare": lambda: list(pool.map(play, hands)),
-            **{f"hand {number}": partial(play, hand) for number, hand in enumerate(hands)},
+            "bare": lambda: list(pool.map(run_share, shares)),
+            **{f"share {number}": partial(run_share, share) for number, share in enumerate(shares)},
         }
         whole, bare, *alone = (float(np.median(each)) for each in in_turn(calls, repeats).values())
     return {"overhead": whole / bare, "contention": bare / max(alone)}
@@ -135,7 +139,7 @@ def _session(model: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _processor_time(base: Prepared, members: Prepared, image: np.ndarray, repeats: int) -> dict[str, float]:
+def _processor_times(base: Prepared, members: Prepared, image: np.ndarray, repeats: int) -> dict[str, float]:
     with ExitStack() as stack:
         calls = {
             str(number): partial(stack.enter_context(open_runtime("onnx-sessions", alone, 1)), image)

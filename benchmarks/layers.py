@@ -1,8 +1,12 @@
-"""Every layer of `torch.nn` and every wrapper of `torch.nn.utils.parametrizations` in a small network: what becomes of it.
+"""Prune a small network around every layer of `torch.nn` and every wrapper of `torch.nn.utils.parametrizations`.
 
-Two convolutions and a linear layer, five classes, images (3, 8, 8); the layer in question stands between the convolutions.
-It is "cut" if all channels that it reads and makes can be removed and every member equals the masked network, "kept" if some
-of them stay, with the reason, "refused" if the network is.
+The network has two convolutions and a linear layer, for five classes and images (3, 8, 8). The layer stands between the
+convolutions. Its outcome is one of:
+
+- "cut": all its input and output channels can be removed, and every member equals the masked network.
+- "kept": some of them stay, for the given reason.
+- "refused": `baseline` refuses the network.
+- "none": no image classifier has this layer.
 """
 
 import re
@@ -33,17 +37,17 @@ _SPEC = NetworkSpec("layer", CLASSES, SHAPE[0], SHAPE[1:])
 _LOSS = "a loss, which no network holds; the project has losses of its own"
 _BASE = "a base class without a computation"
 
-Place = Callable[[nn.Module, Tensor], Tensor]
+Adapter = Callable[[nn.Module, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Row:
-    """What becomes of one layer.
+    """The outcome of one layer.
 
     Attributes:
-        name: as in `torch.nn`, or the wrapper and what it wraps.
-        outcome: cut, kept, refused or none (no image classifier holds it).
-        reason: why it is not cut.
+        name: as in `torch.nn`, or the wrapper and the wrapped layer.
+        outcome: cut, kept, refused or none.
+        reason: why it is not cut; empty if it is.
     """
 
     name: str
@@ -51,62 +55,62 @@ class Row:
     reason: str = ""
 
 
-# ------------------------------------------------------------------------------------------- where a layer reads and makes what
+# ----------------------------------------------------------- from a map (N, C, H, W) to the input of a layer, and back to a map
 
 
 def on_map(layer: nn.Module, x: Tensor) -> Tensor:
-    """(N, C, H, W) to (N, C, H, W)."""
+    """Apply a layer that maps (N, C, H, W) to (N, C, H, W)."""
     return layer(x)
 
 
 def on_sequence(layer: nn.Module, x: Tensor) -> Tensor:
-    """(N, C, H x W) to (N, C, L)."""
+    """Apply a layer that maps (N, C, H x W) to (N, C, L)."""
     return layer(x.flatten(2)).unsqueeze(-1)
 
 
 def on_volume(layer: nn.Module, x: Tensor) -> Tensor:
-    """(N, C, 1, H, W) to (N, C, D, H, W)."""
+    """Apply a layer that maps (N, C, 1, H, W) to (N, C, D, H, W)."""
     return layer(x.unsqueeze(2)).flatten(2, 3)
 
 
 def on_tokens(layer: nn.Module, x: Tensor) -> Tensor:
-    """(N, H x W, C) to (N, L, C)."""
+    """Apply a layer that maps (N, H x W, C) to (N, L, C)."""
     return _first(layer(x.flatten(2).transpose(1, 2))).transpose(1, 2).unsqueeze(-1)
 
 
 def on_features(layer: nn.Module, x: Tensor) -> Tensor:
-    """(N, C) to (N, C)."""
+    """Apply a layer that maps (N, C) to (N, C)."""
     return _first(layer(x.mean((2, 3))))[:, :, None, None]
 
 
 def on_two_maps(layer: nn.Module, x: Tensor) -> Tensor:
-    """The map twice."""
+    """Apply a layer that takes two maps."""
     y = layer(x, x.flip(3))
     return y if y.ndim == x.ndim else y.flatten(1)[:, :, None, None]
 
 
 def on_two_sequences(layer: nn.Module, x: Tensor) -> Tensor:
-    """Tokens twice, as source and target."""
+    """Apply a layer that takes tokens as source and as target."""
     tokens = x.flatten(2).transpose(1, 2)
     return layer(tokens, tokens).transpose(1, 2).unsqueeze(-1)
 
 
 def on_queries(layer: nn.Module, x: Tensor) -> Tensor:
-    """Tokens three times, as queries, keys and values."""
+    """Apply a layer that takes tokens as queries, keys and values."""
     tokens = x.flatten(2).transpose(1, 2)
     return layer(tokens, tokens, tokens)[0].transpose(1, 2).unsqueeze(-1)
 
 
-def unpooled(axes: int) -> Place:
-    """Maxima back at where they were found, over so many axes."""
+def unpooled(axes: int) -> Adapter:
+    """Apply an unpooling layer to the maxima, and their indices, of a pooling over so many axes."""
     pool = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}[axes]
 
-    def place(layer: nn.Module, x: Tensor) -> Tensor:
+    def adapter(layer: nn.Module, x: Tensor) -> Tensor:
         x = {1: x.flatten(2), 2: x, 3: x.unsqueeze(2)}[axes]
-        values, places = pool(x, 2 if axes < 3 else (1, 2, 2), return_indices=True)
-        return layer(values, places).flatten(2).unsqueeze(-1)
+        values, indices = pool(x, 2 if axes < 3 else (1, 2, 2), return_indices=True)
+        return layer(values, indices).flatten(2).unsqueeze(-1)
 
-    return place
+    return adapter
 
 
 def _first(value: Tensor | tuple[Tensor, ...]) -> Tensor:
@@ -114,16 +118,16 @@ def _first(value: Tensor | tuple[Tensor, ...]) -> Tensor:
 
 
 class Network(nn.Module):
-    """The small network around a layer."""
+    """A small network around a layer."""
 
-    def __init__(self, layer: nn.Module, place: Place) -> None:
+    def __init__(self, layer: nn.Module, adapter: Adapter) -> None:
         super().__init__()
         self.first, self.layer, self.second = nn.Conv2d(3, 8, 3, padding=1), layer, nn.LazyConv2d(6, 1)
-        self.place, self.head = place, nn.Linear(6, CLASSES)
+        self.adapter, self.head = adapter, nn.Linear(6, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, K) for images (N, 3, 8, 8)."""
-        x = self.place(self.layer, F.relu(self.first(x)))
+        """Return logits (N, K) for images (N, 3, 8, 8)."""
+        x = self.adapter(self.layer, F.relu(self.first(x)))
         return self.head(F.relu(self.second(x)).mean((2, 3)))
 
 
@@ -246,7 +250,7 @@ _TOKENS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-class Listed(nn.Module):
+class Contained(nn.Module):
     """A layer in a container that computes nothing by itself."""
 
     def __init__(self, container: nn.Module, key: int | str) -> None:
@@ -254,12 +258,12 @@ class Listed(nn.Module):
         self.container, self.key = container, key
 
     def forward(self, x: Tensor) -> Tensor:
-        """The layer's answer, or the map times a parameter."""
-        held = self.container[self.key]
-        return held(x) if isinstance(held, nn.Module) else x * held
+        """Return the output of the layer, or the map times a parameter."""
+        entry = self.container[self.key]
+        return entry(x) if isinstance(entry, nn.Module) else x * entry
 
 
-_OTHERS: dict[str, tuple[Callable[[], nn.Module], Place]] = {
+_OTHERS: dict[str, tuple[Callable[[], nn.Module], Adapter]] = {
     "Flatten": (lambda: nn.Flatten(2), lambda layer, x: layer(x).unsqueeze(-1)),
     "Unflatten": (lambda: nn.Unflatten(2, (4, 16)), lambda layer, x: layer(x.flatten(2))),
     "Unfold": (partial(nn.Unfold, 2, stride=2), lambda layer, x: layer(x).unsqueeze(-1)),
@@ -284,17 +288,17 @@ _OTHERS: dict[str, tuple[Callable[[], nn.Module], Place]] = {
     "RNNCell": (partial(nn.RNNCell, 8, 8), on_features),
     "LSTMCell": (partial(nn.LSTMCell, 8, 8), on_features),
     "GRUCell": (partial(nn.GRUCell, 8, 8), on_features),
-    "ModuleList": (lambda: Listed(nn.ModuleList([nn.Conv2d(8, 8, 1)]), 0), on_map),
-    "ModuleDict": (lambda: Listed(nn.ModuleDict({"a": nn.Conv2d(8, 8, 1)}), "a"), on_map),
-    "ParameterList": (lambda: Listed(nn.ParameterList([torch.rand(8, 1, 1)]), 0), on_map),
-    "ParameterDict": (lambda: Listed(nn.ParameterDict({"a": torch.rand(8, 1, 1)}), "a"), on_map),
+    "ModuleList": (lambda: Contained(nn.ModuleList([nn.Conv2d(8, 8, 1)]), 0), on_map),
+    "ModuleDict": (lambda: Contained(nn.ModuleDict({"a": nn.Conv2d(8, 8, 1)}), "a"), on_map),
+    "ParameterList": (lambda: Contained(nn.ParameterList([torch.rand(8, 1, 1)]), 0), on_map),
+    "ParameterDict": (lambda: Contained(nn.ParameterDict({"a": torch.rand(8, 1, 1)}), "a"), on_map),
 }
 _NONE = {
     **dict.fromkeys(("Module", "Container", "RNNBase", "RNNCellBase"), _BASE),
     **dict.fromkeys(("Embedding", "EmbeddingBag"), "reads integers, not images"),
 }
-# More than one form of a layer.
-_FORMS: dict[str, tuple[Callable[[], nn.Module], Place]] = {
+# These layers prune differently with other arguments, so they have further rows.
+_FORMS: dict[str, tuple[Callable[[], nn.Module], Adapter]] = {
     "Conv2d, grouped": (partial(nn.Conv2d, 8, 8, 3, groups=4), on_map),
     "Conv2d, depthwise": (partial(nn.Conv2d, 8, 8, 3, groups=8), on_map),
     "Conv2d, padding_mode='reflect'": (partial(nn.Conv2d, 8, 8, 3, padding=1, padding_mode="reflect"), on_map),
@@ -312,41 +316,41 @@ _WRAPPERS: dict[str, Callable[[nn.Module], nn.Module]] = {
 }
 
 
-def under(block: Callable[[], AbstractContextManager[object]]) -> Place:
-    """The layer in a block of `forward`."""
+def inside(block: Callable[[], AbstractContextManager[object]]) -> Adapter:
+    """Return an adapter that runs the layer inside a context manager, as a block of `forward`."""
 
-    def place(layer: nn.Module, x: Tensor) -> Tensor:
+    def adapter(layer: nn.Module, x: Tensor) -> Tensor:
         with block():
             y = layer(x)
         return y.float()
 
-    return place
+    return adapter
 
 
-_BLOCKS: dict[str, Place] = {
-    "torch.no_grad()": under(torch.no_grad),
-    "torch.enable_grad()": under(torch.enable_grad),
-    "torch.inference_mode()": under(torch.inference_mode),
-    "torch.autocast, off": under(partial(torch.autocast, "cpu", enabled=False)),
-    "torch.autocast, on": under(partial(torch.autocast, "cpu", torch.bfloat16)),
+_BLOCKS: dict[str, Adapter] = {
+    "torch.no_grad()": inside(torch.no_grad),
+    "torch.enable_grad()": inside(torch.enable_grad),
+    "torch.inference_mode()": inside(torch.inference_mode),
+    "torch.autocast, off": inside(partial(torch.autocast, "cpu", enabled=False)),
+    "torch.autocast, on": inside(partial(torch.autocast, "cpu", torch.bfloat16)),
     "torch.utils.checkpoint": lambda layer, x: checkpoint(layer, x, use_reentrant=False),
 }
 
 
 def networks() -> dict[str, Callable[[], nn.Module]]:
-    """Row -> its network, for every row that has one."""
-    places = ((_MAPS, on_map), (_SEQUENCES, on_sequence), (_VOLUMES, on_volume), (_TOKENS, on_tokens))
-    layers = {name: (make, place) for makers, place in places for name, make in makers.items()}
+    """Return row -> the function that builds its network, for every row that has one."""
+    kinds = ((_MAPS, on_map), (_SEQUENCES, on_sequence), (_VOLUMES, on_volume), (_TOKENS, on_tokens))
+    layers = {name: (make, adapter) for makers, adapter in kinds for name, make in makers.items()}
     layers = dict(sorted((layers | _OTHERS | _FORMS).items(), key=lambda entry: entry[0].lower()))
     made: dict[str, Callable[[], nn.Module]] = {
-        name: lambda make=make, place=place: Network(make(), place) for name, (make, place) in layers.items()
+        name: lambda make=make, adapter=adapter: Network(make(), adapter) for name, (make, adapter) in layers.items()
     }
     for name, wrapper in _WRAPPERS.items():
         made[f"{name} of a convolution"] = lambda wrapper=wrapper: Network(wrapper(nn.Conv2d(8, 8, 1)), on_map)
         made[f"{name} of a linear layer"] = lambda wrapper=wrapper: Network(wrapper(nn.Linear(8, 8)), on_tokens)
         made[f"{name} of the head"] = lambda wrapper=wrapper: _head_wrapped(wrapper)
-    for name, place in _BLOCKS.items():
-        made[name] = lambda place=place: Network(nn.Conv2d(8, 8, 1), place)
+    for name, adapter in _BLOCKS.items():
+        made[name] = lambda adapter=adapter: Network(nn.Conv2d(8, 8, 1), adapter)
     return made
 
 
@@ -356,11 +360,11 @@ def _head_wrapped(wrapper: Callable[[nn.Module], nn.Module]) -> nn.Module:
     return network
 
 
-# --------------------------------------------------------------------------------------------------------------- what comes out
+# ------------------------------------------------------------------------------------------------------------------ the outcome
 
 
 def tried(name: str) -> Row:
-    """What becomes of one row's network."""
+    """Prune the network of a row, and return the row with its outcome."""
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -394,19 +398,19 @@ def _plan(sites: SiteMap, seed: int) -> dict[str, np.ndarray]:
 
 
 def _plain(reason: str) -> str:
-    """A reason without what another machine would print otherwise."""
+    """Return a reason without the figures that differ between machines, and without the network's name."""
     return re.sub(r" by [\d.e+-]+$", "", reason).replace("arch='layer': ", "").replace("arch: ", "")
 
 
 def rows() -> Iterator[Row]:
-    """All of them."""
+    """Yield all rows, in the order of the table."""
     for name in networks():
         yield tried(name)
     yield from (Row(name, "none", why) for name, why in untried().items())
 
 
 def untried() -> dict[str, str]:
-    """The layers of `torch.nn` that no image classifier holds -> why."""
+    """Return the layers of `torch.nn` that no image classifier has -> the reason."""
     return dict(sorted({**_NONE, **{name: _LOSS for name in dir(nn) if re.search(r"Loss(2d)?$", name)}}.items()))
 
 
@@ -426,12 +430,12 @@ One- and three-dimensional convolutions, and transposed ones, are out of scope: 
 differ" means that a masked channel is not zero behind the layer: a sigmoid, for example, turns zero into 1/2.
 
 Wrapped weights (weight, spectral and orthogonal norms, masks of `torch.nn.utils.prune`) are trained with their wrapper in the
-base model. The trained model and its members are stored without it, with the weights of evaluation.
+base model. The trained model and its members are stored without the wrapper, with the weights that it gives in evaluation mode.
 """
 
 
 def document(found: list[Row]) -> str:
-    """The rows as a page of the documentation."""
+    """Return the rows as a page of the documentation."""
     lines = [
         _HEADER.format(version=torch.__version__.partition("+")[0]),
         "| layer | outcome | reason |",
@@ -442,7 +446,7 @@ def document(found: list[Row]) -> str:
 
 
 def documented(page: str) -> dict[str, Row]:
-    """The inverse of `document`: name -> row."""
+    """Return name -> row, the inverse of `document`."""
     cells = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| ")
     ]

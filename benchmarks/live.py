@@ -1,11 +1,12 @@
-"""What it costs that curves appear in the MLflow UI while members train.
+"""Measure the cost of live curves: every epoch of every member logged to MLflow while it trains.
 
 python benchmarks/live.py [--arch resnet20] [--members 10] [--images 1024] [--epochs 4] [--repeats 3] [--share 0.125]
     [--round_to 1] [--scope all]
 
-Binary members of random weights, by random plans of at most `share` of the base model's FLOPs, trained in two workers of one
-thread on random 32x32 images: with every epoch of every member logged to a new SQLite store, and untold, in turn. `extra` is
-the processor time that this process takes more when it logs, as a share of what the workers take to train; medians.
+Binary members have random weights and random plans, and at most `share` of the base model's FLOPs. Two workers of one thread
+train them on random 32x32 images. Trainings alternate: `logged` writes every epoch of every member to a new SQLite store, and
+`unlogged` writes nothing. `own_cpu_s` is the processor time of this process, `workers_cpu_s` that of the workers. All are
+medians. `extra` is the additional processor time of this process when it logs, as a share of the workers' time.
 """
 
 import argparse
@@ -57,14 +58,14 @@ def main() -> None:
         store = Store.connect()
         rows = []
         for _ in range(arguments.repeats):
-            rows.append({"way": "untold"} | _train(ensemble, dataset, arguments.epochs, []))
+            rows.append({"way": "unlogged"} | _train(ensemble, dataset, arguments.epochs, []))
             runs = [store.create(f"member {number}", None) for number in range(arguments.members)]
             rows.append({"way": "logged"} | _train(ensemble, dataset, arguments.epochs, runs))
     medians = pd.DataFrame(rows).groupby("way").median()
     own, workers = medians["own_cpu_s"], medians["workers_cpu_s"]
-    extra = (own["logged"] - own["untold"]) / workers["untold"]
+    extra = (own["logged"] - own["unlogged"]) / workers["unlogged"]
     print(medians.round(2).to_string())
-    print(f"extra: {extra:.4f}, seconds logged / untold: {medians['s']['logged'] / medians['s']['untold']:.3f}")
+    print(f"extra: {extra:.4f}, seconds logged / unlogged: {medians['s']['logged'] / medians['s']['unlogged']:.3f}")
     print(", ".join(f"{key}: {value}" for key, value in host().items()))
     print(json.dumps({"benchmark": "live", "arch": arguments.arch, "host": host(), "extra": extra, "rows": rows}))
 
@@ -81,7 +82,7 @@ def _random_dataset(images: int, ensemble: Ensemble) -> Dataset:
 
 
 def _train(ensemble: Ensemble, dataset: Dataset, epochs: int, runs: Sequence[Run]) -> dict[str, float]:
-    """Seconds of the clock, and of processors: of this process and of the workers'. Without runs nothing is logged."""
+    """Return the wall time, and the processor times of this process and of the workers. Without runs nothing is logged."""
     members = deal([1.0] * len(ensemble.members), _WORKERS)
     workers = Workers(members, [torch.device("cpu")] * _WORKERS, threads=1)
     config = TrainingConfig(
@@ -111,7 +112,7 @@ def _train(ensemble: Ensemble, dataset: Dataset, epochs: int, runs: Sequence[Run
 
 
 def _cpu_seconds() -> tuple[float, float]:
-    """Of this process, and of those that it has started and that have ended."""
+    """Return the processor times of this process, and of its children that have ended."""
     each = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     own, children = (usage.ru_utime + usage.ru_stime for usage in each)
     return own, children

@@ -1,9 +1,10 @@
-"""What it saves that freed memory is kept: a process as it is by default / one as the entry points are, batch by batch in turn.
+"""Measure the gain of keeping freed memory: a process with default settings against one with those of the entry points.
 
 python benchmarks/memory.py [--networks vgg19_bn resnet20 resnet110] [--batch 256] [--pairs 5] [--threads 2]
 
-Random weights and images of 32x32. `scoring` is the pass with the statistics of ten classes, `fp32` and `bf16` a training step
-forward and backward. One of the two processes works at a time. MiB are the most that the process has had.
+Weights and images (32x32) are random. `scoring` is a pass with the statistics of ten classes. `fp32` and `bf16` are a training
+step, forward and backward. The two processes take turns, batch by batch. `kept` is the process that keeps freed memory. The
+columns with `mib` are the peak memory of each process.
 """
 
 import argparse
@@ -44,21 +45,21 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=cpu_count())
     arguments = parser.parse_args()
     if settings := allocator_settings():
-        parser.error(f"{settings[0]} is set: nothing of what is compared would be the default")
-    rows = [_measured(arch, work, arguments) for arch in arguments.networks for work in _WORK]
+        parser.error(f"{settings[0]} is set, so no process would have the default settings; unset it")
+    rows = [_measure(arch, work, arguments) for arch in arguments.networks for work in _WORK]
     print(pd.DataFrame(rows).round(2).to_string(index=False))
     print(json.dumps({"benchmark": "memory", "host": host(), "rows": rows}))
 
 
-def _measured(arch: str, work: str, arguments: argparse.Namespace) -> dict[str, object]:
-    """Milliseconds of a batch and MiB of each process, and the median of the pairs' ratios."""
+def _measure(arch: str, work: str, arguments: argparse.Namespace) -> dict[str, object]:
+    """Return the milliseconds a batch and the peak MiB of each process, and the median of the pairs' ratios."""
     task = (arch, work, arguments.batch)
     with _process(None, arguments.threads) as default, _process(keep_memory, arguments.threads) as kept:
         pairs = [
             [each.submit(_seconds, *task).result() for each in (default, kept)] for _ in range(arguments.pairs + 1)
         ]
         mib = [each.submit(_peak_mib).result() for each in (default, kept)]
-    # The first pair warms up.
+    # The first pair only warms up.
     seconds = pd.DataFrame(pairs[1:], columns=["default", "kept"])
     return {
         "network": arch,
@@ -70,13 +71,13 @@ def _measured(arch: str, work: str, arguments: argparse.Namespace) -> dict[str, 
     }
 
 
-def _process(first: Callable[[], None] | None, threads: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, get_context("spawn"), _begin, (first, threads))
+def _process(prepare: Callable[[], None] | None, threads: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, get_context("spawn"), _initialise, (prepare, threads))
 
 
-def _begin(first: Callable[[], None] | None, threads: int) -> None:
-    if first is not None:
-        first()
+def _initialise(prepare: Callable[[], None] | None, threads: int) -> None:
+    if prepare is not None:
+        prepare()
     torch.set_num_threads(threads)
 
 

@@ -1,9 +1,10 @@
-"""What a member costs between statistics and file: plan, prune, verify, save; and what is found out once for all of them.
+"""Measure the time from statistics to the file of a member: plan, prune, verify and save.
 
 python benchmarks/pruning.py [--members 10]
 
-Weights and statistics are random. `verify` is the proof of the `prune` stage: the pruned and the masked network on the
-same images.
+Weights and statistics are random. Times are in seconds, medians over the members. `once` is the analysis of the network, which
+serves all members. `verify` is the proof of the `prune` stage, which compares the pruned and the masked network on the same
+images. `first / last` compares the first member with the last, `once / member` the analysis with one member.
 """
 
 import argparse
@@ -37,10 +38,10 @@ _STEPS = ("plan", "prune", "verify", "save")
 
 def main() -> None:
     """Print a table for people and one JSON line last."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--members", type=int, default=10)
     members = parser.parse_args().members
-    rows = [{"arch": arch, **_measured(arch, *form, members)} for arch, form in _NETWORKS.items()]
+    rows = [{"arch": arch, **_measure(arch, *shape, members)} for arch, shape in _NETWORKS.items()]
     print(
         f"{'network':22} {'once':>7} "
         + " ".join(f"{step:>7}" for step in _STEPS)
@@ -55,7 +56,7 @@ def main() -> None:
     print(json.dumps({"benchmark": "pruning", "host": host(), "rows": rows}))
 
 
-def _measured(arch: str, classes: int, side: int, members: int) -> dict[str, float]:
+def _measure(arch: str, classes: int, side: int, members: int) -> dict[str, float]:
     spec = NetworkSpec(arch, classes, 3, (side, side))
     torch.manual_seed(0)
     model = build(spec).eval()
@@ -63,8 +64,8 @@ def _measured(arch: str, classes: int, side: int, members: int) -> dict[str, flo
     start = time.perf_counter()
     sites = provable(model, find_sites(model, images), images).within("inner")
     once = time.perf_counter() - start
-    known = random_statistics(sites, classes)
-    timings = [_member(model, spec, sites, known, number, images) for number in range(members)]
+    activations = random_statistics(sites, classes)
+    timings = [_measure_member(model, spec, sites, activations, number, images) for number in range(members)]
     totals = [sum(timing.values()) for timing in timings]
     return {
         "once": once,
@@ -74,11 +75,11 @@ def _measured(arch: str, classes: int, side: int, members: int) -> dict[str, flo
     }
 
 
-def _member(
-    model: nn.Module, spec: NetworkSpec, sites: SiteMap, known: Statistics, number: int, images: torch.Tensor
+def _measure_member(
+    model: nn.Module, spec: NetworkSpec, sites: SiteMap, activations: Statistics, number: int, images: torch.Tensor
 ) -> dict[str, float]:
     moments = [time.perf_counter()]
-    plan = ratio_plan(known, [number], ratio=_RATIO)
+    plan = ratio_plan(activations, [number], ratio=_RATIO)
     moments.append(time.perf_counter())
     member = member_network(model, sites, plan, (number,), spec.num_classes)
     moments.append(time.perf_counter())

@@ -1,9 +1,9 @@
-"""Many members retrained: one after another, as naive processes at once, with pinned threads too, and by the engine.
+"""Measure four ways to retrain many members: in turn, as processes at once (naive, or with pinned threads), and by the engine.
 
 python benchmarks/retraining.py [--arch resnet20] [--members 1 4 10] [--images 1024] [--batch 64] [--workers 2]
 
-Binary members of random weights, cut to half of their channels, on random 32x32 images with crops and mirroring, measured as
-by the entry point `contention`. Figures are members x images a second.
+Binary members have random weights and half of their channels. They train on random 32x32 images with crops and mirroring. The
+entry point `contention` measures the same four ways. Figures are members x images a second.
 """
 
 import argparse

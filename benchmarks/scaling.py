@@ -1,15 +1,19 @@
-"""From how many cores, or machines, on an ensemble answers sooner than the base model, and than its control.
+"""Find the number of cores, or machines, from which on an ensemble is faster than the base model and than its control.
 
 python benchmarks/scaling.py [--arch vgg19_bn resnet110] [--share 0.0556] [--round_to 16] [--scope all] [--members 10]
     [--threads 2] [--hops 0.1 1 5] [--http 12 33] [--repeats 30] [--figure scaling.png]
 
-One image, random weights, binary members of at most `share` of the base model's FLOPs; the control is one K-way network of that
-share. Measured: each in its fastest runtime with 1 to `threads` threads (rows `measured`). Beyond that `fitted` rows are
-models, no measurements: base model and control by Amdahl's law, the ensemble as its members' single-thread times dealt to the
-workers, plus the overhead that was measured here; on machines, plus the milliseconds of `hops` for the way to them and back;
-over HTTP, plus those of `http`, which a server adds (`python benchmarks/serving.py`). Below stand the fewest cores (up to the
-members) from which on the ensemble is faster by these models than the others in process. Where those answer over HTTP too, all
-have the same milliseconds more, so that it is as in process.
+Times are for one image. Weights are random. Binary members have at most `share` of the base model's FLOPs. The control is one
+K-way network of that share.
+
+- Rows `measured`: each network in its fastest runtime, with 1 to `threads` threads.
+- Rows `fitted`: models, not measurements, for 1 worker to as many as members. Base model and control follow Amdahl's law. The
+  ensemble is its members' single-thread times dealt to the workers, plus the overhead measured here. For other machines the
+  milliseconds of `hops` are added (to them and back), over HTTP those of `http`, which `benchmarks/serving.py` measures.
+
+The second table gives the smallest number of cores or machines from which on the ensemble is faster by these models. The base
+model and the control answer in process. If they answer over HTTP too, a server adds the same to all, and the numbers for cores
+hold.
 """
 
 import argparse
@@ -21,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from sensai.cluster.processes import let_threads_sleep
 
-# As in the entry points: threads of torch that spin after a call would keep the cores from the runtime that is timed next.
+# Threads of torch would spin after a call, and keep the cores from the runtime that is timed next.
 let_threads_sleep()
 
 import numpy as np
@@ -42,13 +46,15 @@ def main() -> None:
     parser.add_argument("--arch", nargs="+", default=["vgg19_bn", "resnet110"])
     add_member_arguments(parser)
     parser.add_argument("--members", type=int, default=10)
-    parser.add_argument("--threads", type=int, default=cpu_count(), help="the most that are measured with")
-    parser.add_argument("--hops", type=float, nargs="+", default=[0.1, 1.0, 5.0], help="ms to other machines and back")
-    parser.add_argument("--http", type=float, nargs="*", default=[12.0, 33.0], help="ms that a server adds")
+    parser.add_argument("--threads", type=int, default=cpu_count(), help="measure with 1 to this many threads")
+    parser.add_argument(
+        "--hops", type=float, nargs="+", default=[0.1, 1.0, 5.0], help="milliseconds to other machines and back"
+    )
+    parser.add_argument("--http", type=float, nargs="*", default=[12.0, 33.0], help="milliseconds that a server adds")
     parser.add_argument("--repeats", type=int, default=30)
-    parser.add_argument("--figure", help="file (.png) for latency over workers")
+    parser.add_argument("--figure", help="write a figure of latency over workers to this file (.png)")
     arguments = parser.parse_args()
-    measured = [_measured(arch, arguments) for arch in arguments.arch]
+    measured = [_measure(arch, arguments) for arch in arguments.arch]
     latencies = pd.concat([table for table, _ in measured], ignore_index=True)
     even = pd.DataFrame([row for _, row in measured])
     shown = latencies.pivot_table(index=["arch", "network", "kind"], columns="workers", values="ms")
@@ -56,13 +62,13 @@ def main() -> None:
     print(even.astype(object).set_index("arch").T.fillna("never").to_string())
     print(", ".join(f"{key}: {value}" for key, value in host().items()))
     if arguments.figure:
-        _drawn(latencies).savefig(arguments.figure, dpi=150)
+        _plot(latencies).savefig(arguments.figure, dpi=150)
     rows = {"latencies": latencies.to_dict("records"), "rows": even.to_dict("records")}
     print(json.dumps({"benchmark": "scaling", "host": host(), **rows}))
 
 
-def _drawn(latencies: pd.DataFrame) -> Figure:
-    """A panel a network: what was measured as points, models as dashed lines."""
+def _plot(latencies: pd.DataFrame) -> Figure:
+    """Return a figure with a panel for each architecture: measurements as points, models as dashed lines."""
     archs = latencies["arch"].unique()
     figure = Figure(figsize=(4.6 * len(archs), 4.4), layout="constrained")
     panels = figure.subplots(1, len(archs), squeeze=False)[0]
@@ -80,18 +86,18 @@ def _drawn(latencies: pd.DataFrame) -> Figure:
     return figure
 
 
-def _measured(arch: str, arguments: argparse.Namespace) -> tuple[pd.DataFrame, dict[str, object]]:
-    """Milliseconds by network, workers and kind (measured or fitted); and the row of the break-evens."""
-    compared = _compared(arch, arguments.members, arguments)
-    control = {threads: each.ensemble_ms for threads, each in _compared(arch, 1, arguments).items()}
+def _measure(arch: str, arguments: argparse.Namespace) -> tuple[pd.DataFrame, dict[str, object]]:
+    """Return milliseconds by network, workers and kind (measured or fitted), and the row of break-evens."""
+    compared = _compare(arch, arguments.members, arguments)
+    control = {threads: each.ensemble_ms for threads, each in _compare(arch, 1, arguments).items()}
     own = {threads: each.ensemble_ms for threads, each in compared.items()}
     base = {threads: each.base_ms for threads, each in compared.items()}
     base_model, control_model = NetworkModel.fitted(base), NetworkModel.fitted(control)
     ensemble_model = EnsembleModel.fitted(compared[1].member_ms, own)
     networks = {"base": (base, base_model), "control": (control, control_model), "ensemble": (own, ensemble_model)}
     rows = []
-    for network, (seen, model) in networks.items():
-        rows += [(network, workers, "measured", ms) for workers, ms in seen.items()]
+    for network, (found, model) in networks.items():
+        rows += [(network, workers, "measured", ms) for workers, ms in found.items()]
         rows += [(network, workers, "fitted", model(workers)) for workers in range(1, arguments.members + 1)]
     delays = {f"machines {hop:g} ms away": hop for hop in arguments.hops}
     delays |= {f"over HTTP, {more:g} ms more": more for more in arguments.http}
@@ -117,8 +123,8 @@ def _measured(arch: str, arguments: argparse.Namespace) -> tuple[pd.DataFrame, d
     return table.assign(arch=arch), even
 
 
-def _compared(arch: str, members: int, arguments: argparse.Namespace) -> dict[int, Comparison]:
-    """Base model and ensemble side by side with each count of threads; each at least as fast as with fewer."""
+def _compare(arch: str, members: int, arguments: argparse.Namespace) -> dict[int, Comparison]:
+    """Return threads -> base model and ensemble, timed side by side. Each may use fewer threads if that is faster."""
     model, ensemble = random_ensemble(arch, arguments.share, arguments.round_to, arguments.scope, members)
     base, prepared = prepare_base(model, ensemble), prepare(ensemble)
     image = np.random.default_rng(0).integers(0, 256, (1, *ensemble.spec.image_size, 3), np.uint8)

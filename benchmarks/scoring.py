@@ -1,9 +1,11 @@
-"""What the statistics cost: the pass with statistics of all classes / the same forward pass without, batch by batch in turn.
+"""Measure the cost of the statistics: the pass with statistics of all classes / the same forward pass without them.
 
 python benchmarks/scoring.py [--pairs 10] [--networks vgg19_bn resnet110 resnet50] [--classes 10 100 1000] [--taylor]
 
-The plain pass is the network itself in eval mode without gradients, on the same input (channels last, as the stages give it).
-vgg19_bn and resnet110 at 32x32; resnet50 is torchvision's at 224x224. `--taylor` times the pass that also goes backward.
+The two passes take turns, batch by batch. The plain pass is the network in eval mode without gradients, on the same input
+(channels last, as in the stages). vgg19_bn and resnet110 take 32x32 pixels; resnet50 is torchvision's, with 224x224.
+
+`with / without` is the median of the ratios of neighbouring batches, `fastest` the ratio of the two fastest batches.
 """
 
 import argparse
@@ -35,17 +37,15 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--networks", nargs="+", default=["vgg19_bn", "resnet110", _LARGE])
     parser.add_argument("--classes", nargs="+", type=int, default=[10, 100, 1000])
-    parser.add_argument("--taylor", action="store_true")
+    parser.add_argument("--taylor", action="store_true", help="measure the pass for `taylor`, which also goes backward")
     arguments = parser.parse_args()
     reader = TaylorReader if arguments.taylor else ActivationReader
-    print(f"{'network':12} {'classes':>7} {'plain img/s':>12} {'with / without':>15} {'quickest':>9}")
+    print(f"{'network':12} {'classes':>7} {'plain img/s':>12} {'with / without':>15} {'fastest':>9}")
     rows = []
     for arch in arguments.networks:
         for classes in arguments.classes:
             row = {"arch": arch, "classes": classes, **_measure(reader, arch, classes, arguments.pairs)}
-            print(
-                f"{arch:12} {classes:7} {row['plain_images_per_s']:12.1f} {row['ratio']:15.3f} {row['quickest']:9.3f}"
-            )
+            print(f"{arch:12} {classes:7} {row['plain_images_per_s']:12.1f} {row['ratio']:15.3f} {row['fastest']:9.3f}")
             rows.append(row)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     name = "taylor" if arguments.taylor else "scoring"
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _measure(reader: type[ActivationReader], arch: str, classes: int, pairs: int) -> dict[str, float]:
-    """The median of the pairs' ratios, the ratio of the two quickest, and the speed of the plain pass."""
+    """Return the median of the pairs' ratios, the ratio of the two fastest passes, and the speed of the plain pass."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, side, batch = _network(arch, classes)
     model = model.eval().to(device)
@@ -61,17 +61,17 @@ def _measure(reader: type[ActivationReader], arch: str, classes: int, pairs: int
     labels = torch.arange(batch, device=device) % classes
     counting = reader(model, find_sites(model, images[:2]).sites, images[:2], classes)
     times = [(_seconds(counting.read, images, labels), _seconds(model, images)) for _ in range(pairs + 1)]
-    # The first pair warms up.
+    # The first pair only warms up.
     counted, plain = zip(*times[1:], strict=True)
     return {
         "ratio": statistics.median(own / other for own, other in zip(counted, plain, strict=True)),
-        "quickest": min(counted) / min(plain),
+        "fastest": min(counted) / min(plain),
         "plain_images_per_s": batch / statistics.median(plain),
     }
 
 
 def _network(arch: str, classes: int) -> tuple[nn.Module, int, int]:
-    """A network, the side of its input, and the images of a batch."""
+    """Return a network, the side of its input, and the images of a batch."""
     if arch == _LARGE:
         return torchvision.models.resnet50(num_classes=classes), 224, 32
     return build(NetworkSpec(arch, classes, 3, (32, 32))), 32, 256

@@ -1,15 +1,19 @@
-"""One image to an ensemble in process, to `mlflow models serve`, and to `serve`: what a server adds, for one client and more.
+"""Measure the latency that a server adds to one image: an ensemble in process, in `mlflow models serve`, and in `serve`.
 
 python benchmarks/serving.py [--arch vgg19_bn] [--share 0.0556] [--round_to 16] [--scope all] [--members 10]
     [--clients 1 4] [--requests 200] [--rounds 4] [--shards 2]
 
-Random weights; binary members by random plans of at most `share` of the base model's FLOPs, 32x32 images. All three answer from
-the same registered version: `in process` the model itself, called by as many threads as there are clients; `mlflow` by one
-worker; `serve` by one replica of each shard on a Ray of this machine. Servers and clients share this machine, over loopback;
-clients keep their connections and send JSON made beforehand. Each gets `requests` in each of `rounds` in turn. Latencies are
-milliseconds until the answer has been read, with `p50_ratio` = p50 / that of the same number of clients in process. That all
-give the same probabilities is checked first. `empty` = a GET of /health, for one client: what HTTP alone takes there (`serve`
-asks every shard for it).
+Weights and plans are random. Binary members have at most `share` of the base model's FLOPs, and images have 32x32 pixels. All
+three use the same registered version, and the script checks first that they give the same probabilities:
+
+- `in process`: the model itself, called by one thread for each client.
+- `mlflow`: one worker.
+- `serve`: one replica of each shard, on a Ray of this machine.
+
+Servers and clients share this machine and talk over loopback. Clients keep their connections, and encode the JSON before the
+clock starts. The three take turns: in each of `rounds`, each gets `requests`. Latencies are milliseconds until the answer has
+been read. `p50_ratio` is p50 / p50 in process with as many clients. `empty` is the latency of GET /health for one client: the
+time for HTTP alone (`serve` also asks every shard).
 """
 
 import argparse
@@ -52,8 +56,9 @@ _SERVERS = {
     "serve": [str(Path(__file__).resolve().parent.parent / "entrypoints" / "serve.py")],
 }
 
-# Answers one image; each client makes its own.
+# A call sends one image and waits for the answer.
 Ask = Callable[[], object]
+# A call opens a connection; each client has its own.
 Client = Callable[[], Ask]
 
 
@@ -63,23 +68,23 @@ def main() -> None:
     parser.add_argument("--arch", default="vgg19_bn")
     add_member_arguments(parser)
     parser.add_argument("--members", type=int, default=10)
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 4], help="at once")
-    parser.add_argument("--requests", type=int, default=200, help="of all clients together, each round")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 4], help="numbers of clients at once")
+    parser.add_argument("--requests", type=int, default=200, help="requests of all clients together in a round")
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--shards", type=int, help="of serve (default: one a core)")
+    parser.add_argument("--shards", type=int, help="shards of `serve` (default: one a core)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        image = _registered(Path(folder), arguments)
+        image = _register(Path(folder), arguments)
         model = stack.enter_context(open_model(MlflowClient(), _URI))
-        given = {"serve": ["--shards", str(arguments.shards)] if arguments.shards else []}
+        options = {"serve": ["--shards", str(arguments.shards)] if arguments.shards else []}
         urls = {
-            name: stack.enter_context(_server([*command, *given.get(name, [])], Path(folder) / f"{name}.log"))
+            name: stack.enter_context(_server([*command, *options.get(name, [])], Path(folder) / f"{name}.log"))
             for name, command in _SERVERS.items()
         }
-        asked = {"in process": lambda: lambda: model.predict(None, image)}
-        asked |= {name: _client(f"{url}/invocations", image) for name, url in urls.items()}
-        _check_alike(asked)
-        table = _timed(asked, arguments)
+        ways = {"in process": lambda: lambda: model.predict(None, image)}
+        ways |= {name: _client(f"{url}/invocations", image) for name, url in urls.items()}
+        _check_same_answers(ways)
+        table = _time_requests(ways, arguments)
         empty = {name: _quantiles(_latencies(_client(f"{url}/health"), 1, 100)[0])["p50"] for name, url in urls.items()}
     print(table.round(2).to_string(index=False))
     print("empty, ms:", ", ".join(f"{name} {ms:.2f}" for name, ms in empty.items()))
@@ -88,8 +93,8 @@ def main() -> None:
     print(json.dumps({"benchmark": "serving", "host": host(), "arguments": vars(arguments), **rows}))
 
 
-def _registered(folder: Path, arguments: argparse.Namespace) -> np.ndarray:
-    """Register an ensemble in a store of its own, for this process and the servers; an image for it, uint8 (1, H, W, C)."""
+def _register(folder: Path, arguments: argparse.Namespace) -> np.ndarray:
+    """Register an ensemble in a store for this process and the servers, and return an image for it, uint8 (1, H, W, C)."""
     store = f"sqlite:///{folder}/mlflow.db"
     os.environ |= {"MLFLOW_TRACKING_URI": store, "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
     mlflow.set_tracking_uri(store)
@@ -108,7 +113,7 @@ def _registered(folder: Path, arguments: argparse.Namespace) -> np.ndarray:
 
 @contextmanager
 def _server(arguments: list[str], log: Path) -> Iterator[str]:
-    """Where a server answers; it is ended after the block."""
+    """Start a server, and return its URL. The server ends with the block."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -138,7 +143,7 @@ def _wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
 
 
 def _client(url: str, image: np.ndarray | None = None) -> Client:
-    """Sends the image, or nothing, over a connection that it keeps."""
+    """Return a client that keeps its connection, and sends it the image, or without an image a GET."""
     body = None if image is None else json.dumps({"inputs": image.tolist()})
 
     def make() -> Ask:
@@ -155,18 +160,18 @@ def _client(url: str, image: np.ndarray | None = None) -> Client:
     return make
 
 
-def _check_alike(asked: dict[str, Client]) -> None:
-    inside, *outside = (make()() for make in asked.values())
+def _check_same_answers(ways: dict[str, Client]) -> None:
+    inside, *outside = (make()() for make in ways.values())
     for answer in outside:
         np.testing.assert_allclose(pd.DataFrame(answer.json()["predictions"]), inside, atol=1e-5)
 
 
-def _timed(asked: dict[str, Client], arguments: argparse.Namespace) -> pd.DataFrame:
-    """A row for each number of clients and each that is asked."""
+def _time_requests(ways: dict[str, Client], arguments: argparse.Namespace) -> pd.DataFrame:
+    """Return a row of quantiles and rate for each number of clients and each way to ask."""
     found: dict[tuple[int, str], list[tuple[list[float], float]]] = {}
     for _ in range(arguments.rounds):
         for clients in arguments.clients:
-            for name, make in asked.items():
+            for name, make in ways.items():
                 found.setdefault((clients, name), []).append(_latencies(make, clients, arguments.requests))
     rows = []
     for (clients, name), rounds in found.items():
@@ -179,7 +184,7 @@ def _timed(asked: dict[str, Client], arguments: argparse.Namespace) -> pd.DataFr
 
 
 def _latencies(make: Client, clients: int, count: int) -> tuple[list[float], float]:
-    """The milliseconds of each request, and the seconds of all, without the first of each client."""
+    """Return the milliseconds of each request, and the seconds of all. The first request of each client only warms up."""
     ready = threading.Barrier(clients + 1)
 
     def ask_all(_: int) -> list[float]:
@@ -188,7 +193,7 @@ def _latencies(make: Client, clients: int, count: int) -> tuple[list[float], flo
             ask = make()
             ask()
         except BaseException:
-            # Nobody waits for a client that has failed.
+            # The others would wait for this client for ever.
             ready.abort()
             raise
         ready.wait()

@@ -1,4 +1,4 @@
-"""What benchmarks take in place of measured statistics and trained networks."""
+"""Random statistics, networks and ensembles for benchmarks."""
 
 import argparse
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from sensai.sites import Plan, SiteMap, SizePrediction, find_sites
 
 
 def random_statistics(sites: SiteMap, num_classes: int) -> Statistics:
-    """Statistics of every site as if 100 activations a class and channel had been read."""
+    """Return random statistics of every site, as if from 100 activations for each class and channel."""
     generator = np.random.default_rng(0)
     return {
         site.name: SiteStatistics(
@@ -35,24 +35,26 @@ def random_statistics(sites: SiteMap, num_classes: int) -> Statistics:
 
 
 def add_member_arguments(parser: argparse.ArgumentParser, share: float = 1 / 18, round_to: int = 16) -> None:
-    """What `random_ensemble` takes of the command line."""
-    parser.add_argument("--share", type=float, default=share, help="a member's FLOPs / the base model's")
-    parser.add_argument("--round_to", type=int, default=round_to, help="kept widths are multiples of it")
-    parser.add_argument("--scope", choices=["inner", "all"], default="all", help="of the channels that may go")
+    """Add the arguments that `random_ensemble` takes from the command line."""
+    parser.add_argument("--share", type=float, default=share, help="most FLOPs of a member / those of the base model")
+    parser.add_argument("--round_to", type=int, default=round_to, help="kept widths are multiples of this")
+    parser.add_argument(
+        "--scope", choices=["inner", "all"], default="all", help="which channels may be removed (as in `prune`)"
+    )
 
 
 def random_ensemble(
     arch: str, share: float, round_to: int, scope: Literal["inner", "all"], members: int, dropped: float = 0
 ) -> tuple[nn.Module, Ensemble]:
-    """A base model with random weights, and so many binary members by random plans, or as one member the control.
+    """Return a base model with random weights, and an ensemble of binary members by random plans, or its control.
 
     Args:
-        arch: 10 classes and 32x32 pixels, or of torchvision: 1000 and 224x224.
-        share: of the base model's FLOPs, which each member has at most.
-        round_to: kept widths are multiples of it.
-        scope: of the channels that may go.
-        members: one: the control, of all classes.
-        dropped: share of the blocks beside residual connections that each member goes without.
+        arch: for 10 classes and 32x32 pixels, or of torchvision for 1000 classes and 224x224 pixels.
+        share: the most FLOPs of a member, as a share of the base model's.
+        round_to: kept widths are multiples of this.
+        scope: the channels that may be removed.
+        members: how many; 1 gives the control, one network of all classes.
+        dropped: share of the blocks beside residual connections that are removed from each member.
     """
     classes, side = (1000, 224) if arch.startswith("torchvision:") else (10, 32)
     spec = NetworkSpec(arch, classes, 3, (side, side))
@@ -60,7 +62,7 @@ def random_ensemble(
     model = build(spec).eval()
     spec = with_memory_format(model, spec)
     for module in model.modules():
-        # As in trained networks a branch without channels is no zero.
+        # With fresh biases a branch without channels would give zeros, unlike in trained networks.
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.bias, std=0.1)
     sites = find_sites(model, torch.zeros(2, *spec.input_shape)).within(scope)
@@ -70,7 +72,7 @@ def random_ensemble(
     outputs = 1 if members > 1 else classes
 
     def plan_of(group: Group) -> Plan:
-        """At one ratio in all sites but those of the dropped blocks."""
+        """Return a random plan: the dropped blocks, and the same ratio in all other sites."""
         whole = _dropped(sites, group, dropped)
         gone = np.array([len(whole.get(name, ())) for name in size.sites])
         keys = {site: own for site, own in criterion_of("random")(statistics, group).items() if site not in whole}
@@ -91,15 +93,15 @@ def random_ensemble(
 
 
 def _dropped(sites: SiteMap, group: Group, share: float) -> Plan:
-    """A share of the branches, by lot."""
+    """Return the plan that removes a random share of the branches."""
     branches = sorted(set(sites.branches.values()))
-    lot = np.random.default_rng([1, *group]).permutation(len(branches))[: round(share * len(branches))]
-    names = {name for number in lot for name in branches[number]}
+    chosen = np.random.default_rng([1, *group]).permutation(len(branches))[: round(share * len(branches))]
+    names = {name for number in chosen for name in branches[number]}
     return {site.name: np.arange(site.channels) for site in sites.sites if site.name in names}
 
 
 def combined(ensemble: Ensemble) -> Callable[[list[np.ndarray]], np.ndarray]:
-    """How an ensemble's outputs become probabilities: by the linear map and softmax of every fitted calibration."""
+    """Return a function from outputs to probabilities. Like every fitted calibration it is a linear map and a softmax."""
     weight = class_contrasts(ensemble.groups)
     calibration = Calibration("temperature", weight, np.zeros(len(weight)))
     return lambda outputs: calibration(outputs, ensemble.groups)

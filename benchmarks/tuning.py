@@ -1,19 +1,20 @@
-"""Whether `tune` finds more than chance does: replayed on a table of every configuration of a small space.
+"""Compare `tune` with random search and a grid, replayed on a table of every configuration of a small space.
 
 python benchmarks/tuning.py [--space benchmarks/tuning_space.yaml] [--seeds 30] [--budget 40] [--warm 15] [--workers 2]
     [--figure tuning.png] [parameters of `retrain` ...]
 
-The table is logged first, as runs of `prune` and `retrain` in the tracking store; what is there is not computed again. Then
-studies take what they ask for from it, `budget` configurations each:
+The script computes the table first, as runs of `prune` and `retrain` in the tracking store. Runs that are already there are
+reused. Then these searches look up configurations in the table, `budget` of them where nothing else is said:
 
-- tune: as it is, with no fidelities and nothing to learn from;
-- random: drawn without repetition;
-- grid: a product of some values of each parameter, drawn anew for each seed;
-- warm: `tune` that learns of the random search's configurations first and asks for only `warm` of its own;
-- fidelities: `tune` that cuts each configuration and retrains the best third, until it knows as much as tune.
+- tune: `tune` with its defaults, without fidelities and without earlier runs;
+- random: random configurations, none twice;
+- grid: the product of some values of each parameter, chosen anew for each seed;
+- warm: `tune` that learns from the random search's configurations, and then asks for only `warm` of its own;
+- fidelities: `tune` that prunes every configuration of the table and retrains the best third.
 
-Hypervolumes (accuracy times saved cost, cost being FLOPs of the largest member as a share of the base model's) are shares of
-what the whole table reaches. Intervals are of the seeds (bootstrap, 95 %).
+A hypervolume is accuracy times saved cost, as a share of the hypervolume of the whole table. Cost is the FLOPs of the largest
+member as a share of the base model's. Intervals are over the seeds (bootstrap, 95 %). "epochs saved" is 1 - (epochs
+until `fidelities` reaches the last hypervolume of `tune`) / (epochs of `tune`).
 """
 
 import argparse
@@ -59,7 +60,7 @@ _MOST_COST = 1.0
 _ETA = 3
 
 Configuration = frozenset[tuple[str, Any]]
-# Of each configuration, by the epochs that it had: none and all.
+# Configuration -> epochs of training (none, or all) -> outcome.
 Table = dict[Configuration, dict[int, Outcome]]
 Propose = Callable[[list[FrozenTrial]], Mapping[str, Any]]
 
@@ -67,19 +68,25 @@ Propose = Callable[[list[FrozenTrial]], Mapping[str, Any]]
 def main() -> None:
     """Print tables for people, and one JSON line last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--space", default=str(Path(__file__).with_name("tuning_space.yaml")), help="of choices alone")
+    parser.add_argument(
+        "--space",
+        default=str(Path(__file__).with_name("tuning_space.yaml")),
+        help="the space, a YAML file of choices only",
+    )
     parser.add_argument("--seeds", type=int, default=30)
-    parser.add_argument("--budget", type=int, default=40)
-    parser.add_argument("--warm", type=int, default=15)
+    parser.add_argument("--budget", type=int, default=40, help="configurations of each search")
+    parser.add_argument(
+        "--warm", type=int, default=15, help="configurations of `tune` after those of the random search"
+    )
     parser.add_argument("--workers", type=int, default=cpu_count())
-    parser.add_argument("--figure", help="file (.png) for hypervolume over configurations")
+    parser.add_argument("--figure", help="write a figure of hypervolume over configurations to this file (.png)")
     arguments, rest = parser.parse_known_args()
     config = parse("tune", [*rest, "--space", arguments.space])
     assert isinstance(config, TuneConfig)
     grid = yaml.safe_load(Path(arguments.space).read_text())
     table = _table(config, grid, arguments.workers)
     _, space = space_of(config, len(dataset_of(config).class_names))
-    replay = partial(_replayed, table, space, grid, config.epochs, arguments.budget, arguments.warm)
+    replay = partial(_replay, table, space, grid, config.epochs, arguments.budget, arguments.warm)
     seeds = [range(number, arguments.seeds, arguments.workers) for number in range(arguments.workers)]
     rows = pd.concat(in_processes(replay, seeds, threads=1), ignore_index=True)
     summary, correlations = _summary(rows, config.epochs), _correlations(table, space)
@@ -88,30 +95,30 @@ def main() -> None:
     print(correlations.round(3).to_string(index=False))
     print(", ".join(f"{key}: {value}" for key, value in host().items()))
     if arguments.figure:
-        _drawn(rows).savefig(arguments.figure, dpi=150)
+        _plot(rows).savefig(arguments.figure, dpi=150)
     found = {"rows": summary.reset_index().to_dict("records"), "fidelities": correlations.to_dict("records")}
     print(json.dumps({"benchmark": "tuning", "host": host(), "configurations": len(table), **found}))
 
 
 def _table(config: TuneConfig, grid: Mapping[str, Sequence[Any]], workers: int) -> Table:
     configurations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    # What all stand on is computed once, before any two could wait for each other.
+    # The first configuration computes the stages that all share, so that the workers do not wait for each other.
     _outcomes(config, configurations[:1])
     shares = [configurations[number::workers] for number in range(workers)]
     parts = in_processes(partial(_outcomes, config), shares, threads=max(cpu_count() // workers, 1))
     found = {configuration: outcomes for part in parts for configuration, outcomes in part.items()}
-    # Whoever computed it, draws by a seed are the same.
+    # The order of the table must not depend on the workers, because samples by a seed follow it.
     return {(own := frozenset(each.items())): found[own] for each in configurations}
 
 
 def _outcomes(config: TuneConfig, configurations: Iterable[dict[str, Any]]) -> Table:
-    """From the store, which gets what it does not have."""
+    """Return the outcomes of configurations from the store, and compute those that it lacks."""
     session, found = Session.connect(), {}
     store = session.store
     for configuration in configurations:
         own: RetrainConfig = config.trial(**configuration)
-        as_cut = PruneConfig.model_validate(own.upstream(PruneConfig).model_dump())
-        runs = {0: prune.stage.ensure(as_cut, session, None), own.epochs: retrain.stage.ensure(own, session, None)}
+        pruned = PruneConfig.model_validate(own.upstream(PruneConfig).model_dump())
+        runs = {0: prune.stage.ensure(pruned, session, None), own.epochs: retrain.stage.ensure(own, session, None)}
         sizes = store.metrics_of(runs[0])
         cost = sizes["flops_max"] / sizes["flops_base"]
         found[frozenset(configuration.items())] = {
@@ -121,7 +128,7 @@ def _outcomes(config: TuneConfig, configurations: Iterable[dict[str, Any]]) -> T
     return found
 
 
-def _replayed(
+def _replay(
     table: Table,
     space: Space,
     grid: Mapping[str, Sequence[Any]],
@@ -130,31 +137,34 @@ def _replayed(
     warm: int,
     seeds: Iterable[int],
 ) -> pd.DataFrame:
-    """Columns way, seed, configurations, epochs (trained until then), hypervolume (as a share of the table's)."""
+    """Run every search for every seed, and return one row for each configuration in the order of the search.
+
+    Columns: way, seed, configurations, epochs (both so far), hypervolume (as a share of the table's).
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return pd.concat([_replayed_once(table, space, grid, epochs, budget, warm, seed) for seed in seeds])
+    return pd.concat([_replay_seed(table, space, grid, epochs, budget, warm, seed) for seed in seeds])
 
 
-def _replayed_once(
+def _replay_seed(
     table: Table, space: Space, grid: Mapping[str, Sequence[Any]], epochs: int, budget: int, warm: int, seed: int
 ) -> pd.DataFrame:
     generator = np.random.default_rng(seed)
     everything = list(table)
-    drawn = [everything[n] for n in generator.permutation(len(everything))[:budget]]
-    study = partial(_studied, table, space, seed=seed)
+    sampled = [everything[n] for n in generator.permutation(len(everything))[:budget]]
+    study = partial(_run_study, table, space, seed=seed)
     few: Propose = partial(next_fixed, directions=[True, False], rungs=[0, epochs], eta=_ETA)
     ways = {
         "tune": study(lambda _: {EPOCHS: epochs}, budget),
-        "random": _frame(table[each][epochs] for each in drawn),
-        "grid": _frame(table[each][epochs] for each in _drawn_grid(grid, budget, generator)),
-        "warm": study(lambda _: {EPOCHS: epochs}, warm, [table[each][epochs] for each in drawn], drawn),
+        "random": _frame(table[each][epochs] for each in sampled),
+        "grid": _frame(table[each][epochs] for each in _sampled_grid(grid, budget, generator)),
+        "warm": study(lambda _: {EPOCHS: epochs}, warm, [table[each][epochs] for each in sampled], sampled),
         "fidelities": study(few, len(table) + len(table) // _ETA),
     }
     whole = _last_hypervolume(_frame(outcomes[epochs] for outcomes in table.values()))
     return pd.concat([_curve(frame, whole).assign(way=way, seed=seed) for way, frame in ways.items()])
 
 
-def _studied(
+def _run_study(
     table: Table,
     space: Space,
     propose: Propose,
@@ -178,8 +188,10 @@ def _studied(
     return trial_table(study)
 
 
-def _drawn_grid(grid: Mapping[str, Sequence[Any]], budget: int, generator: np.random.Generator) -> list[Configuration]:
-    """The product of some values of each parameter, of as many as make just the budget."""
+def _sampled_grid(
+    grid: Mapping[str, Sequence[Any]], budget: int, generator: np.random.Generator
+) -> list[Configuration]:
+    """Return the product of random values of each parameter, with exactly `budget` configurations."""
     sizes = [
         each for each in itertools.product(*(range(1, len(v) + 1) for v in grid.values())) if math.prod(each) == budget
     ]
@@ -207,31 +219,34 @@ def _last_hypervolume(frame: pd.DataFrame) -> float:
 
 
 def _summary(rows: pd.DataFrame, epochs: int) -> pd.DataFrame:
-    """One row a way: its hypervolume, and how it stands to tune seed by seed."""
+    """Return a row for each search: its hypervolume, and the comparison with tune seed by seed."""
     last = rows.groupby(["way", "seed"]).last()
     tuned = last.loc["tune", "hypervolume"]
     found = {}
     for way in ("tune", "random", "grid", "warm"):
         own = last.loc[way, "hypervolume"]
         low, high = _interval(own)
-        row = {"hypervolume": own.mean(), "low": low, "high": high, "least": own.min()}
+        row = {"hypervolume": own.mean(), "low": low, "high": high, "lowest": own.min()}
         if way != "tune":
             below = _interval(tuned - own)
             row |= {"tune minus this": (tuned - own).mean(), "from": below[0], "to": below[1]}
-            row |= {"seeds in which tune is no worse": (tuned >= own).mean()}
+            row |= {"share of seeds in which tune is no worse": (tuned >= own).mean()}
         found[way] = row
     saved = _epochs_saved(rows, tuned, epochs)
     found["fidelities"] = {
         "hypervolume": last.loc["fidelities", "hypervolume"].mean(),
         "epochs saved": saved.mean(),
-        "median of these": saved.median(),
-        "seeds that reach tune": saved.gt(-math.inf).mean(),
+        "median epochs saved": saved.median(),
+        "share of seeds that reach tune": saved.gt(-math.inf).mean(),
     }
     return pd.DataFrame.from_dict(found, orient="index").rename_axis("way")
 
 
 def _epochs_saved(rows: pd.DataFrame, tuned: pd.Series, epochs: int) -> pd.Series:
-    """By seed, as a share of those that tune took: how many fewer until the hypervolume is at least tune's at its end."""
+    """Return for each seed the share of tune's epochs that the fidelities save until they reach tune's last hypervolume.
+
+    NaN stands for a seed in which they never reach it.
+    """
     spent = rows[rows["way"] == "tune"].groupby("seed")[EPOCHS].last()
     own = rows[rows["way"] == "fidelities"]
     reached = own[own["hypervolume"] >= own["seed"].map(tuned) - 1e-12].groupby("seed")[EPOCHS].first()
@@ -246,7 +261,7 @@ def _interval(values: pd.Series) -> tuple[float, float]:
 
 
 def _correlations(table: Table, space: Space) -> pd.DataFrame:
-    """How configurations that are only cut rank against the same ones retrained, of the whole table."""
+    """Return the rank correlations between outcomes after pruning alone and after training, over the whole table."""
     study = optuna.create_study(directions=list(GOAL.directions.values()))
     runs = (
         LoggedRun({**dict(own), EPOCHS: epochs}, outcome)
@@ -257,8 +272,8 @@ def _correlations(table: Table, space: Space) -> pd.DataFrame:
     return fidelity_correlations(study)
 
 
-def _drawn(rows: pd.DataFrame) -> Figure:
-    """Mean hypervolume over configurations, and what half of the seeds are between."""
+def _plot(rows: pd.DataFrame) -> Figure:
+    """Return a figure of the mean hypervolume over configurations, with the band that holds half of the seeds."""
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
     for way, own in rows[rows["way"].isin(["tune", "random", "grid"])].groupby("way", sort=False):
@@ -269,8 +284,8 @@ def _drawn(rows: pd.DataFrame) -> Figure:
         )
     warm = rows[rows["way"] == "warm"].groupby("seed")["hypervolume"].last().mean()
     axes.axhline(warm, color="grey", linestyle=":", label="warm, at its end")
-    axes.set_xlabel("configurations that were asked for")
-    axes.set_ylabel("hypervolume, of that of the whole table")
+    axes.set_xlabel("configurations")
+    axes.set_ylabel("hypervolume / that of the whole table")
     axes.legend()
     return figure
 
