@@ -14,7 +14,7 @@ from tests.conftest import ROOT, tiny
 from tests.helpers.processes import still_running
 
 
-@pytest.mark.processes
+@pytest.mark.long
 def test_nothing_is_left_of_a_run_whose_mlflow_was_killed(store_uri: str, tmp_path: Path) -> None:
     parameters = tiny("retrain", epochs=2000, jobs=2, work_dir=str(tmp_path / "work"))
     given = [argument for name, value in parameters.items() for argument in ("-P", f"{name}={value}")]

@@ -29,7 +29,7 @@ def normalised(ensemble: Ensemble, images: np.ndarray) -> torch.Tensor:
 
 
 # Those that `auto` leaves out take long to open, for each member and each number of images.
-EVERY = [pytest.param(name, marks=[] if RUNTIMES[name].traits["auto"] else pytest.mark.processes) for name in RUNTIMES]
+EVERY = [pytest.param(name, marks=[] if RUNTIMES[name].traits["auto"] else pytest.mark.long) for name in RUNTIMES]
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -182,7 +182,7 @@ def members_of(run_id: str) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-@pytest.mark.processes
+@pytest.mark.long
 def test_a_killed_run_goes_on_in_the_step_where_it_was(pruned: Pruned, monkeypatch: pytest.MonkeyPatch) -> None:
     place = pruned.place
     killed = kill_within_the_second_step(place)

@@ -111,7 +111,7 @@ def test_a_longer_study_computes_only_what_is_missing_and_a_logged_one_nothing(p
         studied(place, **few, zero_threshold=0.1, source="logged")
 
 
-@pytest.mark.processes
+@pytest.mark.long
 def test_a_killed_study_goes_on(pruned: Pruned) -> None:
     place = pruned.place
     own = {"methods": "random", "control": False, "repeats": 2}

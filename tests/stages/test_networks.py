@@ -218,10 +218,9 @@ def test_networks_that_cannot_be_used_are_refused_when_adopted(
 @pytest.mark.parametrize(
     "how",
     [
-        {"criterion": "taylor", "precision": "auto"},
-        {"loss": "joint_kd", "cut_steps": 2, "scope": "all"},
+        pytest.param({"criterion": "taylor", "precision": "auto"}, id="each", marks=pytest.mark.long),
+        pytest.param({"loss": "joint_kd", "cut_steps": 2, "scope": "all"}, id="joint"),
     ],
-    ids=["each", "joint"],
 )
 def test_what_plain_pytorch_gives_a_network_it_gets_in_every_stage(
     place: Place, file: Path, how: dict[str, str]

@@ -40,7 +40,7 @@ def test_sigkill_of_the_parent_while_its_workers_are_starting_leaves_no_process(
     assert alive == []
 
 
-@pytest.fixture(scope="module", params=["bce", "joint"])
+@pytest.fixture(scope="module", params=["bce", pytest.param("joint", marks=pytest.mark.long)])
 def uninterrupted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     folder = tmp_path_factory.mktemp("whole")
     retrain(folder, request.param, 1)

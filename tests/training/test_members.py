@@ -187,7 +187,9 @@ def test_members_learn_jointly_from_each_other(tmp_path: Path, dataset: Dataset)
 # With plain bce workers are compared where one of them is killed: test_killed_workers.py.
 @pytest.mark.processes
 @pytest.mark.parametrize(
-    "objective", [ObjectiveConfig("bce", balance="sample"), ObjectiveConfig("joint_kd", 0.5)], ids=str
+    "objective",
+    [pytest.param(ObjectiveConfig("bce", balance="sample"), marks=pytest.mark.long), ObjectiveConfig("joint_kd", 0.5)],
+    ids=str,
 )
 def test_workers_change_nothing(
     tmp_path: Path, dataset: Dataset, teacher: nn.Module, objective: ObjectiveConfig
@@ -220,7 +222,11 @@ def test_workers_change_nothing(
 @pytest.mark.processes
 @pytest.mark.parametrize(
     ("objective", "jobs", "arch"),
-    [(BCE, 1, "small_cnn"), (ObjectiveConfig("joint"), 2, "small_cnn"), (ObjectiveConfig("joint"), 1, "resnet20")],
+    [
+        (BCE, 1, "small_cnn"),
+        pytest.param(ObjectiveConfig("joint"), 2, "small_cnn", marks=pytest.mark.long),
+        (ObjectiveConfig("joint"), 1, "resnet20"),
+    ],
     ids=str,
 )
 def test_training_that_is_ended_after_an_epoch_goes_on_to_the_same_members(

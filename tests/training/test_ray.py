@@ -37,7 +37,7 @@ def cluster() -> Iterator["Cluster"]:
         yield made
 
 
-@pytest.fixture(scope="module", params=["bce", "joint"])
+@pytest.fixture(scope="module", params=["bce", pytest.param("joint", marks=pytest.mark.long)])
 def uninterrupted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     folder = tmp_path_factory.mktemp("whole")
     retrain(folder, request.param, 1)

@@ -39,6 +39,7 @@ def _nothing_is_left() -> object:
     assert children() <= before
 
 
+@pytest.mark.long
 def test_the_table_sets_the_ways_beside_each_other(tmp_path: Path) -> None:
     # As many workers of one thread, whatever the machine has.
     folder = contention.save(tmp_path / "job", contention.split(48), jobs=2, threads=1)
@@ -86,6 +87,7 @@ def test_processes_that_fail_later_are_named(tmp_path: Path) -> None:
         at_once(folder, "naive", "scoring", [[0], [1]])
 
 
+@pytest.mark.long
 def test_a_kill_of_the_run_ends_every_process(tmp_path: Path) -> None:
     contention.save(tmp_path / "job", contention.split(MANY))
     code = (
