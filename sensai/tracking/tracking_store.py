@@ -103,8 +103,11 @@ def main() -> None:
     except (UnusableDatabaseError, MlflowException) as error:
         sys.exit(f"error: MLFLOW_TRACKING_URI={without_password(mlflow.get_tracking_uri())!r}: {error}")
     if command := sys.argv[1:]:
-        # `current_uri` has put the store's URI into the environment where the command would read it wrongly.
-        os.execvp(command[0], command)  # noqa: S606  (the user's own command)
+        try:
+            # `current_uri` has put the store's URI into the environment where the command would read it wrongly.
+            os.execvp(command[0], command)  # noqa: S606  (the user's own command)
+        except OSError as error:
+            sys.exit(f"error: {command[0]!r} cannot be run ({error.strerror})")
 
 
 if __name__ == "__main__":

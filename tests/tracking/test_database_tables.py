@@ -30,7 +30,7 @@ CONTACTS = {
     "analysis": "from sensai.analysis import runs\nbegin()\nassert runs.stage_runs('prune').empty",
     "artifact": "from sensai.analysis.runs import table\nfrom mlflow.exceptions import MlflowException\nbegin()\n"
     "try: table('0' * 32, 'a.csv')\nexcept MlflowException as error: assert 'not found' in str(error), error",
-    "program": "from sensai.tracking.tracking_store import main\nbegin()\nmain()",
+    "program": "from sensai.tracking.tracking_store import main\nbegin()\nsys.argv = ['']\nmain()",
     "study": "import os\nfrom tests.helpers import toy_study\nbegin()\n"
     "own = toy_study.study(os.environ['STORAGE'])\ntoy_study.worker(own).run(3)",
 }
@@ -257,3 +257,14 @@ def test_a_path_that_is_longer_than_sqlite_takes(tmp_path: Path) -> None:
     with pytest.raises(UnusableDatabaseError, match="SQLite opens paths of up to 512"):
         tracking_client(f"sqlite:///{folder}/mlflow.db")
     assert not any(folder.glob("*.db"))
+
+
+@pytest.mark.processes
+def test_a_command_that_there_is_not_is_one_line(store_uri: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sensai.tracking.tracking_store", "no such command"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: 'no such command' cannot be run (No such file or directory)"
+    assert "Traceback" not in done.stderr
