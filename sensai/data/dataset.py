@@ -157,7 +157,7 @@ def load_dataset(
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What data sets may use, see `sensai.data.sets`."""
+    """Inputs of the data sets, as `sensai.data.sets` describes them."""
 
     data_dir: str
     download_dir: Path

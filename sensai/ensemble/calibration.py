@@ -71,7 +71,7 @@ RAW = Calibration("raw")
 
 @dataclass(frozen=True, eq=False)
 class _Inputs:
-    """What combiners may use, see `sensai.ensemble.combiners`."""
+    """Inputs of the combiners, as `sensai.ensemble.combiners` describes them."""
 
     outputs: np.ndarray
     contrasts: np.ndarray

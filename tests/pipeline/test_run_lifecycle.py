@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from sensai.config import PromoteConfig
+from sensai.config.arguments import as_yaml
 from sensai.errors import EndedEarlyError, InputError
 from sensai.pipeline.run_lifecycle import (
     Description,
@@ -88,6 +89,7 @@ def test_an_adopted_run_takes_the_whole_description(place: Place, monkeypatch: p
     assert json.loads(ended.data.tags["sensai.config"])["model_name"] == "mine"
     assert ended.data.params["max_accuracy_drop"] == "0.005"
     assert set(ended.data.params) == config.own_values().keys()
+    assert place.artifact(opened, "config.yaml").read_text() == as_yaml(config)
     assert len(place.runs()) == 1
 
 

@@ -17,6 +17,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from sensai.config import BaselineConfig, RetrainConfig
+from sensai.config.arguments import parse
 from sensai.errors import InputError
 from sensai.pipeline import session as session_module
 from sensai.pipeline.context import Context
@@ -82,6 +83,11 @@ class TestFromAnEmptyStore:
         assert set(run.data.params) == prune.stage.config(**tiny("prune")).own_values().keys() > {"ratio", "scope"}
         assert run.data.params["ratio"] == "0.5"
         assert run.data.params["dataset"] == tiny("prune")["dataset"]
+
+    def test_its_config_yaml_makes_it_again(self, pruned: Pruned) -> None:
+        file = pruned.place.artifact(pruned.run_id, "config.yaml")
+        again = parse("prune", [f"--config={file}", f"--work_dir={pruned.place.folder / 'work'}"])
+        assert prune.run(again) == pruned.run_id
 
     def test_the_name_tells_stage_and_method(self, pruned: Pruned) -> None:
         name = pruned.place.run(pruned.run_id).info.run_name

@@ -51,7 +51,7 @@ def default_content(config: TuneConfig, classes: int) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for each in sorted(parameters_of(RetrainConfig).values(), key=_last_stage):
         entry = _declared(each, classes)
-        if entry is not None and getattr(config, each.name) == getattr(TuneConfig(), each.name):
+        if entry is not None and getattr(config, each.name) == each.field.default:
             content[each.name] = entry
     return _conditioned(content, config)
 
