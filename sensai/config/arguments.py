@@ -38,7 +38,7 @@ def parse(stage: str, arguments: Sequence[str], *, defaults_are_given: bool = Fa
     given = _located(_parsed(arguments, config), config)
     values: dict[str, Any] = {}
     if path := given.pop(CONFIG_FILE, ""):
-        values = read_config(path, config)
+        values = _located(read_config(path, config), config)
         if defaults_are_given:
             defaults = default_texts(config)
             given = {name: value for name, value in given.items() if value != defaults[name]}
@@ -89,15 +89,19 @@ def _parsed(arguments: Sequence[str], config: type[EntryPoint]) -> dict[str, str
     return vars(given)
 
 
-def _located(given: Mapping[str, str], config: type[EntryPoint]) -> dict[str, str]:
+def _located(given: Mapping[str, Any], config: type[EntryPoint]) -> dict[str, Any]:
     """Return the values with the paths of input files as `sensai.input_paths` finds them."""
     known = parameters_of(config)
     files = {CONFIG_FILE, *(name for name, each in known.items() if each.usage.by_content)}
     code = {name for name, each in known.items() if each.usage.code}
-    return {
-        name: located(value) if name in files else located_reference(value) if name in code else value
-        for name, value in given.items()
-    }
+
+    def place(name: str, value: Any) -> Any:
+        # A file may hold a number where a path belongs; the configuration refuses it.
+        if not isinstance(value, str):
+            return value
+        return located(value) if name in files else located_reference(value) if name in code else value
+
+    return {name: place(name, value) for name, value in given.items()}
 
 
 def _refuse(others: Sequence[str], config: type[EntryPoint]) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from sensai import input_paths
 from sensai.config import CONFIGS, PruneConfig
 from sensai.config.arguments import as_yaml, parse
 from sensai.errors import InputError
@@ -25,6 +26,15 @@ def test_under_mlflow_a_default_does_not_win_over_the_file(file: Path) -> None:
     handed_over = ["--config", str(file), "--ratio", "0.5", "--n_groups", "", "--policy", "threshold"]
     config = parse("prune", handed_over, defaults_are_given=True)
     assert config == PruneConfig(ratio=0.25, method="random", n_groups=2, mean="0.5", policy="threshold")
+
+
+def test_paths_in_a_file_are_looked_for_like_those_of_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "groups.json").write_text("[[0]]")
+    (tmp_path / "mine.yaml").write_text("method: file\ngroups_file: groups.json\n")
+    monkeypatch.setattr(input_paths, "_folders", [tmp_path])
+    assert parse("prune", ["--config=mine.yaml"]).groups_file == str(tmp_path / "groups.json")
 
 
 def test_flags_stand_alone_or_with_a_value() -> None:
