@@ -15,7 +15,9 @@ from sensai.analysis import results, runs
 from sensai.analysis.runs.tables import read_table
 from sensai.errors import DamagedError
 from tests.analysis.conftest import Logbook
-from tests.analysis.test_results import FILES, retraining
+from tests.analysis.test_collected_answers import answered
+from tests.analysis.test_results import FILES
+from tests.analysis.test_retrainings import evaluated, retraining
 from tests.fuzz.inputs import damaged, fuzzed, only, texts
 
 TABLE = pd.DataFrame({"classes": ["a", "b"], "site": ["0", "NA"], "accuracy": [0.5, None]})
@@ -52,11 +54,12 @@ def _broken(whole: bytes, table: pd.DataFrame) -> st.SearchStrategy[bytes]:
 
 @pytest.fixture
 def logbook(store_uri: str) -> Logbook:
-    """Of two retrainings."""
+    """Of two retrainings, of which one is evaluated."""
     client = mlflow.MlflowClient(store_uri)
     made = Logbook(client, client.get_experiment_by_name("test").experiment_id)
     for number in (1, 2):
-        retraining(made, number)
+        run_id = retraining(made, number)
+    answered(made, evaluated(made, run_id, 0.5))
     return made
 
 
