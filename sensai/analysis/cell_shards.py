@@ -121,13 +121,12 @@ def read_shard(path: Path) -> pd.DataFrame:
 
 
 def _digest(frame: pd.DataFrame) -> str:
-    """Return a digest of names, types and values."""
+    """Return a digest of names and values, which is the same with every version of the libraries."""
     content = hashlib.sha256()
     for name in sorted(frame.columns):
-        content.update(f"{name} {frame[name].dtype}".encode())
+        content.update(name.encode())
         for value in frame[name].tolist():
-            array = isinstance(value, np.ndarray)
-            content.update(f"{value.dtype} ".encode() + value.tobytes() if array else repr(value).encode())
+            content.update(repr(value.tolist() if isinstance(value, np.ndarray) else value).encode())
     return content.hexdigest()
 
 

@@ -1,6 +1,8 @@
 """Shards of cells: what is read is what was written, whole or refused, and small enough for git."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from sensai.analysis.cell_shards import REQUIRED, has_shard, read_shard, read_shards, shard_path, write_shard
 from sensai.errors import DamagedError, StorageError
+from tests.conftest import ROOT
 
 CELL = {"role": "ensemble", "method": "ring", "overlap": 2, "seed": 0}
 MEASURED = {
@@ -133,6 +136,17 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(StorageError):
         write_shard(tmp_path, CELL, MEASURED, LABELS, ANSWERS)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("capsys")
+def test_the_example_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "analysis/README.md").read_text(), flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        namespace: dict[str, Any] = {}
+        exec(code, namespace)
+    assert len(namespace["rows"]) == 6
+    assert read_shards(tmp_path / "analysis/results/pays")["role"].tolist() == ["control"] * 3 + ["replicas"] * 3
 
 
 values = st.one_of(st.booleans(), st.integers(-(2**62), 2**62), st.floats(allow_nan=False), st.text(max_size=8))
