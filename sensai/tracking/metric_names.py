@@ -120,6 +120,7 @@ METRICS = {
         ("evaluate", "main"), "ratio", "time of the ensemble / of its members on the threads without a gap"
     ),
     "overhead": Metric(("activations",), "ratio", "pass with the statistics / without"),
+    "train_images": Metric(("retrain",), "count", "images of the training split"),
     "images_per_s": Metric(("activations", "retrain"), "images/s", "images read; of `retrain` members x images"),
     "seconds": Metric(
         ("baseline", "member", "retrain", "cell"), "s", "training time; of `retrain` of the slowest worker"

@@ -49,6 +49,13 @@ STUDY_COLUMNS = {
     "start": TIME,
     "seconds": "float64",
 }
+OVERVIEW_COLUMNS = {
+    **dict.fromkeys(["run_id", "stage", "name"], "str"),
+    "start": TIME,
+    "seconds": "float64",
+    **dict.fromkeys(["parent", "dataset", "arch", "data_digest", "study", "trial", "cell", "retrain_run"], "str"),
+    **dict.fromkeys(["precision", "device", "commit", "config"], "str"),
+}
 ABOUT = ["name", "stage", "status", "start", "seconds"]
 STAGES = ["baseline", "activations", "group", "prune", "retrain", "evaluate", "register", "report"]
 
@@ -208,6 +215,22 @@ class TestOfMain:
         }
         assert upstream == {stage: finished.upstream(stage) for stage in STAGES[:5]}
         assert runs.stage_runs("main")["config.model_name"].tolist() == ["sensai-ensemble"]
+
+    def test_overview_has_every_run_but_those_of_members(self, finished: FinishedMain) -> None:
+        frame = runs.overview()
+        assert types(frame, OVERVIEW_COLUMNS) == OVERVIEW_COLUMNS
+        assert list(frame.columns) == list(OVERVIEW_COLUMNS)
+        others = {
+            run_id: run for run_id, run in finished.place.runs().items() if run.data.tags["sensai.stage"] != "member"
+        }
+        assert set(frame["run_id"]) == set(others)
+        assert set(frame["stage"]) == {*STAGES, "main"}
+        retrained = frame.set_index("run_id").loc[finished.upstream("retrain")]
+        tags = others[finished.upstream("retrain")].data.tags
+        for name in ("device", "commit", "config", "data_digest"):
+            assert retrained[name] == tags[f"sensai.{name}"], name
+        evaluated = frame.set_index("run_id").loc[finished.upstream("evaluate")]
+        assert evaluated["retrain_run"] == finished.upstream("retrain")
 
     def test_members_of_one_run(self, finished: FinishedMain) -> None:
         frame = runs.members([finished.upstream("retrain")])

@@ -18,6 +18,7 @@ from sensai.analysis.figures import interactive, interactive_matrices
 from sensai.analysis.grouped import Grouped
 from sensai.analysis.report.page import Image, Plot, Table, render_page
 from sensai.analysis.report.page_inputs import Logged, table_of
+from sensai.analysis.rounding import rounded_accuracy
 from sensai.tracking import tags
 from sensai.tracking.artifact_names import (
     COMBINATIONS,
@@ -62,8 +63,8 @@ def summary_table(metrics: Mapping[str, float], control: Mapping[str, float] | N
     table.index.name = "network"
     return pd.DataFrame(
         {
-            "accuracy": table["accuracy"].map("{:.4f}".format, na_action="ignore"),
-            "top5_accuracy": table["top5_accuracy"].map("{:.4f}".format, na_action="ignore"),
+            "accuracy": table["accuracy"].map(rounded_accuracy),
+            "top5_accuracy": table["top5_accuracy"].map(rounded_accuracy),
             "params": table["params"].map("{:,.0f}".format, na_action="ignore"),
             "flops": table["flops"].map("{:,.0f}".format, na_action="ignore"),
             "latency_ms": table["latency_ms"].map("{:.3f}".format, na_action="ignore"),

@@ -1,8 +1,8 @@
 """retrain: Train every member on its own outcomes, all on one stream of batches.
 
-Logs val_accuracy, val_in_group_accuracy, epochs_saved, seconds_saved, images_per_s, seconds, all curves in one table and the
-members. With precision=auto it logs bf16_speedup; where the same members were also trained to the end, accuracy_given_up. Each
-member has a child run with its validation metrics and curves.
+Logs val_accuracy, val_in_group_accuracy, train_images, epochs_saved, seconds_saved, images_per_s, seconds, all curves in one
+table and the members. With precision=auto it logs bf16_speedup; where the same members were also trained to the end,
+accuracy_given_up. Each member has a child run with its validation metrics and curves.
 """
 
 import json
@@ -75,6 +75,8 @@ def _execute(config: RetrainConfig, context: Context) -> None:
             _log_member(size(member.network, ensemble.spec.input_shape), history, metrics, run)
     if config.epochs:
         context.run.log_frame(_curves(ensemble, histories, runs), CURVES)
+        context.run.set_tags({tags.DEVICE: workers.devices[0].type})
+    context.run.log_metrics({"train_images": len(context.data.train)})
     context.run.log_metrics(_savings(histories, sum(epochs_of_steps(len(plans), config)), workers, context))
     validated = prune.log_validation(ensemble, context)
     context.run.log_metrics(_given_up(validated, config, context))
