@@ -18,7 +18,7 @@ import yaml
 from mlflow.entities import Run
 
 from sensai.analysis.cell_shards import has_shard, write_shard
-from sensai.config import CONFIGS, StageConfig
+from sensai.config import EvaluateConfig
 from sensai.pipeline.session import Session
 from sensai.stages import evaluate
 from sensai.terminal import say
@@ -52,23 +52,23 @@ def main() -> None:
         began = time.monotonic()
         measured, answers = finished(config, given.study.stem, cell)
         write_shard(
-            folder, cell, measured, answers["label"].to_numpy(), {config.combine: answers["ensemble"].to_numpy()}
+            folder, cell, measured, answers["label"].to_numpy(), {str(config.combine): answers["ensemble"].to_numpy()}
         )
         right = (answers["label"] == answers["ensemble"]).mean()
         say(f"{cell['row']}, seed {cell['seed']}: {right:.4f} in {time.monotonic() - began:.0f} s")
 
 
-def cells(study: Mapping[str, Any], shared: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], StageConfig]]:
+def cells(study: Mapping[str, Any], shared: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], EvaluateConfig]]:
     """Yield each cell and the configuration of its evaluation, seed by seed."""
     for seed in study["seeds"]:
         for row in study["rows"]:
             # A yardstick that is needed for the first seeds alone ends early.
             if seed in row.get("seeds", study["seeds"]):
                 cell = {"row": row["row"], "role": row["role"], "seed": seed}
-                yield cell, CONFIGS["evaluate"](**{**shared, **row["parameters"], "seed": seed})
+                yield cell, EvaluateConfig(**{**shared, **row["parameters"], "seed": seed})
 
 
-def finished(config: StageConfig, study: str, cell: Mapping[str, Any]) -> tuple[dict[str, Any], pd.DataFrame]:
+def finished(config: EvaluateConfig, study: str, cell: Mapping[str, Any]) -> tuple[dict[str, Any], pd.DataFrame]:
     """Run a cell's stages; return what is worth a column, and label and answer of each test image."""
     run_id = evaluate.run(config)
     session = Session(Store.connect())

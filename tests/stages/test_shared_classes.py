@@ -92,3 +92,18 @@ def test_a_cached_grouping_is_not_taken_for_another_overlap(place: Place) -> Non
     assert groups[1]["groups"] == [[0], [1], [2]]
     assert sorted(map(tuple, groups[2]["groups"])) == GROUPS["overlap"]
     assert "overlap=2" in place.run(runs[2]).info.run_name
+
+
+def test_all_classes_judge_one_common_plan(place: Place) -> None:
+    with place.active():
+        runs = {
+            classes: prune.run(place.config("prune", method="singletons", plan_classes=classes))
+            for classes in ("own", "all")
+        }
+        control = prune.run(place.config("prune", method="random", n_groups=1))
+    plans = {
+        name: [each["removed"] for each in json.loads(place.artifact(run_id, "plans.json").read_text())["members"]]
+        for name, run_id in {**runs, "control": control}.items()
+    }
+    assert plans["all"] == plans["control"] * 3
+    assert plans["own"][0] != plans["own"][1]
