@@ -50,7 +50,8 @@ def test_shards_of_different_columns_are_one_table(tmp_path: Path) -> None:
 
 def test_the_same_cell_in_another_order_is_the_same_and_every_other_is_not(tmp_path: Path) -> None:
     write_shard(tmp_path, CELL, MEASURED, LABELS, ANSWERS)
-    assert has_shard(tmp_path, dict(reversed(CELL.items())) | {"seed": 0}) is has_shard(tmp_path, CELL) is True
+    assert has_shard(tmp_path, CELL)
+    assert has_shard(tmp_path, dict(reversed(CELL.items())))
     for other in ({**CELL, "seed": 1}, {**CELL, "method": "ring-2"}, {"role": "ensemble"}):
         assert not has_shard(tmp_path, other)
 
