@@ -97,7 +97,7 @@ def _classes(values: np.ndarray) -> np.ndarray:
 
 def shard_path(folder: Path, cell: Mapping[str, Scalar]) -> Path:
     """Return the path of a cell's shard: its values, for people, and a digest of the cell."""
-    readable = re.sub(r"[^A-Za-z0-9.]+", "_", "-".join(map(str, cell.values())))[:_LONGEST_NAME]
+    readable = re.sub(r"[^A-Za-z0-9.]+", "_", "-".join(str(cell[name]) for name in sorted(cell)))[:_LONGEST_NAME]
     return folder / f"{readable}-{hashlib.sha256(_key(cell).encode()).hexdigest()[:12]}.parquet"
 
 

@@ -50,7 +50,8 @@ def test_shards_of_different_columns_are_one_table(tmp_path: Path) -> None:
 
 def test_the_same_cell_in_another_order_is_the_same_and_every_other_is_not(tmp_path: Path) -> None:
     write_shard(tmp_path, CELL, MEASURED, LABELS, ANSWERS)
-    assert has_shard(tmp_path, dict(reversed(CELL.items())) | {"seed": 0}) is has_shard(tmp_path, CELL) is True
+    assert has_shard(tmp_path, CELL)
+    assert has_shard(tmp_path, dict(reversed(CELL.items())))
     for other in ({**CELL, "seed": 1}, {**CELL, "method": "ring-2"}, {"role": "ensemble"}):
         assert not has_shard(tmp_path, other)
 
@@ -152,7 +153,7 @@ def test_the_example_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 values = st.one_of(st.booleans(), st.integers(-(2**62), 2**62), st.floats(allow_nan=False), st.text(max_size=8))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(
     cell=st.dictionaries(st.from_regex(r"[a-z]{1,6}_c", fullmatch=True), values, max_size=4),
     pairs=st.lists(st.tuples(st.integers(0, 65_535), st.integers(0, 65_535)), min_size=1, max_size=20),

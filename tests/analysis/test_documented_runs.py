@@ -26,7 +26,7 @@ def collected_ids() -> set[str]:
     """Return every run id in any column of any collected table."""
     found: set[str] = set()
     for path in sorted(RESULTS.rglob("*.parquet")):
-        table = pd.read_parquet(path)
+        table = pd.read_parquet(path).select_dtypes("str")
         for name in table.columns:
             if name == "run_id" or name.endswith("_run"):
                 found |= set(table[name].dropna())
