@@ -58,8 +58,9 @@ def measure_repeats(folder: Path, tasks: Sequence[str], counts: Sequence[int], r
     for repeat in range(repeats):
         path = folder / f"repeat_{repeat}.parquet"
         if not path.exists():
+            table = measure(folder, tasks, counts, repeat)
             with whole_file(path) as temporary:
-                measure(folder, tasks, counts, repeat).to_parquet(temporary)
+                table.to_parquet(temporary)
         with reading(f"{str(path)!r}", "remove the file: this repeat is measured again"):
             tables.append(pd.read_parquet(path))
     return pd.concat(tables, ignore_index=True)
