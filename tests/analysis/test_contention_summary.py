@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t
 
@@ -57,6 +57,7 @@ def test_one_repeat_has_no_interval() -> None:
     assert found[["low", "high", "vs_in_turn_low", "vs_in_turn_high"]].isna().all(axis=None)
 
 
+@settings(max_examples=20)
 @given(st.integers(2, 6), st.integers(0, 100), st.floats(0.1, 10))
 def test_a_slow_repeat_changes_no_ratio(repeats: int, seed: int, slow: float) -> None:
     as_it_was, slowed = (ratios(measured(repeats, seed, factor), "naive") for factor in (1.0, slow))

@@ -77,18 +77,19 @@ class Pictures(Dataset):
     def __init__(self, folder: Path, job: Job, count: int, transform: Callable[[Image.Image], Tensor]) -> None:
         self._labels = load_labels(folder)[:count]
         self._source = job.files or load_images(folder)
+        self._mode = "L" if job.image_shape[0] == 1 else "RGB"
         self._transform = transform
 
     def __len__(self) -> int:
         return len(self._labels)
 
     def __getitem__(self, row: int) -> tuple[Tensor, int]:
-        return self._transform(_picture(self._source[row])), int(self._labels[row])
+        return self._transform(_picture(self._source[row], self._mode)), int(self._labels[row])
 
 
-def _picture(source: object) -> Image.Image:
+def _picture(source: object, mode: str) -> Image.Image:
     if isinstance(source, str):
-        return Image.open(source).convert("RGB")
+        return Image.open(source).convert(mode)
     return transforms.functional.to_pil_image(torch.tensor(source))
 
 
