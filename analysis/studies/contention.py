@@ -2,9 +2,10 @@
 
 python -m analysis.studies.contention [--sample imagenet-sample.tar] [--folder FOLDER]
 
-The images of 224 pixels are JPEG files: those of the archive (train/<class>/<name>.jpg), or else generated ones. The machine
-should have nothing else to do. A study that was killed goes on with the repeats that are missing when it is started again. At
-its end the figures and tables of docs are made anew, as `python analysis/contention_results.py` makes them.
+The images of the case bound by loading are JPEG files: those of the archive (train/<class>/<name>.jpg), or else generated ones.
+Both are as large as most of ImageNet's. The study takes about 40 minutes on 2 cores that have nothing else to do. Started
+again after a kill, it goes on with the repeats that are missing. At its end the figures and tables of docs are made anew, as
+`python analysis/contention_results.py` makes them.
 """
 
 import argparse
@@ -27,12 +28,13 @@ REPEATS = 5
 CASES: dict[str, dict[str, object]] = {
     "contention_digits": {"trainings": "1,4,8"},
     "contention_loading": {
-        **{"dataset": "imagefolder", "image_size": 224, "arch": "torchvision:shufflenet_v2_x0_5", "base_epochs": 0},
-        **{"method": "random", "n_groups": 4, "target_flops": 0.1, "trainings": "1,4", "contention_images": 256},
-        **{"tasks": "training", "jobs": 1},
+        # Members that compute a fiftieth of AlexNet leave loading the larger part, as GPUs do.
+        **{"dataset": "imagefolder", "image_size": 224, "arch": "torchvision:alexnet", "base_epochs": 0},
+        **{"method": "random", "n_groups": 8, "scope": "all", "target_flops": 0.02},
+        **{"trainings": "1,4,8", "tasks": "training", "contention_images": 256, "batch_size": 32, "jobs": 1},
     },
 }
-_CLASSES, _SIZE = 8, (213, 160)
+_CLASSES, _SHORTER_SIDE = 8, 375
 
 
 def main() -> None:
@@ -50,7 +52,7 @@ def main() -> None:
 
 
 def make_images(folder: Path, sample: Path | None) -> None:
-    """Unpack the sample, or generate images, unless the folder is there."""
+    """Unpack the sample and scale its images, or generate some, unless the folder is there."""
     if folder.exists():
         return
     with whole_folder(folder) as temporary:
@@ -59,6 +61,17 @@ def make_images(folder: Path, sample: Path | None) -> None:
         else:
             with tarfile.open(sample) as archive:
                 archive.extractall(temporary, filter="data")
+            for path in sorted(temporary.rglob("*.jpg")):
+                scale(path)
+
+
+def scale(path: Path) -> None:
+    """Scale an image file so that its shorter side has as many pixels as with most of ImageNet's photographs."""
+    with Image.open(path) as image:
+        factor = _SHORTER_SIDE / min(image.size)
+        size = (round(image.width * factor), round(image.height * factor))
+        scaled = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    scaled.save(path, quality=95)
 
 
 def generate(folder: Path, images_a_class: int = 64) -> None:
@@ -69,7 +82,9 @@ def generate(folder: Path, images_a_class: int = 64) -> None:
         place.mkdir(parents=True)
         for number in range(images_a_class):
             coarse = Image.fromarray(generator.integers(0, 256, (12, 16, 3), np.uint8))
-            smooth = np.asarray(coarse.resize(_SIZE, Image.Resampling.BICUBIC), np.float64)
+            smooth = np.asarray(
+                coarse.resize((_SHORTER_SIDE * 4 // 3, _SHORTER_SIDE), Image.Resampling.BICUBIC), np.float64
+            )
             noisy = np.clip(smooth + generator.normal(0, 8, smooth.shape), 0, 255).astype(np.uint8)
             Image.fromarray(noisy).save(place / f"{number}.jpg", quality=85)
 

@@ -4,6 +4,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from analysis.studies import contention
 from sensai.config import ContentionConfig
@@ -16,9 +17,11 @@ def test_generated_images_are_an_image_folder_of_the_size_of_photographs(tmp_pat
     names, labels = found.files["train"]
     assert len(found.class_names) == 8
     assert labels.tolist() == [label for label in range(8) for _ in range(2)]
-    sizes = [(tmp_path / name).stat().st_size for name in names]
-    # Those of the ImageNet sample, of as many pixels, have 10 KB on average.
-    assert all(7_000 < size < 14_000 for size in sizes)
+    for name in names:
+        with Image.open(tmp_path / name) as image:
+            assert (image.format, image.size) == ("JPEG", (500, 375))
+        # Those of the scaled sample have 48 KB on average.
+        assert 30_000 < (tmp_path / name).stat().st_size < 80_000
 
 
 def test_a_folder_that_is_there_stays(tmp_path: Path) -> None:
@@ -27,12 +30,17 @@ def test_a_folder_that_is_there_stays(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_a_sample_is_unpacked(tmp_path: Path) -> None:
-    contention.generate(tmp_path / "images", images_a_class=1)
+def test_a_sample_is_unpacked_and_scaled(tmp_path: Path) -> None:
+    for name, size in (("cat", (30, 20)), ("dog", (16, 40))):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        Image.new("L", size).save(tmp_path / "train" / name / "1.jpg")
     with tarfile.open(tmp_path / "sample.tar", "w") as archive:
-        archive.add(tmp_path / "images" / "train", "train")
+        archive.add(tmp_path / "train", "train")
     contention.make_images(tmp_path / "unpacked", tmp_path / "sample.tar")
-    assert image_folder(tmp_path / "unpacked").class_names == image_folder(tmp_path / "images").class_names
+    assert image_folder(tmp_path / "unpacked").class_names == ("cat", "dog")
+    for name, size in (("cat", (562, 375)), ("dog", (375, 938))):
+        with Image.open(tmp_path / "unpacked" / "train" / name / "1.jpg") as image:
+            assert (image.mode, image.size) == ("RGB", size)
 
 
 @pytest.mark.parametrize("case", contention.CASES)
