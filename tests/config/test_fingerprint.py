@@ -119,6 +119,8 @@ OTHER = {
     "trainings": "1,3",
     "contention_images": 100,
     "workers": 1,
+    "tasks": "training",
+    "repeats": 3,
 }
 
 # The choices under which a parameter matters, and those under which it does not.
