@@ -26,18 +26,17 @@ class Thresholds:
     """The thresholds of one member: each is the one with the greatest value of its metric on validation data.
 
     Attributes:
-        accuracy: float64, one for all images () or one for each (N,).
+        accuracy: one for all images, or float64 (N,), one for each.
         balanced_accuracy: likewise.
-        source: "fitted"; "cross-fitted": fitted for each image without the image and its fold; "natural": 0, because validation
-            data with both answers are missing.
+        source: "fitted"; "cross-fitted", for each image without the image and its fold; "natural": 0, where nothing can be fitted.
     """
 
-    accuracy: np.ndarray
-    balanced_accuracy: np.ndarray
+    accuracy: float | np.ndarray
+    balanced_accuracy: float | np.ndarray
     source: Literal["fitted", "cross-fitted", "natural"]
 
 
-NATURAL = Thresholds(np.zeros(()), np.zeros(()), "natural")
+NATURAL = Thresholds(0.0, 0.0, "natural")
 
 
 def natural_thresholds(ensemble: Ensemble) -> list[Thresholds | None]:
@@ -90,7 +89,7 @@ def fit_thresholds(scores: np.ndarray, own: np.ndarray) -> Thresholds:
     share = own.mean()
     accuracy = share * true_rate + (1 - share) * (1 - false_rate)
     balanced_accuracy = (true_rate + 1 - false_rate) / 2
-    return Thresholds(cuts[accuracy.argmax()], cuts[balanced_accuracy.argmax()], "fitted")
+    return Thresholds(float(cuts[accuracy.argmax()]), float(cuts[balanced_accuracy.argmax()]), "fitted")
 
 
 def _cross_fit(scores: np.ndarray, own: np.ndarray, folds: np.ndarray) -> Thresholds:

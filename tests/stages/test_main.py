@@ -256,9 +256,48 @@ def test_members_are_validated_by_retrain_and_tested_by_evaluate(finished: Finis
         assert "learning_curve.png" in finished.place.artifacts(val.info.run_id)
         assert val.data.metrics["epochs_run"] == 1
         for run in (val, test):
-            assert {"binary_accuracy", "balanced_accuracy", "roc_auc", "params", "flops"} <= set(run.data.metrics)
+            measured = {"binary_accuracy", "balanced_accuracy", "roc_auc", "average_precision", "params", "flops"}
+            assert measured <= set(run.data.metrics)
         assert test.data.metrics["flops"] == val.data.metrics["flops"] == sizes["flops"][number]
         assert test.data.metrics["latency_ms"] == pytest.approx(sizes["latency_ms"][number])
+
+
+@pytest.mark.parametrize(("split", "source"), [("val", "cross-fitted"), ("test", "fitted")])
+def test_members_are_judged_at_thresholds_of_validation_images(finished: FinishedMain, split: str, source: str) -> None:
+    with finished.place.active():
+        ensemble = retrain.load(Store.connect(), finished.upstream("retrain"))
+    outputs = {
+        name: evaluation.Outputs(
+            getattr(dataset_of(finished.config), name).labels, [logits for _, logits in member_outputs(finished, name)]
+        )
+        for name in ("val", "test")
+    }
+    thresholds = {
+        "val": evaluation.cross_fitted_thresholds(outputs["val"], ensemble),
+        "test": evaluation.fitted_thresholds(outputs["val"], ensemble),
+    }[split]
+    expected = evaluation.member_metrics(outputs[split], ensemble, thresholds)
+    members = {
+        int(run.data.tags["sensai.member"]): run
+        for run in finished.place.of("member")
+        if run.data.tags["sensai.split"] == split
+    }
+    for number, metrics in enumerate(expected):
+        logged = members[number].data
+        assert {name: logged.metrics[name] for name in metrics} == pytest.approx(metrics)
+        assert logged.tags["sensai.thresholds"] == source
+
+
+def test_without_validation_data_members_are_judged_at_natural_thresholds(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = f"{ROOT}/tests/helpers/tiny_data.py:one_of_each"
+    before = place.runs()
+    run_id = evaluate.run(place.config("evaluate", dataset=dataset, base_epochs=1, epochs=0))
+    assert "natural thresholds, as there are no validation data" in caplog.text
+    members = [run for run in place.new_runs(before) if run.data.tags.get("sensai.upstream.evaluate") == run_id]
+    assert [run.data.tags["sensai.thresholds"] for run in members] == ["natural"] * 3
+    assert all(0 <= run.data.metrics["binary_accuracy"] <= 1 for run in members)
 
 
 def test_learning_curves_have_one_point_an_epoch(finished: FinishedMain) -> None:

@@ -74,8 +74,8 @@ def members(
 
     Returns:
         Columns run_id, stage_run (the retrain or evaluate run), split, member, classes (joined by +), binary_accuracy,
-        balanced_accuracy, roc_auc, average_precision (fractions), params, flops (2 x multiply-accumulates), epochs_run, seconds,
-        stopped_by. Runs of earlier versions have no average_precision, and their accuracies are at the natural threshold.
+        balanced_accuracy, roc_auc, average_precision (fractions), params, flops (2 x multiply-accumulates), epochs_run,
+        seconds, stopped_by. Runs without average_precision are of earlier versions: the first two are at the natural threshold.
     """
     client = tracking_client(tracking_uri)
     wanted = None if run_ids is None else set(run_ids)
