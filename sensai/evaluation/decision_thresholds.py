@@ -28,7 +28,7 @@ class Thresholds:
     Attributes:
         accuracy: one for all images, or float64 (N,), one for each.
         balanced_accuracy: likewise.
-        source: "fitted"; "cross-fitted", for each image without the image and its fold; "natural": 0, where nothing can be fitted.
+        source: "fitted"; "cross-fitted": for each image without its fold; "natural": 0, where nothing can be fitted.
     """
 
     accuracy: float | np.ndarray
