@@ -9,7 +9,6 @@ from sensai.ensemble import Ensemble
 from sensai.evaluation.accuracy_metrics import means_of_nonempty
 from sensai.evaluation.decision_thresholds import Thresholds, member_scores
 from sensai.evaluation.outputs import Outputs, softmax
-from sensai.grouping.partitions import labels_of
 
 
 def member_metrics(
@@ -30,16 +29,14 @@ def member_metrics(
         A member of all classes has these metrics over its classes (the last two: each against the rest, averaged).
         `in_group_accuracy` if there are images of the member's classes, and `none_accuracy` if there are others.
     """
-    owner = _owners(outputs, ensemble)
     right, none = right_in_group(outputs, ensemble), called_none(outputs, ensemble, thresholds)
     metrics = []
     for number, (logits, member) in enumerate(zip(outputs.members, ensemble.members, strict=True)):
-        fitted = thresholds[number]
+        own, fitted = np.isin(outputs.labels, member.classes), thresholds[number]
         if fitted is None:
             answered = _class_metrics(logits, outputs.labels, member.classes)
         else:
-            answered = _binary_metrics(member_scores(logits), np.isin(outputs.labels, member.classes), fitted)
-        own = owner == number
+            answered = _binary_metrics(member_scores(logits), own, fitted)
         shares = {"in_group_accuracy": right[own], "none_accuracy": none[~own, number]}
         metrics.append(answered | means_of_nonempty(shares))
     return metrics
@@ -85,7 +82,7 @@ def group_metrics(outputs: Outputs, ensemble: Ensemble, thresholds: Sequence[Thr
     `none_accuracy` is the share of "none" among the answers of members to images of other members' classes, if there are
     any (see `called_none`).
     """
-    others = _owners(outputs, ensemble)[:, None] != np.arange(len(ensemble.members))
+    others = ~np.stack([np.isin(outputs.labels, member.classes) for member in ensemble.members], 1)
     return means_of_nonempty(
         {
             "in_group_accuracy": right_in_group(outputs, ensemble),
@@ -118,8 +115,3 @@ def called_none(outputs: Outputs, ensemble: Ensemble, thresholds: Sequence[Thres
         if fitted is not None:
             none[:, number] = member_scores(logits) <= fitted.balanced_accuracy
     return none
-
-
-def _owners(outputs: Outputs, ensemble: Ensemble) -> np.ndarray:
-    """Return the member that has the class of each image, int64 (N,)."""
-    return labels_of([member.classes for member in ensemble.members])[outputs.labels]
