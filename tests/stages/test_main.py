@@ -213,9 +213,10 @@ def test_the_evaluation_says_what_makes_it_comparable(finished: FinishedMain) ->
     assert run_tags["sensai.val_digest"] == dataset_of(config).val_digest
 
 
-def test_without_validation_data_only_raw_probabilities_are_there(place: Place) -> None:
-    dataset = f"{ROOT}/tests/helpers/tiny_data.py:one_of_each"
-    few = {"dataset": dataset, "base_epochs": 1, "epochs": 0, "method": "random", "n_groups": 1}
+def test_without_validation_data_probabilities_are_raw_and_thresholds_natural(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    few = {"dataset": f"{ROOT}/tests/helpers/tiny_data.py:one_of_each", "base_epochs": 1, "epochs": 0}
     for given, said in (
         ({"combine": "vector"}, "combine='vector': is fitted on"),
         ({"reject": 0.1}, "reject=0.1: is a"),
@@ -223,12 +224,16 @@ def test_without_validation_data_only_raw_probabilities_are_there(place: Place) 
     ):
         with pytest.raises(InputError, match=f"{said}.* has none"):
             evaluate.run(place.config("evaluate", **few, **given))
+    before = place.runs()
     run_id = evaluate.run(place.config("evaluate", **few))
     metrics = place.run(run_id).data.metrics
     assert metrics["nll"] == metrics["nll_raw"]
     assert not {name for name in metrics if name.startswith("val_") or name.endswith(("_vector", "_logistic"))}
     assert pd.read_csv(place.artifact(run_id, "combine.csv"))["combine"].tolist() == ["raw", "base model"]
     assert combining.load(Store.connect(), run_id).method == "raw"
+    assert "natural thresholds, as there are no validation data" in caplog.text
+    members = [run for run in place.new_runs(before) if run.data.tags.get("sensai.upstream.evaluate") == run_id]
+    assert [run.data.tags["sensai.thresholds"] for run in members] == ["natural"] * 3
 
 
 def test_a_report_without_validation_data_shows_what_was_learnt(place: Place) -> None:
@@ -286,18 +291,6 @@ def test_members_are_judged_at_thresholds_of_validation_images(finished: Finishe
         logged = members[number].data
         assert {name: logged.metrics[name] for name in metrics} == pytest.approx(metrics)
         assert logged.tags["sensai.thresholds"] == source
-
-
-def test_without_validation_data_members_are_judged_at_natural_thresholds(
-    place: Place, caplog: pytest.LogCaptureFixture
-) -> None:
-    dataset = f"{ROOT}/tests/helpers/tiny_data.py:one_of_each"
-    before = place.runs()
-    run_id = evaluate.run(place.config("evaluate", dataset=dataset, base_epochs=1, epochs=0))
-    assert "natural thresholds, as there are no validation data" in caplog.text
-    members = [run for run in place.new_runs(before) if run.data.tags.get("sensai.upstream.evaluate") == run_id]
-    assert [run.data.tags["sensai.thresholds"] for run in members] == ["natural"] * 3
-    assert all(0 <= run.data.metrics["binary_accuracy"] <= 1 for run in members)
 
 
 def test_learning_curves_have_one_point_an_epoch(finished: FinishedMain) -> None:
