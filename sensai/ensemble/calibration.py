@@ -134,15 +134,20 @@ def cross_fitted(method: str, outputs: Sequence[np.ndarray], groups: Sequence[Gr
 
     By these, combiners can be compared: on what they were fitted on, the one with the most parameters always looks best.
     """
-    # Every fold gets images of each class.
-    folds = np.empty(len(labels), np.int64)
-    folds[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % _FOLDS
+    folds = stratified_folds(labels)
     probabilities = np.empty((len(labels), number_of_classes(groups)))
     for fold in np.unique(folds):
         held_out = folds == fold
         calibration = fit(method, [member[~held_out] for member in outputs], groups, labels[~held_out])
         probabilities[held_out] = calibration([member[held_out] for member in outputs], groups)
     return probabilities
+
+
+def stratified_folds(labels: np.ndarray) -> np.ndarray:
+    """Return the fold of each image, int64 (N,) in [0, 5), for labels int64 (N,); every fold gets its share of each class."""
+    folds = np.empty(len(labels), np.int64)
+    folds[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % _FOLDS
+    return folds
 
 
 def rejection_threshold(probabilities: np.ndarray, share: float) -> float:

@@ -1,7 +1,13 @@
-"""Accuracies, confusion and sizes of networks and ensembles."""
+"""Accuracies, decision thresholds, confusion and sizes of networks and ensembles."""
 
 from sensai.evaluation.accuracy_metrics import accuracies, probability_metrics, rejection_metrics, reliability_curve
 from sensai.evaluation.confusion_matrices import confusion, confusion_between_groups, confusion_in_groups, error_shares
+from sensai.evaluation.decision_thresholds import (
+    Thresholds,
+    cross_fitted_thresholds,
+    fitted_thresholds,
+    natural_thresholds,
+)
 from sensai.evaluation.group_accuracies import called_none, group_metrics, member_metrics, right_in_group
 from sensai.evaluation.network_sizes import Size, host, size
 from sensai.evaluation.outputs import Outputs, run_networks, softmax
@@ -9,15 +15,19 @@ from sensai.evaluation.outputs import Outputs, run_networks, softmax
 __all__ = [
     "Outputs",
     "Size",
+    "Thresholds",
     "accuracies",
     "called_none",
     "confusion",
     "confusion_between_groups",
     "confusion_in_groups",
+    "cross_fitted_thresholds",
     "error_shares",
+    "fitted_thresholds",
     "group_metrics",
     "host",
     "member_metrics",
+    "natural_thresholds",
     "probability_metrics",
     "rejection_metrics",
     "reliability_curve",

@@ -34,7 +34,11 @@ METRICS = {
         "validation images that the member of their class tells from its other classes",
     ),
     "accuracy_given_up": Metric(("retrain",), "fraction", "validation accuracy that stops cost against no stop"),
-    "curve/<metric>": Metric(("baseline", "member"), "as the metric", "the metric by epoch (step), on validation data"),
+    "curve/<metric>": Metric(
+        ("baseline", "member"),
+        "as the metric",
+        "by epoch (step), on validation data: the largest output is the answer; with a joint loss of all members together",
+    ),
     # Accuracy on test data.
     "accuracy": Metric(("evaluate", "main", "cell"), "fraction", "top-1 accuracy of the ensemble on test data"),
     "top5_accuracy": Metric(("evaluate", "main"), "fraction", "top-5 accuracy of the ensemble on test data"),
@@ -74,13 +78,22 @@ METRICS = {
     "none_accuracy": Metric(
         ("evaluate", "main", "member", "cell"),
         "fraction",
-        'share of "none" among the answers to images of other members\' classes',
+        'share of "none" among the answers to images of other members\' classes, at the threshold for balanced_accuracy',
     ),
     "errors_between_groups": Metric(("evaluate", "main"), "fraction", "errors that are answers in another group"),
     "errors_in_groups": Metric(("evaluate", "main"), "fraction", "errors that are answers in the right group"),
-    "binary_accuracy": Metric(("member",), "fraction", "accuracy of a member over its own outcomes"),
-    "balanced_accuracy": Metric(("member",), "fraction", "mean recall over a member's own outcomes"),
-    "roc_auc": Metric(("member",), "fraction", "area under the ROC curve, one against the rest"),
+    "binary_accuracy": Metric(
+        ("member",),
+        "fraction",
+        "images that a member tells to be of its classes or not, at the threshold with the most of them on validation data",
+    ),
+    "balanced_accuracy": Metric(
+        ("member",), "fraction", "mean recall of both answers, at the threshold with the highest on validation data"
+    ),
+    "roc_auc": Metric(("member",), "fraction", "area under the ROC curve of a member's score for its classes"),
+    "average_precision": Metric(
+        ("member",), "fraction", "mean precision over all recalls, of a member's score for its classes"
+    ),
     "binary_accuracy_mean": Metric(("evaluate", "main"), "fraction", "mean of the members' binary_accuracy"),
     "binary_accuracy_min": Metric(("evaluate", "main"), "fraction", "least of the members' binary_accuracy"),
     # Sizes. FLOPs are 2 x multiply-accumulates at batch 1.

@@ -26,7 +26,11 @@ MEMBER_COLUMNS = {
     "member": "int64",
     "classes": "str",
     **dict.fromkeys(
-        ["binary_accuracy", "balanced_accuracy", "roc_auc", "params", "flops", "epochs_run", "seconds"], "float64"
+        [
+            *("binary_accuracy", "balanced_accuracy", "roc_auc", "average_precision"),
+            *("params", "flops", "epochs_run", "seconds"),
+        ],
+        "float64",
     ),
     "stopped_by": "str",
 }

@@ -126,7 +126,7 @@ def test_balanced_designs_share_more_evenly_than_rings() -> None:
     inputs = inputs_of(random_statistics(WIDTHS, 14), 7)
 
     def most_shared(design: Design) -> int:
-        table = membership(overlapping("random", inputs, 3, design)).astype(int)
+        table = membership(overlapping("random", inputs, 3, design), 14).astype(int)
         shared = table.T @ table
         return int(shared[~np.eye(7, dtype=bool)].max())
 

@@ -213,9 +213,10 @@ def test_the_evaluation_says_what_makes_it_comparable(finished: FinishedMain) ->
     assert run_tags["sensai.val_digest"] == dataset_of(config).val_digest
 
 
-def test_without_validation_data_only_raw_probabilities_are_there(place: Place) -> None:
-    dataset = f"{ROOT}/tests/helpers/tiny_data.py:one_of_each"
-    few = {"dataset": dataset, "base_epochs": 1, "epochs": 0, "method": "random", "n_groups": 1}
+def test_without_validation_data_probabilities_are_raw_and_thresholds_natural(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    few = {"dataset": f"{ROOT}/tests/helpers/tiny_data.py:one_of_each", "base_epochs": 1, "epochs": 0}
     for given, said in (
         ({"combine": "vector"}, "combine='vector': is fitted on"),
         ({"reject": 0.1}, "reject=0.1: is a"),
@@ -223,12 +224,16 @@ def test_without_validation_data_only_raw_probabilities_are_there(place: Place) 
     ):
         with pytest.raises(InputError, match=f"{said}.* has none"):
             evaluate.run(place.config("evaluate", **few, **given))
+    before = place.runs()
     run_id = evaluate.run(place.config("evaluate", **few))
     metrics = place.run(run_id).data.metrics
     assert metrics["nll"] == metrics["nll_raw"]
     assert not {name for name in metrics if name.startswith("val_") or name.endswith(("_vector", "_logistic"))}
     assert pd.read_csv(place.artifact(run_id, "combine.csv"))["combine"].tolist() == ["raw", "base model"]
     assert combining.load(Store.connect(), run_id).method == "raw"
+    assert "natural thresholds, as there are no validation data" in caplog.text
+    members = [run for run in place.new_runs(before) if run.data.tags.get("sensai.upstream.evaluate") == run_id]
+    assert [run.data.tags["sensai.thresholds"] for run in members] == ["natural"] * 3
 
 
 def test_a_report_without_validation_data_shows_what_was_learnt(place: Place) -> None:
@@ -256,9 +261,36 @@ def test_members_are_validated_by_retrain_and_tested_by_evaluate(finished: Finis
         assert "learning_curve.png" in finished.place.artifacts(val.info.run_id)
         assert val.data.metrics["epochs_run"] == 1
         for run in (val, test):
-            assert {"binary_accuracy", "balanced_accuracy", "roc_auc", "params", "flops"} <= set(run.data.metrics)
+            measured = {"binary_accuracy", "balanced_accuracy", "roc_auc", "average_precision", "params", "flops"}
+            assert measured <= set(run.data.metrics)
         assert test.data.metrics["flops"] == val.data.metrics["flops"] == sizes["flops"][number]
         assert test.data.metrics["latency_ms"] == pytest.approx(sizes["latency_ms"][number])
+
+
+@pytest.mark.parametrize(("split", "source"), [("val", "cross-fitted"), ("test", "fitted")])
+def test_members_are_judged_at_thresholds_of_validation_images(finished: FinishedMain, split: str, source: str) -> None:
+    with finished.place.active():
+        ensemble = retrain.load(Store.connect(), finished.upstream("retrain"))
+    outputs = {
+        name: evaluation.Outputs(
+            getattr(dataset_of(finished.config), name).labels, [logits for _, logits in member_outputs(finished, name)]
+        )
+        for name in ("val", "test")
+    }
+    thresholds = {
+        "val": evaluation.cross_fitted_thresholds(outputs["val"], ensemble),
+        "test": evaluation.fitted_thresholds(outputs["val"], ensemble),
+    }[split]
+    expected = evaluation.member_metrics(outputs[split], ensemble, thresholds)
+    members = {
+        int(run.data.tags["sensai.member"]): run
+        for run in finished.place.of("member")
+        if run.data.tags["sensai.split"] == split
+    }
+    for number, metrics in enumerate(expected):
+        logged = members[number].data
+        assert {name: logged.metrics[name] for name in metrics} == pytest.approx(metrics)
+        assert logged.tags["sensai.thresholds"] == source
 
 
 def test_learning_curves_have_one_point_an_epoch(finished: FinishedMain) -> None:

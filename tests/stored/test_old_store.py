@@ -143,6 +143,12 @@ def old_lineage(name: str) -> dict[str, str]:
 def test_run_tables_are_as_the_old_code_read_them(read_only: Place) -> None:
     found = tables(runs, curves)
     assert found.keys() == EXPECTED["tables"].keys()
+    # The old code knew no average precision.
+    members = pd.read_csv(io.StringIO(found.pop("members")), index_col=0, dtype=str)
+    assert members.pop("average_precision").isna().all()
+    pd.testing.assert_frame_equal(
+        members, pd.read_csv(io.StringIO(EXPECTED["tables"]["members"]), index_col=0, dtype=str)
+    )
     for name, table in found.items():
         assert table == EXPECTED["tables"][name], name
 

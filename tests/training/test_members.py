@@ -217,6 +217,22 @@ def test_only_members_of_the_same_classes_have_streams_of_their_own() -> None:
     assert [stream_of(number, [(0, 1), (2,), (0, 1), (0, 1)]) for number in range(4)] == [0, 0, 1, 2]
 
 
+def test_the_offset_of_all_members_changes_nothing_that_a_joint_training_watches(dataset: Dataset) -> None:
+    """Best epoch, stop rules and shares of a budget follow from these metrics: an arbitrary offset does not harm them."""
+    groups = [(2, 0), (1,)]
+    ensemble = ensemble_of(groups, dataset).eval()
+    objective = Objective.balanced((0, 1, 2), 3, dataset.train.labels, "joint")
+    images, labels = torch.randn(40, 1, 8, 8), torch.arange(40) % 3
+    model = JointLogits(ensemble.networks, [0, 1], groups, 3)
+    (before,) = judge([(model, objective)], [(images, labels)])
+    group, single = (member.network.classifier.bias for member in ensemble.members)
+    with torch.no_grad():
+        group[0] -= 4
+        single += 4
+    (after,) = judge([(model, objective)], [(images, labels)])
+    assert after == pytest.approx(before, rel=1e-4)
+
+
 def test_members_learn_jointly_from_each_other(tmp_path: Path, dataset: Dataset) -> None:
     """The gradient of one member depends on the others' logits, which it does not when each learns by itself."""
     optimizer = replace(OPTIMIZER, epochs=1)
