@@ -1,15 +1,23 @@
 """Accuracies, confusion and sizes of networks and ensembles."""
 
-from sensai.evaluation.accuracy_metrics import accuracies, probability_metrics, rejection_metrics, reliability_curve
+from sensai.evaluation.accuracy_metrics import (
+    accuracies,
+    least_difference,
+    probability_metrics,
+    rejection_metrics,
+    reliability_curve,
+)
 from sensai.evaluation.confusion_matrices import confusion, confusion_between_groups, confusion_in_groups, error_shares
 from sensai.evaluation.group_accuracies import called_none, group_metrics, member_metrics, right_in_group
 from sensai.evaluation.network_sizes import Size, host, size
 from sensai.evaluation.outputs import Outputs, run_networks, softmax
+from sensai.evaluation.served_accuracy import calibrated_accuracy, likeliest
 
 __all__ = [
     "Outputs",
     "Size",
     "accuracies",
+    "calibrated_accuracy",
     "called_none",
     "confusion",
     "confusion_between_groups",
@@ -17,6 +25,8 @@ __all__ = [
     "error_shares",
     "group_metrics",
     "host",
+    "least_difference",
+    "likeliest",
     "member_metrics",
     "probability_metrics",
     "rejection_metrics",

@@ -2,7 +2,7 @@
 
 Logs accuracies, sizes and latencies of base model and ensemble, both answers to every image, the ways to combine members'
 outputs beside each other, confusion matrices (of groups: between and inside them) and the members' table; one child run a
-member with its test metrics.
+member with its test metrics. A base model that has seen validation images gets a warning.
 """
 
 import json
@@ -25,6 +25,7 @@ from sensai.pipeline.stage import Stage
 from sensai.runtimes import check_runtime, prepare
 from sensai.stages import retrain
 from sensai.stages.evaluate import combining, int8, latencies
+from sensai.stages.evaluate.leakage import warn_of_leakage
 from sensai.stages.group import class_label
 from sensai.tracking import tags
 from sensai.tracking.artifact_names import (
@@ -48,6 +49,7 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
 
     val = None if val_images is None else _answered(val_images, ensemble, context)
     test = _answered(test_images, ensemble, context)
+    warn_of_leakage(test, val, context.run)
     outputs = test.outputs
     calibration = combining.calibrate(ensemble, test, val, config, context.run)
     probabilities = calibration(outputs.members, ensemble.groups)
@@ -223,7 +225,7 @@ def _log_member_runs(ensemble: Ensemble, members: pd.DataFrame, context: Context
 
 
 stage = Stage(
-    version=7,
+    version=8,
     config=EvaluateConfig,
     previous=retrain.stage,
     execute=_execute,
