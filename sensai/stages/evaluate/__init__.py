@@ -49,7 +49,8 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
 
     val = None if val_images is None else _answered(val_images, ensemble, context)
     test = _answered(test_images, ensemble, context)
-    warn_of_leakage(test, val, context.run)
+    if val is not None:
+        warn_of_leakage(val, test, context.run)
     outputs = test.outputs
     calibration = combining.calibrate(ensemble, test, val, config, context.run)
     probabilities = calibration(outputs.members, ensemble.groups)

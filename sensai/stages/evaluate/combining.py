@@ -74,9 +74,9 @@ def calibrate(
     """Return the calibration that the ensemble answers with; log all that can be fitted, side by side."""
     fitted = _fitted(ensemble, val, config)
     tested = {name: each(test.outputs.members, ensemble.groups) for name, each in fitted.items()}
-    validated = _validated(tested, ensemble, val)
-    table = _compared(tested, validated, test, val)
-    method = config.combine or (evaluation.likeliest(validated, val.outputs.labels) if val else RAW.method)
+    held_out = _held_out(tested, ensemble, val)
+    table = _compared(tested, held_out, test, val)
+    method = config.combine or (evaluation.likeliest(held_out, val.outputs.labels) if val else RAW.method)
     _log_comparison(table, method, run)
     run.log_figure(_reliability(tested, test), RELIABILITY_FIGURE)
     chosen = fitted[method]
@@ -105,7 +105,7 @@ def _fitted(ensemble: Ensemble, val: Answered | None, config: EvaluateConfig) ->
     return {name: fit(name, val.outputs.members, ensemble.groups, val.outputs.labels) for name in names}
 
 
-def _validated(methods: Iterable[str], ensemble: Ensemble, val: Answered | None) -> dict[str, np.ndarray]:
+def _held_out(methods: Iterable[str], ensemble: Ensemble, val: Answered | None) -> dict[str, np.ndarray]:
     """Return method -> the cross-fitted probabilities of all validation images; empty without them."""
     if val is None:
         return {}
@@ -114,12 +114,12 @@ def _validated(methods: Iterable[str], ensemble: Ensemble, val: Answered | None)
 
 
 def _compared(
-    tested: dict[str, np.ndarray], validated: dict[str, np.ndarray], test: Answered, val: Answered | None
+    tested: dict[str, np.ndarray], held_out: dict[str, np.ndarray], test: Answered, val: Answered | None
 ) -> pd.DataFrame:
     """Return metrics of all methods and the base model: on the test split, and with the prefix `val_` on validation data."""
     tables = [_judged(tested | {_BASE: test.base}, test.outputs.labels)]
     if val is not None:
-        tables.append(_judged(validated | {_BASE: val.base}, val.outputs.labels).add_prefix("val_"))
+        tables.append(_judged(held_out | {_BASE: val.base}, val.outputs.labels).add_prefix("val_"))
     return pd.concat(tables, axis=1)
 
 
