@@ -226,7 +226,7 @@ def _log_member_runs(ensemble: Ensemble, members: pd.DataFrame, context: Context
 
 
 stage = Stage(
-    version=8,
+    version=7,
     config=EvaluateConfig,
     previous=retrain.stage,
     execute=_execute,
