@@ -21,12 +21,20 @@ class Metric(NamedTuple):
     meaning: str
 
 
+# `tune` ranks by this one.
+CALIBRATED_VAL_ACCURACY = "calibrated_val_accuracy"
+
 METRICS = {
     # Accuracy on validation data, by which every choice is made.
     "val_accuracy": Metric(
         ("baseline", "prune", "retrain", "evaluate", "main", "trial", "cell"),
         "fraction",
-        "top-1 accuracy on validation data; of `evaluate` with the chosen combination, cross-fitted",
+        "top-1 accuracy on validation data: of raw scores; of `evaluate` with the chosen combination, cross-fitted",
+    ),
+    CALIBRATED_VAL_ACCURACY: Metric(
+        ("prune", "retrain", "trial"),
+        "fraction",
+        "top-1 accuracy on validation data with the combination that is likeliest there, cross-fitted",
     ),
     "val_in_group_accuracy": Metric(
         ("prune", "retrain"),
@@ -144,9 +152,12 @@ METRICS = {
     "bf16_speedup": Metric(("retrain",), "ratio", "training step in float32 / in bfloat16, measured"),
     # Studies.
     "trials": Metric(("tune",), "count", "results that the study knows, logged ones among them"),
-    "best_val_accuracy": Metric(("tune",), "fraction", "validation accuracy of the recommended trial"),
+    "best_val_accuracy": Metric(("tune",), "fraction", "val_accuracy of the recommended trial"),
+    f"best_{CALIBRATED_VAL_ACCURACY}": Metric(
+        ("tune",), "fraction", f"{CALIBRATED_VAL_ACCURACY} of the recommended trial"
+    ),
     "best_flops_speedup": Metric(("tune",), "ratio", "flops_speedup of the recommended trial"),
-    "hypervolume": Metric(("tune",), "fraction", "accuracy x cost that the front dominates"),
+    "hypervolume": Metric(("tune",), "fraction", "calibrated accuracy x cost that the front dominates"),
     "cost": Metric(("trial",), "fraction", "the objective as a share of the base model's"),
     "cells": Metric(("grouping_study",), "count", "cells of the study"),
     "comparisons": Metric(("grouping_study",), "count", "pairs of methods, for every measure and setting"),

@@ -31,5 +31,6 @@ MANIFEST = "sensai.manifest"
 REPLACED = "sensai.replaced"
 CHAMPIONS = "sensai.champions"
 FAILURE = "sensai.failure"
+LEAKAGE = "sensai.leakage"
 # MLflow's own tag: its UI shows it as the description, in Markdown.
 NOTE = "mlflow.note.content"

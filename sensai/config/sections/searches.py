@@ -57,7 +57,7 @@ class Tune(Register):
     )
     limit: OptionalCost = Field(None, description="mode=constrained: largest cost allowed; accuracy is maximised")
     min_val_accuracy: OptionalShare = Field(
-        None, description="mode=constrained: least accuracy allowed; cost is minimised"
+        None, description="mode=constrained: least calibrated validation accuracy allowed; cost is minimised"
     )
     space: Annotated[FilePath, Usage(by_content=True)] = Field(
         "", description="JSON or YAML file with the search space: parameter -> allowed values (default: see README)"
@@ -82,7 +82,8 @@ class Tune(Register):
     )
     max_accuracy_drop: Share = Field(
         0.005,
-        description="largest loss of validation accuracy of the recommended ensemble, as a fraction; the cheapest is taken",
+        description="largest loss of calibrated validation accuracy of the recommended ensemble against the base model, as a "
+        "fraction; the cheapest is taken",
     )
     register_best: bool = Field(False, description="also evaluate and register the recommended ensemble")
 

@@ -2,7 +2,8 @@
 
 Logs accuracies, sizes and latencies of base model and ensemble, both answers to every image, the ways to combine members'
 outputs beside each other, confusion matrices (of groups: between and inside them) and the members' table; one child run a
-member with its test metrics, at decision thresholds fitted on validation data.
+member with its test metrics, at decision thresholds fitted on validation data. A base model that has seen validation images
+gets a warning.
 """
 
 import json
@@ -26,6 +27,7 @@ from sensai.pipeline.stage import Stage
 from sensai.runtimes import check_runtime, prepare
 from sensai.stages import retrain
 from sensai.stages.evaluate import combining, int8, latencies
+from sensai.stages.evaluate.leakage import warn_of_leakage
 from sensai.stages.group import class_label
 from sensai.tracking import tags
 from sensai.tracking.artifact_names import (
@@ -51,6 +53,8 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
 
     val = None if val_images is None else _answered(val_images, ensemble, context)
     test = _answered(test_images, ensemble, context)
+    if val is not None:
+        warn_of_leakage(val, test, context.run)
     outputs = test.outputs
     calibration = combining.calibrate(ensemble, test, val, config, context.run)
     probabilities = calibration(outputs.members, ensemble.groups)

@@ -1,9 +1,9 @@
 """retrain: Train every member on its own outcomes, all on one stream of batches.
 
-Logs val_accuracy, val_in_group_accuracy, train_images, epochs_saved, seconds_saved, images_per_s, seconds, all curves in one
-table and the members. With precision=auto it logs bf16_speedup; where the same members were also trained to the end,
-accuracy_given_up. Each member has a child run with its curves and its validation metrics, whose decision thresholds are
-cross-fitted.
+Logs val_accuracy, calibrated_val_accuracy, val_in_group_accuracy, train_images, epochs_saved, seconds_saved, images_per_s,
+seconds, all curves in one table and the members. With precision=auto it logs bf16_speedup; where the same members were also
+trained to the end, accuracy_given_up. Each member has a child run with its curves and its validation metrics, whose decision
+thresholds are cross-fitted.
 """
 
 import json
