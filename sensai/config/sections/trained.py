@@ -123,7 +123,7 @@ class Retrain(Prune):
     budget: Annotated[OptionalBudget, TRAINING] = Field(
         None,
         description="limit for all members together after each cut, e.g. 90epochs or 600s; goes to the members that gain "
-        "most; schedules still span `epochs`",
+        "most; schedules without a decay still span `epochs`",
     )
     jobs: Annotated[OptionalProcesses, WHERE_IT_TRAINS] = Field(
         None, description="number of workers that train in parallel (default: one per core, or one per GPU)"
