@@ -13,7 +13,6 @@ from analysis.studies import stop_curves
 from sensai.analysis.curves import curves
 from sensai.analysis.figures.static_stopping import stop_regret
 from sensai.analysis.stop_regret import COLUMNS, METRIC, ONE_CYCLE, WITH_DECAY, chosen, fronts, measured, replays
-from sensai.cli import parse
 from sensai.stages import retrain
 from tests.analysis.figures.test_static import drawn
 from tests.conftest import tiny
@@ -168,55 +167,40 @@ def test_without_trainings_the_script_says_how_they_are_made(tmp_path: Path) -> 
         stop_rules.collected(tmp_path)
 
 
+@pytest.mark.processes
 def test_a_replayed_decay_is_that_of_a_member_that_was_stopped(
     tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The study trains to every length, is asked again, and its replays are compared with real stops."""
     place = Place.make(tmp_path, empty_database)
-    own = [f"--{name}={value}" for name, value in tiny("retrain", work_dir=str(tmp_path / "work")).items()]
-    own = [each for each in own if not each.startswith(("--seed=", "--epochs="))]
+    parameters = tiny("retrain", work_dir=str(tmp_path / "work"))
+    own = [f"--{name}={value}" for name, value in parameters.items() if name != "epochs"]
     study = [
         "stop_curves.py",
         str(tmp_path / "trainings"),
         "--seeds=2",
-        "--epochs=5",
-        "--shorter=3,4",
+        "--epochs=4",
+        "--shorter=3",
         "--decay_epochs=2",
     ]
+    rule = {"patience": 1, "min_gain": 0.05}
     with place.active():
         monkeypatch.setattr(sys, "argv", [*study, "--minutes=0", *own])
-        with pytest.raises(SystemExit, match="12 of 12 retrainings are left"):
+        with pytest.raises(SystemExit, match="8 of 8 retrainings are left"):
             stop_curves.main()
         monkeypatch.setattr(sys, "argv", [*study, *own])
         stop_curves.main()
         before = place.runs()
         stop_curves.main()
         assert not place.new_runs(before)
-        trainings = stop_rules.collected(tmp_path / "trainings")
-        assert set(COLUMNS) <= set(trainings)
-        rule = {"patience": 1, "min_gain": 0.05}
-        found = of(replays(trainings), "decay after patience", **rule)
-        stopped = {
-            seed: curves(
-                [
-                    retrain.run(
-                        parse(
-                            "retrain",
-                            [
-                                *own,
-                                *("--epochs=5", "--decay_epochs=2", f"--seed={seed}", f"--schedule={WITH_DECAY}"),
-                                *(f"--{name}={value}" for name, value in rule.items()),
-                            ],
-                        )
-                    )
-                ]
-            )
-            for seed in (0, 1)
-        }
-    full = trainings[(trainings["schedule"] == ONE_CYCLE) & (trainings["epochs"] == 5)]
-    for row in found.to_dict("records"):
-        real = stopped[row["seed"]][stopped[row["seed"]]["member"] == row["member"]]
-        best = full[(full["seed"] == row["seed"]) & (full["member"] == row["member"])][METRIC].max()
-        assert row["saved"] == pytest.approx(1 - len(real) / 5)
-        assert row["given_up"] == pytest.approx(best - real[METRIC].max(), abs=0)
+        config = {"epochs": 4, "decay_epochs": 2, "schedule": WITH_DECAY, **rule}
+        stopped = curves([retrain.run(place.config("retrain", **config))])
+    trainings = stop_rules.collected(tmp_path / "trainings")
+    assert set(COLUMNS) <= set(trainings)
+    found = of(replays(trainings), "decay after patience", **rule)
+    full = trainings[(trainings["schedule"] == ONE_CYCLE) & (trainings["epochs"] == 4) & (trainings["seed"] == 0)]
+    for row in found[found["seed"] == 0].to_dict("records"):
+        real, whole = (frame[frame["member"] == row["member"]][METRIC] for frame in (stopped, full))
+        assert row["saved"] == 1 - len(real) / 4
+        assert row["given_up"] == whole.max() - real.max()
     assert found["saved"].max() > 0

@@ -351,7 +351,7 @@ def test_a_target_that_is_reached_before_the_decay_ends_the_training_at_once(tmp
 
 
 def test_a_target_that_is_reached_in_the_decay_ends_it(tmp_path: Path) -> None:
-    trainer = trainer_of(tmp_path / "c", replace(DECAYED, metric="height", target=2.0, decay_epochs=9))
+    trainer = trainer_of(tmp_path / "c", replace(DECAYED, metric="height", target=2.0, epochs=20, decay_epochs=9))
     trainer.history.epochs[:] = [{"height": 1.0, "loss": 1.0} for _ in range(3)]
     member = trainer.members[0]
     member.end_epoch({"height": 1.0, "loss": 1.0}, 1.0)
