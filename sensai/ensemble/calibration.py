@@ -105,7 +105,7 @@ def fit(method: str, outputs: Sequence[np.ndarray], groups: Sequence[Group], lab
     Raises:
         InputError: there is no such combiner, or it returns no map of these outputs to these classes.
     """
-    missing = np.setdiff1d(np.arange(sum(map(len, groups))), labels)
+    missing = np.setdiff1d(np.arange(number_of_classes(groups)), labels)
     if len(missing) and COMBINERS[method].traits["per_class"]:
         _log.warning("combine=%s: temperature instead, as classes %s have no validation images", method, missing)
     return _fit(method, outputs, groups, labels)

@@ -79,6 +79,16 @@ class JointTrainer:
         return bool(self.failure) or self.history.done
 
     @property
+    def decaying(self) -> bool:
+        """Return whether the schedule's decay has begun (see `MemberTrainer.decaying`)."""
+        return self.members[0].decaying
+
+    @property
+    def epochs_after_stop(self) -> int:
+        """Return the epochs of each member after a stop now (see `MemberTrainer.epochs_after_stop`)."""
+        return self.members[0].epochs_after_stop
+
+    @property
     def seconds_an_epoch(self) -> float:
         """Return the average seconds of an epoch so far; 0 before the first."""
         return sum(member.history.seconds for member in self.members) / max(self.epoch, 1)
@@ -137,7 +147,7 @@ class JointTrainer:
         self.failure = ""
 
     def stop(self, reason: str) -> None:
-        """End the training before its last epoch."""
+        """Begin the decay of the schedule, or end the training (see `MemberTrainer.stop`)."""
         for member in self.members:
             member.stop(reason)
 

@@ -97,6 +97,7 @@ OTHER = {
     "target": 0.9,
     "loss": "joint",
     "schedule": "constant",
+    "decay_epochs": 3,
     "stop_rules": "target",
     "kd_weight": 0.3,
     "balance": "sample",
@@ -135,6 +136,7 @@ MATTERS_WITH = {
     "min_gain": {"patience": 2},
     "kd_weight": {"loss": "kd"},
     "cut_epochs": {"cut_steps": 2},
+    "decay_epochs": {"schedule": "warmup_stable_decay"},
     "arch_args": {"arch": "resnet20"},
     "target_of": {"target_flops": 0.5},
     **{name: {"checkpoint": __file__} for name in ("rename", "checkpoint_key", "drop")},
@@ -162,6 +164,7 @@ IGNORED_WITH = [
     *((name, UNRETRAINED) for name in ("loss", "target", "balance", "precision", "budget")),
     *((name, UNRETRAINED) for name in ("cut_steps", "cut_epochs")),
     ("cut_epochs", {"cut_steps": 1}),
+    ("decay_epochs", {"schedule": "one_cycle"}),
     ("kd_weight", {"loss": "joint"}),
     ("balance", {"loss": "joint_kd"}),
 ]
@@ -169,7 +172,7 @@ IGNORED_WITH = [
 
 @pytest.fixture(scope="module", autouse=True)
 def constant() -> Iterator[None]:
-    """Register another schedule than the only one there is."""
+    """Register a schedule of these tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SCHEDULES, "_parts", {**{name: SCHEDULES[name] for name in SCHEDULES}})
         SCHEDULES.register("constant", "of these tests")(lambda optimizer: optimizer)

@@ -361,6 +361,31 @@ def test_a_joint_budget_ends_all_workers_in_one_epoch(tmp_path: Path, dataset: D
     assert [len(result.epochs) for result in results] == [2, 2, 2]
 
 
+@pytest.mark.processes
+def test_members_that_learn_jointly_decay_together(tmp_path: Path, dataset: Dataset) -> None:
+    """In one worker, where a budget stops them, and in two, where a plateau does."""
+    joint = ObjectiveConfig("joint")
+    optimizer = replace(
+        OPTIMIZER, schedule="warmup_stable_decay", epochs=9, decay_epochs=2, patience=1, min_gain=1.0, metric="accuracy"
+    )
+    groups: list[tuple[int, ...]] = [(0,), (1,), (2,)]
+    ensembles = [ensemble_of(groups, dataset) for _ in range(2)]
+    limited = retrain(
+        ensembles[0],
+        dataset,
+        tmp_path / "limited",
+        objective=joint,
+        optimizer=replace(optimizer, patience=0),
+        budget=Budget(epochs=13),
+    )
+    stopped = retrain(ensembles[1], dataset, tmp_path / "stopped", objective=joint, optimizer=optimizer, jobs=2)
+    for histories, reason in ((limited, "budget"), (stopped, "plateau")):
+        assert [(each.stopped_after, len(each.epochs), each.stopped_by) for each in histories] == [(2, 4, reason)] * 3
+    assert [each.epochs for each in stopped] == [each.epochs for each in limited]
+    for name, value in ensembles[0].state_dict().items():
+        assert torch.equal(ensembles[1].state_dict()[name], value), name
+
+
 @pytest.mark.parametrize("loss", ["bce", "joint"])
 def test_a_budget_that_leaves_members_untrained_is_refused(tmp_path: Path, dataset: Dataset, loss: str) -> None:
     with pytest.raises(InputError, match=r"^budget='2epochs': must be at least an epoch for each of 3 members"):

@@ -45,6 +45,7 @@ from sensai.training.stopping import DEFAULT_STOP_RULES, unused_by
 
 JOINT = Declares("loss", LOSSES, "joint")
 TAUGHT = Uses("loss", LOSSES, "kd_weight")
+WITH_DECAY = Uses("schedule", SCHEDULES, "decay_steps")
 TRAINING = Usage(when=RETRAINED)
 WHERE_IT_TRAINS = Usage(when=RETRAINED, operational=True)
 
@@ -84,6 +85,10 @@ class Retrain(Prune):
     schedule: Annotated[ScheduleName, Usage(when=RETRAINED, later=True)] = Field(
         "one_cycle", description=f"course of the learning rate; {SCHEDULES.help}"
     )
+    decay_epochs: Annotated[Epochs, Usage(when=RETRAINED & WITH_DECAY, later=True)] = Field(
+        4,
+        description="last epochs of each member, in which the learning rate falls; after a stop, the epochs that follow",
+    )
     batch_size: Annotated[BatchSize, TRAINING] = Field(64, description="images per step")
     weight_decay: Annotated[Penalty, TRAINING] = Field(5e-4, description="L2 penalty")
     loss: Annotated[
@@ -118,7 +123,7 @@ class Retrain(Prune):
     budget: Annotated[OptionalBudget, TRAINING] = Field(
         None,
         description="limit for all members together after each cut, e.g. 90epochs or 600s; goes to the members that gain "
-        "most; schedules still span `epochs`",
+        "most; schedules without a decay still span `epochs`",
     )
     jobs: Annotated[OptionalProcesses, WHERE_IT_TRAINS] = Field(
         None, description="number of workers that train in parallel (default: one per core, or one per GPU)"

@@ -129,6 +129,7 @@ def _training_config(config: RetrainConfig, context: Context, epochs: int, preci
         weight_decay=config.weight_decay,
         metric="accuracy" if objective.joint else "balanced_accuracy",
         schedule=config.schedule,
+        decay_epochs=config.decay_epochs,
         stop_rules=config.stop_rules,
         patience=config.patience,
         min_gain=config.min_gain,
