@@ -15,6 +15,7 @@ from sensai.training.checkpoints import Checkpoints, TrainingHistory, below
 from sensai.training.schedules import SCHEDULES
 from sensai.training.stopping import reason_to_stop
 from sensai.training.training_config import OptimizerConfig
+from sensai.training.weight_averaging import exponential_average
 
 _MOMENTUM = 0.9
 
@@ -46,6 +47,7 @@ class MemberTrainer:
         self._scheduler: LRScheduler = SCHEDULES[config.schedule](
             SimpleNamespace(optimizer=self.optimizer, peak_lr=config.lr, steps=config.epochs * steps_per_epoch)
         )
+        self._average = None if config.weight_averaging == "none" else exponential_average(network, config.ema_decay)
         self._best: dict[str, Tensor] = {}
         if not self._restore():
             self._save(best=True)
@@ -55,10 +57,17 @@ class MemberTrainer:
         """Return the number of the next epoch."""
         return len(self.history.epochs)
 
+    @property
+    def judged(self) -> nn.Module:
+        """Return the network that is judged and kept: the trained one, or where weights are averaged, that of the averages."""
+        return self.network if self._average is None else self._average.module
+
     def update(self) -> None:
         """Take one step along the gradients."""
         self.optimizer.step()
         self._scheduler.step()
+        if self._average is not None:
+            self._average.update_parameters(self.network)
 
     def end_epoch(self, metrics: Mapping[str, float], seconds: float) -> None:
         """Record an epoch, decide whether to stop, and write the checkpoint.
@@ -132,6 +141,8 @@ class MemberTrainer:
             return False
         tensors, self.history, state = found
         load_tensors(self.network, below(tensors, "network."))
+        if self._average is not None:
+            self._average.load_state_dict(below(tensors, "average."))
         self._best = below(tensors, "best.")
         optimizer = self.optimizer.state_dict()
         optimizer["state"] = {
@@ -143,14 +154,13 @@ class MemberTrainer:
         return True
 
     def _save(self, best: bool) -> None:
-        current = {key: _stored(value) for key, value in self.network.state_dict().items()}
         if best:
-            self._best = current
+            self._best = _stored_state(self.judged)
         optimizer = self.optimizer.state_dict()
         tensors = {
-            **{f"network.{key}": value for key, value in current.items()},
-            # safetensors refuses two names for one tensor, so the best weights are cloned.
-            **{f"best.{key}": value.clone() for key, value in self._best.items()},
+            **{f"network.{key}": value for key, value in _stored_state(self.network).items()},
+            **{f"average.{key}": value for key, value in _stored_state(self._average).items()},
+            **{f"best.{key}": value for key, value in self._best.items()},
             **{f"momentum.{key}": _stored(value["momentum_buffer"]) for key, value in optimizer["state"].items()},
         }
         state = {
@@ -166,6 +176,11 @@ def halve_rates(optimizer: Optimizer, scheduler: LRScheduler) -> None:
         for rate in {"lr", "initial_lr", "max_lr", "min_lr"} & group.keys():
             group[rate] /= 2
     scheduler.base_lrs = [rate / 2 for rate in scheduler.base_lrs]
+
+
+def _stored_state(module: nn.Module | None) -> dict[str, Tensor]:
+    """Return copies of the tensors of a module, none where there is no module."""
+    return {} if module is None else {key: _stored(value) for key, value in module.state_dict().items()}
 
 
 def _stored(value: Tensor) -> Tensor:
