@@ -203,7 +203,7 @@ class JointLogits(nn.Module):
         """Return logits float32 (N, K) for normalised images (N, C, H, W)."""
         outputs = side_by_side(self._runs(images), images)
         own = [_class_logits(output.float(), group) for output, group in zip(outputs, self._groups, strict=True)]
-        columns = [on_device(group, images.device) for group in self._groups]
+        columns = [on_device(group, images.device, torch.int64) for group in self._groups]
         everyone = images.new_zeros(len(images), self._num_classes, dtype=torch.float32)
         if self._process_group is not None:
             for logits, where in zip(own, columns, strict=True):

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
@@ -109,7 +109,7 @@ class Objective:
 
     def _teacher_shares(self, teacher: Tensor) -> Tensor:
         """Return (N, outcomes): the teacher's probability of each outcome, softened like the members' logits."""
-        own = on_device(self.classes, teacher.device)
+        own = on_device(self.classes, teacher.device, torch.int64)
         knows_all = len(self.weight) == len(self.classes)
         if self.config.softens:
             logits = teacher[:, own]
@@ -140,10 +140,11 @@ def _of_outcomes(logits: Tensor) -> Tensor:
     return F.pad(logits, (1, 0)) if logits.shape[1] == 1 else logits
 
 
-@lru_cache
-def on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Return integers as int64, others as float32 (values,); cached, because a copy to a GPU would wait at every step."""
-    return torch.tensor(values, device=device)
+# The type is part of the key, because (1, 0) and (1.0, 0.0) are equal.
+@cache
+def on_device(values: tuple[float, ...], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return values (values,) of a type; cached, because a copy to a GPU would wait at every step."""
+    return torch.tensor(values, device=device, dtype=dtype)
 
 
 def balanced_rows(targets: Tensor, classes: int, generator: torch.Generator) -> Tensor:

@@ -12,7 +12,7 @@ from sklearn.metrics import balanced_accuracy_score, log_loss
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 
-from sensai.training.objectives import Objective, judge, outcome_metrics
+from sensai.training.objectives import Objective, judge, on_device, outcome_metrics
 from sensai.training.training_config import ObjectiveConfig
 from tests.helpers.networks import images_for, make
 
@@ -46,6 +46,13 @@ def test_an_outcome_that_never_occurs_weighs_nothing() -> None:
     each = np.array(objective.weight)[outcomes((1, 3), labels)]
     assert each.mean() == pytest.approx(1.0)
     assert Objective.balanced((3,), 5, labels).weight == (1.0, 0.0)
+
+
+def test_equal_values_of_two_types_are_two_tensors() -> None:
+    """(1, 0) are two classes, (1.0, 0.0) the weights of a member whose class never occurs."""
+    cpu = torch.device("cpu")
+    assert on_device((1, 0), cpu, torch.int64).dtype == torch.int64
+    assert on_device((1.0, 0.0), cpu).dtype == torch.float32
 
 
 def test_the_base_model_learns_all_classes_as_they_come() -> None:
