@@ -15,6 +15,7 @@ from sensai.training.checkpoints import Checkpoints, TrainingHistory, below
 from sensai.training.schedules import SCHEDULES
 from sensai.training.stopping import goals, reason_to_stop
 from sensai.training.training_config import OptimizerConfig
+from sensai.training.weight_averaging import exponential_average
 
 _MOMENTUM = 0.9
 
@@ -53,6 +54,7 @@ class MemberTrainer:
                 decay_start=lambda: self._decay_start * steps_per_epoch,
             )
         )
+        self._average = None if config.weight_averaging == "none" else exponential_average(network, config.ema_decay)
         self._best: dict[str, Tensor] = {}
         if not self._restore():
             self._save(best=True)
@@ -74,10 +76,17 @@ class MemberTrainer:
             return 0
         return self._last_epoch - max(self.epoch, self._decay_start)
 
+    @property
+    def judged(self) -> nn.Module:
+        """Return the network that is judged and kept: the trained one, or where weights are averaged, that of the averages."""
+        return self.network if self._average is None else self._average.module
+
     def update(self) -> None:
         """Take one step along the gradients."""
         self.optimizer.step()
         self._scheduler.step()
+        if self._average is not None:
+            self._average.update_parameters(self.network)
 
     def end_epoch(self, metrics: Mapping[str, float], seconds: float) -> None:
         """Record an epoch, decide whether to stop, and write the checkpoint.
@@ -172,6 +181,8 @@ class MemberTrainer:
             return False
         tensors, self.history, state = found
         load_tensors(self.network, below(tensors, "network."))
+        if self._average is not None:
+            self._average.load_state_dict(below(tensors, "average."))
         self._best = below(tensors, "best.")
         optimizer = self.optimizer.state_dict()
         optimizer["state"] = {
@@ -183,14 +194,13 @@ class MemberTrainer:
         return True
 
     def _save(self, best: bool) -> None:
-        current = {key: _stored(value) for key, value in self.network.state_dict().items()}
         if best:
-            self._best = current
+            self._best = _stored_state(self.judged)
         optimizer = self.optimizer.state_dict()
         tensors = {
-            **{f"network.{key}": value for key, value in current.items()},
-            # safetensors refuses two names for one tensor, so the best weights are cloned.
-            **{f"best.{key}": value.clone() for key, value in self._best.items()},
+            **{f"network.{key}": value for key, value in _stored_state(self.network).items()},
+            **{f"average.{key}": value for key, value in _stored_state(self._average).items()},
+            **{f"best.{key}": value for key, value in self._best.items()},
             **{f"momentum.{key}": _stored(value["momentum_buffer"]) for key, value in optimizer["state"].items()},
         }
         state = {
@@ -206,6 +216,11 @@ def halve_rates(optimizer: Optimizer, scheduler: LRScheduler) -> None:
         for rate in {"lr", "initial_lr", "max_lr", "min_lr"} & group.keys():
             group[rate] /= 2
     scheduler.base_lrs = [rate / 2 for rate in scheduler.base_lrs]
+
+
+def _stored_state(module: nn.Module | None) -> dict[str, Tensor]:
+    """Return copies of the tensors of a module, none where there is no module."""
+    return {} if module is None else {key: _stored(value) for key, value in module.state_dict().items()}
 
 
 def _stored(value: Tensor) -> Tensor:

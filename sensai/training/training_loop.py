@@ -11,6 +11,7 @@ from sensai.training.joint_trainer import JointTrainer, is_out_of_memory
 from sensai.training.objectives import judge
 from sensai.training.training_config import Budget
 
+# Images float32 (N, C, H, W), and labels int64 (N,), or float32 (N, K) of mixed images.
 Batches = Iterable[tuple[Tensor, Tensor]]
 # Position of the trainer, epoch, metrics.
 OnEpoch = Callable[[int, int, dict[str, float]], None]
@@ -168,7 +169,7 @@ def _judged(trainers: Sequence[JointTrainer], validation: Callable[[], Batches] 
     if validation is None:
         return [{} for _ in trainers]
     try:
-        return judge([(trainer.model, trainer.objective) for trainer in trainers], validation())
+        return judge([(trainer.judged, trainer.objective) for trainer in trainers], validation())
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error) or any(trainer.awaited for trainer in trainers):
             raise
@@ -180,5 +181,5 @@ def _judged_alone(trainer: JointTrainer, validation: Callable[[], Batches]) -> d
     """Return the metrics; where memory does not suffice, none, and the trainer has failed."""
     found: dict[str, float] = {}
     with trainer.isolation():
-        (found,) = judge([(trainer.model, trainer.objective)], validation())
+        (found,) = judge([(trainer.judged, trainer.objective)], validation())
     return found

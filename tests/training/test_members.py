@@ -15,6 +15,7 @@ from sensai.cluster.cores import deal
 from sensai.data.batches import Normalization, batches
 from sensai.data.dataset import Dataset, load_dataset
 from sensai.data.dataset_names import InputRule
+from sensai.data.transforms import Mixing
 from sensai.ensemble import Ensemble
 from sensai.ensemble.building import build_ensemble
 from sensai.ensemble.calibration import class_contrasts
@@ -33,7 +34,12 @@ from tests.helpers.networks import images_for, make
 CPU = torch.device("cpu")
 OPTIMIZER = OptimizerConfig(epochs=6, lr=0.05, weight_decay=5e-4, metric="balanced_accuracy")
 
-BCE, NO_LIMIT = ObjectiveConfig("bce"), Budget()
+BCE, NO_LIMIT, PLAIN = ObjectiveConfig("bce"), Budget(), BatchConfig(16, "none", 0)
+# Everything of a modern recipe but standardised logits, which members of one class refuse.
+RECIPE = {
+    "images": BatchConfig(16, "crop", 0, auto_augment="trivialaugment", mixing=Mixing("cutmix", 1.0, 3)),
+    "optimizer": replace(OPTIMIZER, epochs=3, weight_averaging="ema", ema_decay=0.8),
+}
 
 
 @pytest.fixture
@@ -61,6 +67,7 @@ def retrain(
     optimizer: OptimizerConfig = OPTIMIZER,
     teacher: nn.Module | None = None,
     jobs: int = 1,
+    images: BatchConfig = PLAIN,
     budget: Budget = NO_LIMIT,
     on_epoch: OnEpoch = lambda *_: None,
     why_end: Callable[[], BaseException | None] = lambda: None,
@@ -71,7 +78,7 @@ def retrain(
         dataset,
         TrainingConfig(
             replace(optimizer, metric="accuracy") if objective.joint else optimizer,
-            BatchConfig(16, "none", seed),
+            replace(images, seed=seed),
             objective,
             budget,
         ),
@@ -152,6 +159,65 @@ def test_every_loss_teaches_every_kind_of_member(
     # The teacher teaches and learns nothing.
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
     assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+# ----------------------------------------------------------------------------------------------------------------- recipe
+
+
+@pytest.mark.parametrize("loss", ["bce", "kd", "joint", "joint_kd"])
+@GROUPS
+def test_a_recipe_is_resumed_bit_by_bit(
+    tmp_path: Path, dataset: Dataset, teacher: nn.Module, groups: list[tuple[int, ...]], loss: str
+) -> None:
+    """With averaged weights, mixed images and random operations, of every loss and kind of member."""
+    objective = ObjectiveConfig(loss, 0.5, kd_temperature=3.0, label_smoothing=0.1)
+    given = {"objective": objective, "teacher": teacher, **RECIPE}
+    whole = ensemble_of(groups, dataset)
+    expected = retrain(whole, dataset, tmp_path / "whole", **given)
+    retrain(ensemble_of(groups, dataset), dataset, tmp_path / "parts", **given)
+    # As if killed after the second epoch.
+    for number in range(len(groups)):
+        member_checkpoints(tmp_path / "parts", number).rewind(2)
+    resumed = ensemble_of(groups, dataset)
+    results = retrain(resumed, dataset, tmp_path / "parts", **given)
+    assert [each.epochs for each in results] == [each.epochs for each in expected]
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("loss", ["kd", "joint_kd"])
+def test_a_teacher_without_weight_need_not_be_there(tmp_path: Path, dataset: Dataset, loss: str) -> None:
+    untaught = {"kd": "bce", "joint_kd": "joint"}[loss]
+    weights = []
+    for name in (loss, untaught):
+        ensemble = ensemble_of([(0,), (1, 2)], dataset)
+        objective = ObjectiveConfig(name, kd_weight=0.0)
+        retrain(ensemble, dataset, tmp_path / name, objective=objective, optimizer=replace(OPTIMIZER, epochs=1))
+        weights.append(ensemble.state_dict())
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+STANDARDIZED = {loss: ObjectiveConfig(loss, logit_standardization=True) for loss in ("kd", "joint_kd")}
+
+
+def test_standardised_logits_are_refused_where_they_say_nothing(
+    tmp_path: Path, dataset: Dataset, teacher: nn.Module
+) -> None:
+    with pytest.raises(
+        InputError, match=r"^logit_standardization=true: with loss=kd a member has 2 outcomes, .*joint_kd"
+    ):
+        retrain(ensemble_of([(0,), (1, 2)], dataset), dataset, tmp_path, objective=STANDARDIZED["kd"], teacher=teacher)
+    learnt = {"kd": [(0, 1, 2)], "joint_kd": [(0,), (1,), (2,)]}
+    for loss, groups in learnt.items():
+        ensemble = ensemble_of(groups, dataset)
+        retrain(ensemble, dataset, tmp_path / loss, objective=STANDARDIZED[loss], teacher=teacher)
+        assert accuracy(ensemble, dataset) >= 0.9
+
+
+def test_operations_on_colour_are_refused_for_other_images(tmp_path: Path, dataset: Dataset) -> None:
+    two_channels = replace(dataset, train=replace(dataset.train, images=np.repeat(dataset.train.images, 2, axis=1)))
+    with pytest.raises(InputError, match=r"^auto_augment='trivialaugment': takes images of 1 or 3 channels"):
+        retrain(ensemble_of([(0,), (1, 2)], dataset), two_channels, tmp_path, **RECIPE)
 
 
 def test_joint_logits_are_those_of_the_members(dataset: Dataset) -> None:
@@ -259,14 +325,16 @@ def test_members_learn_jointly_from_each_other(tmp_path: Path, dataset: Dataset)
 @pytest.mark.parametrize(
     "objective",
     [pytest.param(ObjectiveConfig("bce", balance="sample"), marks=pytest.mark.long), ObjectiveConfig("joint_kd", 0.5)],
-    ids=str,
+    ids=["sample", "joint_kd"],
 )
 def test_workers_change_nothing(
     tmp_path: Path, dataset: Dataset, teacher: nn.Module, objective: ObjectiveConfig
 ) -> None:
-    """Not even for networks that draw at random as they learn."""
+    """Not even for networks that draw at random as they learn, averaged weights and mixed images."""
     groups = [(0,), (1, 2)]
-    optimizer = replace(OPTIMIZER, epochs=2)
+    given = {"optimizer": replace(OPTIMIZER, epochs=2)}
+    if objective.balance == "weight":
+        given = {**RECIPE, "optimizer": replace(RECIPE["optimizer"], epochs=2)}
     results, ensembles = {}, {}
     for jobs in (1, 2):
         ensembles[jobs] = ensemble_of(groups, dataset, f"{ROOT}/tests/helpers/noisy_cnn.py:make")
@@ -277,8 +345,8 @@ def test_workers_change_nothing(
             tmp_path / str(jobs),
             objective=objective,
             teacher=teacher,
-            optimizer=optimizer,
             jobs=jobs,
+            **given,
             on_epoch=lambda number, epoch, _: told.append((number, epoch)),  # noqa: B023  (called before the next round)
         )
         results[jobs] = [each.epochs for each in progress]

@@ -24,6 +24,7 @@ from sensai.analysis.figures import static
 from sensai.cluster.cores import pinned
 from sensai.config import Retrain, RetrainConfig
 from sensai.data.batches import batches
+from sensai.data.transforms import Mixing
 from sensai.ensemble import Ensemble, load_ensemble, save_ensemble
 from sensai.evaluation import Size, size
 from sensai.files import temporary_folder, write_text
@@ -122,11 +123,21 @@ def _train(
 
 def _training_config(config: RetrainConfig, context: Context, epochs: int, precision: Precision) -> TrainingConfig:
     """Return the configuration of the training after one cut."""
-    objective = ObjectiveConfig(config.loss, config.kd_weight, config.balance, precision)
+    objective = ObjectiveConfig(
+        config.loss,
+        kd_weight=config.kd_weight,
+        kd_temperature=config.kd_temperature,
+        logit_standardization=config.logit_standardization,
+        label_smoothing=config.label_smoothing,
+        balance=config.balance,
+        precision=precision,
+    )
     optimizer = OptimizerConfig(
         epochs=epochs,
         lr=config.lr,
         weight_decay=config.weight_decay,
+        weight_averaging=config.weight_averaging,
+        ema_decay=config.ema_decay,
         metric="accuracy" if objective.joint else "balanced_accuracy",
         schedule=config.schedule,
         decay_epochs=config.decay_epochs,
@@ -135,7 +146,10 @@ def _training_config(config: RetrainConfig, context: Context, epochs: int, preci
         min_gain=config.min_gain,
         target=config.target,
     )
-    batch = BatchConfig(config.batch_size, context.augmentation(config.augmentation), config.seed)
+    mixing = None if config.mix == "none" else Mixing(config.mix, config.mix_alpha, len(context.data.class_names))
+    batch = BatchConfig(
+        config.batch_size, context.augmentation(config.augmentation), config.seed, config.auto_augment, mixing
+    )
     return TrainingConfig(optimizer, batch, objective, Budget(*config.budget) if config.budget else Budget())
 
 
