@@ -142,14 +142,16 @@ METRICS = {
     "control_<metric>": Metric(("main",), "as the metric", "the metric of the control's evaluation"),
     "frames": Metric(("predict",), "count", "images answered"),
     "requests": Metric(("serve",), "count", "requests answered"),
-    # The step of these metrics is the number of processes.
+    # The step of these metrics is the number of processes. They are means over repeats, geometric ones of speeds.
     "<task>_<way>_images_per_s": Metric(("contention",), "images/s", "all processes together"),
     "<task>_<way>_start_s": Metric(("contention",), "s", "until every process has done its first batch"),
-    "<task>_<way>_step_ms": Metric(("contention",), "ms", "one step, median"),
+    "<task>_<way>_step_ms": Metric(("contention",), "ms", "one step, mean"),
     "<task>_<way>_data_share": Metric(("contention",), "fraction", "time spent waiting for data"),
     "<task>_<way>_peak_mib": Metric(("contention",), "MiB", "peak resident memory of all processes"),
     "<task>_<way>_threads": Metric(("contention",), "count", "threads of all processes"),
-    "<task>_speedup": Metric(("contention",), "ratio", "images/s of the engine / of naive processes"),
+    "<task>_speedup": Metric(
+        ("contention",), "ratio", "images/s of the engine / of naive processes, in the same repeat"
+    ),
 }
 
 

@@ -22,7 +22,16 @@ from sensai.config.bounds import (
     Text,
     Trials,
 )
-from sensai.config.parameter_types import Fidelities, GroupCounts, Methods, ProcessCounts, Ratios, RuntimeName
+from sensai.config.parameter_types import (
+    TASKS,
+    Fidelities,
+    GroupCounts,
+    Methods,
+    ProcessCounts,
+    Ratios,
+    RuntimeName,
+    Tasks,
+)
 from sensai.config.sections.cut import Prune
 from sensai.config.sections.data_and_base import RETRAINED
 from sensai.config.sections.trained import Evaluate, Register
@@ -140,6 +149,10 @@ class Contention(Prune):
     owner = "contention"
 
     trainings: ProcessCounts = Field((1, 2, 4, 8), description="numbers of trainings at once, separated by commas")
+    tasks: Annotated[Tasks, Usage(later=True)] = Field(TASKS, description="what is measured, separated by commas")
+    repeats: Annotated[Repeats, Usage(later=True)] = Field(
+        1, description="times that each setting is measured, each time in another order; intervals need 2 or more"
+    )
     contention_images: Images = Field(1024, description="training images that each training sees")
     workers: ProcessesOrNone = Field(
         2, description="loader workers of each naive process; 0: decode in the process itself"
