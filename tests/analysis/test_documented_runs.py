@@ -25,8 +25,8 @@ RUN_ID = re.compile(r"\b(?=[a-f]*[0-9])(?=[0-9]*[a-f])(?:[0-9a-f]{12}|[0-9a-f]{3
 def collected_ids() -> set[str]:
     """Return every run id in any column of any collected table."""
     found: set[str] = set()
-    for path in sorted(RESULTS.rglob("*.parquet")):
-        table = pd.read_parquet(path).select_dtypes("str")
+    for path in sorted(each for each in RESULTS.rglob("*") if each.suffix in (".parquet", ".csv")):
+        table = pd.read_csv(path, dtype="str") if path.suffix == ".csv" else pd.read_parquet(path).select_dtypes("str")
         for name in table.columns:
             if name == "run_id" or name.endswith("_run"):
                 found |= set(table[name].dropna())
