@@ -88,13 +88,14 @@ def training_batches(
     normalization: Normalization,
     device: torch.device,
     epoch: int,
+    stream: int = 0,
     *,
     augmentation: Augmentation,
     seed: int,
     auto_augment: AutoAugment = "none",
     mixing: Mixing | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield one epoch in the order given by `seed` and `epoch`.
+    """Yield one epoch in the order given by `seed`, `epoch` and `stream`.
 
     A last batch of one image is omitted, because batch norm needs two.
 
@@ -104,6 +105,7 @@ def training_batches(
         normalization: of the images.
         device: of the batches.
         epoch: number of the epoch.
+        stream: number of the stream; each has an order and random changes of its own.
         augmentation: of every image.
         seed: of everything random.
         auto_augment: policy of a further operation on every image.
@@ -112,9 +114,10 @@ def training_batches(
     Yields:
         Images float32 (N, C, H, W), and labels int64 (N,), or float32 (N, K) of mixed images (see `mix`).
     """
-    order = np.random.default_rng([seed, epoch]).permutation(split.rows)
+    key = [seed, epoch, 0, stream] if stream else [seed, epoch]
+    order = np.random.default_rng(key).permutation(split.rows)
     # Each has a generator of its own, so that what one of them draws does not depend on the others.
-    shifts, operations, shares = (_generator(seed, epoch, number) for number in (1, 2, 3))
+    shifts, operations, shares = (_generator(*key, number) for number in (1, 2, 3))
     parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     for raw, labels in _raw_batches(split, [rows for rows in parts if len(rows) > 1], device):
         images = normalization(auto_augmented(augment(raw, augmentation, shifts), auto_augment, operations))

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from sensai.models.widths import load_tensors
 from sensai.training.checkpoints import Checkpoints, TrainingHistory, below
 from sensai.training.schedules import SCHEDULES
-from sensai.training.stopping import reason_to_stop
+from sensai.training.stopping import goals, reason_to_stop
 from sensai.training.training_config import OptimizerConfig
 from sensai.training.weight_averaging import exponential_average
 
@@ -45,7 +45,14 @@ class MemberTrainer:
         self.history = TrainingHistory()
         self._config, self._checkpoints = config, checkpoints
         self._scheduler: LRScheduler = SCHEDULES[config.schedule](
-            SimpleNamespace(optimizer=self.optimizer, peak_lr=config.lr, steps=config.epochs * steps_per_epoch)
+            SimpleNamespace(
+                optimizer=self.optimizer,
+                peak_lr=config.lr,
+                steps=config.epochs * steps_per_epoch,
+                steps_per_epoch=steps_per_epoch,
+                decay_steps=config.epochs_after_stop * steps_per_epoch,
+                decay_start=lambda: self._decay_start * steps_per_epoch,
+            )
         )
         self._average = None if config.weight_averaging == "none" else exponential_average(network, config.ema_decay)
         self._best: dict[str, Tensor] = {}
@@ -56,6 +63,18 @@ class MemberTrainer:
     def epoch(self) -> int:
         """Return the number of the next epoch."""
         return len(self.history.epochs)
+
+    @property
+    def decaying(self) -> bool:
+        """Return whether the next epoch belongs to the decay of the schedule, or follows it."""
+        return self._config.epochs_after_stop > 0 and self.epoch >= self._decay_start
+
+    @property
+    def epochs_after_stop(self) -> int:
+        """Return the epochs that would be trained after a stop now: those of the decay, or what is left of them."""
+        if self.history.done:
+            return 0
+        return self._last_epoch - max(self.epoch, self._decay_start)
 
     @property
     def judged(self) -> nn.Module:
@@ -82,13 +101,13 @@ class MemberTrainer:
         if improved:
             history.best_epoch = len(history.epochs) - 1
         if reason := self._reason_to_stop():
-            history.done, history.stopped_by = True, reason
+            self._stop(reason)
         history.seconds += seconds
         self._save(best=improved)
 
     def stop(self, reason: str) -> None:
-        """End the training before its last epoch."""
-        self.history.done, self.history.stopped_by = True, reason
+        """Begin the decay of the schedule; where it has none, or it has begun, end the training."""
+        self._stop(reason)
         self._save(best=False)
 
     def go_back(self, failure: str) -> None:
@@ -117,15 +136,36 @@ class MemberTrainer:
             return True
         return (last[metric], -last["loss"]) > (best[metric], -best["loss"])
 
+    @property
+    def _decay_start(self) -> int:
+        """Return the number of epochs before the decay, as decided so far."""
+        config, stopped_after = self._config, self.history.stopped_after
+        return config.epochs - config.epochs_after_stop if stopped_after is None else stopped_after
+
+    @property
+    def _last_epoch(self) -> int:
+        """Return the number of epochs after which the training ends, as decided so far."""
+        return self._decay_start + self._config.epochs_after_stop
+
+    def _stop(self, reason: str) -> None:
+        history, config = self.history, self._config
+        if config.epochs_after_stop == 0 or self.decaying or reason in goals(config.stop_rules):
+            history.done = True
+        else:
+            history.stopped_after = self.epoch
+        # At the end of a decay that a stop began, the stop is the reason.
+        if not (history.stopped_by and reason == "epochs"):
+            history.stopped_by = reason
+
     def _reason_to_stop(self) -> str:
         config = self._config
         return reason_to_stop(
-            config.stop_rules,
+            goals(config.stop_rules) if self.decaying else config.stop_rules,
             self._values(),
             patience=config.patience,
             min_gain=config.min_gain,
             target=config.target,
-            last_epoch=self.epoch >= config.epochs,
+            last_epoch=self.epoch >= self._last_epoch,
         )
 
     def _values(self) -> list[float]:

@@ -7,6 +7,7 @@ from sensai.data.batches import Augmentation
 from sensai.data.transforms import AutoAugment, Mixing
 from sensai.training.losses import LOSSES
 from sensai.training.precision import Precision
+from sensai.training.schedules import SCHEDULES
 from sensai.training.stopping import DEFAULT_STOP_RULES
 from sensai.training.weight_averaging import WeightAveraging
 
@@ -65,6 +66,7 @@ class OptimizerConfig:
         ema_decay: of the average, in (0, 1).
         metric: the validation metric that picks the best epoch (ties: the lower loss) and that stop rules watch.
         schedule: name in `SCHEDULES`.
+        decay_epochs: epochs of the decay, for schedules that have one.
         stop_rules: names in `STOP_RULES`.
         patience: of stop rules; 0 turns off those that use it.
         min_gain: of stop rules.
@@ -78,10 +80,17 @@ class OptimizerConfig:
     weight_averaging: WeightAveraging = "none"
     ema_decay: float = 0.99
     schedule: str = "one_cycle"
+    decay_epochs: int = 1
     stop_rules: tuple[str, ...] = DEFAULT_STOP_RULES
     patience: int = 0
     min_gain: float = 0.0
     target: float | None = None
+
+    @property
+    def epochs_after_stop(self) -> int:
+        """Return the epochs that are trained after a stop: those of the decay, if the schedule has one."""
+        has_decay = "decay_steps" in SCHEDULES[self.schedule].uses
+        return min(self.decay_epochs, self.epochs) if has_decay else 0
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The training loop: every batch is made once and trains all networks that are in the same epoch."""
+"""The training loop: every batch is made once and trains all networks that are in the same epoch of its stream."""
 
 import math
 import time
@@ -24,7 +24,7 @@ _RECENT = 2
 
 def fit(
     trainers: Sequence[JointTrainer],
-    training: Callable[[int], Batches],
+    training: Callable[[int, int], Batches],
     validation: Callable[[], Batches] | None,
     *,
     on_epoch: OnEpoch = lambda *_: None,
@@ -40,12 +40,13 @@ def fit(
 
     Args:
         trainers: that are trained; those that a killed training left behind catch up first.
-        training: epoch -> its batches, the same ones each time it is asked for an epoch.
+        training: epoch and stream -> its batches, the same ones each time it is asked for them.
         validation: the validation batches; None: the last epoch is the best.
         on_epoch: called with each trainer's epochs and their metrics, including those that an earlier process trained.
         teacher: for objectives that use one.
         budget: when it is used up, all stop. Until then the trainer whose validation metric has grown most gets the next epoch:
-            a second where seconds are limited, else an epoch. Without limits all train until they stop by themselves.
+            a second where seconds are limited, else an epoch. The decays of schedules are paid from it too, so training stops
+            early enough for them. Without limits all train until they stop by themselves.
         ended: asked before each epoch whether training ends here, to go on from its checkpoints another time.
 
     Returns:
@@ -57,7 +58,7 @@ def fit(
     for running in _attempts(trainers):
         while not ended() and (together := _next(running, trainers, budget or Budget())):
             epoch = together[0].epoch
-            for trainer in _trained(together, training(epoch), validation, teacher):
+            for trainer in _trained(together, training(epoch, together[0].stream), validation, teacher):
                 on_epoch(trainers.index(trainer), epoch, trainer.history.epochs[-1])
         if ended():
             return {}
@@ -102,26 +103,33 @@ def _trained(
 
 
 def _next(running: Sequence[JointTrainer], trainers: Sequence[JointTrainer], budget: Budget) -> list[JointTrainer]:
-    """Return the trainers, all in the same epoch, that are trained next; none when all are done."""
+    """Return the trainers, all in the same epoch of one stream, that are trained next; none when all are done."""
     unfinished = [trainer for trainer in running if not trainer.done]
     if not budget.limited or not unfinished:
-        return _furthest_behind(unfinished)
-    epochs_left, seconds_left = _left(budget, trainers)
+        return _of_one_stream(_furthest_behind(unfinished))
+    # A decay goes on as soon as it has begun. Before that, all decays are paid for.
+    decaying = [trainer for trainer in unfinished if trainer.decaying]
+    candidates = decaying or unfinished
+    epochs_left, seconds_left = _left(budget, trainers, [] if decaying else unfinished)
     affordable = [
         trainer
-        for trainer in unfinished
+        for trainer in candidates
         if len(trainer.members) <= epochs_left and trainer.seconds_an_epoch < seconds_left
     ]
     if not affordable:
-        for trainer in unfinished:
+        for trainer in candidates:
             trainer.stop("budget")
-        return []
+        return _next(running, trainers, budget)
     gains = {trainer: _recent_gain(trainer, budget) for trainer in affordable}
     # Ties go to the trainer with the fewest epochs. Those whose gain is not known yet begin together.
     first = max(affordable, key=lambda trainer: (gains[trainer], -trainer.epoch))
     if math.isfinite(gains[first]):
         return [first]
-    begin = [trainer for trainer in affordable if not math.isfinite(gains[trainer]) and trainer.epoch == first.epoch]
+    begin = [
+        trainer
+        for trainer in affordable
+        if not math.isfinite(gains[trainer]) and (trainer.epoch, trainer.stream) == (first.epoch, first.stream)
+    ]
     epochs = list(accumulate(len(trainer.members) for trainer in begin))
     seconds = list(accumulate(trainer.seconds_an_epoch for trainer in begin))
     within = sum(e <= epochs_left and s < seconds_left for e, s in zip(epochs, seconds, strict=True))
@@ -140,12 +148,21 @@ def _furthest_behind(trainers: Sequence[JointTrainer]) -> list[JointTrainer]:
     return [trainer for trainer in trainers if trainer.epoch == lowest]
 
 
-def _left(budget: Budget, trainers: Sequence[JointTrainer]) -> tuple[float, float]:
-    """Return the epochs and seconds that are left."""
+def _of_one_stream(trainers: Sequence[JointTrainer]) -> list[JointTrainer]:
+    return [trainer for trainer in trainers if trainer.stream == trainers[0].stream]
+
+
+def _left(budget: Budget, trainers: Sequence[JointTrainer], to_decay: Sequence[JointTrainer]) -> tuple[float, float]:
+    """Return the epochs and seconds that are left, less those that decays take."""
     members = [member for trainer in trainers for member in trainer.members]
-    epochs = math.inf if budget.epochs is None else budget.epochs - sum(member.epoch for member in members)
-    used = sum(member.history.seconds for member in members)
-    return epochs, math.inf if budget.seconds is None else budget.seconds - used
+    epochs = sum(member.epoch for member in members)
+    epochs += sum(trainer.epochs_after_stop * len(trainer.members) for trainer in to_decay)
+    seconds = sum(member.history.seconds for member in members)
+    seconds += sum(trainer.epochs_after_stop * trainer.seconds_an_epoch for trainer in to_decay)
+    return (
+        math.inf if budget.epochs is None else budget.epochs - epochs,
+        math.inf if budget.seconds is None else budget.seconds - seconds,
+    )
 
 
 def _judged(trainers: Sequence[JointTrainer], validation: Callable[[], Batches] | None) -> list[dict[str, float]]:

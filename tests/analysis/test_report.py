@@ -128,6 +128,15 @@ def test_the_tables_hold_the_logged_values(nasty: str, store_uri: str) -> None:
     assert nasty in page
 
 
+def test_the_warning_of_the_evaluation_stands_first(logbook: Logbook, nasty: str, store_uri: str) -> None:
+    assert "<h2>Warning</h2>" not in render(nasty, store_uri)
+    logbook.client.set_tag(nasty, "sensai.leakage", "the base model <i>knows</i> validation images")
+    page = render(nasty, store_uri)
+    first = page.index("<h2>Warning</h2>")
+    assert first < page.index("<h2>Base model and ensemble</h2>")
+    assert "The base model &lt;i&gt;knows&lt;/i&gt; validation images." in page[first:]
+
+
 def test_combinations_are_shown_where_they_were_logged(logbook: Logbook, nasty: str, store_uri: str) -> None:
     assert "<h2>Combination" not in render(nasty, store_uri)
     logbook.client.log_text(nasty, "combine,accuracy,val_nll\nraw,0.5,1.23456\nbase model,0.75,\n", "combine.csv")

@@ -69,6 +69,8 @@ OTHER = {
     "shards": 3,
     "method": "singletons",
     "n_groups": 3,
+    "overlap": 2,
+    "overlap_design": "balanced",
     "similarity": "statistics",
     "groups_file": "{folder}/other.bin",
     "policy": "threshold",
@@ -78,12 +80,15 @@ OTHER = {
     "ranking": "layer",
     "apoz_threshold": 0.9,
     "mean_threshold": 0.1,
+    "plan_classes": "all",
+    "replica_plans": "same",
     "min_channels": 2,
     "round_to": 8,
     "scope": "all",
     "epochs": 2,
     "cut_steps": 3,
     "cut_epochs": 2,
+    "initial_weights": "random",
     "lr": 0.2,
     "batch_size": 16,
     "weight_decay": 0.1,
@@ -93,6 +98,7 @@ OTHER = {
     "target": 0.9,
     "loss": "joint",
     "schedule": "constant",
+    "decay_epochs": 3,
     "stop_rules": "target",
     "kd_weight": 0.3,
     "kd_temperature": 4,
@@ -123,12 +129,16 @@ OTHER = {
     "trainings": "1,3",
     "contention_images": 100,
     "workers": 1,
+    "tasks": "training",
+    "repeats": 3,
 }
 
 # The choices under which a parameter matters, and those under which it does not.
 MATTERS_WITH = {
     "ray_address": {"backend": "ray"},
     "groups_file": {"method": "file"},
+    "overlap_design": {"overlap": 2},
+    "replica_plans": {"method": "replicas"},
     "similarity": {"method": "most_similar"},
     "apoz_threshold": {"policy": "threshold"},
     "mean_threshold": {"policy": "threshold"},
@@ -137,6 +147,7 @@ MATTERS_WITH = {
     "ema_decay": {"weight_averaging": "ema"},
     "mix_alpha": {"mix": "cutmix"},
     "cut_epochs": {"cut_steps": 2},
+    "decay_epochs": {"schedule": "warmup_stable_decay"},
     "arch_args": {"arch": "resnet20"},
     "target_of": {"target_flops": 0.5},
     **{name: {"checkpoint": __file__} for name in ("rename", "checkpoint_key", "drop")},
@@ -153,6 +164,9 @@ IGNORED_WITH = [
     ("target_of", {"policy": "threshold"}),
     ("n_groups", {"method": "singletons"}),
     ("n_groups", {"method": "file"}),
+    *(("overlap", other) for other in ({"method": "replicas"}, {"method": "file"}, {"n_groups": 1})),
+    ("overlap_design", {"overlap": 1}),
+    ("replica_plans", {"method": "random"}),
     ("groups_file", {"method": "singletons"}),
     ("groups_file", {"method": "random"}),
     *(("similarity", {"method": method}) for method in ("singletons", "file", "random", "kmeans", "min_flops")),
@@ -165,6 +179,7 @@ IGNORED_WITH = [
     ("ema_decay", {"weight_averaging": "none"}),
     ("mix_alpha", {"mix": "none"}),
     ("cut_epochs", {"cut_steps": 1}),
+    ("decay_epochs", {"schedule": "one_cycle"}),
     ("kd_weight", {"loss": "joint"}),
     ("balance", {"loss": "joint_kd"}),
 ]
@@ -172,7 +187,7 @@ IGNORED_WITH = [
 
 @pytest.fixture(scope="module", autouse=True)
 def constant() -> Iterator[None]:
-    """Register another schedule than the only one there is."""
+    """Register a schedule of these tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SCHEDULES, "_parts", {**{name: SCHEDULES[name] for name in SCHEDULES}})
         SCHEDULES.register("constant", "of these tests")(lambda optimizer: optimizer)
@@ -275,6 +290,7 @@ DEPENDS_ON = {
     "statistics": set(),
     "costs": {"ratio"},
     "similarity": {"similarity", "ratio"},
+    "confusion": set(),
     "n_groups": {"n_groups"},
     "seed": {"seed"},
     "groups_file": {"groups_file"},

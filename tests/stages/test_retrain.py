@@ -4,11 +4,14 @@ import json
 import subprocess
 
 import pytest
+import torch
 
 from sensai.config.usage import parameters_of
 from sensai.errors import InputError
-from sensai.pipeline.session import Session
+from sensai.evaluation import cross_fitted_thresholds, member_metrics, run_networks
+from sensai.pipeline.session import Session, dataset_of
 from sensai.stages import retrain
+from sensai.tracking import Store
 from tests.conftest import command, tiny
 from tests.helpers.pipeline import Place, Pruned, stage_of
 
@@ -68,6 +71,28 @@ def test_a_measured_precision_stays_with_the_checkpoints(place: Place, monkeypat
     kept.write_text(json.dumps({"precision": "bf16", "bf16_speedup": 7.0}))
     run = place.run(retrained(place, precision="auto"))
     assert (run.data.tags["sensai.precision"], run.data.metrics["bf16_speedup"]) == ("bf16", 7.0)
+
+
+def test_members_trained_jointly_are_judged_at_cross_fitted_thresholds(place: Place) -> None:
+    run_id = retrained(place, loss="joint", method="random", n_groups=2, epochs=2)
+    with place.active():
+        ensemble = retrain.load(Store.connect(), run_id)
+    val = dataset_of(place.config("retrain")).val
+    assert val is not None
+    images = [(ensemble.normalization(torch.from_numpy(val.images[val.rows])), torch.from_numpy(val.labels))]
+    outputs = run_networks(ensemble.networks, images)
+    thresholds = cross_fitted_thresholds(outputs, ensemble)
+    expected = member_metrics(outputs, ensemble, thresholds)
+    members = {run.data.tags["sensai.member"]: run for run in place.of("member")}
+    assert len(members) == 2
+    for number, metrics in enumerate(expected):
+        run = members[str(number)]
+        assert {name: run.data.metrics[name] for name in metrics} == pytest.approx(metrics)
+        assert run.data.tags["sensai.thresholds"] == "cross-fitted"
+        # The curves are of all members together, as are the stops and the choice of the best epoch.
+        assert "curve/accuracy" in run.data.metrics
+    first, second = (members[number].data.metrics["curve/accuracy"] for number in "01")
+    assert first == second
 
 
 def _killed(*_: object, **__: object) -> None:

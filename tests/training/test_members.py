@@ -18,15 +18,16 @@ from sensai.data.dataset_names import InputRule
 from sensai.data.transforms import Mixing
 from sensai.ensemble import Ensemble
 from sensai.ensemble.building import build_ensemble
+from sensai.ensemble.calibration import class_contrasts
 from sensai.errors import InputError
 from sensai.sites import find_sites
 from sensai.training import members
 from sensai.training.checkpoints import TrainingHistory
-from sensai.training.joint_trainer import JointLogits
+from sensai.training.joint_trainer import JointLogits, noise_seed
 from sensai.training.members import OnEpoch, Workers, retrain_members
 from sensai.training.objectives import Objective, balanced_rows, judge
 from sensai.training.training_config import BatchConfig, Budget, ObjectiveConfig, OptimizerConfig, TrainingConfig
-from sensai.training.workers import member_checkpoints
+from sensai.training.workers import member_checkpoints, stream_of
 from tests.conftest import ROOT
 from tests.helpers.networks import images_for, make
 
@@ -224,9 +225,78 @@ def test_joint_logits_are_those_of_the_members(dataset: Dataset) -> None:
     images = torch.randn(4, 1, 8, 8)
     with torch.no_grad():
         group, single = ensemble.member_logits(images)
-        joint = JointLogits(ensemble.networks, [(2, 0), (1,)], 3)(images)
+        joint = JointLogits(ensemble.networks, [0, 1], [(2, 0), (1,)], 3)(images)
     expected = torch.stack([group[:, 2] - group[:, 0], single[:, 0], group[:, 1] - group[:, 0]], 1)
     assert torch.equal(joint, expected)
+
+
+SHARED = [(2, 0), (1,), (0, 1, 2), (0, 1), (2, 1, 0)]
+
+
+def test_joint_logits_of_shared_classes_are_the_class_contrasts(dataset: Dataset) -> None:
+    ensemble = ensemble_of(SHARED, dataset).eval()
+    images = torch.randn(4, 1, 8, 8)
+    with torch.no_grad():
+        outputs = torch.cat(ensemble.member_logits(images), 1)
+        joint = JointLogits(ensemble.networks, range(5), SHARED, 3)(images)
+    expected = outputs.double() @ torch.from_numpy(class_contrasts(SHARED)).T
+    torch.testing.assert_close(joint.double(), expected, rtol=0, atol=1e-6)
+
+
+def test_joint_gradients_reach_every_member_that_has_a_class(dataset: Dataset) -> None:
+    """They are those of one sum over all members, computed directly."""
+    ensemble = ensemble_of(SHARED, dataset).eval()
+    images, labels = torch.randn(6, 1, 8, 8), torch.tensor([0, 1, 2, 0, 1, 2])
+    torch.nn.functional.cross_entropy(JointLogits(ensemble.networks, range(5), SHARED, 3)(images), labels).backward()
+    found = [parameter.grad.clone() for parameter in ensemble.parameters()]
+    ensemble.zero_grad()
+    contrasts = torch.from_numpy(class_contrasts(SHARED)).float()
+    torch.nn.functional.cross_entropy(torch.cat(ensemble.member_logits(images), 1) @ contrasts.T, labels).backward()
+    for own, parameter in zip(found, ensemble.parameters(), strict=True):
+        torch.testing.assert_close(own, parameter.grad, rtol=1e-4, atol=1e-7)
+
+
+def test_every_member_has_noise_of_its_own() -> None:
+    seeds = [noise_seed(number, SHARED, 3) for number in range(5)]
+    assert len(set(seeds)) == 5
+    # Of groups that share no class it is the first class.
+    assert [noise_seed(number, [(2, 0), (1,)], 3) for number in range(2)] == [2, 1]
+
+
+def test_replicas_learn_from_batches_of_their_own(tmp_path: Path, dataset: Dataset) -> None:
+    """From one start they become different networks, and the first is the one that is trained alone."""
+    optimizer = replace(OPTIMIZER, epochs=2)
+    alone = ensemble_of([(0, 1, 2)], dataset)
+    replicas = ensemble_of([(0, 1, 2)] * 3, dataset)
+    for member in replicas.members:
+        member.network.load_state_dict(alone.members[0].network.state_dict())
+    for name, ensemble in (("alone", alone), ("replicas", replicas)):
+        retrain(ensemble, dataset, tmp_path / name, optimizer=optimizer)
+    weights = [member.network.classifier.weight for member in replicas.members]
+    assert torch.equal(weights[0], alone.members[0].network.classifier.weight)
+    assert not torch.allclose(weights[0], weights[1], atol=1e-3)
+    assert not torch.allclose(weights[1], weights[2], atol=1e-3)
+
+
+def test_only_members_of_the_same_classes_have_streams_of_their_own() -> None:
+    assert [stream_of(number, SHARED) for number in range(5)] == [0, 0, 0, 0, 1]
+    assert [stream_of(number, [(0, 1), (2,), (0, 1), (0, 1)]) for number in range(4)] == [0, 0, 1, 2]
+
+
+def test_the_offset_of_all_members_changes_nothing_that_a_joint_training_watches(dataset: Dataset) -> None:
+    """Best epoch, stop rules and shares of a budget follow from these metrics: an arbitrary offset does not harm them."""
+    groups = [(2, 0), (1,)]
+    ensemble = ensemble_of(groups, dataset).eval()
+    objective = Objective.balanced((0, 1, 2), 3, dataset.train.labels, "joint")
+    images, labels = torch.randn(40, 1, 8, 8), torch.arange(40) % 3
+    model = JointLogits(ensemble.networks, [0, 1], groups, 3)
+    (before,) = judge([(model, objective)], [(images, labels)])
+    group, single = (member.network.classifier.bias for member in ensemble.members)
+    with torch.no_grad():
+        group[0] -= 4
+        single += 4
+    (after,) = judge([(model, objective)], [(images, labels)])
+    assert after == pytest.approx(before, rel=1e-4)
 
 
 def test_members_learn_jointly_from_each_other(tmp_path: Path, dataset: Dataset) -> None:
@@ -357,6 +427,31 @@ def test_a_joint_budget_ends_all_workers_in_one_epoch(tmp_path: Path, dataset: D
         budget=Budget(epochs=8),
     )
     assert [len(result.epochs) for result in results] == [2, 2, 2]
+
+
+@pytest.mark.processes
+def test_members_that_learn_jointly_decay_together(tmp_path: Path, dataset: Dataset) -> None:
+    """In one worker, where a budget stops them, and in two, where a plateau does."""
+    joint = ObjectiveConfig("joint")
+    optimizer = replace(
+        OPTIMIZER, schedule="warmup_stable_decay", epochs=9, decay_epochs=2, patience=1, min_gain=1.0, metric="accuracy"
+    )
+    groups: list[tuple[int, ...]] = [(0,), (1,), (2,)]
+    ensembles = [ensemble_of(groups, dataset) for _ in range(2)]
+    limited = retrain(
+        ensembles[0],
+        dataset,
+        tmp_path / "limited",
+        objective=joint,
+        optimizer=replace(optimizer, patience=0),
+        budget=Budget(epochs=13),
+    )
+    stopped = retrain(ensembles[1], dataset, tmp_path / "stopped", objective=joint, optimizer=optimizer, jobs=2)
+    for histories, reason in ((limited, "budget"), (stopped, "plateau")):
+        assert [(each.stopped_after, len(each.epochs), each.stopped_by) for each in histories] == [(2, 4, reason)] * 3
+    assert [each.epochs for each in stopped] == [each.epochs for each in limited]
+    for name, value in ensembles[0].state_dict().items():
+        assert torch.equal(ensembles[1].state_dict()[name], value), name
 
 
 @pytest.mark.parametrize("loss", ["bce", "joint"])

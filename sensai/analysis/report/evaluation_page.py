@@ -16,8 +16,9 @@ from sensai.analysis.curves import curves
 from sensai.analysis.differences import accuracy_difference, base_difference
 from sensai.analysis.figures import interactive, interactive_matrices
 from sensai.analysis.grouped import Grouped
-from sensai.analysis.report.page import Image, Plot, Table, render_page
+from sensai.analysis.report.page import Image, Part, Plot, Table, Text, render_page
 from sensai.analysis.report.page_inputs import Logged, table_of
+from sensai.analysis.rounding import rounded_accuracy
 from sensai.tracking import tags
 from sensai.tracking.artifact_names import (
     COMBINATIONS,
@@ -62,8 +63,8 @@ def summary_table(metrics: Mapping[str, float], control: Mapping[str, float] | N
     table.index.name = "network"
     return pd.DataFrame(
         {
-            "accuracy": table["accuracy"].map("{:.4f}".format, na_action="ignore"),
-            "top5_accuracy": table["top5_accuracy"].map("{:.4f}".format, na_action="ignore"),
+            "accuracy": table["accuracy"].map(rounded_accuracy),
+            "top5_accuracy": table["top5_accuracy"].map(rounded_accuracy),
             "params": table["params"].map("{:,.0f}".format, na_action="ignore"),
             "flops": table["flops"].map("{:,.0f}".format, na_action="ignore"),
             "latency_ms": table["latency_ms"].map("{:.3f}".format, na_action="ignore"),
@@ -144,7 +145,8 @@ def render(evaluate_run: str, tracking_uri: str, control_run: str = "") -> str:
     evaluation = _Evaluation.of(evaluate_run, tracking_uri)
     logged = evaluation.logged
     control = logged.client.get_run(control_run).data.metrics if control_run else None
-    tables = [
+    tables: list[Part] = [
+        *_warning(evaluation),
         Table("Base model and ensemble", summary_table(evaluation.run.data.metrics, control).reset_index()),
         Table("Differences in accuracy", differences_table(evaluate_run, tracking_uri, control_run).reset_index()),
         *_tables(evaluation),
@@ -154,6 +156,12 @@ def render(evaluate_run: str, tracking_uri: str, control_run: str = "") -> str:
         links.append(logged.link("evaluate of the control", control_run))
     config = json.loads(evaluation.run.data.tags.get(tags.CONFIG, "{}"))
     return render_page(evaluation.run.info.run_name, [*tables, *_figures(evaluation)], links, config)
+
+
+def _warning(evaluation: _Evaluation) -> Iterator[Text]:
+    """Yield the warning of the evaluation if there is one."""
+    if warning := evaluation.run.data.tags.get(tags.LEAKAGE):
+        yield Text("Warning", [f"{warning[0].upper()}{warning[1:]}."])
 
 
 def _tables(evaluation: _Evaluation) -> Iterator[Table]:

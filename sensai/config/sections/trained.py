@@ -49,6 +49,7 @@ from sensai.training.stopping import DEFAULT_STOP_RULES, unused_by
 
 JOINT = Declares("loss", LOSSES, "joint")
 TAUGHT = Uses("loss", LOSSES, "kd_weight")
+WITH_DECAY = Uses("schedule", SCHEDULES, "decay_steps")
 TRAINED_APART = RETRAINED & ~JOINT
 TRAINING = Usage(when=RETRAINED)
 LATER_IN_TRAINING = Usage(when=RETRAINED, later=True)
@@ -86,9 +87,16 @@ class Retrain(Prune):
     cut_epochs: Annotated[Epochs, Usage(when=RETRAINED & Above("cut_steps", 1))] = Field(
         1, description="most epochs of each member after each step except the last"
     )
+    initial_weights: Annotated[Literal["base", "random"], LATER_IN_TRAINING] = Field(
+        "base", description="weights that members start from: those of the base model, or random ones"
+    )
     lr: Annotated[LearningRate, TRAINING] = Field(0.05, description="peak learning rate of the schedule")
     schedule: Annotated[ScheduleName, LATER_IN_TRAINING] = Field(
         "one_cycle", description=f"course of the learning rate; {SCHEDULES.help}"
+    )
+    decay_epochs: Annotated[Epochs, Usage(when=RETRAINED & WITH_DECAY, later=True)] = Field(
+        4,
+        description="last epochs of each member, in which the learning rate falls; after a stop, the epochs that follow",
     )
     batch_size: Annotated[BatchSize, TRAINING] = Field(64, description="images per step")
     weight_decay: Annotated[Penalty, TRAINING] = Field(5e-4, description="L2 penalty")
@@ -148,7 +156,7 @@ class Retrain(Prune):
     budget: Annotated[OptionalBudget, TRAINING] = Field(
         None,
         description="limit for all members together after each cut, e.g. 90epochs or 600s; goes to the members that gain "
-        "most; schedules still span `epochs`",
+        "most; schedules without a decay still span `epochs`",
     )
     jobs: Annotated[OptionalProcesses, WHERE_IT_TRAINS] = Field(
         None, description="number of workers that train in parallel (default: one per core, or one per GPU)"

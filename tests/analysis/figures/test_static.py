@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -217,7 +218,7 @@ def test_a_thousand_members_are_not_named() -> None:
 def test_contention_has_a_line_a_way_for_training_and_for_scoring() -> None:
     table = pd.DataFrame(
         [
-            {"task": task, "way": way, "n": n, "images_per_s": speed * n}
+            {"task": task, "way": way, "n": n, "images_per_s": speed * n, "low": speed * n / 2, "high": speed * n * 3}
             for task in ("training", "scoring")
             for n in (1, 2, 8)
             for way, speed in (("in_turn", 50.0), ("naive", 20.0), ("engine", 400.0))
@@ -231,8 +232,23 @@ def test_contention_has_a_line_a_way_for_training_and_for_scoring() -> None:
             "naive": [20, 40, 160],
             "engine": [400, 800, 3200],
         }
-        assert all(list(line.get_xdata()) == [1, 2, 8] for line in axes.get_lines())
-        assert list(axes.get_xticks()) == [1, 2, 8]
+        assert texts(axes.get_xticklabels()) == ["1", "2", "8"]
+        places = np.stack([line.get_xdata() for line in axes.get_lines()])
+        # Each stands near the tick of its number, the ways in their order.
+        np.testing.assert_array_equal(places.round(), [[0, 1, 2]] * 3)
+        assert (np.diff(places, axis=0) > 0).all()
+        # Each way's intervals have the colour of its line.
+        for line, bars in zip(axes.get_lines(), axes.collections, strict=True):
+            values = np.asarray(line.get_xydata())
+            bounds = [[(place, speed / 2), (place, speed * 3)] for place, speed in values]
+            np.testing.assert_allclose(bars.get_segments(), bounds)
+            assert to_rgba(line.get_color()) == tuple(bars.get_color()[0])
+
+
+def test_contention_without_intervals_has_lines_only() -> None:
+    one = {"task": "training", "way": "naive", "n": 1, "images_per_s": 5.0, "low": np.nan, "high": np.nan}
+    (axes,) = drawn(static.contention(pd.DataFrame([one])))
+    assert [list(line.get_ydata()) for line in axes.get_lines()] == [[5.0]]
 
 
 def test_runtimes_have_a_panel_a_network_and_a_bar_each_that_could_run() -> None:
