@@ -1,4 +1,4 @@
-"""Retrain members of a tiny ensemble in workers, for tests that kill it.
+"""Retrain members of a tiny ensemble in workers, with averaged weights and mixed images, for tests that kill it.
 
 python -m tests.helpers.retrain_tiny <folder> <loss> <jobs> [<address of a Ray cluster, or own>]
 """
@@ -19,6 +19,7 @@ from sensai.cluster.ray_cluster import RayCluster, ray_cluster
 from sensai.data.batches import Normalization
 from sensai.data.dataset import load_dataset
 from sensai.data.dataset_names import InputRule
+from sensai.data.transforms import Mixing
 from sensai.ensemble import Ensemble, save_ensemble
 from sensai.ensemble.building import build_ensemble
 from sensai.sites import find_sites
@@ -48,8 +49,8 @@ def retrain(folder: Path, loss: str, jobs: int, cluster: RayCluster | None = Non
         ensemble,
         dataset,
         TrainingConfig(
-            OptimizerConfig(epochs=EPOCHS, lr=0.01, weight_decay=5e-4, metric="accuracy"),
-            BatchConfig(8, "none", 0),
+            OptimizerConfig(epochs=EPOCHS, lr=0.01, weight_decay=5e-4, metric="accuracy", weight_averaging="ema"),
+            BatchConfig(8, "crop", 0, mixing=Mixing("cutmix", 1.0, len(dataset.class_names))),
             ObjectiveConfig(loss),
         ),
         workers,

@@ -165,7 +165,11 @@ def test_every_loss_teaches_every_kind_of_member(
 
 
 @pytest.mark.parametrize("loss", ["bce", "kd", "joint", "joint_kd"])
-@GROUPS
+@pytest.mark.parametrize(
+    "groups",
+    [[(0,), (1,), (2,)], [(2, 0), (1,)], [(0, 1, 2)], [(0, 1, 2), (0, 1, 2)], [(0, 1), (1, 2), (2, 0)]],
+    ids=["binary", "group", "control", "replicas", "overlap"],
+)
 def test_a_recipe_is_resumed_bit_by_bit(
     tmp_path: Path, dataset: Dataset, teacher: nn.Module, groups: list[tuple[int, ...]], loss: str
 ) -> None:
