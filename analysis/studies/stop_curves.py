@@ -71,7 +71,9 @@ def train(cell: Cell, decay_epochs: int, parameters: list[str], folder: Path) ->
 
 def main() -> None:
     """Train what is missing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, default=18)
     parser.add_argument("--epochs", type=int, default=12)

@@ -25,7 +25,7 @@ def test_analysis_imports_no_torch(tmp_path: Path) -> None:
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\nimport sensai.analysis.figures.static, sensai.analysis.report"
     )
     code = f"{code}, sensai.analysis.results, sensai.analysis.grouping_results, sensai.analysis.cell_shards"
-    modules = modules_after(f"{code}, sensai.analysis.contrasts", tmp_path)
+    modules = modules_after(f"{code}, sensai.analysis.contrasts, sensai.analysis.stop_regret", tmp_path)
     assert {"sensai", "mlflow", "matplotlib", "pandas"} <= modules
     assert not {"torch", "torchvision"} & modules
 
