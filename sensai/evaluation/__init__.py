@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 # Name -> its module, imported on first use: run tables need the verdict, but no torch.
 _HOMES = {
-    **dict.fromkeys(("accuracies", "probability_metrics", "rejection_metrics", "reliability_curve"), "accuracy_metrics"),
+    **dict.fromkeys(
+        ("accuracies", "probability_metrics", "rejection_metrics", "reliability_curve"), "accuracy_metrics"
+    ),
     **dict.fromkeys(
         ("confusion", "confusion_between_groups", "confusion_in_groups", "error_shares"), "confusion_matrices"
     ),

@@ -1,8 +1,8 @@
 """The verdict: which choice is best, by how much and how surely, computed from logged numbers.
 
-A choice is fast if it answers one image sooner than the base model, both timed in one run. The best choice is the fastest of
-those that are not shown to be less accurate than the ensemble. Choices within a tenth of its time count as fast as it: among
-them one that is shown to be more accurate is better, and else the one with the fewest networks. Nothing is trained or read here.
+The best choice is the fastest of those that are not shown to be less accurate than the ensemble. Choices within a tenth of its
+time count as equally fast. Among them the best is one that is shown to be more accurate, and else the one with the fewest
+networks. Times are compared as shares of the base model's, which was timed in the same run. Nothing is trained or read here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
