@@ -17,7 +17,7 @@ from sensai.analysis.figures import interactive, interactive_matrices
 from sensai.analysis.grouped import Grouped
 from sensai.analysis.report.page import Image, Part, Plot, Table, Text, render_page
 from sensai.analysis.report.page_inputs import Logged, table_of
-from sensai.analysis.yardsticks import Comparison
+from sensai.analysis.yardstick_comparison import Comparison
 from sensai.evaluation.roles import TITLES
 from sensai.tracking import tags
 from sensai.tracking.artifact_names import (
