@@ -80,11 +80,14 @@ class Comparison:
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("accuracy")
 
     def verdict(self, commands: Mapping[str, str]) -> Verdict | None:
-        """Return the verdict; None where a run has timed nothing.
+        """Return the verdict; None where a run has timed nothing, or on another machine than the others.
 
         Args:
             commands: the next command, by the name of the best choice; and under `MEASURE` the one that measures yardsticks.
         """
+        runs = (self.evaluation, *self.yardsticks.values())
+        if len({run.data.tags.get(tags.HOST) for run in runs}) > 1:
+            return None
         role = self.evaluation.data.tags.get(tags.ROLE, ENSEMBLE)
         judged = evaluated(role, self.evaluation.data.metrics, None, commands[role])
         rivals = [

@@ -166,6 +166,9 @@ def test_the_verdict_stands_first_with_the_next_command(logbook: Logbook, nasty:
     )
     assert "<p>Next: use control</p>" in told
     assert "<p>Next: measure</p>" in render(nasty, store_uri)
+    # Times of different machines are not compared.
+    logbook.client.set_tag(control, "sensai.host", '{"cores": "64"}')
+    assert "<h2>Verdict</h2>" not in render(nasty, store_uri, control=control)
 
 
 def test_differences_in_accuracy_have_their_intervals(logbook: Logbook, nasty: str, store_uri: str) -> None:

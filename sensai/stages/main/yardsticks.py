@@ -95,7 +95,10 @@ def make_yardsticks(config: MainConfig, run_ids: Mapping[str, str], session: Ses
 
 def _evaluated(config: MainConfig, ensemble: _Ensemble) -> str:
     """Run the stages of a yardstick; return its evaluate run."""
-    return [stage.ensure(stage_config(config, stage), ensemble.session, ensemble.parent.id) for stage in OWN][-1]
+    run_id = ""
+    for stage in OWN:
+        run_id = stage.ensure(stage_config(config, stage), ensemble.session, ensemble.parent.id)
+    return run_id
 
 
 def _control(ensemble: _Ensemble) -> MainConfig:
