@@ -83,7 +83,7 @@ def _trainers(
         for number, network in enumerate(networks)
     ]
     if loss == "joint":
-        model = JointLogits(networks, ensemble.groups, classes)
+        model = JointLogits(networks, range(len(networks)), ensemble.groups, classes)
         return [JointTrainer(wrap(model), Objective.multiclass(classes), trainers, precision="bf16")]
     return [
         JointTrainer(wrap(network), Objective.unweighted(member.classes, classes), [trainer], precision="bf16")

@@ -78,7 +78,7 @@ def right_answers(run_id: str, *, tracking_uri: str | None = None) -> np.ndarray
 
 
 def right_in_group(run_id: str, *, tracking_uri: str | None = None) -> np.ndarray:
-    """Return a mask of the validation images that the member of their class tells from its other classes, bool (N,).
+    """Return for each validation image the share of its class's members that tell it from their other classes, float64 (N,).
 
     Args:
         run_id: a run of prune or retrain.
@@ -88,7 +88,7 @@ def right_in_group(run_id: str, *, tracking_uri: str | None = None) -> np.ndarra
         IncomparableError: the run has no answers.
     """
     client = tracking_client(tracking_uri)
-    return _answers(client, _evaluation(client, run_id), VAL_ANSWERS)["right_in_group"].to_numpy(copy=True)
+    return _answers(client, _evaluation(client, run_id), VAL_ANSWERS)["right_in_group"].to_numpy(np.float64, copy=True)
 
 
 def paired_difference(right_a: np.ndarray, right_b: np.ndarray, confidence: float = 0.95, seed: int = 0) -> Difference:

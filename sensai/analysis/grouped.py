@@ -10,7 +10,7 @@ class Grouped:
 
     Attributes:
         class_names: (K,), names of the classes of the data set.
-        groups: the classes of each member; every class is in exactly one group.
+        groups: the classes of each member; every class is in at least one group.
         order: (K,), the classes as a dendrogram orders them.
     """
 
@@ -23,7 +23,7 @@ class Grouped:
         """Read the content of a groups.json.
 
         Raises:
-            ValueError: the text is not JSON, or the groups are no partition of the classes.
+            ValueError: the text is not JSON, a class is in no group, or twice in one.
             LookupError: a part is missing.
             TypeError: a part is of another type.
             RecursionError: the text is nested thousands of levels deep.
@@ -34,8 +34,14 @@ class Grouped:
         order = tuple(content.get("order", range(len(names))))
         if not all(isinstance(name, str) for name in names):
             raise TypeError("a class name is no text")
-        for what, labels in (("groups", [label for group in groups for label in group]), ("order", [*order])):
-            # Types are compared too, because True and 1.0 equal 1.
-            if {*map(type, labels)} - {int} or sorted(labels) != [*range(len(names))] or () in groups:
-                raise ValueError(f"{what} must have each of the {len(names)} classes once")
+        every = [*range(len(names))]
+        # Types are compared too, because True and 1.0 equal 1.
+        if any({*map(type, labels)} - {int} for labels in (*groups, order)):
+            raise ValueError("a class is no integer")
+        if sorted(order) != every:
+            raise ValueError(f"order must have each of the {len(names)} classes once")
+        if sorted({label for group in groups for label in group}) != every or any(
+            not group or len({*group}) < len(group) for group in groups
+        ):
+            raise ValueError(f"groups must have each of the {len(names)} classes, none twice in one group")
         return cls(names, groups, order)

@@ -151,6 +151,7 @@ MOST_GROUPS = 100_000
 MOST_EPOCHS = 1_000_000
 MOST_PROCESSES = 1024
 Groups = Annotated[int, Field(ge=1, le=MOST_GROUPS)]
+Overlap = Annotated[int, Field(ge=1, le=MOST_GROUPS)]
 EpochsOrNone = Annotated[int, Field(ge=0, le=MOST_EPOCHS)]
 Epochs = Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
 Steps = Annotated[int, Field(ge=1, le=1000)]

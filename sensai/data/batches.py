@@ -87,16 +87,18 @@ def training_batches(
     normalization: Normalization,
     device: torch.device,
     epoch: int,
+    stream: int = 0,
     *,
     augmentation: Augmentation,
     seed: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield one epoch in the order given by `seed` and `epoch`.
+    """Yield one epoch in the order given by `seed`, `epoch` and `stream`.
 
     A last batch of one image is omitted, because batch norm needs two.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(split.rows)
-    generator = torch.Generator().manual_seed(int(np.random.default_rng([seed, epoch, 1]).integers(2**63 - 1)))
+    key = [seed, epoch, 0, stream] if stream else [seed, epoch]
+    order = np.random.default_rng(key).permutation(split.rows)
+    generator = torch.Generator().manual_seed(int(np.random.default_rng([*key, 1]).integers(2**63 - 1)))
     parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     for images, labels in _raw_batches(split, [rows for rows in parts if len(rows) > 1], device):
         yield normalization(augment(images, augmentation, generator)), labels

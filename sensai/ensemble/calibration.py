@@ -16,7 +16,7 @@ from scipy.special import softmax
 from sensai.ensemble import combine
 from sensai.ensemble.combiners import COMBINERS
 from sensai.errors import InputError
-from sensai.grouping.partitions import Group
+from sensai.grouping.partitions import Group, is_partition, number_of_classes
 from sensai.parts import Part
 
 _log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Calibration:
         """
         if self.weight is None or self.bias is None:
             logits = [torch.from_numpy(member).double() for member in outputs]
-            return combine(logits, list(groups), sum(map(len, groups))).numpy()
+            return combine(logits, list(groups), number_of_classes(groups)).numpy()
         return np.asarray(softmax(_side_by_side(outputs) @ self.weight.T + self.bias, axis=1))
 
     def to_json(self) -> dict[str, Any]:
@@ -76,12 +76,18 @@ class _Inputs:
     outputs: np.ndarray
     contrasts: np.ndarray
     labels: np.ndarray
+    owners: np.ndarray
 
 
 def methods_for(groups: Sequence[Group]) -> list[str]:
-    """Return the combiners that are compared for so many classes, those of the fewest weights first, `raw` left aside."""
-    shape = class_contrasts(groups).shape
-    counts = {name: count(*shape) for name in COMBINERS if callable(count := COMBINERS[name].traits["weights"])}
+    """Return the combiners that are compared for these groups, those of the fewest weights first, `raw` left aside."""
+    shape, shared = class_contrasts(groups).shape, not is_partition(groups)
+    parts = [COMBINERS[name] for name in COMBINERS]
+    counts = {
+        part.name: count(*shape)
+        for part in parts
+        if callable(count := part.traits["weights"]) and (shared or not part.traits["shared"])
+    }
     return sorted((name for name, count in counts.items() if count <= _MOST_WEIGHTS), key=lambda name: counts[name])
 
 
@@ -105,7 +111,8 @@ def fit(method: str, outputs: Sequence[np.ndarray], groups: Sequence[Group], lab
     if len(missing) and part.traits["per_class"]:
         _log.warning("combine=%s: temperature instead, as classes %s have no validation images", method, missing)
         part = COMBINERS["temperature"]
-    return _fitted(part, _Inputs(_side_by_side(outputs), contrasts, labels))
+    owners = np.repeat(np.arange(len(outputs)), [member.shape[1] for member in outputs])
+    return _fitted(part, _Inputs(_side_by_side(outputs), contrasts, labels, owners))
 
 
 def _fitted(part: Part, inputs: _Inputs) -> Calibration:
@@ -130,7 +137,7 @@ def cross_fitted(method: str, outputs: Sequence[np.ndarray], groups: Sequence[Gr
     # Every fold gets images of each class.
     folds = np.empty(len(labels), np.int64)
     folds[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % _FOLDS
-    probabilities = np.empty((len(labels), sum(map(len, groups))))
+    probabilities = np.empty((len(labels), number_of_classes(groups)))
     for fold in np.unique(folds):
         held_out = folds == fold
         calibration = fit(method, [member[~held_out] for member in outputs], groups, labels[~held_out])
@@ -146,14 +153,16 @@ def rejection_threshold(probabilities: np.ndarray, share: float) -> float:
 def class_contrasts(groups: Sequence[Group]) -> np.ndarray:
     """Return the map from all outputs to class logits, float64 (K, F).
 
-    The logit of a class is that of its binary member, or in a group its output less that of "none": both are the log odds
-    of the class against no class of the member. One member of all classes has no "none", and its outputs are the logits.
+    A binary member's logit, and in a group the output of a class less that of "none", are the log odds of the class against
+    no class of the member. A class in several groups has the sum of these, a product of experts (Hinton 2002). Members of
+    all classes have no "none": the mean of their outputs is added.
     """
-    num_classes = sum(map(len, groups))
+    num_classes = number_of_classes(groups)
+    whole = sum(len(group) == num_classes for group in groups)
     blocks = []
     for group in groups:
         block = np.zeros((num_classes, len(group)))
-        block[list(group), np.arange(len(group))] = 1
+        block[list(group), np.arange(len(group))] = 1 / whole if len(group) == num_classes else 1
         if 1 < len(group) < num_classes:
             block = np.hstack([-block.sum(1, keepdims=True), block])
         blocks.append(block)

@@ -60,12 +60,15 @@ class Ensemble(nn.Module):
 def combine(logits: list[Tensor], groups: "list[Group]", num_classes: int) -> Tensor:
     """Return class probabilities (N, K) from the members' outputs.
 
-    The raw score of a class is the sigmoid of its logit (binary member) or its share of the softmax (group); the scores of
-    an image are divided by their sum.
+    The raw score of a class is the sigmoid of its logit (binary member) or its share of the softmax (group), and the mean of
+    these where several members have the class; the scores of an image are divided by their sum.
     """
     scores = logits[0].new_zeros(len(logits[0]), num_classes)
+    members = logits[0].new_zeros(num_classes)
     for output, classes in zip(logits, groups, strict=True):
-        scores[:, list(classes)] = class_scores(output, len(classes))
+        scores[:, list(classes)] += class_scores(output, len(classes))
+        members[list(classes)] += 1
+    scores = scores / members
     # Where every member says "not mine" beyond float32, all classes are equally likely.
     scores = scores + torch.finfo(scores.dtype).tiny
     return scores / scores.sum(1, keepdim=True)

@@ -7,7 +7,7 @@ from sensai.data.batches import member_targets
 from sensai.ensemble import Ensemble
 from sensai.evaluation.accuracy_metrics import means_of_nonempty
 from sensai.evaluation.outputs import Outputs
-from sensai.grouping.partitions import labels_of
+from sensai.grouping.partitions import membership
 from sensai.training.objectives import outcome_metrics
 
 
@@ -16,13 +16,13 @@ def member_metrics(outputs: Outputs, ensemble: Ensemble) -> list[dict[str, float
 
     A member also has `in_group_accuracy` if there are images of its classes, and `none_accuracy` if there are others.
     """
-    labels, owner = torch.from_numpy(outputs.labels), _owners(outputs, ensemble)
-    right, none = right_in_group(outputs, ensemble), called_none(outputs, ensemble)
+    labels, known = torch.from_numpy(outputs.labels), membership(ensemble.groups)[outputs.labels]
+    right, none = _right_by_member(outputs, ensemble), called_none(outputs, ensemble)
     metrics = []
     for number, (logits, member) in enumerate(zip(outputs.members, ensemble.members, strict=True)):
         targets = member_targets(labels, member.classes, len(ensemble.class_names)).numpy()
-        own = owner == number
-        shares = {"in_group_accuracy": right[own], "none_accuracy": none[~own, number]}
+        own = known[:, number]
+        shares = {"in_group_accuracy": right[own, number], "none_accuracy": none[~own, number]}
         metrics.append(outcome_metrics(logits, targets) | means_of_nonempty(shares))
     return metrics
 
@@ -30,30 +30,35 @@ def member_metrics(outputs: Outputs, ensemble: Ensemble) -> list[dict[str, float
 def group_metrics(outputs: Outputs, ensemble: Ensemble) -> dict[str, float]:
     """Return `in_group_accuracy` and `none_accuracy` of all members together.
 
-    `in_group_accuracy` is the share of images whose class has the largest output of its member's classes, "none" left out.
-    `none_accuracy` is the share of "none" among the answers of members to images of other members' classes, if there are
-    any.
+    Both are means over pairs of an image and a member. `in_group_accuracy`, over members that have the class of the image: the
+    class has the largest output of the member's classes, "none" left out. `none_accuracy`, over the other members, if there
+    are any: the member calls the image "none".
     """
-    others = _owners(outputs, ensemble)[:, None] != np.arange(len(ensemble.members))
+    known = membership(ensemble.groups)[outputs.labels]
     return means_of_nonempty(
         {
-            "in_group_accuracy": right_in_group(outputs, ensemble),
-            "none_accuracy": called_none(outputs, ensemble)[others],
+            "in_group_accuracy": _right_by_member(outputs, ensemble)[known],
+            "none_accuracy": called_none(outputs, ensemble)[~known],
         }
     )
 
 
 def right_in_group(outputs: Outputs, ensemble: Ensemble) -> np.ndarray:
-    """Return True for each image, bool (N,), whose class has the largest output of its member's classes, "none" left out.
+    """Return for each image, float64 (N,), the share of its class's members in which the class has the largest output.
 
-    It is always True for a member of one class.
+    "None" is left out, so the share is always 1 for a member of one class.
     """
-    right = np.empty(len(outputs.labels), bool)
-    for logits, member in zip(outputs.members, ensemble.members, strict=True):
+    known = membership(ensemble.groups)[outputs.labels]
+    shares: np.ndarray = (_right_by_member(outputs, ensemble) & known).sum(1) / known.sum(1)
+    return shares
+
+
+def _right_by_member(outputs: Outputs, ensemble: Ensemble) -> np.ndarray:
+    """Return bool (N, M): True if the image's class has the largest output of the member's classes, "none" left out."""
+    right = np.zeros((len(outputs.labels), len(ensemble.members)), bool)
+    for number, (logits, member) in enumerate(zip(outputs.members, ensemble.members, strict=True)):
         classes = np.array(member.classes)
-        rows = np.isin(outputs.labels, classes)
-        own = logits[rows, logits.shape[1] - len(classes) :]
-        right[rows] = classes[own.argmax(1)] == outputs.labels[rows]
+        right[:, number] = classes[logits[:, logits.shape[1] - len(classes) :].argmax(1)] == outputs.labels
     return right
 
 
@@ -69,8 +74,3 @@ def called_none(outputs: Outputs, ensemble: Ensemble) -> np.ndarray:
         elif logits.shape[1] > len(member.classes):
             none[:, number] = logits.argmax(1) == 0
     return none
-
-
-def _owners(outputs: Outputs, ensemble: Ensemble) -> np.ndarray:
-    """Return the member that has the class of each image, int64 (N,)."""
-    return labels_of([member.classes for member in ensemble.members])[outputs.labels]

@@ -1,4 +1,4 @@
-"""Partitions of the classes into groups whose sizes differ by at most one. K classes, G groups."""
+"""Groups of classes: partitions whose sizes differ by at most one, and groups that share classes. K classes, G groups."""
 
 from collections.abc import Sequence
 
@@ -23,8 +23,26 @@ def groups_of(labels: np.ndarray) -> list[Group]:
     return sorted(tuple(np.flatnonzero(labels == number).tolist()) for number in np.unique(labels))
 
 
+def number_of_classes(groups: Sequence[Group]) -> int:
+    """Return K, where every class is in at least one group."""
+    return 1 + max(max(group) for group in groups)
+
+
+def membership(groups: Sequence[Group]) -> np.ndarray:
+    """Return bool (K, G): True where a class is in a group."""
+    table = np.zeros((number_of_classes(groups), len(groups)), bool)
+    for number, group in enumerate(groups):
+        table[list(group), number] = True
+    return table
+
+
+def is_partition(groups: Sequence[Group]) -> bool:
+    """Return True if no two groups share a class."""
+    return sum(len(group) for group in groups) == number_of_classes(groups)
+
+
 def labels_of(groups: Sequence[Group]) -> np.ndarray:
-    """Return int64 (K,): the number of each class's group."""
+    """Return int64 (K,): the number of each class's group in a partition."""
     labels = np.empty(sum(len(group) for group in groups), np.int64)
     for number, group in enumerate(groups):
         labels[list(group)] = number

@@ -7,7 +7,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from sensai.activations import Statistics
-from sensai.grouping.partitions import Group, labels_of
+from sensai.grouping.partitions import Group, membership
 
 # The best order of the leaves takes cubic time: up to so many leaves it is found within seconds.
 _MOST_ORDERED = 200
@@ -49,14 +49,15 @@ def leaf_order(similarity: np.ndarray) -> np.ndarray:
 def coupling_means(coupling: np.ndarray, groups: Sequence[Group]) -> dict[str, float]:
     """Return `coupling_within` and `coupling_between`.
 
-    They are the mean coupling of two classes in one group, and in two different groups if there are any.
+    They are the mean coupling of two classes that share a group, and of two that share none, if there are any.
 
     Args:
         coupling: (K, K), see `RatioCounts.coupling`.
-        groups: a partition of the classes.
+        groups: every class is in at least one.
     """
-    owner = labels_of(groups)
-    same = owner[:, None] == owner[None, :]
+    # The product of bool arrays is True where any group has both classes.
+    member = membership(groups)
+    same = member @ member.T
     pairs = np.triu(np.ones_like(same), k=1).astype(bool)
     parts = {"coupling_within": coupling[pairs & same], "coupling_between": coupling[pairs & ~same]}
     return {name: float(values.mean()) for name, values in parts.items() if len(values)}

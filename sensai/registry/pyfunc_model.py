@@ -156,10 +156,13 @@ class Bundle:
         if self.manifest["calibration"]["method"] != "raw":
             return _softmax(np.concatenate(outputs, axis=1) @ self._weight.T + self._bias)
         scores = np.zeros((len(outputs[0]), len(self.manifest["class_names"])))
+        members = np.zeros(scores.shape[1])
         for member, logits in zip(self.manifest["members"], outputs, strict=True):
             # One logit is that of outcome 1 against an outcome 0 of logit zero.
             shares = _softmax(np.pad(logits, ((0, 0), (1, 0))) if logits.shape[1] == 1 else logits)
-            scores[:, member["classes"]] = shares[:, -len(member["classes"]) :]
+            scores[:, member["classes"]] += shares[:, -len(member["classes"]) :]
+            members[member["classes"]] += 1
+        scores = scores / members
         scores += np.finfo(scores.dtype).tiny
         return scores / scores.sum(1, keepdims=True)
 

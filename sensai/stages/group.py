@@ -75,7 +75,15 @@ def _inputs(
     similarity: Callable[[], np.ndarray],
 ) -> GroupingInputs:
     return GroupingInputs(
-        class_names, statistics, costs, similarity, config.n_groups or 1, config.seed, Path(config.groups_file)
+        class_names,
+        statistics,
+        costs,
+        similarity,
+        n_groups=config.n_groups or 1,
+        overlap=config.overlap,
+        overlap_design=config.overlap_design,
+        seed=config.seed,
+        groups_file=Path(config.groups_file),
     )
 
 
@@ -127,10 +135,11 @@ def load(store: Store, run_id: str) -> list[Group]:
 
 def title(config: GroupParameters) -> str:
     """Return the part of a run's name that tells one grouping from another."""
+    shared = f" overlap={config.overlap}" if config.overlaps else ""
     if not config.counted:
-        return config.method
+        return config.method + shared
     by = f" {config.similarity}" if config.by_similarity else ""
-    return f"{config.n_groups} {'group' if config.n_groups == 1 else 'groups'} {config.method}{by}"
+    return f"{config.n_groups} {'group' if config.n_groups == 1 else 'groups'} {config.method}{by}{shared}"
 
 
 stage = Stage(

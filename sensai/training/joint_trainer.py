@@ -28,6 +28,7 @@ class JointTrainer:
         model: gives the logits of the loss; the members' networks are its parts.
         objective: loss and metrics.
         members: that are trained, all in the same epoch.
+        stream: number of the stream of batches that they learn from.
         failure: why the training could not go on; empty while it can.
     """
 
@@ -40,6 +41,7 @@ class JointTrainer:
         precision: Precision = "fp32",
         seed: int = 0,
         sampled: bool = False,
+        stream: int = 0,
         group: ProcessGroup | None = None,
     ) -> None:
         """Join members.
@@ -51,11 +53,12 @@ class JointTrainer:
             precision: of forward passes.
             seed: of everything random: the rows of a sample, and the noise of networks with dropout.
             sampled: each batch is balanced by a sample of its rows (see `balanced_rows`), not by weights.
+            stream: number of the stream of batches that they learn from.
             group: of the processes that train the other members; a lack of memory is then raised, because they wait for this
                 process. None: all members are here, and a lack of memory ends only them.
         """
         self.model, self.objective, self.members = model, objective, list(members)
-        self.failure = ""
+        self.stream, self.failure = stream, ""
         self._precision, self._seed, self._sampled, self._group = precision, seed, sampled, group
         self._rows, self._noise = torch.Generator(), torch.Generator()
         self._loss_sum, self._images = torch.zeros((), dtype=torch.float64), 0
@@ -165,14 +168,17 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class JointLogits(nn.Module):
-    """All members as one K-way network: the logit of each class, less that of "none" where its group has one.
+    """All members as one K-way network, whose logits are those of `class_contrasts`.
 
-    Members may be in other processes. Their logits come from there, and gradients stay in each process.
+    The logit of a class is the sum over its groups of its output less that of "none", and the mean over members of all
+    classes, which have no "none". Members may be in other processes. Their logits come from there, and gradients stay in
+    each process.
     """
 
     def __init__(
         self,
-        networks: Sequence[nn.Module],
+        members: Sequence[nn.Module],
+        numbers: Sequence[int],
         groups: "Sequence[Group]",
         num_classes: int,
         process_group: ProcessGroup | None = None,
@@ -180,44 +186,57 @@ class JointLogits(nn.Module):
         """Join networks.
 
         Args:
-            networks: those of this process.
-            groups: the classes of each; no two groups share a class.
+            members: the networks of this process.
+            numbers: of these members, in the ensemble.
+            groups: the classes of every member of the ensemble.
             num_classes: K.
             process_group: of the processes with the other members; None: all members are here.
         """
         super().__init__()
-        self.networks = nn.ModuleList(networks)
-        self._groups, self._num_classes, self._process_group = list(groups), num_classes, process_group
+        self.networks = nn.ModuleList(members)
+        self._groups = [groups[number] for number in numbers]
+        self._seeds = [noise_seed(number, groups, num_classes) for number in numbers]
+        self._whole = sum(len(group) == num_classes for group in groups)
+        self._num_classes, self._process_group = num_classes, process_group
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits float32 (N, K) for normalised images (N, C, H, W)."""
         outputs = side_by_side(self._runs(images), images)
-        own = [_class_logits(output.float(), group) for output, group in zip(outputs, self._groups, strict=True)]
+        own = [self._class_logits(output.float(), group) for output, group in zip(outputs, self._groups, strict=True)]
         columns = [on_device(group, images.device) for group in self._groups]
         everyone = images.new_zeros(len(images), self._num_classes, dtype=torch.float32)
-        if self._process_group is not None:
-            for logits, where in zip(own, columns, strict=True):
-                everyone[:, where] = logits.detach()
-            self._process_group.all_reduce_sum(everyone)
-        # Copied one by one, so that no member's gradients depend, even in their last digit, on which others are here.
         for logits, where in zip(own, columns, strict=True):
-            everyone = everyone.index_copy(1, where, logits)
+            everyone.index_add_(1, where, logits.detach())
+        if self._process_group is not None:
+            self._process_group.all_reduce_sum(everyone)
+        # The values are there already. Zeros with a gradient are added one by one, so that no member's gradients depend,
+        # even in their last digit, on which others are here.
+        for logits, where in zip(own, columns, strict=True):
+            everyone = everyone.index_add(1, where, logits - logits.detach())
         return everyone
+
+    def _class_logits(self, output: Tensor, group: "Group") -> Tensor:
+        """Return (N, g): what a member adds to the logits of its classes."""
+        if len(group) == self._num_classes:
+            return output / self._whole
+        return output if len(group) == 1 else output[:, 1:] - output[:, :1]
 
     def _runs(self, images: Tensor) -> list[Callable[[Tensor], Tensor]]:
         """Return the networks; on a CPU each has noise of its own, whichever others are here (a GPU captures no seeds)."""
         if images.is_cuda or not self.training:
             return list(self.networks)
         seed = torch.initial_seed()
-        seeds = [seed ^ group[0] for group in self._groups]
-        return [partial(_with_noise, network, own) for network, own in zip(self.networks, seeds, strict=True)]
+        return [
+            partial(_with_noise, network, seed ^ own) for network, own in zip(self.networks, self._seeds, strict=True)
+        ]
+
+
+def noise_seed(number: int, groups: "Sequence[Group]", num_classes: int) -> int:
+    """Return a seed that no other member has: the first class of its group, and how many members before begin with it."""
+    first = groups[number][0]
+    return first + num_classes * sum(group[0] == first for group in groups[:number])
 
 
 def _with_noise(network: nn.Module, seed: int, images: Tensor) -> Tensor:
     torch.manual_seed(seed)
     return network(images)
-
-
-def _class_logits(output: Tensor, group: "Group") -> Tensor:
-    """Return (N, g): the logits of a group's classes, less that of its "none" where it has one."""
-    return output if output.shape[1] == len(group) else output[:, 1:] - output[:, :1]

@@ -1,4 +1,4 @@
-"""The training loop: every batch is made once and trains all networks that are in the same epoch."""
+"""The training loop: every batch is made once and trains all networks that are in the same epoch of its stream."""
 
 import math
 import time
@@ -23,7 +23,7 @@ _RECENT = 2
 
 def fit(
     trainers: Sequence[JointTrainer],
-    training: Callable[[int], Batches],
+    training: Callable[[int, int], Batches],
     validation: Callable[[], Batches] | None,
     *,
     on_epoch: OnEpoch = lambda *_: None,
@@ -39,7 +39,7 @@ def fit(
 
     Args:
         trainers: that are trained; those that a killed training left behind catch up first.
-        training: epoch -> its batches, the same ones each time it is asked for an epoch.
+        training: epoch and stream -> its batches, the same ones each time it is asked for them.
         validation: the validation batches; None: the last epoch is the best.
         on_epoch: called with each trainer's epochs and their metrics, including those that an earlier process trained.
         teacher: for objectives that use one.
@@ -56,7 +56,7 @@ def fit(
     for running in _attempts(trainers):
         while not ended() and (together := _next(running, trainers, budget or Budget())):
             epoch = together[0].epoch
-            for trainer in _trained(together, training(epoch), validation, teacher):
+            for trainer in _trained(together, training(epoch, together[0].stream), validation, teacher):
                 on_epoch(trainers.index(trainer), epoch, trainer.history.epochs[-1])
         if ended():
             return {}
@@ -101,10 +101,10 @@ def _trained(
 
 
 def _next(running: Sequence[JointTrainer], trainers: Sequence[JointTrainer], budget: Budget) -> list[JointTrainer]:
-    """Return the trainers, all in the same epoch, that are trained next; none when all are done."""
+    """Return the trainers, all in the same epoch of one stream, that are trained next; none when all are done."""
     unfinished = [trainer for trainer in running if not trainer.done]
     if not budget.limited or not unfinished:
-        return _furthest_behind(unfinished)
+        return _of_one_stream(_furthest_behind(unfinished))
     epochs_left, seconds_left = _left(budget, trainers)
     affordable = [
         trainer
@@ -120,7 +120,11 @@ def _next(running: Sequence[JointTrainer], trainers: Sequence[JointTrainer], bud
     first = max(affordable, key=lambda trainer: (gains[trainer], -trainer.epoch))
     if math.isfinite(gains[first]):
         return [first]
-    begin = [trainer for trainer in affordable if not math.isfinite(gains[trainer]) and trainer.epoch == first.epoch]
+    begin = [
+        trainer
+        for trainer in affordable
+        if not math.isfinite(gains[trainer]) and (trainer.epoch, trainer.stream) == (first.epoch, first.stream)
+    ]
     epochs = list(accumulate(len(trainer.members) for trainer in begin))
     seconds = list(accumulate(trainer.seconds_an_epoch for trainer in begin))
     within = sum(e <= epochs_left and s < seconds_left for e, s in zip(epochs, seconds, strict=True))
@@ -137,6 +141,10 @@ def _recent_gain(trainer: JointTrainer, budget: Budget) -> float:
 def _furthest_behind(trainers: Sequence[JointTrainer]) -> list[JointTrainer]:
     lowest = min((trainer.epoch for trainer in trainers), default=0)
     return [trainer for trainer in trainers if trainer.epoch == lowest]
+
+
+def _of_one_stream(trainers: Sequence[JointTrainer]) -> list[JointTrainer]:
+    return [trainer for trainer in trainers if trainer.stream == trainers[0].stream]
 
 
 def _left(budget: Budget, trainers: Sequence[JointTrainer]) -> tuple[float, float]:

@@ -1,10 +1,11 @@
 """A worker: one process with a few cores or a GPU, which trains some of the members on shared batches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,10 @@ from sensai.training.precision import Precision, autocast
 from sensai.training.rendezvous import ProcessGroup, Rendezvous, rendezvous
 from sensai.training.training_config import TrainingConfig
 from sensai.training.training_loop import Teacher, fit
+
+if TYPE_CHECKING:
+    # Workers form no groups, so their processes need not wait for what that takes.
+    from sensai.grouping.partitions import Group
 
 START = "start"
 TEACHER = "teacher"
@@ -162,16 +167,24 @@ def _single_trainer(ensemble: Ensemble, job: WorkerJob, number: int) -> JointTra
         precision=config.precision,
         seed=job.config.batches.seed * len(ensemble.members) + number,
         sampled=sampled,
+        stream=stream_of(number, ensemble.groups),
     )
+
+
+def stream_of(number: int, groups: "Sequence[Group]") -> int:
+    """Return how many members before this one have its classes.
+
+    Members of other classes share one stream, because their labels make them differ. Members of the same classes would
+    become too much alike, so each gets an order and an augmentation of its own.
+    """
+    return sum(set(group) == set(groups[number]) for group in groups[:number])
 
 
 def _joint_trainer(ensemble: Ensemble, job: WorkerJob, group: ProcessGroup | None) -> JointTrainer:
     """Return the trainer of all members of this worker, which learn together."""
     num_classes, config = len(ensemble.class_names), job.config.objective
-    members = [ensemble.members[number] for number in job.members]
-    logits = JointLogits(
-        [member.network for member in members], [member.classes for member in members], num_classes, group
-    )
+    networks = [ensemble.members[number].network for number in job.members]
+    logits = JointLogits(networks, job.members, ensemble.groups, num_classes, group)
     return JointTrainer(
         # Processes wait for each other in the middle of a pass, which no graph can do.
         captured(logits, job.device) if group is None else logits,

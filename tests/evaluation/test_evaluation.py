@@ -26,10 +26,12 @@ from sensai.evaluation import (
     probability_metrics,
     rejection_metrics,
     reliability_curve,
+    right_in_group,
     run_networks,
     size,
     softmax,
 )
+from sensai.grouping.partitions import number_of_classes
 from sensai.models.factory import NetworkSpec
 from sensai.sites import find_sites
 from sensai.training.objectives import outcome_metrics
@@ -184,9 +186,13 @@ def partitions(draw: st.DrawFn) -> Groups:
     return [tuple(classes[start:end]) for start, end in zip([0, *cuts], [*cuts, len(classes)], strict=True)]
 
 
+# Classes of several members, replicas, and a member of all classes beside one of two.
+SHARED: list[Groups] = [[(0, 1), (1, 2), (2, 0), (3,)], [(0, 1, 2), (2, 1, 0)], [(0, 1, 2, 3), (1, 3)]]
+
+
 def outputs_of(groups: Groups, seed: int, images: int = 12) -> tuple[Outputs, Ensemble]:
     """Return random outputs of members of these groups, some of them equal."""
-    generator, num_classes = np.random.default_rng(seed), sum(map(len, groups))
+    generator, num_classes = np.random.default_rng(seed), number_of_classes(groups)
     widths = [1 if len(group) == 1 else len(group) + (len(group) < num_classes) for group in groups]
     logits = [generator.integers(-2, 3, (images, width)).astype(np.float32) for width in widths]
     names = tuple(f"class {label}" for label in range(num_classes))
@@ -210,7 +216,7 @@ def says_none(group: tuple[int, ...], output: np.ndarray) -> bool:
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
 @settings(max_examples=30, deadline=None)
-@given(groups=partitions(), seed=st.integers(0, 2**31))
+@given(groups=partitions() | st.sampled_from(SHARED), seed=st.integers(0, 2**31))
 def test_group_metrics_equal_a_count(groups: Groups, seed: int) -> None:
     outputs, ensemble = outputs_of(groups, seed)
     right, none, of_members = [], [], []
@@ -249,6 +255,15 @@ def test_binary_members_are_right_and_the_control_never_says_none() -> None:
     outputs, ensemble = outputs_of([(0, 1, 2)], 0)
     accuracy = (outputs.members[0].argmax(1) == outputs.labels).mean()
     assert group_metrics(outputs, ensemble) == {"in_group_accuracy": pytest.approx(accuracy)}
+
+
+def test_an_image_is_right_by_the_share_of_its_members() -> None:
+    _, ensemble = outputs_of([(0, 1), (1, 2), (2, 0)], 0)
+    # Class 1 is told from 0 by the first member, but not from 2 by the second.
+    logits = [np.array([[0, 1, 2]], np.float32), np.array([[0, 1, 2]], np.float32), np.array([[9, 1, 2]], np.float32)]
+    assert right_in_group(Outputs(np.array([1]), logits), ensemble).tolist() == [0.5]
+    assert right_in_group(Outputs(np.array([0]), logits), ensemble).tolist() == [0.5]
+    assert right_in_group(Outputs(np.array([2]), logits), ensemble).tolist() == [0.5]
 
 
 @settings(max_examples=30, deadline=None)

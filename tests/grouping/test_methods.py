@@ -22,7 +22,7 @@ from tests.helpers.site_statistics import (
 )
 
 WIDTHS = small_widths()
-COUNTED = [name for name in METHODS if "n_groups" in METHODS[name].uses]
+COUNTED = [name for name in METHODS if "n_groups" in METHODS[name].uses and METHODS[name].traits["joinable"]]
 
 
 def assert_even_partition(groups: list[tuple[int, ...]], num_classes: int, n_groups: int) -> None:

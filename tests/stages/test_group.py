@@ -19,7 +19,9 @@ def formed(place: Place, **parameters: object) -> str:
     return group.run(place.config("group", **parameters))
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if "n_groups" in METHODS[name].uses])
+@pytest.mark.parametrize(
+    "method", [name for name in METHODS if "n_groups" in METHODS[name].uses and METHODS[name].traits["joinable"]]
+)
 def test_every_method_makes_the_groups_it_was_asked_for(pruned: Pruned, method: str) -> None:
     run_id = formed(pruned.place, method=method, n_groups=2, similarity="confusion")
     groups = group.load(Store.connect(), run_id)

@@ -73,7 +73,7 @@ def trained(model: torch.nn.Module, precision: Precision, objective: Objective) 
 def test_captured_members_train_as_others_do(precision: Precision, tolerance: float) -> None:
     groups = [(0, 1, 4), (2, 3)]
     members = [make("small_cnn", num_classes=1 + len(group))[0].to(GPU) for group in groups]
-    own = JointLogits(members, groups, 5)
+    own = JointLogits(members, [0, 1], groups, 5)
     other = copy.deepcopy(own)
     before = [buffer.clone() for buffer in other.buffers()]
     graphs = captured(other, GPU)

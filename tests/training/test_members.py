@@ -17,15 +17,16 @@ from sensai.data.dataset import Dataset, load_dataset
 from sensai.data.dataset_names import InputRule
 from sensai.ensemble import Ensemble
 from sensai.ensemble.building import build_ensemble
+from sensai.ensemble.calibration import class_contrasts
 from sensai.errors import InputError
 from sensai.sites import find_sites
 from sensai.training import members
 from sensai.training.checkpoints import TrainingHistory
-from sensai.training.joint_trainer import JointLogits
+from sensai.training.joint_trainer import JointLogits, noise_seed
 from sensai.training.members import OnEpoch, Workers, retrain_members
 from sensai.training.objectives import Objective, balanced_rows, judge
 from sensai.training.training_config import BatchConfig, Budget, ObjectiveConfig, OptimizerConfig, TrainingConfig
-from sensai.training.workers import member_checkpoints
+from sensai.training.workers import member_checkpoints, stream_of
 from tests.conftest import ROOT
 from tests.helpers.networks import images_for, make
 
@@ -158,9 +159,62 @@ def test_joint_logits_are_those_of_the_members(dataset: Dataset) -> None:
     images = torch.randn(4, 1, 8, 8)
     with torch.no_grad():
         group, single = ensemble.member_logits(images)
-        joint = JointLogits(ensemble.networks, [(2, 0), (1,)], 3)(images)
+        joint = JointLogits(ensemble.networks, [0, 1], [(2, 0), (1,)], 3)(images)
     expected = torch.stack([group[:, 2] - group[:, 0], single[:, 0], group[:, 1] - group[:, 0]], 1)
     assert torch.equal(joint, expected)
+
+
+SHARED = [(2, 0), (1,), (0, 1, 2), (0, 1), (2, 1, 0)]
+
+
+def test_joint_logits_of_shared_classes_are_the_class_contrasts(dataset: Dataset) -> None:
+    ensemble = ensemble_of(SHARED, dataset).eval()
+    images = torch.randn(4, 1, 8, 8)
+    with torch.no_grad():
+        outputs = torch.cat(ensemble.member_logits(images), 1)
+        joint = JointLogits(ensemble.networks, range(5), SHARED, 3)(images)
+    expected = outputs.double() @ torch.from_numpy(class_contrasts(SHARED)).T
+    torch.testing.assert_close(joint.double(), expected, rtol=0, atol=1e-6)
+
+
+def test_joint_gradients_reach_every_member_that_has_a_class(dataset: Dataset) -> None:
+    """They are those of one sum over all members, computed directly."""
+    ensemble = ensemble_of(SHARED, dataset).eval()
+    images, labels = torch.randn(6, 1, 8, 8), torch.tensor([0, 1, 2, 0, 1, 2])
+    torch.nn.functional.cross_entropy(JointLogits(ensemble.networks, range(5), SHARED, 3)(images), labels).backward()
+    found = [parameter.grad.clone() for parameter in ensemble.parameters()]
+    ensemble.zero_grad()
+    contrasts = torch.from_numpy(class_contrasts(SHARED)).float()
+    torch.nn.functional.cross_entropy(torch.cat(ensemble.member_logits(images), 1) @ contrasts.T, labels).backward()
+    for own, parameter in zip(found, ensemble.parameters(), strict=True):
+        torch.testing.assert_close(own, parameter.grad, rtol=1e-4, atol=1e-7)
+
+
+def test_every_member_has_noise_of_its_own() -> None:
+    seeds = [noise_seed(number, SHARED, 3) for number in range(5)]
+    assert len(set(seeds)) == 5
+    # Of groups that share no class it is the first class.
+    assert [noise_seed(number, [(2, 0), (1,)], 3) for number in range(2)] == [2, 1]
+
+
+def test_replicas_learn_from_batches_of_their_own(tmp_path: Path, dataset: Dataset) -> None:
+    """From one start they become different networks, and the first is the one that is trained alone."""
+    optimizer = replace(OPTIMIZER, epochs=2)
+    alone = ensemble_of([(0, 1, 2)], dataset)
+    replicas = ensemble_of([(0, 1, 2)] * 3, dataset)
+    for member in replicas.members:
+        member.network.load_state_dict(alone.members[0].network.state_dict())
+    for name, ensemble in (("alone", alone), ("replicas", replicas)):
+        retrain(ensemble, dataset, tmp_path / name, optimizer=optimizer)
+    weights = [member.network.classifier.weight for member in replicas.members]
+    assert torch.equal(weights[0], alone.members[0].network.classifier.weight)
+    assert not torch.allclose(weights[0], weights[1], atol=1e-3)
+    assert not torch.allclose(weights[1], weights[2], atol=1e-3)
+
+
+def test_only_members_of_the_same_classes_have_streams_of_their_own() -> None:
+    assert [stream_of(number, SHARED) for number in range(5)] == [0, 0, 0, 0, 1]
+    assert [stream_of(number, [(0, 1), (2,), (0, 1), (0, 1)]) for number in range(4)] == [0, 0, 1, 2]
 
 
 def test_members_learn_jointly_from_each_other(tmp_path: Path, dataset: Dataset) -> None:

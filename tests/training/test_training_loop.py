@@ -39,7 +39,7 @@ TRAIN, VAL = split_of("train"), split_of("test")
 validation = partial(batches, VAL, 13, NORMALIZATION, CPU)
 
 
-def training(epoch: int) -> Batches:
+def training(epoch: int, stream: int = 0) -> Batches:
     return training_batches(TRAIN, BATCH, NORMALIZATION, CPU, epoch, augmentation="none", seed=0)
 
 
@@ -97,7 +97,7 @@ def test_the_training_loss_is_the_mean_over_the_images(tmp_path: Path) -> None:
 def spoilt_from(first: int) -> Callable[[int], Iterator[tuple[Tensor, Tensor]]]:
     """Yield training batches whose labels are wrong from one epoch on."""
 
-    def pairs(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def pairs(epoch: int, stream: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         for images, labels in training(epoch):
             yield images, (labels + 1) % 3 if epoch >= first else labels
 
@@ -154,7 +154,7 @@ def killed_after(epoch: int) -> Callable[[int, dict[str, float]], None]:
 
 
 def killed_within(epoch: int) -> Callable[[int], Iterator[tuple[Tensor, Tensor]]]:
-    def pairs(number: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def pairs(number: int, stream: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         for step, pair in enumerate(training(number)):
             if (number, step) == (epoch, 2):
                 raise _Killed
@@ -197,7 +197,7 @@ def test_killed_within_an_epoch_the_epoch_is_done_again(
         run(tmp_path / "c", train=killed_within(epoch))
     trained: list[int] = []
 
-    def counted(number: int) -> Batches:
+    def counted(number: int, stream: int = 0) -> Batches:
         trained.append(number)
         return training(number)
 
@@ -317,7 +317,7 @@ def test_a_loss_that_is_not_finite_twice_is_said(tmp_path: Path) -> None:
 def test_weights_that_are_not_finite_after_the_last_step_are_noticed_too(tmp_path: Path) -> None:
     """One step an epoch: the loss is taken before the step that breaks the network."""
 
-    def one_step(epoch: int) -> Batches:
+    def one_step(epoch: int, stream: int = 0) -> Batches:
         return list(training(epoch))[:1]
 
     failures = fit([trainer_of(tmp_path / "c", replace(CONFIG, lr=1e38), steps=1)], one_step, validation)
@@ -327,7 +327,7 @@ def test_weights_that_are_not_finite_after_the_last_step_are_noticed_too(tmp_pat
 def test_a_training_that_fails_once_goes_on_from_its_last_checkpoint_at_half_the_learning_rate(tmp_path: Path) -> None:
     calls: list[int] = []
 
-    def broken_once(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def broken_once(epoch: int, stream: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         calls.append(epoch)
         for images, labels in training(epoch):
             yield (images * float("nan") if calls.count(2) == 1 and epoch == 2 else images), labels
@@ -345,7 +345,7 @@ def test_a_training_that_fails_once_goes_on_from_its_last_checkpoint_at_half_the
 
 
 def test_killed_while_it_is_tried_again_a_training_is_not_tried_a_third_time(tmp_path: Path) -> None:
-    def broken(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def broken(epoch: int, stream: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         for step, (images, labels) in enumerate(training(epoch)):
             calls.append(epoch)
             if step == 1 and calls.count(0) == kill_at:
@@ -436,7 +436,7 @@ def test_what_becomes_of_a_network_does_not_depend_on_the_others(tmp_path: Path)
     together = trainers_of(tmp_path / "together", CONFIGS)
     made: list[int] = []
 
-    def counted(epoch: int) -> Batches:
+    def counted(epoch: int, stream: int = 0) -> Batches:
         made.append(epoch)
         return training(epoch)
 
@@ -471,7 +471,7 @@ def test_killed_between_two_checkpoints_of_one_epoch(tmp_path: Path, position: i
     assert [each.epoch for each in resumed] == [2 if number <= position else 1 for number in range(3)]
     made: list[int] = []
 
-    def counted(epoch: int) -> Batches:
+    def counted(epoch: int, stream: int = 0) -> Batches:
         made.append(epoch)
         return training(epoch)
 
@@ -582,7 +582,7 @@ def test_epochs_that_begin_together_are_within_the_budget_together(tmp_path: Pat
         trainer.history.done, trainer.history.seconds = False, 1000.0
     made: list[int] = []
 
-    def noted(epoch: int) -> Batches:
+    def noted(epoch: int, stream: int = 0) -> Batches:
         made.append(epoch)
         return training(epoch)
 

@@ -54,11 +54,15 @@ def label_of(name: str) -> str:
 
 
 def owners(groups: Sequence[Sequence[int]]) -> np.ndarray:
-    """Return the number of each class's group in a partition, int64 (K,)."""
-    owner = np.empty(sum(len(group) for group in groups), np.int64)
+    """Return the numbers of each class's groups, float64 (R, K), R the most groups of a class; NaN where it has fewer."""
+    of_classes: dict[int, list[int]] = {}
     for number, group in enumerate(groups):
-        owner[list(group)] = number
-    return owner
+        for label in group:
+            of_classes.setdefault(label, []).append(number)
+    numbers = np.full((max(map(len, of_classes.values())), len(of_classes)), np.nan)
+    for label, own in of_classes.items():
+        numbers[: len(own), label] = own
+    return numbers
 
 
 def off_diagonal(matrix: np.ndarray) -> np.ndarray:

@@ -34,7 +34,7 @@ def heatmap(matrix: np.ndarray, labels: Sequence[str], hover: str) -> go.Figure:
 def coupling_heatmap(
     matrix: np.ndarray, labels: Sequence[str], groups: Sequence[Sequence[int]], order: Sequence[int]
 ) -> go.Figure:
-    """Draw the coupling of all classes; strips above and beside it have the colour of each class's group.
+    """Draw the coupling of all classes; strips above and beside it have the colours of each class's groups.
 
     The pointer shows both classes, their groups and the channels. The diagonal outshines the rest, so the colours span the
     other entries.
@@ -42,11 +42,10 @@ def coupling_heatmap(
     Args:
         matrix: int (K, K), how many channels the plans of both classes remove.
         labels: of the classes, K >= 2.
-        groups: a partition of the classes.
+        groups: every class is in at least one.
         order: the classes from left to right, K.
     """
-    owner = owners(groups)
-    placed = owner[list(order)]
+    of_classes = owners(groups)[:, list(order)]
     places = np.arange(len(labels))
     figure = go.Figure(
         [
@@ -55,11 +54,16 @@ def coupling_heatmap(
                 colorbar={"title": "channels"},
                 hovertemplate="%{y}<br>%{x}<br>%{z} channels<extra></extra>",
             ),
-            _strip(placed[None], x=places, yaxis="y2", hovertemplate="%{x}<extra></extra>"),
-            _strip(placed[:, None], y=places, xaxis="x2", hovertemplate="%{y}<extra></extra>"),
+            _strip(of_classes, x=places, yaxis="y2", hovertemplate="%{x}<extra></extra>"),
+            _strip(of_classes.T, y=places, xaxis="x2", hovertemplate="%{y}<extra></extra>"),
         ]
     )
-    axis = _axis([f"{escape(labels[label])} (group {owner[label]})" for label in order])
+    axis = _axis(
+        [
+            f"{escape(labels[label])} (group {', '.join(f'{number:g}' for number in own[~np.isnan(own)])})"
+            for label, own in zip(order, of_classes.T, strict=True)
+        ]
+    )
     axis |= {"domain": [0, 1 - 1.5 * _STRIP_SHARE]}
     strip = {"domain": [1 - _STRIP_SHARE, 1], "visible": False, "fixedrange": True}
     figure.update_layout(

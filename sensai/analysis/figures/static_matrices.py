@@ -72,12 +72,12 @@ def heatmaps(panels: Mapping[str, tuple[np.ndarray, Sequence[str]]], title: str)
 def grouped_heatmap(
     matrix: np.ndarray, labels: Sequence[str], groups: Sequence[Sequence[int]], order: np.ndarray, title: str
 ) -> Figure:
-    """Draw a heatmap in a given order of classes; strips above and beside it have the colour of each class's group.
+    """Draw a heatmap in a given order of classes; strips above and beside it have the colours of each class's groups.
 
     Args:
         matrix: (K, K) over classes.
         labels: of the classes, K.
-        groups: a partition of the classes.
+        groups: every class is in at least one.
         order: int (K,), the classes from left to right.
         title: of the figure.
     """
@@ -85,9 +85,9 @@ def grouped_heatmap(
     axes = figure.subplots()
     _draw_matrix(figure, axes, matrix[np.ix_(order, order)], [labels[place] for place in order])
     figure.suptitle(title, fontsize=10)
-    owner = owners(groups)
+    of_classes = owners(groups)[:, order]
     colours = colormaps["tab20" if len(groups) <= _MOST_COLOURS else "nipy_spectral"].resampled(max(len(groups), 2))
-    strips = {"above": ((0, 1.01, 1, 0.03), owner[order][None]), "beside": ((1.01, 0, 0.03, 1), owner[order][:, None])}
+    strips = {"above": ((0, 1.01, 1, 0.03), of_classes), "beside": ((1.01, 0, 0.03, 1), of_classes.T)}
     for name, (bounds, strip) in strips.items():
         inset = axes.inset_axes(bounds, label=name)
         inset.imshow(strip, cmap=colours, vmin=0, vmax=colours.N - 1, aspect="auto", interpolation="nearest")

@@ -4,10 +4,21 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sensai.config.bounds import Channels, FilePath, Level, Multiple, OptionalGroups, OptionalShare, Parts, Ratio, Share
-from sensai.config.conditions import ALWAYS, Given, Is, Uses
+from sensai.config.bounds import (
+    Channels,
+    FilePath,
+    Level,
+    Multiple,
+    OptionalGroups,
+    OptionalShare,
+    Overlap,
+    Parts,
+    Ratio,
+    Share,
+)
+from sensai.config.conditions import ALWAYS, Above, Declares, Given, Is, Uses
 from sensai.config.parameter_types import CriterionName, GroupMethod
-from sensai.config.sections.data_and_base import RANKED, Baseline
+from sensai.config.sections.data_and_base import RANKED, REPLICATED, Baseline
 from sensai.config.usage import Among, Between, Usage
 from sensai.grouping.methods import METHODS
 from sensai.policy.criteria import CRITERIA
@@ -18,6 +29,8 @@ BY_SIMILARITY = Uses("method", METHODS, "similarity")
 BY_FILE = Uses("method", METHODS, "groups_file")
 # These groups depend on plans, and so on `ratio`.
 BY_PLANS = Uses("method", METHODS, "costs") | (BY_SIMILARITY & Is("similarity", "coupling"))
+# Groups of one class set, or listed by the user, are not joined.
+JOINABLE = Declares("method", METHODS, "joinable") & ~Is("n_groups", 1)
 BY_TARGET = Given("target_flops")
 BY_RATIO = Is("policy", "ratio") & ~BY_TARGET
 BY_THRESHOLD = Is("policy", "threshold") & ~BY_TARGET
@@ -54,6 +67,15 @@ class Group(Activations):
     n_groups: Annotated[OptionalGroups, Usage(when=COUNTED, everyday=True, search=Between(2, 10))] = Field(
         None, description="number of groups; 1 is the control"
     )
+    overlap: Annotated[Overlap, Usage(when=JOINABLE, later=True)] = Field(
+        1, description="number of members that have each class; above 1 a member has the classes of several groups"
+    )
+    overlap_design: Annotated[Literal["ring", "balanced"], Usage(when=JOINABLE & Above("overlap", 1), later=True)] = (
+        Field(
+            "ring",
+            description="ring: a member has neighbouring groups; balanced: any two groups share about equally many members",
+        )
+    )
     similarity: Annotated[Literal["coupling", "statistics", "confusion"], Usage(when=BY_SIMILARITY)] = Field(
         "coupling",
         description="similarity of two classes: coupling (channels that both plans remove), statistics (correlation of APoZ) "
@@ -79,6 +101,11 @@ class Group(Activations):
     def counted(self) -> bool:
         """Return True if the method makes `n_groups` groups."""
         return bool(COUNTED(self))
+
+    @property
+    def overlaps(self) -> bool:
+        """Return True if classes are in several members of different classes."""
+        return bool(JOINABLE(self)) and self.overlap > 1
 
     @property
     def by_similarity(self) -> bool:
@@ -127,6 +154,14 @@ class Prune(Group):
     )
     mean_threshold: Annotated[Level, Usage(when=BY_THRESHOLD, search=Between(0.001, 1.0, log=True))] = Field(
         0.01, description="remove channels with a smaller mean activation and an APoZ above apoz_threshold"
+    )
+    replica_plans: Annotated[
+        Literal["random", "halves", "criteria", "same"],
+        Usage(when=REPLICATED & RANKED, later=True),
+    ] = Field(
+        "random",
+        description="plans of replicas: random among channels of nearly the same rank; complementary halves of the channels; "
+        "by different criteria; or the same",
     )
     min_channels: Channels = Field(
         1,

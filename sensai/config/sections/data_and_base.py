@@ -38,6 +38,8 @@ from sensai.policy.criteria import CRITERIA
 ADOPTED = Given("checkpoint")
 BASE_TRAINED = Above("base_epochs", 0)
 RETRAINED = Above("epochs", 0)
+REPLICATED = Is("method", "replicas")
+RANDOM_REPLICAS = REPLICATED & ~Is("replica_plans", "same")
 # These plans rank channels; thresholds do not.
 RANKED = Is("policy", "ratio") | Given("target_flops")
 
@@ -106,7 +108,7 @@ class Common(Running):
         Usage(
             enters={
                 "group": Uses("method", METHODS, "seed"),
-                "prune": Uses("criterion", CRITERIA, "seed") & RANKED,
+                "prune": (Uses("criterion", CRITERIA, "seed") | RANDOM_REPLICAS) & RANKED,
                 "retrain": RETRAINED,
             },
             search=False,

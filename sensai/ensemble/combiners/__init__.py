@@ -10,10 +10,12 @@ returns None: the probabilities are then the members' own scores, normalised. Th
 | `outputs` | float64 (N, F): what all members say of N validation images |
 | `contrasts` | float64 (K, F): the map from these to class logits, see `class_contrasts` |
 | `labels` | int64 (N,), from 0 to K - 1 |
+| `owners` | int64 (F,), the number of each output's member |
 
 | trait | what it declares | default |
 | --- | --- | --- |
-| `weights` | function of K and F: how many weights are fitted. `evaluate` compares all combiners that declare it, the fewest weights first | None: it is fitted where its name is given |
+| `weights` | function of K and F: how many weights are fitted at most. `evaluate` compares all combiners that declare it, the fewest weights first | None: it is fitted where its name is given |
+| `shared` | `evaluate` compares it only where members share classes | False |
 | `per_class` | it learns of single classes, so it needs an image of each; without one, temperature takes its place | True |
 
 Imports without torch, so that the command line is parsed at once: heavy imports stand inside the functions.
@@ -25,6 +27,6 @@ COMBINERS = Family(
     "combiner",
     __name__,
     "sensai.combiners",
-    ("outputs", "contrasts", "labels"),
-    {"weights": None, "per_class": True},
+    ("outputs", "contrasts", "labels", "owners"),
+    {"weights": None, "shared": False, "per_class": True},
 )

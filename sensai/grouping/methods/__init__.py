@@ -14,6 +14,11 @@ arguments. Its parameters say what it uses, and so which parameters of the entry
 | `seed` | of what is sampled | `seed` |
 | `groups_file` | path of the user's file | `groups_file`, by content |
 
+The trait `joinable` says which groups of the method are joined where `overlap` puts each class into several members (see
+`sensai.grouping.overlaps`): `similar` or `dissimilar` ones, those that make `cheap` members (the method then takes `costs`), or
+any (`random`; it then takes `seed`). None: the groups stand as the method returns them; they may share classes, and be more
+than there are classes.
+
 Imports without torch, so that the command line is parsed at once: heavy imports stand inside the functions.
 """  # noqa: E501
 
@@ -33,4 +38,5 @@ METHODS = Family(
         "seed",
         "groups_file",
     ),
+    {"joinable": "similar"},
 )

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from sensai.grouping.partitions import Group
 
 
-@METHODS.register("best_of_random", "the cheapest of a hundred sampled groupings")
+@METHODS.register("best_of_random", "the cheapest of a hundred sampled groupings", joinable="cheap")
 def best_of_random(num_classes: int, costs: "MemberCosts", n_groups: int, seed: int) -> "list[Group]":
     """Return the one of least cost of a hundred random partitions."""
     from sensai.grouping.samples import hundred_samples

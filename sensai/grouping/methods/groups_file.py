@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 _MOST_NAMED = 10
 
 
-@METHODS.register("file", "as groups_file lists them")
+@METHODS.register("file", "as groups_file lists them", joinable=None)
 def read_groups(groups_file: Path, class_names: Sequence[str]) -> "list[Group]":
-    """Return the partition in a JSON file: a list of lists of class names or indices.
+    """Return the groups in a JSON file: a list of lists of class names or indices.
 
     Raises:
-        InputError: unreadable, not such a list, or a class missing, doubled or unknown.
+        InputError: unreadable, not such a list, or a class unknown, in no group, or twice in one.
     """
     text = read_text(groups_file, "groups_file", 16 * MEBIBYTE)
     try:
@@ -34,14 +34,15 @@ def read_groups(groups_file: Path, class_names: Sequence[str]) -> "list[Group]":
         )
     labels = {name: label for label, name in enumerate(class_names)}
     groups = [tuple(_label(entry, labels, groups_file) for entry in group) for group in content]
-    counts = Counter(label for group in groups for label in group)
-    doubled = sorted(class_names[label] for label, count in counts.items() if count > 1)
-    missing = [name for label, name in enumerate(class_names) if label not in counts]
+    doubled = sorted({class_names[label] for group in groups for label, count in Counter(group).items() if count > 1})
+    missing = [name for label, name in enumerate(class_names) if not any(label in group for group in groups)]
     if doubled or missing:
         problems = [
-            f"{word}: {_listing(names)}" for word, names in (("doubled", doubled), ("missing", missing)) if names
+            f"{word}: {_listing(names)}"
+            for word, names in (("twice in one group", doubled), ("missing", missing))
+            if names
         ]
-        raise InputError(f"groups_file={str(groups_file)!r}: every class must be in one group; {'; '.join(problems)}")
+        raise InputError(f"groups_file={str(groups_file)!r}: every class must be in a group; {'; '.join(problems)}")
     return groups
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sensai.grouping.partitions import Group
 
 
-@METHODS.register("least_similar", "similar classes apart")
+@METHODS.register("least_similar", "similar classes apart", joinable="dissimilar")
 def least_similar(similarity: "np.ndarray", n_groups: int) -> "list[Group]":
     """Return groups of dissimilar classes: the leaves of a dendrogram are dealt out in turn, then swapped."""
     from sensai.grouping.swaps import least_similar_groups

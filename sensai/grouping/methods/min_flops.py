@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _TRIALS = 2000
 
 
-@METHODS.register("min_flops", "the fewest FLOPs of the largest member, then of all")
+@METHODS.register("min_flops", "the fewest FLOPs of the largest member, then of all", joinable="cheap")
 def min_flops(
     num_classes: int, statistics: "Statistics", costs: "MemberCosts", n_groups: int, seed: int
 ) -> "list[Group]":

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from sensai.grouping.partitions import Group
 
 
-@METHODS.register("random", "sampled by seed")
+@METHODS.register("random", "sampled by seed", joinable="random")
 def random_groups(num_classes: int, n_groups: int, seed: int) -> "list[Group]":
     """Return a random partition into groups whose sizes differ by at most one."""
     from sensai.grouping.samples import sample_groups

@@ -18,7 +18,7 @@ from sensai.data.batches import batches
 from sensai.data.dataset import Dataset, Split
 from sensai.ensemble import Ensemble
 from sensai.errors import InputError
-from sensai.grouping.partitions import Group
+from sensai.grouping.partitions import Group, is_partition
 from sensai.pipeline.context import Context
 from sensai.pipeline.devices import device_of
 from sensai.pipeline.stage import Stage
@@ -82,9 +82,11 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
     context.run.log_figure(static.members(members), MEMBERS_FIGURE)
     matrix = evaluation.confusion(probabilities, outputs.labels)
     _log_confusion(matrix, ensemble.class_names, context)
-    if 1 < len(ensemble.members) < len(ensemble.class_names):
+    if any(1 < len(group) < len(ensemble.class_names) for group in ensemble.groups):
         context.run.log_metrics(evaluation.group_metrics(outputs, ensemble))
-        _log_group_confusion(matrix, ensemble, context)
+        # An error is between groups or within one only where each class has one group.
+        if is_partition(ensemble.groups):
+            _log_group_confusion(matrix, ensemble, context)
     _log_member_runs(ensemble, members, context)
 
 

@@ -76,8 +76,8 @@ def cut(context: Context, plans: Sequence[MemberPlan]) -> Ensemble:
 def log_validation(ensemble: Ensemble, context: Context) -> dict[str, float]:
     """Log `val_accuracy` and `val_in_group_accuracy` of an ensemble, and return them.
 
-    Log val_answers.csv too, one row an image: label and ensemble (class indices), and right_in_group, 1 where the member of
-    its class tells it from the member's other classes. Log nothing where the data have no validation split.
+    Log val_answers.csv too, one row an image: label and ensemble (class indices), and right_in_group, the share of the members
+    with its class that tell it from their other classes. Log nothing where the data have no validation split.
     """
     val = context.data.val
     if val is None:

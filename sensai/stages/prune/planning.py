@@ -1,11 +1,10 @@
 """Make the plan of every member by the chosen policy, criterion and target."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from torch import nn
 
 from sensai.activations import Statistics
 from sensai.config import Prune, PruneConfig, RetrainConfig
@@ -14,6 +13,7 @@ from sensai.grouping.partitions import Group
 from sensai.pipeline.context import Context
 from sensai.policy.criterion_inputs import Criterion, criterion_of, norms_of_filters
 from sensai.policy.plans import BY_APOZ, WidthRule, flops_plans, ratio_plan, threshold_plan
+from sensai.policy.replica_plans import replica_criteria
 from sensai.pruning import head_rows
 from sensai.sites import Plan, SiteMap, SizePrediction
 from sensai.stages import group
@@ -35,11 +35,13 @@ class Removable:
         sites: those within the scope.
         statistics: of these sites.
         criterion: ranks their channels.
+        criterion_named: returns another criterion by its name.
     """
 
     sites: SiteMap
     statistics: Statistics
     criterion: Criterion
+    criterion_named: Callable[[str], Criterion]
 
 
 def removable(config: PruneConfig | RetrainConfig, context: Context) -> Removable:
@@ -49,10 +51,12 @@ def removable(config: PruneConfig | RetrainConfig, context: Context) -> Removabl
         InputError: nothing is within the scope; or `taylor` with a `from_run` whose statistics have no backward pass.
     """
     sites, statistics = group.within_scope(config.scope, context)
-    return Removable(sites, statistics, _criterion(config, context.base_model.network, sites, statistics))
+    norms = partial(norms_of_filters, context.base_model.network, sites.sites)
+    named = partial(criterion_of, seed=config.seed, measure_norms=norms)
+    return Removable(sites, statistics, _criterion(config, statistics, named), named)
 
 
-def _criterion(config: Prune, model: nn.Module, sites: SiteMap, statistics: Statistics) -> Criterion:
+def _criterion(config: Prune, statistics: Statistics, named: Callable[[str], Criterion]) -> Criterion:
     if "criterion" in config.ignored():
         return BY_APOZ
     backward = all(values.sensitivity is not None for values in statistics.values())
@@ -61,7 +65,7 @@ def _criterion(config: Prune, model: nn.Module, sites: SiteMap, statistics: Stat
             f"criterion={config.criterion!r}: the run of from_run stands on statistics without a backward pass; "
             f"it must be of a run of group that was made with criterion={config.criterion}"
         )
-    return criterion_of(config.criterion, config.seed, partial(norms_of_filters, model, sites.sites))
+    return named(config.criterion)
 
 
 def make_plans(
@@ -72,9 +76,10 @@ def make_plans(
     Raises:
         UnreachableTargetError: a FLOPs target that cannot be reached.
     """
+    ranked = list(zip(groups, _criteria(config, candidates, len(groups)), strict=True))
     if config.target_flops is None:
-        return [MemberPlan(classes, _plan(config, candidates, classes)) for classes in groups]
-    teams = [groups] if config.target_of == "ensemble" else [[classes] for classes in groups]
+        return [MemberPlan(classes, _plan(config, candidates, classes, criterion)) for classes, criterion in ranked]
+    teams = [ranked] if config.target_of == "ensemble" else [[each] for each in ranked]
     plans = [
         plan
         for team in teams
@@ -83,18 +88,27 @@ def make_plans(
     return [MemberPlan(classes, plan) for classes, plan in zip(groups, plans, strict=True)]
 
 
+def _criteria(config: PruneConfig, candidates: Removable, members: int) -> Sequence[Criterion]:
+    """Return the criterion that ranks the channels of each member."""
+    if "replica_plans" in config.ignored():
+        return [candidates.criterion] * members
+    return replica_criteria(
+        config.replica_plans, members, candidates.criterion, candidates.criterion_named, config.criterion, config.seed
+    )
+
+
 def _plans_to_target(
     share: float,
     config: PruneConfig,
     candidates: Removable,
-    groups: Sequence[Group],
+    ranked: Sequence[tuple[Group, Criterion]],
     prediction: SizePrediction,
     num_classes: int,
 ) -> list[Plan]:
     """Return the plans of members that are ranked together, so that the largest has at most a share of the base's FLOPs."""
-    rows = np.array([head_rows(len(classes), num_classes) for classes in groups])
+    rows = np.array([head_rows(len(classes), num_classes) for classes, _ in ranked])
     plans = flops_plans(
-        [candidates.criterion(candidates.statistics, classes) for classes in groups],
+        [criterion(candidates.statistics, classes) for classes, criterion in ranked],
         flops=lambda removed: prediction.at(removed, rows)[1],
         target=share * prediction.flops,
         ranking=config.ranking,
@@ -109,7 +123,7 @@ def _plans_to_target(
     return plans
 
 
-def _plan(config: PruneConfig, candidates: Removable, classes: Group) -> Plan:
+def _plan(config: PruneConfig, candidates: Removable, classes: Group, criterion: Criterion) -> Plan:
     if config.policy == "threshold":
         return threshold_plan(
             candidates.statistics,
@@ -124,7 +138,7 @@ def _plan(config: PruneConfig, candidates: Removable, classes: Group) -> Plan:
         config.ratio,
         ranking=config.ranking,
         rule=_rule(config, candidates),
-        criterion=candidates.criterion,
+        criterion=criterion,
     )
 
 
