@@ -25,7 +25,8 @@ def test_as_many_images_as_it_names_decide_and_clearly_fewer_do_not(
     difference: float, sign: int, reach: float, images: int
 ) -> None:
     needed = around(sign * difference, reach, images).images_to_decide
-    enough, too_few = (around(sign * difference, reach, math.floor(needed * share)) for share in (1.001, 0.89))
+    # The number is rounded up by less than a tenth.
+    enough, too_few = (around(sign * difference, reach, int(number)) for number in (1.001 * needed + 1, 0.89 * needed))
     assert enough.is_gain if sign > 0 else enough.is_loss
     assert too_few.is_undecided
     assert not too_few.is_gain

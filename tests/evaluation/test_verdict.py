@@ -120,13 +120,15 @@ def test_one_network_needs_no_second_machine() -> None:
     )
 
 
-gains = st.builds(points, st.floats(-5, 5), st.floats(0.01, 3))
+# Differences of whole images.
+differences = st.integers(-500, 500).map(lambda images: 100 * images / IMAGES)
+gains = st.builds(points, differences, st.floats(0.01, 3))
 speeds = st.floats(0.1, 20)
 
 
 @given(
     own=st.builds(ensemble, speeds, speeds),
-    gain=st.floats(-5, 5),
+    gain=differences,
     rivals=st.lists(
         st.builds(choice, st.sampled_from(YARDSTICKS), st.integers(1, 10), speeds, speeds, gains), max_size=4
     ),

@@ -14,6 +14,7 @@ from tests.helpers.pipeline import FinishedMain, Place, parent_of
 
 ROW = {
     "control": "control",
+    "replicas": "replicas",
     "base": "base model trained further",
     "control_equal_flops": "control of equal training FLOPs",
 }
@@ -42,7 +43,8 @@ def test_yardsticks_are_made_like_the_ensemble(
     printed = capsys.readouterr().out.splitlines()
     for name, run in made.items():
         configured = json.loads(run.data.tags["sensai.config"])
-        assert (configured["method"], configured["n_groups"]) == ("random", 1)
+        made_of = (configured["method"], configured["n_groups"])
+        assert made_of == (("replicas", 3) if name == "replicas" else ("random", 1))
         for stage in ("baseline", "activations"):
             assert run.data.tags[f"sensai.upstream.{stage}"] == finished_main.upstream(stage)
         carried = {f"{PREFIX.get(name, name)}_{metric}": value for metric, value in run.data.metrics.items()}
@@ -56,15 +58,15 @@ def test_yardsticks_are_made_like_the_ensemble(
         for cell in (f"<td>{ROW[name]}</td>", f"<td>{head.strip()}</td>", run.info.run_id):
             assert cell in page
     # The largest network of at most so many FLOPs.
-    for name in ("control", "control_equal_flops"):
+    for name in ("control", "replicas", "control_equal_flops"):
         assert 0.8 * metrics["flops_max"] < made[name].data.metrics["flops_max"] <= metrics["flops_max"]
     assert made["base"].data.metrics["flops_max"] == metrics["flops_base"]
     roles = {name: run.data.tags["sensai.role"] for name, run in made.items()}
-    assert roles == {"control": "control", "base": "base", "control_equal_flops": "control"}
+    assert roles == {"control": "control", "replicas": "replicas", "base": "base", "control_equal_flops": "control"}
     epochs = {name: json.loads(run.data.tags["sensai.config"])["epochs"] for name, run in made.items()}
     # Three members of about the same size, each trained for an epoch, and no teacher.
     share = metrics["flops_total"] / made["control"].data.metrics["flops_max"]
-    assert epochs == {"control": 1, "base": 1, "control_equal_flops": round(share)}
+    assert epochs == {"control": 1, "replicas": 1, "base": 1, "control_equal_flops": round(share)}
 
     verdict = tags["sensai.verdict"].splitlines()
     assert all(line in printed for line in verdict)
@@ -106,6 +108,7 @@ def test_the_command_that_measures_yardsticks_names_the_same_ensemble(finished: 
     ("parameters", "said"),
     [
         ({"yardsticks": "control,replicas", "method": "random", "n_groups": 1}, "itself one network"),
+        ({"yardsticks": "replicas", "method": "replicas", "n_groups": 2}, "itself made of replicas"),
         ({"yardsticks": "control", "ratio": 0.9999, "epochs": 0}, "no less than"),
         ({"yardsticks": "base,control_equal_flops", "epochs": 0}, "trains nothing"),
     ],
