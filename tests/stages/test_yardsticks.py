@@ -8,6 +8,7 @@ import pytest
 from sensai.config import CONFIGS
 from sensai.errors import InputError
 from sensai.evaluation.roles import YARDSTICKS
+from sensai.pipeline.session import Session
 from sensai.stages import main, report
 from sensai.stages.main import yardsticks
 from tests.helpers.pipeline import FinishedMain, Place, parent_of
@@ -104,25 +105,42 @@ def test_the_command_that_measures_yardsticks_names_the_same_ensemble(finished: 
     assert config.upstream(evaluate).recipe() == finished.config.upstream(evaluate).recipe()
 
 
-@pytest.mark.parametrize(
-    ("parameters", "said"),
-    [
-        ({"yardsticks": "control,replicas", "method": "random", "n_groups": 1}, "itself one network"),
-        ({"yardsticks": "replicas", "method": "replicas", "n_groups": 2}, "itself made of replicas"),
-        ({"yardsticks": "control", "ratio": 0.9999, "epochs": 0}, "no less than"),
-        ({"yardsticks": "base,control_equal_flops", "epochs": 0}, "trains nothing"),
-    ],
-)
 def test_where_there_is_no_yardstick_the_pipeline_says_so_and_ends_well(
-    place: Place, parameters: dict[str, object], said: str, caplog: pytest.LogCaptureFixture
+    place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
+    reasons = {"control": "no less than", "base": "trains nothing further", "control_equal_flops": "trains nothing"}
+    config = place.config("main", yardsticks=",".join(reasons), ratio=0.9999, epochs=0)
     with place.active(), caplog.at_level("INFO"):
-        parent = place.run(main.run(place.config("main", **parameters)))
+        parent = place.run(main.run(config))
     assert parent.info.status == "FINISHED"
     assert not [name for name in parent.data.tags if name.startswith("sensai.yardstick")]
-    assert not [name for name in parent.data.metrics if name.startswith(("control", "replicas", "base_further"))]
-    for name in str(parameters["yardsticks"]).split(","):
-        assert any(message.startswith(f"no {name}: ") and said in message for message in caplog.messages)
+    assert not [name for name in parent.data.metrics if name.startswith(("control", "base_further"))]
+    for name, reason in reasons.items():
+        assert any(message.startswith(f"no {name}: ") and reason in message for message in caplog.messages)
+    # What was not measured does not count as measured.
+    assert "No yardstick was measured" in parent.data.tags["sensai.verdict"]
+
+
+@pytest.mark.parametrize(
+    ("members", "method", "left_out", "said"),
+    [
+        (1, "random", "control", "the ensemble is itself one network"),
+        (1, "random", "replicas", "the ensemble is itself one network"),
+        (2, "replicas", "replicas", "the ensemble is itself made of replicas"),
+    ],
+)
+def test_an_ensemble_is_no_yardstick_of_itself(
+    place: Place, members: int, method: str, left_out: str, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    pruned = place.client.create_run(place.experiment).info.run_id
+    for name, value in {"members": members, "flops_max": 1, "flops_base": 2}.items():
+        place.client.log_metric(pruned, name, value)
+    config = place.config("main", yardsticks=left_out, method=method, n_groups=members)
+    with place.active():
+        session = Session.connect()
+        parent = session.store.create("main", None, {})
+        assert yardsticks.make_yardsticks(config, {"prune": pruned}, session, parent) == {}
+    assert caplog.messages == [f"no {left_out}: {said}"]
 
 
 def test_every_yardstick_that_may_be_asked_for_can_be_made() -> None:
