@@ -97,7 +97,7 @@ class Comparison:
         timed = [each for each in rivals if each is not None]
         if judged is None or len(timed) < len(rivals):
             return None
-        base = base_model(-self.differences[BASE_MODEL], commands[BASE_MODEL])
+        base = base_model(judged, -self.differences[BASE_MODEL], commands[BASE_MODEL])
         unmeasured = role == ENSEMBLE and not rivals
         return verdict(judged, [base, *timed], commands[MEASURE] if unmeasured else "")
 

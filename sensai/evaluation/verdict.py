@@ -2,7 +2,7 @@
 
 The best choice is the fastest of those that are not shown to be less accurate than the ensemble. Choices within a tenth of its
 time count as equally fast. Among them the best is one that is shown to be more accurate, and else the one with the fewest
-networks. Times are compared as shares of the base model's, which was timed in the same run. Nothing is trained or read here.
+networks. Nothing is trained or read here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,9 @@ from sensai.evaluation.roles import BASE_MODEL, REPLICAS, TITLES
 
 # Times whose ratio is below this count as equal: medians of one machine differ by as much from run to run.
 _ALIKE = 1.1
-# No data set of labelled images is larger.
+# Every evaluation times the base model too. On a quiet machine its times differ by less.
+_BUSY = 1.5
+# No data set of labelled images is larger, so a larger number helps nobody.
 _MOST_IMAGES = 10_000_000
 
 
@@ -24,16 +26,18 @@ class Choice:
     Attributes:
         name: a key of `TITLES`.
         networks: the number of networks.
-        speed: the base model's time over its own, on this machine.
-        speed_apart: likewise with a machine for each network, not counting the network between them.
+        ms: milliseconds of an answer on this machine.
+        ms_apart: likewise with a machine for each network, not counting the network between them.
+        base_ms: milliseconds of the base model in the same evaluation.
         gain: its accuracy less that of the judged ensemble on the same test images; None for that ensemble itself.
         command: the next command where it is the best choice.
     """
 
     name: str
     networks: int
-    speed: float
-    speed_apart: float
+    ms: float
+    ms_apart: float
+    base_ms: float
     gain: Difference | None
     command: str
 
@@ -64,7 +68,8 @@ class Verdict:
         return "\n".join(self.lines)
 
 
-Speed = Callable[[Choice], float]
+# Returns the milliseconds of a choice, here or apart.
+Time = Callable[[Choice], float]
 
 
 def evaluated(name: str, metrics: Mapping[str, float], gain: Difference | None, command: str) -> Choice | None:
@@ -82,12 +87,12 @@ def evaluated(name: str, metrics: Mapping[str, float], gain: Difference | None, 
         return None
     # Earlier versions did not log the number of members, of which all are about as large as the largest.
     networks = metrics.get("members") or round(metrics["flops_total"] / metrics["flops_max"])
-    return Choice(name, int(networks), base / together, base / slowest, gain, command)
+    return Choice(name, int(networks), together, slowest, base, gain, command)
 
 
-def base_model(gain: Difference, command: str) -> Choice:
-    """Return the base model as a choice."""
-    return Choice(BASE_MODEL, 1, 1.0, 1.0, gain, command)
+def base_model(judged: Choice, gain: Difference, command: str) -> Choice:
+    """Return the base model as a choice, with its time in the evaluation of an ensemble."""
+    return Choice(BASE_MODEL, 1, judged.base_ms, judged.base_ms, judged.base_ms, gain, command)
 
 
 def verdict(judged: Choice, rivals: Sequence[Choice], measure: str = "") -> Verdict:
@@ -99,7 +104,7 @@ def verdict(judged: Choice, rivals: Sequence[Choice], measure: str = "") -> Verd
         measure: the command that measures yardsticks, for an ensemble without any; else empty.
     """
     choices = [judged, *rivals]
-    here, apart = (_best(choices, speed) for speed in (_here, _apart))
+    here, apart = (_best(choices, time) for time in (_here, _apart))
     sentences = [_sentence("On this machine", here, judged, rivals, _here)]
     others = [each for each in rivals if each is not here and (here is not judged or each.name != BASE_MODEL)]
     if others:
@@ -108,23 +113,29 @@ def verdict(judged: Choice, rivals: Sequence[Choice], measure: str = "") -> Verd
         sentences.append(_sentence("On a machine a member", apart, judged, rivals, _apart))
     images = next((each.gain.images for each in rivals if each.gain), 0)
     sentences.append(f"Intervals are 95 % over {images:,} test images, for one seed.")
+    least, most = (limit(each.base_ms for each in choices) for limit in (min, max))
+    if most > _BUSY * least:
+        sentences.append(
+            f"The base model took {least:.3g} to {most:.3g} ms in these evaluations: the machine was busy, and the times are "
+            "doubtful."
+        )
     if measure:
         sentences.append("No yardstick was measured: one small network, or several averaged, may do better.")
     return Verdict(here.name, apart.name, tuple(sentences), measure or here.command)
 
 
 def _here(choice: Choice) -> float:
-    return choice.speed
+    return choice.ms
 
 
 def _apart(choice: Choice) -> float:
-    return choice.speed_apart
+    return choice.ms_apart
 
 
-def _best(choices: Sequence[Choice], speed: Speed) -> Choice:
+def _best(choices: Sequence[Choice], time: Time) -> Choice:
     eligible = [each for each in choices if each.gain is None or not each.gain.is_loss]
-    fastest = max(map(speed, eligible))
-    alike = [each for each in eligible if speed(each) * _ALIKE > fastest]
+    fastest = min(map(time, eligible))
+    alike = [each for each in eligible if time(each) < _ALIKE * fastest]
     # Of equals the first is taken, which is the judged ensemble.
     return max(alike, key=lambda each: (_shown_gain(each), -each.networks))
 
@@ -133,44 +144,43 @@ def _shown_gain(choice: Choice) -> float:
     return choice.gain.difference if choice.gain is not None and choice.gain.is_gain else 0.0
 
 
-def _sentence(where: str, best: Choice, judged: Choice, rivals: Sequence[Choice], speed: Speed) -> str:
+def _sentence(where: str, best: Choice, judged: Choice, rivals: Sequence[Choice], time: Time) -> str:
     """Return the sentence that names the best choice and compares it with the judged ensemble, or that with the base model."""
     if best is not judged:
-        compared = _compared(best.gain, speed(best) / speed(judged), TITLES[judged.name])
+        other, gain = judged, best.gain
     else:
-        base = next(each for each in rivals if each.name == BASE_MODEL)
-        compared = _compared(None if base.gain is None else -base.gain, speed(judged), TITLES[BASE_MODEL])
+        other = next(each for each in rivals if each.name == BASE_MODEL)
+        gain = None if other.gain is None else -other.gain
+    speed = time(other) / time(best)
+    compared = f"{_faster(speed)} {'as' if _alike(speed) else 'than'} the {TITLES[other.name]} and {_accuracy(gain)}"
     return f"{where} the {TITLES[best.name]} {_is(best)} the best choice: {compared}."
 
 
 def _other(judged: Choice) -> Callable[[Choice], str]:
     def described(choice: Choice) -> str:
-        return f"{TITLES[choice.name]} {_time(choice.speed / judged.speed)}, {_accuracy(choice.gain)}"
+        return f"{TITLES[choice.name]} {_faster(judged.ms / choice.ms)}, {_accuracy(choice.gain)}"
 
     return described
 
 
-def _compared(gain: Difference | None, ratio: float, other: str) -> str:
-    return f"{_time(ratio)} {'as' if _alike(ratio) else 'than'} the {other} and {_accuracy(gain)}"
+def _alike(speed: float) -> bool:
+    return 1 / _ALIKE < speed < _ALIKE
 
 
-def _alike(ratio: float) -> bool:
-    return 1 / _ALIKE < ratio < _ALIKE
-
-
-def _time(ratio: float) -> str:
-    if _alike(ratio):
+def _faster(speed: float) -> str:
+    if _alike(speed):
         return "about as fast"
-    return f"{ratio:.1f}x faster" if ratio > 1 else f"{1 / ratio:.1f}x slower"
+    return f"{speed:.1f}x faster" if speed > 1 else f"{1 / speed:.1f}x slower"
 
 
 def _accuracy(gain: Difference | None) -> str:
     """Return a difference in accuracy in words, in percentage points."""
-    if gain is None or (not gain.difference and not gain.is_undecided):
+    if gain is None or not (gain.difference or gain.is_undecided):
         return "as accurate"
     less = gain.difference < 0
     shown = -gain if less else gain
-    words = f"{100 * shown.difference:.1f} points {'less' if less else 'more'} accurate"
+    points = f"{100 * shown.difference:.1f}"
+    words = "about as accurate" if points == "0.0" else f"{points} points {'less' if less else 'more'} accurate"
     return f"{words} (interval {100 * shown.low:.1f} to {100 * shown.high:.1f}{_doubt(gain)})"
 
 
@@ -178,8 +188,9 @@ def _doubt(gain: Difference) -> str:
     if not gain.is_undecided:
         return ""
     needed = gain.images_to_decide
-    number = f"about {needed:,.0f}" if needed <= _MOST_IMAGES else f"more than {_MOST_IMAGES:,}"
-    return f": undecided; {number} test images would decide"
+    if needed > _MOST_IMAGES:
+        return ": undecided"
+    return f": undecided; about {needed:,.0f} test images would decide"
 
 
 def _is(choice: Choice) -> str:

@@ -33,7 +33,7 @@ def by_itself(role: str, metrics: Mapping[str, float], answers: pd.DataFrame, co
     if judged is None:
         raise ValueError("an evaluation must have its latencies before the verdict")
     base_right, right = ((answers[name] == answers["label"]).to_numpy() for name in ("base", "ensemble"))
-    base = base_model(paired_difference(base_right, right), commands[BASE_MODEL])
+    base = base_model(judged, paired_difference(base_right, right), commands[BASE_MODEL])
     return verdict(judged, [base], commands[MEASURE] if role == ENSEMBLE else "")
 
 
