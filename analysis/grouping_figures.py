@@ -7,8 +7,8 @@ The intervals are over images and seeds. The answers to single images were not k
 intervals of docs/experiments.md.
 """
 
+import json
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
@@ -19,57 +19,29 @@ RESULTS = ROOT / "analysis/results"
 METHODS = ["random", "most_similar", "least_similar", "min_flops", "control"]
 
 
-class Study(NamedTuple):
-    """One grouping study among the collected retrainings.
-
-    Attributes:
-        name: in `grouping_intervals.csv`.
-        figure: file in docs/results.
-        arch: of its networks.
-        epochs: of each retraining.
-        before: all its retrainings began before this time (UTC).
-    """
-
-    name: str
-    figure: str
-    arch: str
-    epochs: int
-    before: str
-
-
-STUDIES = [
-    Study("cifar10_resnet20", "grouping_accuracy.png", "resnet20", 1, "2026-11-25T12:00Z"),
-    Study("digits", "grouping_digits.png", "small_cnn", 20, "2026-11-25T12:00Z"),
-]
+# The study in the collected retrainings -> its figure in docs/results.
+STUDIES = {"cifar10_resnet20": "grouping_accuracy.png", "digits": "grouping_digits.png"}
 
 
 def main() -> None:
     """Draw the figures."""
     retrainings = pd.read_parquet(RESULTS / "retrainings.parquet")
     intervals = pd.read_csv(RESULTS / "grouping_intervals.csv")
-    for study in STUDIES:
+    for study, figure in STUDIES.items():
         cells = cells_of(retrainings, study)
-        summary = summary_of(cells, intervals[intervals["study"] == study.name])
-        static.study(cells, summary, "accuracy").savefig(ROOT / "docs/results" / study.figure)
+        summary = summary_of(cells, intervals[intervals["study"] == study])
+        static.study(cells, summary, "accuracy").savefig(ROOT / "docs/results" / figure)
 
 
-def cells_of(retrainings: pd.DataFrame, study: Study) -> pd.DataFrame:
+def cells_of(retrainings: pd.DataFrame, study: str) -> pd.DataFrame:
     """Return the repeats of a study: columns n_groups, ratio, method, seed, accuracy (test split, fraction)."""
-    own = retrainings[
-        (retrainings["arch"] == study.arch)
-        & (retrainings["epochs"] == study.epochs)
-        & (retrainings["start"] < pd.Timestamp(study.before))
-        & (retrainings["method"].isin(METHODS))
-        & retrainings["accuracy"].notna()
+    own = retrainings[retrainings["study"] == study]
+    rows = [
+        {**place, "accuracy": accuracy}
+        for cell, accuracy in zip(own["cell"], own["accuracy"], strict=True)
+        for place in json.loads(cell)
     ]
-    control = own["n_groups"] == 1
-    # A control has the FLOPs of the largest member of its groups. Sorted FLOPs match sorted numbers of groups here.
-    counts = sorted(own.loc[~control, "n_groups"].unique())
-    targets = dict(zip(sorted(own.loc[control, "target_flops"].unique()), counts, strict=True))
-    return own.assign(
-        method=own["method"].mask(control, "control"),
-        n_groups=own["n_groups"].mask(control, own["target_flops"].map(targets)).astype("int64"),
-    )[["n_groups", "ratio", "method", "seed", "accuracy"]]
+    return pd.DataFrame(rows)[["n_groups", "ratio", "method", "seed", "accuracy"]]
 
 
 def summary_of(cells: pd.DataFrame, intervals: pd.DataFrame) -> pd.DataFrame:

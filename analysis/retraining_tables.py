@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from sensai.analysis.markdown import write_table
+from sensai.analysis.rounding import rounded_accuracy
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "analysis/results"
@@ -58,16 +59,12 @@ def _flops(value: float) -> str:
     return f"{value / 1e6:#.3g}".removesuffix(".") + " M"
 
 
-def _accuracy(value: float) -> str:
-    return "" if pd.isna(value) else f"{value:.4f}"
-
-
 COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "epochs": lambda run: f"{run['epochs']}",
     "seconds": lambda run: f"{run['seconds']:.0f}",
-    "validation accuracy": lambda run: _accuracy(run["val_accuracy"]),
-    "test accuracy": lambda run: _accuracy(run["accuracy"]),
-    "mean balanced accuracy of the members": lambda run: _accuracy(run["balanced_accuracy"]),
+    "validation accuracy": lambda run: rounded_accuracy(run["val_accuracy"]),
+    "test accuracy": lambda run: rounded_accuracy(run["accuracy"]),
+    "mean balanced accuracy of the members": lambda run: rounded_accuracy(run["balanced_accuracy"]),
     "params": lambda run: f"{run['params_total']:,}",
     "params of the largest": lambda run: f"{run['params_max']:,}",
     "FLOPs of the largest member": lambda run: _flops(run["flops_max"]),
@@ -273,10 +270,10 @@ def _summary_names() -> list[str]:
 
 def _summary_row(own: tuple[str, ...], runs: pd.DataFrame) -> list[str]:
     found = [run_of(runs, run) if run else None for run in own]
-    ten, *others = ["" if run is None else _accuracy(run["accuracy"]) for run in found]
+    ten, *others = ["" if run is None else rounded_accuracy(run["accuracy"]) for run in found]
     if (equal := found[-1]) is not None:
         others[-1] += f" ({equal['epochs']} epochs)"
-    return [_accuracy(run_of(runs, own[0])["base_accuracy"]), f"**{ten}**", *others]
+    return [rounded_accuracy(run_of(runs, own[0])["base_accuracy"]), f"**{ten}**", *others]
 
 
 if __name__ == "__main__":

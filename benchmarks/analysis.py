@@ -40,7 +40,10 @@ from sensai.tracking import tags
 _START = 1_700_000_000_000
 _RUN_MS = 60_000
 _CURVE = ("train_loss", "loss", "accuracy", "balanced_accuracy", "roc_auc")
-_MEMBER = ("binary_accuracy", "balanced_accuracy", "roc_auc", "params", "flops", "epochs_run", "seconds")
+_MEMBER = (
+    *("binary_accuracy", "balanced_accuracy", "roc_auc", "average_precision"),
+    *("params", "flops", "epochs_run", "seconds"),
+)
 
 
 def main() -> None:

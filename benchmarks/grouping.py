@@ -65,7 +65,10 @@ def _measure(method: str, arch: str, classes: int, n_groups: int) -> dict[str, f
     before, start = _mib("VmRSS"), time.perf_counter()
     costs = MemberCosts(statistics, prediction, _RATIO)
     names = tuple(map(str, range(classes)))
-    groups = form_groups(method, GroupingInputs(names, statistics, costs, costs.counts.coupling, n_groups=n_groups))
+    groups = form_groups(
+        method,
+        GroupingInputs(names, statistics, costs, costs.counts.coupling, costs.counts.coupling, n_groups=n_groups),
+    )
     seconds, peak = time.perf_counter() - start, _mib("VmHWM")
     sampled = sample_groups(classes, n_groups, seed=0)
     (largest, _), (baseline, _) = costs.of(groups), costs.of(sampled)

@@ -41,7 +41,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         _save(arguments, Path(folder))
-        table = measure(Path(folder), "training", arguments.members)
+        table = measure(Path(folder), ["training"], arguments.members)
     print(f"{arguments.arch}: members x images a second")
     speeds = table.pivot(index="n", columns="way", values="images_per_s")[list(WAYS)]
     ratios = {f"engine / {way}": speeds["engine"] / speeds[way] for way in WAYS[:-1]}

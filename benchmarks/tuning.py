@@ -12,9 +12,9 @@ reused. Then these searches look up configurations in the table, `budget` of the
 - warm: `tune` that learns from the random search's configurations, and then asks for only `warm` of its own;
 - fidelities: `tune` that prunes every configuration of the table and retrains the best third.
 
-A hypervolume is accuracy times saved cost, as a share of the hypervolume of the whole table. Cost is the FLOPs of the largest
-member as a share of the base model's. Intervals are over the seeds (bootstrap, 95 %). "epochs saved" is 1 - (epochs
-until `fidelities` reaches the last hypervolume of `tune`) / (epochs of `tune`).
+A hypervolume is calibrated accuracy times saved cost, as a share of the hypervolume of the whole table. Cost is the FLOPs of
+the largest member as a share of the base model's. Intervals are over the seeds (bootstrap, 95 %). "epochs saved" is
+1 - (epochs until `fidelities` reaches the last hypervolume of `tune`) / (epochs of `tune`).
 """
 
 import argparse
@@ -45,6 +45,7 @@ from sensai.evaluation import host
 from sensai.pipeline.session import Session, dataset_of
 from sensai.stages import prune, retrain
 from sensai.stages.tune.search_space import space_of
+from sensai.tracking.metric_names import CALIBRATED_VAL_ACCURACY
 from sensai.training.backends.local import in_processes
 from sensai.tuning.front import fidelity_correlations, hypervolumes, trial_table
 from sensai.tuning.goals import Goal, Outcome
@@ -122,7 +123,7 @@ def _outcomes(config: TuneConfig, configurations: Iterable[dict[str, Any]]) -> T
         sizes = store.metrics_of(runs[0])
         cost = sizes["flops_max"] / sizes["flops_base"]
         found[frozenset(configuration.items())] = {
-            epochs: Outcome(store.metrics_of(run_id)["val_accuracy"], cost, run_id, {EPOCHS: epochs})
+            epochs: Outcome(store.metrics_of(run_id)[CALIBRATED_VAL_ACCURACY], cost, run_id, {EPOCHS: epochs})
             for epochs, run_id in runs.items()
         }
     return found
@@ -204,8 +205,8 @@ def _sampled_grid(
 
 
 def _frame(outcomes: Iterable[Outcome]) -> pd.DataFrame:
-    rows = [(n, each.metrics[EPOCHS], each.val_accuracy, each.cost) for n, each in enumerate(outcomes)]
-    return pd.DataFrame(rows, columns=["trial", EPOCHS, "val_accuracy", "cost"])
+    rows = [(n, each.metrics[EPOCHS], each.accuracy, each.cost) for n, each in enumerate(outcomes)]
+    return pd.DataFrame(rows, columns=["trial", EPOCHS, CALIBRATED_VAL_ACCURACY, "cost"])
 
 
 def _curve(frame: pd.DataFrame, whole: float) -> pd.DataFrame:

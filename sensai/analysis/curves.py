@@ -1,6 +1,7 @@
 """Learning curves of members as DataFrames, and the epochs and accuracy that an earlier stop saves and costs.
 
-A stop changes nothing before it. One run that trains every member to its end is therefore enough for any stop rule.
+A stop changes nothing before it. One run that trains every member to its end is therefore enough for any stop rule. With a
+schedule that has a decay, a stop changes what follows it: see `sensai.analysis.stop_regret`.
 """
 
 from collections.abc import Hashable, Sequence

@@ -141,6 +141,10 @@ Ratio = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 InnerShare = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 PositiveShare = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 LearningRate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+# Logits are divided by it.
+Temperature = Annotated[float, Field(ge=0.01, le=1000, allow_inf_nan=False)]
+# Both parameters of a beta distribution.
+Concentration = Annotated[float, Field(ge=0.01, le=1000, allow_inf_nan=False)]
 Penalty = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 # Of activations.
 Level = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]

@@ -49,6 +49,8 @@ _LARGEST_CHANNEL_VALUE, _LEAST_DEVIATION = 1e4, 1e-4
 _MOST_OF_A_RESOURCE = 1_000_000
 # A run's configuration is a tag, of which MLflow stores 8000 characters.
 _LONGEST_JSON = 4000
+# What `contention` measures.
+TASKS = ("training", "scoring")
 
 
 # ---------------------------------------------------------------------------------------------------------------- names
@@ -195,6 +197,14 @@ def _yardstick_runs(value: object) -> object:
     return tuple(pairs)
 
 
+def _tasks(value: str) -> list[str]:
+    names = list(dict.fromkeys(parts_of(value) or [""]))
+    for name in names:
+        if name not in TASKS:
+            raise ValueError(f"{shown(name)} is nothing that is measured; {suggestion(name, TASKS)}")
+    return names
+
+
 def _run_ids(value: str) -> list[str]:
     ids = list(dict.fromkeys(filter(None, parts_of(value))))
     if value and (len(ids) < 2 or not all(map(is_run_id, ids))):
@@ -313,6 +323,7 @@ Yardsticks = Annotated[
 YardstickRuns = Annotated[
     tuple[tuple[str, str], ...], BeforeValidator(_yardstick_runs), PlainSerializer(_pairs, return_type=str)
 ]
+Tasks = Annotated[tuple[str, ...], _listed(_tasks), _AS_LIST]
 RunIds = Annotated[tuple[str, ...], _listed(_run_ids), _AS_LIST]
 NetworkArguments = Annotated[JsonObject, PlainValidator(_json_object), PlainSerializer(str, return_type=str)]
 OptionalBudget = Annotated[

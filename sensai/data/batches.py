@@ -1,4 +1,4 @@
-"""Batches of a split: shuffled, augmented per sample, normalised. N images, C channels, H x W pixels."""
+"""Batches of a split: shuffled, augmented per sample, normalised, mixed. N images, C channels, H x W pixels, K classes."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sensai.data.dataset import Split
 from sensai.data.sets import DATASETS
+from sensai.data.transforms import AutoAugment, Mixing, auto_augmented, mix
 
 Augmentation = Literal["none", "crop", "crop_flip"]
 
@@ -91,17 +92,41 @@ def training_batches(
     *,
     augmentation: Augmentation,
     seed: int,
+    auto_augment: AutoAugment = "none",
+    mixing: Mixing | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield one epoch in the order given by `seed`, `epoch` and `stream`.
 
     A last batch of one image is omitted, because batch norm needs two.
+
+    Args:
+        split: of the images.
+        batch_size: images of a batch.
+        normalization: of the images.
+        device: of the batches.
+        epoch: number of the epoch.
+        stream: number of the stream; each has an order and random changes of its own.
+        augmentation: of every image.
+        seed: of everything random.
+        auto_augment: policy of a further operation on every image.
+        mixing: of the images of a batch with each other; None: they stay as they are.
+
+    Yields:
+        Images float32 (N, C, H, W), and labels int64 (N,), or float32 (N, K) of mixed images (see `mix`).
     """
     key = [seed, epoch, 0, stream] if stream else [seed, epoch]
     order = np.random.default_rng(key).permutation(split.rows)
-    generator = torch.Generator().manual_seed(int(np.random.default_rng([*key, 1]).integers(2**63 - 1)))
+    # Each has a generator of its own, so that what one of them draws does not depend on the others.
+    shifts, operations, shares = (_generator(*key, number) for number in (1, 2, 3))
     parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    for images, labels in _raw_batches(split, [rows for rows in parts if len(rows) > 1], device):
-        yield normalization(augment(images, augmentation, generator)), labels
+    for raw, labels in _raw_batches(split, [rows for rows in parts if len(rows) > 1], device):
+        images = normalization(auto_augmented(augment(raw, augmentation, shifts), auto_augment, operations))
+        yield (images, labels) if mixing is None else mix(images, labels, mixing, shares)
+
+
+def _generator(*numbers: int) -> torch.Generator:
+    """Return a generator whose seed follows from the numbers."""
+    return torch.Generator().manual_seed(int(np.random.default_rng(numbers).integers(2**63 - 1)))
 
 
 def steps_per_epoch(split: Split, batch_size: int) -> int:

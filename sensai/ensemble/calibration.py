@@ -105,11 +105,15 @@ def fit(method: str, outputs: Sequence[np.ndarray], groups: Sequence[Group], lab
     Raises:
         InputError: there is no such combiner, or it returns no map of these outputs to these classes.
     """
-    part = COMBINERS[method]
-    contrasts = class_contrasts(groups)
-    missing = np.setdiff1d(np.arange(len(contrasts)), labels)
-    if len(missing) and part.traits["per_class"]:
+    missing = np.setdiff1d(np.arange(number_of_classes(groups)), labels)
+    if len(missing) and COMBINERS[method].traits["per_class"]:
         _log.warning("combine=%s: temperature instead, as classes %s have no validation images", method, missing)
+    return _fit(method, outputs, groups, labels)
+
+
+def _fit(method: str, outputs: Sequence[np.ndarray], groups: Sequence[Group], labels: np.ndarray) -> Calibration:
+    part, contrasts = COMBINERS[method], class_contrasts(groups)
+    if part.traits["per_class"] and len(np.unique(labels)) < len(contrasts):
         part = COMBINERS["temperature"]
     owners = np.repeat(np.arange(len(outputs)), [member.shape[1] for member in outputs])
     return _fitted(part, _Inputs(_side_by_side(outputs), contrasts, labels, owners))
@@ -134,15 +138,21 @@ def cross_fitted(method: str, outputs: Sequence[np.ndarray], groups: Sequence[Gr
 
     By these, combiners can be compared: on what they were fitted on, the one with the most parameters always looks best.
     """
-    # Every fold gets images of each class.
-    folds = np.empty(len(labels), np.int64)
-    folds[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % _FOLDS
+    folds = stratified_folds(labels)
     probabilities = np.empty((len(labels), number_of_classes(groups)))
     for fold in np.unique(folds):
         held_out = folds == fold
-        calibration = fit(method, [member[~held_out] for member in outputs], groups, labels[~held_out])
+        # A class may be missing in one fold only, which needs no warning.
+        calibration = _fit(method, [member[~held_out] for member in outputs], groups, labels[~held_out])
         probabilities[held_out] = calibration([member[held_out] for member in outputs], groups)
     return probabilities
+
+
+def stratified_folds(labels: np.ndarray) -> np.ndarray:
+    """Return the fold of each image, int64 (N,) in [0, 5), for labels int64 (N,); every fold gets its share of each class."""
+    folds = np.empty(len(labels), np.int64)
+    folds[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % _FOLDS
+    return folds
 
 
 def rejection_threshold(probabilities: np.ndarray, share: float) -> float:

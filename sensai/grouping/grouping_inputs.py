@@ -27,6 +27,7 @@ class GroupingInputs:
         costs: the costs of members.
         measure_similarity: returns float64 (K, K), symmetric, larger where two classes are more alike. It may take time, and is
             called only for methods that use it.
+        measure_confusion: likewise, larger where the base model confuses two classes.
         n_groups: G; 1 is the control.
         overlap: number of members of each class.
         overlap_design: of the groups that share classes, where `overlap` is above 1.
@@ -38,6 +39,7 @@ class GroupingInputs:
     statistics: Statistics
     costs: MemberCosts
     measure_similarity: Callable[[], np.ndarray]
+    measure_confusion: Callable[[], np.ndarray]
     n_groups: int = 1
     overlap: int = 1
     overlap_design: Design = "ring"
@@ -53,6 +55,11 @@ class GroupingInputs:
     def similarity(self) -> np.ndarray:
         """Return float64 (K, K): the similarity of two classes."""
         return self.measure_similarity()
+
+    @cached_property
+    def confusion(self) -> np.ndarray:
+        """Return float64 (K, K): how often the base model confuses two classes."""
+        return self.measure_confusion()
 
 
 def form_groups(method: str, inputs: GroupingInputs) -> list[Group]:

@@ -28,9 +28,9 @@ def number_of_classes(groups: Sequence[Group]) -> int:
     return 1 + max(max(group) for group in groups)
 
 
-def membership(groups: Sequence[Group]) -> np.ndarray:
+def membership(groups: Sequence[Group], num_classes: int) -> np.ndarray:
     """Return bool (K, G): True where a class is in a group."""
-    table = np.zeros((number_of_classes(groups), len(groups)), bool)
+    table = np.zeros((num_classes, len(groups)), bool)
     for number, group in enumerate(groups):
         table[list(group), number] = True
     return table

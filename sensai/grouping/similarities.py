@@ -56,7 +56,7 @@ def coupling_means(coupling: np.ndarray, groups: Sequence[Group]) -> dict[str, f
         groups: every class is in at least one.
     """
     # The product of bool arrays is True where any group has both classes.
-    member = membership(groups)
+    member = membership(groups, len(coupling))
     same = member @ member.T
     pairs = np.triu(np.ones_like(same), k=1).astype(bool)
     parts = {"coupling_within": coupling[pairs & same], "coupling_between": coupling[pairs & ~same]}

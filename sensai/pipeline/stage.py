@@ -23,6 +23,7 @@ from sensai.pipeline.lineage import lineage, upstream_tags
 from sensai.pipeline.run_lifecycle import Description, enter_store, open_run, reuse
 from sensai.pipeline.session import Session
 from sensai.tracking import Run, Store, tags
+from sensai.tracking.code_version import code_commit
 
 _log = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ class Stage(Generic[ConfigT]):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def _description(self, config: ConfigT, session: Session, fingerprint: str) -> Description:
-        run_tags = {tags.FINGERPRINT: fingerprint, **stage_tags(self.name, config, session)}
+        run_tags = {tags.FINGERPRINT: fingerprint, tags.COMMIT: code_commit(), **stage_tags(self.name, config, session)}
         about = inspect.getdoc(inspect.getmodule(self.execute))
         return Description(self._run_name(config), run_tags, config.own_values(), about, as_yaml(config))
 

@@ -40,6 +40,7 @@ class Standing:
         latency: milliseconds of the whole ensemble.
         val_digest: of the images behind the accuracies.
         host: the machine and the settings of the timing.
+        warning: of a base model that has seen validation images; empty where there is none.
     """
 
     version: int
@@ -49,6 +50,7 @@ class Standing:
     latency: float
     val_digest: str
     host: str
+    warning: str = ""
 
     @property
     def accuracy_drop(self) -> float:
@@ -131,6 +133,7 @@ def standing(client: MlflowClient, version: ModelVersion) -> Standing:
             latency=metrics["latency_ensemble_ms"],
             val_digest=run_tags[tags.VAL_DIGEST],
             host=run_tags[tags.HOST],
+            warning=run_tags.get(tags.LEAKAGE, ""),
         )
     except KeyError as error:
         raise InputError(
@@ -142,7 +145,7 @@ def compared(candidate: Standing, champion: Standing | None) -> pd.DataFrame:
     """Return a row for each, with columns role, version, val_accuracy, base_val_accuracy, accuracy_drop, flops, latency."""
     standings = {CANDIDATE: candidate} | ({CHAMPION: champion} if champion else {})
     rows = [{"role": role, **asdict(each), "accuracy_drop": each.accuracy_drop} for role, each in standings.items()]
-    return pd.DataFrame(rows).drop(columns=["val_digest", "host"])
+    return pd.DataFrame(rows).drop(columns=["val_digest", "host", "warning"])
 
 
 def check(candidate: Standing, champion: Standing | None, max_accuracy_drop: float, cost: Cost) -> None:

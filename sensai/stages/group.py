@@ -39,7 +39,8 @@ def _execute(config: GroupConfig, context: Context) -> None:
     costs = MemberCosts(statistics, prediction, config.ratio)
     matrix = costs.counts.coupling()
     similarity = partial(_similarity, config, context, statistics, matrix)
-    groups = form_groups(config.method, _inputs(config, class_names, statistics, costs, similarity))
+    confused = partial(_confused, config, context)
+    groups = form_groups(config.method, _inputs(config, class_names, statistics, costs, similarity, confused))
     order = leaf_order(matrix)
     content = {
         "groups": [list(group) for group in groups],
@@ -73,12 +74,14 @@ def _inputs(
     statistics: Statistics,
     costs: MemberCosts,
     similarity: Callable[[], np.ndarray],
+    confused: Callable[[], np.ndarray],
 ) -> GroupingInputs:
     return GroupingInputs(
         class_names,
         statistics,
         costs,
         similarity,
+        confused,
         n_groups=config.n_groups or 1,
         overlap=config.overlap,
         overlap_design=config.overlap_design,
@@ -92,22 +95,23 @@ def _similarity(config: GroupConfig, context: Context, statistics: Statistics, c
     if config.similarity == "statistics":
         return class_similarity(statistics)
     if config.similarity == "confusion":
-        return confusion_similarity(_confusion(context))
+        return _confused(config, context)
     return coupled.astype(np.float64)
 
 
-def _confusion(context: Context) -> np.ndarray:
-    """Return the confusion matrix of the base model on the validation split, which serves every choice: int64 (K, K).
+def _confused(config: GroupConfig, context: Context) -> np.ndarray:
+    """Return how often the base model confuses two classes on the validation split, which serves every choice: float64 (K, K).
 
     Raises:
         InputError: the data have none.
     """
     val, base = context.data.val, context.base_model
     if val is None:
-        raise InputError("similarity='confusion': the data have no validation split")
+        asked = "similarity='confusion'" if config.by_similarity else f"method={config.method!r}"
+        raise InputError(f"{asked}: the data have no validation split")
     images = batches(val, context.evaluation_batch, context.normalization(base.spec), context.device)
     outputs = run_networks([base.network], images)
-    return confusion(outputs.members[0], outputs.labels)
+    return confusion_similarity(confusion(outputs.members[0], outputs.labels))
 
 
 def _log_sizes(

@@ -1,7 +1,8 @@
 """promote: Choose the version of a registered model that serves.
 
 Logs the comparison with the champion, and moves the alias `champion` only where the candidate is accurate enough and costs no
-more; `rollback` goes back to the version before.
+more; `rollback` goes back to the version before. The evaluation's warning of a base model that has seen validation images is
+repeated.
 """
 
 import logging
@@ -14,7 +15,7 @@ from sensai.locks import locked
 from sensai.pipeline.run_lifecycle import open_entry_run
 from sensai.registry import promotion
 from sensai.registry.registered import check_files
-from sensai.tracking import Run, Store
+from sensai.tracking import Run, Store, tags
 from sensai.tracking.artifact_names import PROMOTION
 
 _log = logging.getLogger(__name__)
@@ -52,6 +53,9 @@ def _promote(config: PromoteConfig, store: Store, run: Run) -> None:
     best = promotion.standing(client, champion) if champion else None
     run.log_frame(promotion.compared(candidate, best), PROMOTION)
     run.log_metrics({"version": candidate.version, "accuracy_drop": candidate.accuracy_drop})
+    if candidate.warning:
+        _log.warning("version %d: %s", candidate.version, candidate.warning)
+        run.set_tags({tags.LEAKAGE: candidate.warning})
     promotion.check(candidate, best, config.max_accuracy_drop, config.cost)
     promotion.promote(client, version, champion)
     replaced = f", in place of version {champion.version}" if champion else ""

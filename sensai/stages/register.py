@@ -93,7 +93,7 @@ def description(config: RegisterConfig | MainConfig, metrics: Mapping[str, float
 
 
 stage = Stage(
-    version=7,
+    version=6,
     config=RegisterConfig,
     previous=evaluate.stage,
     execute=_execute,

@@ -49,6 +49,7 @@ BEST = "best.json"
 CELLS = "cells.csv"
 COMPARISONS = "comparisons.csv"
 CONTENTION = "contention.csv"
+CONTENTION_SUMMARY = "contention_summary.csv"
 CONTENTION_FIGURE = "contention.png"
 TRACEBACK = "traceback.txt"
 
@@ -134,7 +135,10 @@ ARTIFACTS = {
     ),
     measure_summary("<measure>"): Artifact(("grouping_study",), "a row a method and setting: mean, interval, spread"),
     measure_figure("<measure>"): Artifact(("grouping_study",), f"{measure_summary('<measure>')} with every repeat"),
-    CONTENTION: Artifact(("contention",), "a row a task, way and count: images a second, start, memory, threads"),
-    CONTENTION_FIGURE: Artifact(("contention",), f"{CONTENTION} as images a second"),
+    CONTENTION: Artifact(
+        ("contention",), "a row a repeat, task, way and count: images a second, start, memory, threads"
+    ),
+    CONTENTION_SUMMARY: Artifact(("contention",), "a row a task, way and count: means over repeats, with intervals"),
+    CONTENTION_FIGURE: Artifact(("contention",), f"{CONTENTION_SUMMARY} as images a second"),
     TRACEBACK: Artifact(("any",), "the traceback of an unexpected error"),
 }

@@ -23,12 +23,20 @@ class Metric(NamedTuple):
     meaning: str
 
 
+# `tune` ranks by this one.
+CALIBRATED_VAL_ACCURACY = "calibrated_val_accuracy"
+
 METRICS = {
     # Accuracy on validation data, by which every choice is made.
     "val_accuracy": Metric(
         ("baseline", "prune", "retrain", "evaluate", "main", "trial", "cell"),
         "fraction",
-        "top-1 accuracy on validation data; of `evaluate` with the chosen combination, cross-fitted",
+        "top-1 accuracy on validation data: of raw scores; of `evaluate` with the chosen combination, cross-fitted",
+    ),
+    CALIBRATED_VAL_ACCURACY: Metric(
+        ("prune", "retrain", "trial"),
+        "fraction",
+        "top-1 accuracy on validation data with the combination that is likeliest there, cross-fitted",
     ),
     "val_in_group_accuracy": Metric(
         ("prune", "retrain"),
@@ -36,7 +44,11 @@ METRICS = {
         "validation images that the member of their class tells from its other classes",
     ),
     "accuracy_given_up": Metric(("retrain",), "fraction", "validation accuracy that stops cost against no stop"),
-    "curve/<metric>": Metric(("baseline", "member"), "as the metric", "the metric by epoch (step), on validation data"),
+    "curve/<metric>": Metric(
+        ("baseline", "member"),
+        "as the metric",
+        "by epoch (step), on validation data: the largest output is the answer; with a joint loss of all members together",
+    ),
     # Accuracy on test data.
     "accuracy": Metric(("evaluate", "main", "cell"), "fraction", "top-1 accuracy of the ensemble on test data"),
     "top5_accuracy": Metric(("evaluate", "main"), "fraction", "top-5 accuracy of the ensemble on test data"),
@@ -76,13 +88,22 @@ METRICS = {
     "none_accuracy": Metric(
         ("evaluate", "main", "member", "cell"),
         "fraction",
-        'share of "none" among the answers to images of other members\' classes',
+        'share of "none" among the answers to images of other members\' classes, at the threshold for balanced_accuracy',
     ),
     "errors_between_groups": Metric(("evaluate", "main"), "fraction", "errors that are answers in another group"),
     "errors_in_groups": Metric(("evaluate", "main"), "fraction", "errors that are answers in the right group"),
-    "binary_accuracy": Metric(("member",), "fraction", "accuracy of a member over its own outcomes"),
-    "balanced_accuracy": Metric(("member",), "fraction", "mean recall over a member's own outcomes"),
-    "roc_auc": Metric(("member",), "fraction", "area under the ROC curve, one against the rest"),
+    "binary_accuracy": Metric(
+        ("member",),
+        "fraction",
+        "images that a member tells to be of its classes or not, at the threshold with the most of them on validation data",
+    ),
+    "balanced_accuracy": Metric(
+        ("member",), "fraction", "mean recall of both answers, at the threshold with the highest on validation data"
+    ),
+    "roc_auc": Metric(("member",), "fraction", "area under the ROC curve of a member's score for its classes"),
+    "average_precision": Metric(
+        ("member",), "fraction", "mean precision over all recalls, of a member's score for its classes"
+    ),
     "binary_accuracy_mean": Metric(("evaluate", "main"), "fraction", "mean of the members' binary_accuracy"),
     "binary_accuracy_min": Metric(("evaluate", "main"), "fraction", "least of the members' binary_accuracy"),
     # Sizes. FLOPs are 2 x multiply-accumulates at batch 1.
@@ -122,6 +143,7 @@ METRICS = {
         ("evaluate", "main"), "ratio", "time of the ensemble / of its members on the threads without a gap"
     ),
     "overhead": Metric(("activations",), "ratio", "pass with the statistics / without"),
+    "train_images": Metric(("retrain",), "count", "images of the training split"),
     "images_per_s": Metric(("activations", "retrain"), "images/s", "images read; of `retrain` members x images"),
     "seconds": Metric(
         ("baseline", "member", "retrain", "cell"), "s", "training time; of `retrain` of the slowest worker"
@@ -132,9 +154,12 @@ METRICS = {
     "bf16_speedup": Metric(("retrain",), "ratio", "training step in float32 / in bfloat16, measured"),
     # Studies.
     "trials": Metric(("tune",), "count", "results that the study knows, logged ones among them"),
-    "best_val_accuracy": Metric(("tune",), "fraction", "validation accuracy of the recommended trial"),
+    "best_val_accuracy": Metric(("tune",), "fraction", "val_accuracy of the recommended trial"),
+    f"best_{CALIBRATED_VAL_ACCURACY}": Metric(
+        ("tune",), "fraction", f"{CALIBRATED_VAL_ACCURACY} of the recommended trial"
+    ),
     "best_flops_speedup": Metric(("tune",), "ratio", "flops_speedup of the recommended trial"),
-    "hypervolume": Metric(("tune",), "fraction", "accuracy x cost that the front dominates"),
+    "hypervolume": Metric(("tune",), "fraction", "calibrated accuracy x cost that the front dominates"),
     "cost": Metric(("trial",), "fraction", "the objective as a share of the base model's"),
     "cells": Metric(("grouping_study",), "count", "cells of the study"),
     "comparisons": Metric(("grouping_study",), "count", "pairs of methods, for every measure and setting"),
@@ -150,14 +175,16 @@ METRICS = {
     ),
     "frames": Metric(("predict",), "count", "images answered"),
     "requests": Metric(("serve",), "count", "requests answered"),
-    # The step of these metrics is the number of processes.
+    # The step of these metrics is the number of processes. They are means over repeats, geometric ones of speeds.
     "<task>_<way>_images_per_s": Metric(("contention",), "images/s", "all processes together"),
     "<task>_<way>_start_s": Metric(("contention",), "s", "until every process has done its first batch"),
-    "<task>_<way>_step_ms": Metric(("contention",), "ms", "one step, median"),
+    "<task>_<way>_step_ms": Metric(("contention",), "ms", "one step, mean"),
     "<task>_<way>_data_share": Metric(("contention",), "fraction", "time spent waiting for data"),
     "<task>_<way>_peak_mib": Metric(("contention",), "MiB", "peak resident memory of all processes"),
     "<task>_<way>_threads": Metric(("contention",), "count", "threads of all processes"),
-    "<task>_speedup": Metric(("contention",), "ratio", "images/s of the engine / of naive processes"),
+    "<task>_speedup": Metric(
+        ("contention",), "ratio", "images/s of the engine / of naive processes, in the same repeat"
+    ),
 }
 
 

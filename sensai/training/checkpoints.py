@@ -27,6 +27,7 @@ class TrainingHistory:
         best_epoch: index into `epochs`; -1 before the first.
         seconds: time trained; networks that share batches each count their part of it.
         done: the training has ended, by `stopped_by` (`epochs`, `budget` or the name of a stop rule).
+        stopped_after: the number of epochs after which a stop began the decay of the schedule; None: no stop has.
         failure: why it went back to its last checkpoint and was tried again; empty where it did not.
         cuts: the epochs before which the network was cut further, counted from 0.
     """
@@ -36,6 +37,7 @@ class TrainingHistory:
     seconds: float = 0.0
     done: bool = False
     stopped_by: str = ""
+    stopped_after: int | None = None
     failure: str = ""
     cuts: list[int] = field(default_factory=list)
 
@@ -48,6 +50,7 @@ class TrainingHistory:
             seconds=self.seconds + later.seconds,
             done=later.done,
             stopped_by=later.stopped_by,
+            stopped_after=None if later.stopped_after is None else before + later.stopped_after,
             failure=later.failure or self.failure,
             cuts=[*self.cuts, before],
         )

@@ -26,6 +26,7 @@ class JointTrainer:
 
     Attributes:
         model: gives the logits of the loss; the members' networks are its parts.
+        judged: likewise of the networks that are judged (see `MemberTrainer.judged`).
         objective: loss and metrics.
         members: that are trained, all in the same epoch.
         stream: number of the stream of batches that they learn from.
@@ -38,6 +39,7 @@ class JointTrainer:
         objective: Objective,
         members: Sequence[MemberTrainer],
         *,
+        judged: nn.Module | None = None,
         precision: Precision = "fp32",
         seed: int = 0,
         sampled: bool = False,
@@ -50,6 +52,7 @@ class JointTrainer:
             model: gives the logits of the loss; the members' networks are its parts.
             objective: loss and metrics.
             members: at least one; all in the same epoch.
+            judged: gives the logits of the networks that are judged; None: it is the model, whose weights are not averaged.
             precision: of forward passes.
             seed: of everything random: the rows of a sample, and the noise of networks with dropout.
             sampled: each batch is balanced by a sample of its rows (see `balanced_rows`), not by weights.
@@ -58,6 +61,7 @@ class JointTrainer:
                 process. None: all members are here, and a lack of memory ends only them.
         """
         self.model, self.objective, self.members = model, objective, list(members)
+        self.judged = model if judged is None else judged
         self.stream, self.failure = stream, ""
         self._precision, self._seed, self._sampled, self._group = precision, seed, sampled, group
         self._rows, self._noise = torch.Generator(), torch.Generator()
@@ -77,6 +81,16 @@ class JointTrainer:
     def done(self) -> bool:
         """Return whether nothing is left to train."""
         return bool(self.failure) or self.history.done
+
+    @property
+    def decaying(self) -> bool:
+        """Return whether the schedule's decay has begun (see `MemberTrainer.decaying`)."""
+        return self.members[0].decaying
+
+    @property
+    def epochs_after_stop(self) -> int:
+        """Return the epochs of each member after a stop now (see `MemberTrainer.epochs_after_stop`)."""
+        return self.members[0].epochs_after_stop
 
     @property
     def seconds_an_epoch(self) -> float:
@@ -100,7 +114,13 @@ class JointTrainer:
             generator.manual_seed(self._seed * 1_000_003 + self.epoch)
 
     def step(self, images: Tensor, labels: Tensor, teacher: Tensor | None) -> None:
-        """Learn one batch: images (N, C, H, W), labels int64 (N,), and the teacher's logits (N, K) where there is one."""
+        """Learn one batch.
+
+        Args:
+            images: float32 (N, C, H, W).
+            labels: int64 (N,), or float32 (N, K) of mixed images.
+            teacher: logits (N, K), where there is a teacher.
+        """
         with self.isolation():
             if self._sampled:
                 rows = balanced_rows(self.objective.targets(labels), len(self.objective.classes), self._rows)
@@ -137,7 +157,7 @@ class JointTrainer:
         self.failure = ""
 
     def stop(self, reason: str) -> None:
-        """End the training before its last epoch."""
+        """Begin the decay of the schedule, or end the training (see `MemberTrainer.stop`)."""
         for member in self.members:
             member.stop(reason)
 
@@ -203,7 +223,7 @@ class JointLogits(nn.Module):
         """Return logits float32 (N, K) for normalised images (N, C, H, W)."""
         outputs = side_by_side(self._runs(images), images)
         own = [self._class_logits(output.float(), group) for output, group in zip(outputs, self._groups, strict=True)]
-        columns = [on_device(group, images.device) for group in self._groups]
+        columns = [on_device(group, images.device, torch.int64) for group in self._groups]
         everyone = images.new_zeros(len(images), self._num_classes, dtype=torch.float32)
         for logits, where in zip(own, columns, strict=True):
             everyone.index_add_(1, where, logits.detach())

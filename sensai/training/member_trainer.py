@@ -13,8 +13,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from sensai.models.widths import load_tensors
 from sensai.training.checkpoints import Checkpoints, TrainingHistory, below
 from sensai.training.schedules import SCHEDULES
-from sensai.training.stopping import reason_to_stop
+from sensai.training.stopping import goals, reason_to_stop
 from sensai.training.training_config import OptimizerConfig
+from sensai.training.weight_averaging import exponential_average
 
 _MOMENTUM = 0.9
 
@@ -44,8 +45,16 @@ class MemberTrainer:
         self.history = TrainingHistory()
         self._config, self._checkpoints = config, checkpoints
         self._scheduler: LRScheduler = SCHEDULES[config.schedule](
-            SimpleNamespace(optimizer=self.optimizer, peak_lr=config.lr, steps=config.epochs * steps_per_epoch)
+            SimpleNamespace(
+                optimizer=self.optimizer,
+                peak_lr=config.lr,
+                steps=config.epochs * steps_per_epoch,
+                steps_per_epoch=steps_per_epoch,
+                decay_steps=config.epochs_after_stop * steps_per_epoch,
+                decay_start=lambda: self._decay_start * steps_per_epoch,
+            )
         )
+        self._average = None if config.weight_averaging == "none" else exponential_average(network, config.ema_decay)
         self._best: dict[str, Tensor] = {}
         if not self._restore():
             self._save(best=True)
@@ -55,10 +64,29 @@ class MemberTrainer:
         """Return the number of the next epoch."""
         return len(self.history.epochs)
 
+    @property
+    def decaying(self) -> bool:
+        """Return whether the next epoch belongs to the decay of the schedule, or follows it."""
+        return self._config.epochs_after_stop > 0 and self.epoch >= self._decay_start
+
+    @property
+    def epochs_after_stop(self) -> int:
+        """Return the epochs that would be trained after a stop now: those of the decay, or what is left of them."""
+        if self.history.done:
+            return 0
+        return self._last_epoch - max(self.epoch, self._decay_start)
+
+    @property
+    def judged(self) -> nn.Module:
+        """Return the network that is judged and kept: the trained one, or where weights are averaged, that of the averages."""
+        return self.network if self._average is None else self._average.module
+
     def update(self) -> None:
         """Take one step along the gradients."""
         self.optimizer.step()
         self._scheduler.step()
+        if self._average is not None:
+            self._average.update_parameters(self.network)
 
     def end_epoch(self, metrics: Mapping[str, float], seconds: float) -> None:
         """Record an epoch, decide whether to stop, and write the checkpoint.
@@ -73,13 +101,13 @@ class MemberTrainer:
         if improved:
             history.best_epoch = len(history.epochs) - 1
         if reason := self._reason_to_stop():
-            history.done, history.stopped_by = True, reason
+            self._stop(reason)
         history.seconds += seconds
         self._save(best=improved)
 
     def stop(self, reason: str) -> None:
-        """End the training before its last epoch."""
-        self.history.done, self.history.stopped_by = True, reason
+        """Begin the decay of the schedule; where it has none, or it has begun, end the training."""
+        self._stop(reason)
         self._save(best=False)
 
     def go_back(self, failure: str) -> None:
@@ -108,15 +136,36 @@ class MemberTrainer:
             return True
         return (last[metric], -last["loss"]) > (best[metric], -best["loss"])
 
+    @property
+    def _decay_start(self) -> int:
+        """Return the number of epochs before the decay, as decided so far."""
+        config, stopped_after = self._config, self.history.stopped_after
+        return config.epochs - config.epochs_after_stop if stopped_after is None else stopped_after
+
+    @property
+    def _last_epoch(self) -> int:
+        """Return the number of epochs after which the training ends, as decided so far."""
+        return self._decay_start + self._config.epochs_after_stop
+
+    def _stop(self, reason: str) -> None:
+        history, config = self.history, self._config
+        if config.epochs_after_stop == 0 or self.decaying or reason in goals(config.stop_rules):
+            history.done = True
+        else:
+            history.stopped_after = self.epoch
+        # At the end of a decay that a stop began, the stop is the reason.
+        if not (history.stopped_by and reason == "epochs"):
+            history.stopped_by = reason
+
     def _reason_to_stop(self) -> str:
         config = self._config
         return reason_to_stop(
-            config.stop_rules,
+            goals(config.stop_rules) if self.decaying else config.stop_rules,
             self._values(),
             patience=config.patience,
             min_gain=config.min_gain,
             target=config.target,
-            last_epoch=self.epoch >= config.epochs,
+            last_epoch=self.epoch >= self._last_epoch,
         )
 
     def _values(self) -> list[float]:
@@ -132,6 +181,8 @@ class MemberTrainer:
             return False
         tensors, self.history, state = found
         load_tensors(self.network, below(tensors, "network."))
+        if self._average is not None:
+            self._average.load_state_dict(below(tensors, "average."))
         self._best = below(tensors, "best.")
         optimizer = self.optimizer.state_dict()
         optimizer["state"] = {
@@ -143,14 +194,13 @@ class MemberTrainer:
         return True
 
     def _save(self, best: bool) -> None:
-        current = {key: _stored(value) for key, value in self.network.state_dict().items()}
         if best:
-            self._best = current
+            self._best = _stored_state(self.judged)
         optimizer = self.optimizer.state_dict()
         tensors = {
-            **{f"network.{key}": value for key, value in current.items()},
-            # safetensors refuses two names for one tensor, so the best weights are cloned.
-            **{f"best.{key}": value.clone() for key, value in self._best.items()},
+            **{f"network.{key}": value for key, value in _stored_state(self.network).items()},
+            **{f"average.{key}": value for key, value in _stored_state(self._average).items()},
+            **{f"best.{key}": value for key, value in self._best.items()},
             **{f"momentum.{key}": _stored(value["momentum_buffer"]) for key, value in optimizer["state"].items()},
         }
         state = {
@@ -166,6 +216,11 @@ def halve_rates(optimizer: Optimizer, scheduler: LRScheduler) -> None:
         for rate in {"lr", "initial_lr", "max_lr", "min_lr"} & group.keys():
             group[rate] /= 2
     scheduler.base_lrs = [rate / 2 for rate in scheduler.base_lrs]
+
+
+def _stored_state(module: nn.Module | None) -> dict[str, Tensor]:
+    """Return copies of the tensors of a module, none where there is no module."""
+    return {} if module is None else {key: _stored(value) for key, value in module.state_dict().items()}
 
 
 def _stored(value: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from sensai.data.dataset import Dataset
+from sensai.data.transforms import CHANNELS_OF_AUTO_AUGMENT
 from sensai.ensemble import MANIFEST, Ensemble, save_ensemble
 from sensai.errors import InputError
 from sensai.models.storage import save_network
@@ -26,6 +27,8 @@ OnEpoch = Callable[[int, int, dict[str, float]], None]
 RunWorkers = Callable[[Sequence[WorkerJob]], dict[int, str]]
 
 _SECONDS_BETWEEN_LOOKS = 0.5
+# Two standardised logits are always 1 and -1, divided by the square root of 2.
+_FEWEST_STANDARDIZED = 3
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,10 @@ def retrain_members(
 
     Raises:
         InputError: members failed twice; the message names them, and all others are trained to their end (members that learn
-            together fail together). Or the budget is too small.
+            together fail together). Or the budget is too small, or a part of the configuration means nothing for these members
+            or images.
     """
+    _check(ensemble, dataset, config)
     _write_start(ensemble, teacher, folder)
     budgets = _parts(config.budget, workers.members, config.objective.joint)
     jobs = [
@@ -97,6 +102,25 @@ def retrain_members(
     return [
         member_checkpoints(folder, number).load_best(member.network) for number, member in enumerate(ensemble.members)
     ]
+
+
+def _check(ensemble: Ensemble, dataset: Dataset, config: TrainingConfig) -> None:
+    """Refuse what means nothing for these members or images.
+
+    Raises:
+        InputError: names the parameter.
+    """
+    channels = dataset.image_shape[0]
+    if config.batches.auto_augment != "none" and channels not in CHANNELS_OF_AUTO_AUGMENT:
+        policy = config.batches.auto_augment
+        raise InputError(f"auto_augment={policy!r}: takes images of 1 or 3 channels, and these have {channels}")
+    objective, num_classes = config.objective, len(ensemble.class_names)
+    fewest = num_classes if objective.joint else min(len(member.classes) + 1 for member in ensemble.members)
+    if objective.uses_teacher and objective.logit_standardization and min(fewest, num_classes) < _FEWEST_STANDARDIZED:
+        raise InputError(
+            f"logit_standardization=true: with loss={objective.loss} a member has 2 outcomes, whose standardised logits are "
+            "the same for all images; take loss=joint_kd, or groups of more classes"
+        )
 
 
 def _write_start(ensemble: Ensemble, teacher: nn.Module | None, folder: Path) -> None:

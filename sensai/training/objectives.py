@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,11 +13,13 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_sco
 from torch import Tensor, nn
 
 from sensai.data.batches import member_targets
-from sensai.training.cross_entropy import label_cross_entropy
+from sensai.training.cross_entropy import label_cross_entropy, softened
 from sensai.training.losses import LOSSES
+from sensai.training.training_config import ObjectiveConfig
 
 # Batch norm needs two images, also of a batch in which a member's classes do not occur.
 _FEWEST_OTHERS = 2
+_DEFAULT = ObjectiveConfig()
 
 
 @dataclass(frozen=True)
@@ -28,15 +30,13 @@ class Objective:
         classes: that the network tells apart, in the order of its outputs.
         num_classes: K of the data set.
         weight: how much each outcome counts; inverse frequencies give all outcomes the same sum.
-        loss_name: in `LOSSES`.
-        kd_weight: for losses that use a teacher: share of the target that is the teacher's, in [0, 1].
+        config: the loss and its parameters.
     """
 
     classes: tuple[int, ...]
     num_classes: int
     weight: tuple[float, ...]
-    loss_name: str = "bce"
-    kd_weight: float = 0.0
+    config: ObjectiveConfig = _DEFAULT
 
     @classmethod
     def balanced(
@@ -44,8 +44,7 @@ class Objective:
         classes: tuple[int, ...],
         num_classes: int,
         labels: np.ndarray,
-        loss_name: str = "bce",
-        kd_weight: float = 0.0,
+        config: ObjectiveConfig = _DEFAULT,
     ) -> "Objective":
         """Return the objective of a member, balanced on training labels int64 (N,)."""
         targets = member_targets(torch.from_numpy(np.asarray(labels)), classes, num_classes)
@@ -53,15 +52,13 @@ class Objective:
         counts = torch.bincount(targets, minlength=outcomes)
         present = counts > 0
         weight = torch.where(present, len(targets) / (present.sum() * counts.clamp(min=1)), 0.0)
-        return cls(classes, num_classes, tuple(weight.tolist()), loss_name, kd_weight)
+        return cls(classes, num_classes, tuple(weight.tolist()), config)
 
     @classmethod
-    def unweighted(
-        cls, classes: tuple[int, ...], num_classes: int, loss_name: str = "bce", kd_weight: float = 0.0
-    ) -> "Objective":
+    def unweighted(cls, classes: tuple[int, ...], num_classes: int, config: ObjectiveConfig = _DEFAULT) -> "Objective":
         """Return the objective of a member whose batches are balanced by sampling."""
         outcomes = len(classes) + (len(classes) < num_classes)
-        return cls(classes, num_classes, (1.0,) * outcomes, loss_name, kd_weight)
+        return cls(classes, num_classes, (1.0,) * outcomes, config)
 
     @classmethod
     def multiclass(cls, num_classes: int) -> "Objective":
@@ -76,36 +73,66 @@ class Objective:
         """Return the loss of a batch, a tensor of shape ().
 
         Args:
-            logits: float (N, outputs).
-            labels: int64 (N,), in [0, K).
+            logits: float (N, outcomes), or (N, 1).
+            labels: int64 (N,), in [0, K), or of mixed images float32 (N, K): the share of each class.
             teacher: logits (N, K); needed where the loss uses a teacher.
 
         Raises:
             ValueError: the loss uses a teacher, and there is none.
         """
-        part, weight = LOSSES[self.loss_name], on_device(self.weight, logits.device)
-        if teacher is None and "teacher" in part.uses:
-            raise ValueError(f"loss={self.loss_name}: needs the teacher's logits")
+        config = self.config
+        if teacher is None and config.uses_teacher:
+            raise ValueError(f"loss={config.loss}: needs the teacher's logits")
+        targets = self._shares(labels, config.label_smoothing)
         inputs = SimpleNamespace(
             logits=_of_outcomes(logits),
-            targets=self.targets(labels),
-            weight=weight,
-            teacher=None if teacher is None else self._outcome_shares(teacher),
-            kd_weight=self.kd_weight,
+            targets=targets,
+            weight=on_device(self.weight, logits.device),
+            # A teacher whose weight is 0 is not asked, and any answer serves in its place.
+            teacher=targets if teacher is None else self._teacher_shares(teacher),
+            kd_weight=config.kd_weight,
+            kd_temperature=config.kd_temperature,
+            logit_standardization=config.logit_standardization,
         )
-        loss: Tensor = part(inputs)
+        loss: Tensor = LOSSES[config.loss](inputs)
         return loss
 
     def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the weighted cross entropy of the labels alone, which judges networks of every loss."""
-        return label_cross_entropy(_of_outcomes(logits), self.targets(labels), on_device(self.weight, logits.device))
+        """Return the weighted cross entropy of the labels alone, as they are, which judges networks of every loss."""
+        targets = self._shares(labels, smoothing=0.0)
+        return label_cross_entropy(_of_outcomes(logits), targets, on_device(self.weight, logits.device))
 
-    def _outcome_shares(self, teacher: Tensor) -> Tensor:
-        """Return (N, outcomes): the teacher's probability of each outcome."""
-        shares = torch.softmax(teacher, 1)[:, list(self.classes)]
-        if len(self.weight) > len(self.classes):
-            shares = torch.cat([1 - shares.sum(1, keepdim=True), shares], 1)
-        return shares
+    def _shares(self, labels: Tensor, smoothing: float) -> Tensor:
+        """Return float32 (N, outcomes): the share of each outcome in the labels of classes, smoothed."""
+        of_classes = _outcome_shares(self.classes, self.num_classes, smoothing, labels.device)
+        return labels @ of_classes if labels.is_floating_point() else of_classes[labels]
+
+    def _teacher_shares(self, teacher: Tensor) -> Tensor:
+        """Return (N, outcomes): the teacher's probability of each outcome, softened like the members' logits."""
+        own = on_device(self.classes, teacher.device, torch.int64)
+        knows_all = len(self.weight) == len(self.classes)
+        if self.config.softens:
+            logits = teacher[:, own]
+            if not knows_all:
+                others = teacher.index_fill(1, own, -torch.inf).logsumexp(1, keepdim=True)
+                logits = torch.cat([others, logits], 1)
+            soft = softened(logits, self.config.kd_temperature, self.config.logit_standardization)
+            return torch.softmax(soft, 1)
+        shares = torch.softmax(teacher, 1)[:, own]
+        return shares if knows_all else torch.cat([1 - shares.sum(1, keepdim=True), shares], 1)
+
+
+# Cached for every member of a large ensemble, because making it would wait for the GPU at every step.
+@cache
+def _outcome_shares(classes: tuple[int, ...], num_classes: int, smoothing: float, device: torch.device) -> Tensor:
+    """Return float32 (K, outcomes): the share of each outcome in the label of each class.
+
+    Smoothing spreads a share of every label evenly over the K classes (Szegedy et al. 2016), of which a member sees the sums
+    that are its outcomes. So all networks of an ensemble, and those that it is compared with, learn the same labels.
+    """
+    outcomes = member_targets(torch.arange(num_classes), classes, num_classes)
+    shares = F.one_hot(outcomes, len(classes) + (len(classes) < num_classes)).float()
+    return ((1 - smoothing) * shares + smoothing * shares.mean(0)).to(device)
 
 
 def _of_outcomes(logits: Tensor) -> Tensor:
@@ -113,10 +140,11 @@ def _of_outcomes(logits: Tensor) -> Tensor:
     return F.pad(logits, (1, 0)) if logits.shape[1] == 1 else logits
 
 
-@lru_cache
-def on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Return integers as int64, others as float32 (values,); cached, because a copy to a GPU would wait at every step."""
-    return torch.tensor(values, device=device)
+# The type is part of the key, because (1, 0) and (1.0, 0.0) are equal.
+@cache
+def on_device(values: tuple[float, ...], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return values (values,) of a type; cached, because a copy to a GPU would wait at every step."""
+    return torch.tensor(values, device=device, dtype=dtype)
 
 
 def balanced_rows(targets: Tensor, classes: int, generator: torch.Generator) -> Tensor:

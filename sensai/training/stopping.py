@@ -40,6 +40,15 @@ def reason_to_stop(
     return next(iter([*goals, *others]), "")
 
 
+def goals(rules: Sequence[str]) -> list[str]:
+    """Return those of the rules that hold where enough is reached.
+
+    Raises:
+        InputError: no such rule.
+    """
+    return [rule for rule in rules if STOP_RULES[rule].traits["goal"]]
+
+
 def unused_by(rules: Sequence[str], patience: int, target: float | None) -> set[str]:
     """Return which of `patience`, `min_gain` and `target` make no difference to these rules.
 

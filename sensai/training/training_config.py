@@ -4,9 +4,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sensai.data.batches import Augmentation
+from sensai.data.transforms import AutoAugment, Mixing
 from sensai.training.losses import LOSSES
 from sensai.training.precision import Precision
+from sensai.training.schedules import SCHEDULES
 from sensai.training.stopping import DEFAULT_STOP_RULES
+from sensai.training.weight_averaging import WeightAveraging
 
 Balance = Literal["weight", "sample"]
 
@@ -17,14 +20,20 @@ class ObjectiveConfig:
 
     Attributes:
         loss: name in `LOSSES`.
-        kd_weight: for losses that use a teacher: share of the target that is the teacher's.
+        kd_weight: for losses that use a teacher: share of the target that is the teacher's, in [0, 1].
+        kd_temperature: likewise: divides the logits of teacher and members (see `taught_cross_entropy`).
+        logit_standardization: likewise: these logits are standardised before (see `softened`).
+        label_smoothing: share of every label that is spread evenly over all K classes, in [0, 1).
         balance: a class counts as much as all others together, by the `weight` of its images or by a `sample` of the others.
             Joint losses always use weights.
         precision: of forward passes.
     """
 
     loss: str = "bce"
-    kd_weight: float = 0.0
+    kd_weight: float = 0.5
+    kd_temperature: float = 1.0
+    logit_standardization: bool = False
+    label_smoothing: float = 0.0
     balance: Balance = "weight"
     precision: Precision = "fp32"
 
@@ -35,8 +44,14 @@ class ObjectiveConfig:
 
     @property
     def uses_teacher(self) -> bool:
-        """Return whether the base model takes part."""
-        return "teacher" in LOSSES[self.loss].uses
+        """Return whether the base model takes part: it does not where the share of the target that is its own is 0."""
+        uses = LOSSES[self.loss].uses
+        return "teacher" in uses and not ("kd_weight" in uses and self.kd_weight == 0)
+
+    @property
+    def softens(self) -> bool:
+        """Return whether the teacher's and the members' logits are changed before they are compared."""
+        return self.kd_temperature != 1 or self.logit_standardization
 
 
 @dataclass(frozen=True)
@@ -47,8 +62,11 @@ class OptimizerConfig:
         epochs: most passes over the training split.
         lr: peak learning rate.
         weight_decay: L2 penalty.
+        weight_averaging: the weights that are judged and kept: those of the last step (`none`), or their average (`ema`).
+        ema_decay: of the average, in (0, 1).
         metric: the validation metric that picks the best epoch (ties: the lower loss) and that stop rules watch.
         schedule: name in `SCHEDULES`.
+        decay_epochs: epochs of the decay, for schedules that have one.
         stop_rules: names in `STOP_RULES`.
         patience: of stop rules; 0 turns off those that use it.
         min_gain: of stop rules.
@@ -59,11 +77,20 @@ class OptimizerConfig:
     lr: float
     weight_decay: float
     metric: str
+    weight_averaging: WeightAveraging = "none"
+    ema_decay: float = 0.99
     schedule: str = "one_cycle"
+    decay_epochs: int = 1
     stop_rules: tuple[str, ...] = DEFAULT_STOP_RULES
     patience: int = 0
     min_gain: float = 0.0
     target: float | None = None
+
+    @property
+    def epochs_after_stop(self) -> int:
+        """Return the epochs that are trained after a stop: those of the decay, if the schedule has one."""
+        has_decay = "decay_steps" in SCHEDULES[self.schedule].uses
+        return min(self.decay_epochs, self.epochs) if has_decay else 0
 
 
 @dataclass(frozen=True)
@@ -73,12 +100,16 @@ class BatchConfig:
     Attributes:
         batch_size: images a step.
         augmentation: of the training images.
-        seed: of order and augmentation.
+        seed: of order, augmentation and mixing.
+        auto_augment: policy of a further operation on every image.
+        mixing: of the images of a batch; None: they stay as they are.
     """
 
     batch_size: int
     augmentation: Augmentation
     seed: int
+    auto_augment: AutoAugment = "none"
+    mixing: Mixing | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from sensai.training.joint_trainer import JointTrainer, is_out_of_memory
 from sensai.training.objectives import judge
 from sensai.training.training_config import Budget
 
+# Images float32 (N, C, H, W), and labels int64 (N,), or float32 (N, K) of mixed images.
 Batches = Iterable[tuple[Tensor, Tensor]]
 # Position of the trainer, epoch, metrics.
 OnEpoch = Callable[[int, int, dict[str, float]], None]
@@ -44,7 +45,8 @@ def fit(
         on_epoch: called with each trainer's epochs and their metrics, including those that an earlier process trained.
         teacher: for objectives that use one.
         budget: when it is used up, all stop. Until then the trainer whose validation metric has grown most gets the next epoch:
-            a second where seconds are limited, else an epoch. Without limits all train until they stop by themselves.
+            a second where seconds are limited, else an epoch. The decays of schedules are paid from it too, so training stops
+            early enough for them. Without limits all train until they stop by themselves.
         ended: asked before each epoch whether training ends here, to go on from its checkpoints another time.
 
     Returns:
@@ -105,16 +107,19 @@ def _next(running: Sequence[JointTrainer], trainers: Sequence[JointTrainer], bud
     unfinished = [trainer for trainer in running if not trainer.done]
     if not budget.limited or not unfinished:
         return _of_one_stream(_furthest_behind(unfinished))
-    epochs_left, seconds_left = _left(budget, trainers)
+    # A decay goes on as soon as it has begun. Before that, all decays are paid for.
+    decaying = [trainer for trainer in unfinished if trainer.decaying]
+    candidates = decaying or unfinished
+    epochs_left, seconds_left = _left(budget, trainers, [] if decaying else unfinished)
     affordable = [
         trainer
-        for trainer in unfinished
+        for trainer in candidates
         if len(trainer.members) <= epochs_left and trainer.seconds_an_epoch < seconds_left
     ]
     if not affordable:
-        for trainer in unfinished:
+        for trainer in candidates:
             trainer.stop("budget")
-        return []
+        return _next(running, trainers, budget)
     gains = {trainer: _recent_gain(trainer, budget) for trainer in affordable}
     # Ties go to the trainer with the fewest epochs. Those whose gain is not known yet begin together.
     first = max(affordable, key=lambda trainer: (gains[trainer], -trainer.epoch))
@@ -147,19 +152,24 @@ def _of_one_stream(trainers: Sequence[JointTrainer]) -> list[JointTrainer]:
     return [trainer for trainer in trainers if trainer.stream == trainers[0].stream]
 
 
-def _left(budget: Budget, trainers: Sequence[JointTrainer]) -> tuple[float, float]:
-    """Return the epochs and seconds that are left."""
+def _left(budget: Budget, trainers: Sequence[JointTrainer], to_decay: Sequence[JointTrainer]) -> tuple[float, float]:
+    """Return the epochs and seconds that are left, less those that decays take."""
     members = [member for trainer in trainers for member in trainer.members]
-    epochs = math.inf if budget.epochs is None else budget.epochs - sum(member.epoch for member in members)
-    used = sum(member.history.seconds for member in members)
-    return epochs, math.inf if budget.seconds is None else budget.seconds - used
+    epochs = sum(member.epoch for member in members)
+    epochs += sum(trainer.epochs_after_stop * len(trainer.members) for trainer in to_decay)
+    seconds = sum(member.history.seconds for member in members)
+    seconds += sum(trainer.epochs_after_stop * trainer.seconds_an_epoch for trainer in to_decay)
+    return (
+        math.inf if budget.epochs is None else budget.epochs - epochs,
+        math.inf if budget.seconds is None else budget.seconds - seconds,
+    )
 
 
 def _judged(trainers: Sequence[JointTrainer], validation: Callable[[], Batches] | None) -> list[dict[str, float]]:
     if validation is None:
         return [{} for _ in trainers]
     try:
-        return judge([(trainer.model, trainer.objective) for trainer in trainers], validation())
+        return judge([(trainer.judged, trainer.objective) for trainer in trainers], validation())
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error) or any(trainer.awaited for trainer in trainers):
             raise
@@ -171,5 +181,5 @@ def _judged_alone(trainer: JointTrainer, validation: Callable[[], Batches]) -> d
     """Return the metrics; where memory does not suffice, none, and the trainer has failed."""
     found: dict[str, float] = {}
     with trainer.isolation():
-        (found,) = judge([(trainer.model, trainer.objective)], validation())
+        (found,) = judge([(trainer.judged, trainer.objective)], validation())
     return found

@@ -97,6 +97,8 @@ def run_worker(job: WorkerJob) -> dict[int, str]:
                 *source,
                 augmentation=config.augmentation,
                 seed=config.seed,
+                auto_augment=config.auto_augment,
+                mixing=config.mixing,
             ),
             partial(batches, on_device_dataset(dataset.val, job.device), config.batch_size, *source)
             if dataset.val
@@ -156,14 +158,15 @@ def _single_trainer(ensemble: Ensemble, job: WorkerJob, number: int) -> JointTra
     """Return the trainer of a member that learns by itself."""
     member, num_classes, config = ensemble.members[number], len(ensemble.class_names), job.config.objective
     sampled = config.balance == "sample" and len(member.classes) < num_classes
-    loss = (config.loss, config.kd_weight)
+    trainer = _member_trainer(ensemble, job, number)
     return JointTrainer(
         # A sample makes each batch another size, which no graph can be captured for.
         member.network if sampled else captured(member.network, job.device),
-        Objective.unweighted(member.classes, num_classes, *loss)
+        Objective.unweighted(member.classes, num_classes, config)
         if sampled
-        else Objective.balanced(member.classes, num_classes, job.dataset.train.labels, *loss),
-        [_member_trainer(ensemble, job, number)],
+        else Objective.balanced(member.classes, num_classes, job.dataset.train.labels, config),
+        [trainer],
+        judged=trainer.judged,
         precision=config.precision,
         seed=job.config.batches.seed * len(ensemble.members) + number,
         sampled=sampled,
@@ -183,15 +186,17 @@ def stream_of(number: int, groups: "Sequence[Group]") -> int:
 def _joint_trainer(ensemble: Ensemble, job: WorkerJob, group: ProcessGroup | None) -> JointTrainer:
     """Return the trainer of all members of this worker, which learn together."""
     num_classes, config = len(ensemble.class_names), job.config.objective
-    networks = [ensemble.members[number].network for number in job.members]
-    logits = JointLogits(networks, job.members, ensemble.groups, num_classes, group)
+    trainers = [_member_trainer(ensemble, job, number) for number in job.members]
+    logits, judged = (
+        JointLogits(networks, job.members, ensemble.groups, num_classes, group)
+        for networks in ([each.network for each in trainers], [each.judged for each in trainers])
+    )
     return JointTrainer(
         # Processes wait for each other in the middle of a pass, which no graph can do.
         captured(logits, job.device) if group is None else logits,
-        Objective.balanced(
-            tuple(range(num_classes)), num_classes, job.dataset.train.labels, config.loss, config.kd_weight
-        ),
-        [_member_trainer(ensemble, job, number) for number in job.members],
+        Objective.balanced(tuple(range(num_classes)), num_classes, job.dataset.train.labels, config),
+        trainers,
+        judged=judged,
         precision=config.precision,
         seed=job.config.batches.seed,
         group=group,

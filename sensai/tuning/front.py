@@ -15,12 +15,13 @@ from optuna.importance import get_param_importances
 from optuna.trial import FrozenTrial
 from optuna.visualization import plot_hypervolume_history
 
+from sensai.tracking.metric_names import CALIBRATED_VAL_ACCURACY
 from sensai.tuning import studies
 from sensai.tuning.goals import METRICS, RUN, Direction
 from sensai.tuning.halving import configuration
 from sensai.tuning.space import EPOCHS
 
-_DIRECTIONS: dict[str, Direction] = {"val_accuracy": "maximize", "cost": "minimize"}
+_DIRECTIONS: dict[str, Direction] = {CALIBRATED_VAL_ACCURACY: "maximize", "cost": "minimize"}
 _FEWEST_TO_WEIGH = 4
 
 
@@ -47,7 +48,7 @@ def trial_table(study: Study) -> pd.DataFrame:
 
     Returns:
         Columns trial (number), run_id, source (`logged` before the study asked for it, or `tune`), epochs (that it has had),
-        val_accuracy (fraction), cost (share of the base model's), further metrics, `params.<parameter>`.
+        calibrated_val_accuracy (fraction), cost (share of the base model's), further metrics, `params.<parameter>`.
     """
     rows = [_row(trial) for trial in studies.complete(study) if studies.REPEATS not in trial.user_attrs]
     fixed = ["trial", "run_id", "source", EPOCHS, *_DIRECTIONS]
@@ -91,7 +92,7 @@ def importances(study: Study) -> pd.DataFrame:
     """Return how much each parameter matters for accuracy and for cost, as shares (PED-ANOVA).
 
     Returns:
-        Columns parameter, val_accuracy, cost; no row if there are too few trials.
+        Columns parameter, calibrated_val_accuracy, cost; no row if there are too few trials.
     """
     known = [trial for trial in studies.complete(study) if METRICS in trial.user_attrs]
     columns = {}
@@ -100,7 +101,7 @@ def importances(study: Study) -> pd.DataFrame:
             warnings.simplefilter("ignore")
             columns = {name: get_param_importances(study, target=partial(_metric, name)) for name in _DIRECTIONS}
     frame = pd.DataFrame(columns, columns=list(_DIRECTIONS), dtype="float64")
-    return frame.sort_values("val_accuracy", ascending=False).rename_axis("parameter").reset_index()
+    return frame.sort_values(CALIBRATED_VAL_ACCURACY, ascending=False).rename_axis("parameter").reset_index()
 
 
 def _metric(name: str, trial: FrozenTrial) -> float:
@@ -111,7 +112,7 @@ def fidelity_correlations(study: Study) -> pd.DataFrame:
     """Return the rank correlation between results with few and with more epochs, for configurations that have both.
 
     Returns:
-        Columns epochs, more_epochs, configurations, spearman (of their val_accuracy; NaN of fewer than two).
+        Columns epochs, more_epochs, configurations, spearman (of their calibrated_val_accuracy; NaN of fewer than two).
     """
     by_epochs: dict[int, list[FrozenTrial]] = {}
     for trial in studies.complete(study):
@@ -131,7 +132,7 @@ def _pairs(few: Sequence[FrozenTrial], more: Sequence[FrozenTrial]) -> list[tupl
         own = configuration(trial).items()
         cheap = next((each for each in few if configuration(each).items() <= own), None)
         if cheap is not None and studies.REPEATS not in trial.user_attrs:
-            found.append((cheap.user_attrs[METRICS]["val_accuracy"], trial.user_attrs[METRICS]["val_accuracy"]))
+            found.append((_metric(CALIBRATED_VAL_ACCURACY, cheap), _metric(CALIBRATED_VAL_ACCURACY, trial)))
     return found
 
 
@@ -149,7 +150,7 @@ def cheapest(table: pd.DataFrame, base_accuracy: float, max_drop: float) -> Choi
         None if there is no trial.
     """
     # Rounding errors must not make fractions of the same images differ.
-    within = (base_accuracy - table["val_accuracy"]).round(12) <= max_drop
+    within = (base_accuracy - table[CALIBRATED_VAL_ACCURACY]).round(12) <= max_drop
     return _choice(table, base_accuracy, within, _by_cost, _by_accuracy)
 
 
@@ -168,15 +169,15 @@ def _choice(
         return None
     found = bool(within.any())
     row = (best(table[within]) if found else nearest(table)).iloc[0]
-    return Choice(row, base_accuracy - float(row["val_accuracy"]), found)
+    return Choice(row, base_accuracy - float(row[CALIBRATED_VAL_ACCURACY]), found)
 
 
 def _by_cost(table: pd.DataFrame) -> pd.DataFrame:
-    return table.sort_values(["cost", "val_accuracy"], ascending=[True, False], kind="stable")
+    return table.sort_values(["cost", CALIBRATED_VAL_ACCURACY], ascending=[True, False], kind="stable")
 
 
 def _by_accuracy(table: pd.DataFrame) -> pd.DataFrame:
-    return table.sort_values(["val_accuracy", "cost"], ascending=[False, True], kind="stable")
+    return table.sort_values([CALIBRATED_VAL_ACCURACY, "cost"], ascending=[False, True], kind="stable")
 
 
 def _bare_study(table: pd.DataFrame) -> Study:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sensai.tracking.metric_names import CALIBRATED_VAL_ACCURACY
+
 Objective = Literal["flops_max", "flops_total", "latency"]
 Direction = Literal["minimize", "maximize"]
 
@@ -13,16 +15,21 @@ class Outcome:
     """The result of a configuration.
 
     Attributes:
-        val_accuracy: fraction, on validation data.
+        accuracy: `calibrated_val_accuracy`, a fraction.
         cost: as a share of the base model's.
         run_id: the run of its last stage.
-        metrics: all its metrics, logged with the trial.
+        metrics: further ones, logged with the trial.
     """
 
-    val_accuracy: float
+    accuracy: float
     cost: float
     run_id: str
     metrics: Mapping[str, float]
+
+    @property
+    def all_metrics(self) -> dict[str, float]:
+        """Return all metrics by name, accuracy and cost among them."""
+        return {**self.metrics, CALIBRATED_VAL_ACCURACY: self.accuracy, "cost": self.cost}
 
 
 @dataclass(frozen=True)
@@ -42,14 +49,14 @@ class Goal:
     @property
     def directions(self) -> dict[str, Direction]:
         """Return the name of each value -> minimize or maximize."""
-        both: dict[str, Direction] = {"val_accuracy": "maximize", self.objective: "minimize"}
+        both: dict[str, Direction] = {CALIBRATED_VAL_ACCURACY: "maximize", self.objective: "minimize"}
         if self.limit is not None:
-            return {"val_accuracy": both["val_accuracy"]}
+            return {CALIBRATED_VAL_ACCURACY: both[CALIBRATED_VAL_ACCURACY]}
         return {self.objective: both[self.objective]} if self.min_val_accuracy is not None else both
 
     def values(self, outcome: Outcome) -> list[float]:
         """Return the values in the order of `directions`."""
-        known = {"val_accuracy": outcome.val_accuracy, self.objective: outcome.cost}
+        known = {CALIBRATED_VAL_ACCURACY: outcome.accuracy, self.objective: outcome.cost}
         return [known[name] for name in self.directions]
 
     def constraints(self, outcome: Outcome) -> dict[str, float]:
@@ -57,13 +64,12 @@ class Goal:
         if self.limit is not None:
             return {"limit": outcome.cost - self.limit}
         if self.min_val_accuracy is not None:
-            return {"min_val_accuracy": self.min_val_accuracy - outcome.val_accuracy}
+            return {"min_val_accuracy": self.min_val_accuracy - outcome.accuracy}
         return {}
 
     def user_attrs(self, outcome: Outcome) -> dict[str, Any]:
         """Return the attributes of a trial beside its values."""
-        own = {"val_accuracy": outcome.val_accuracy, "cost": outcome.cost}
-        return {RUN: outcome.run_id, METRICS: {**outcome.metrics, **own}}
+        return {RUN: outcome.run_id, METRICS: outcome.all_metrics}
 
 
 # Attributes of a trial: the run of the last stage behind its outcome, and its metrics.

@@ -89,8 +89,8 @@ def open_study(
             ) from error
     if study.user_attrs.get(_ABOUT, about) != about:
         raise InputError(
-            f"study={name!r}: stands in the storage with another data set, base model, space, objective or other "
-            "parameters; give it another name, or none"
+            f"study={name!r}: stands in the storage with another data set, base model, space, objective, measure of accuracy "
+            "or other parameters; give it another name, or none"
         )
     study.set_user_attr(_ABOUT, about)
     return study

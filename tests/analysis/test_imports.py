@@ -24,7 +24,8 @@ def test_analysis_imports_no_torch(tmp_path: Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\nimport sensai.analysis.figures.static, sensai.analysis.report"
     )
-    modules = modules_after(f"{code}, sensai.analysis.results, sensai.analysis.grouping_results", tmp_path)
+    code = f"{code}, sensai.analysis.results, sensai.analysis.grouping_results, sensai.analysis.cell_shards"
+    modules = modules_after(f"{code}, sensai.analysis.contrasts", tmp_path)
     assert {"sensai", "mlflow", "matplotlib", "pandas"} <= modules
     assert not {"torch", "torchvision"} & modules
 

@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 from sensai.analysis.differences import IncomparableError
 from sensai.analysis.report import evaluation_page
 from sensai.analysis.report.page import RunLink, render_page
-from sensai.analysis.yardstick_comparison import MEASURE, Comparison, summary_table
+from sensai.analysis.report.yardstick_comparison import MEASURE, Comparison, summary_table
 from sensai.evaluation.roles import TITLES
 from tests.analysis.conftest import Logbook
 from tests.helpers.pipeline import FinishedMain
@@ -135,6 +135,15 @@ def test_the_tables_hold_the_logged_values(nasty: str, store_uri: str) -> None:
     assert [row for row in summary if row[0] == "ensemble"] == [["ensemble", *summary_table(METRICS).loc["ensemble"]]]
     assert rows(page, "Members")[1:] == [["0", "<b>bold</b>+a&b", "1000", "0.1235", "0.5"]]
     assert nasty in page
+
+
+def test_the_warning_of_the_evaluation_stands_first(logbook: Logbook, nasty: str, store_uri: str) -> None:
+    assert "<h2>Warning</h2>" not in render(nasty, store_uri)
+    logbook.client.set_tag(nasty, "sensai.leakage", "the base model <i>knows</i> validation images")
+    page = render(nasty, store_uri)
+    first = page.index("<h2>Warning</h2>")
+    assert first < page.index("<h2>Base model and ensemble</h2>")
+    assert "The base model &lt;i&gt;knows&lt;/i&gt; validation images." in page[first:]
 
 
 def test_combinations_are_shown_where_they_were_logged(logbook: Logbook, nasty: str, store_uri: str) -> None:

@@ -41,7 +41,7 @@ TRIALS = pd.DataFrame(
         "run_id": ["a" * 32, "b" * 32, "c" * 32],
         "source": ["logged", "tune", "tune"],
         "epochs": [0, 0, 2],
-        "val_accuracy": [0.5, 0.25, 0.875],
+        "calibrated_val_accuracy": [0.5, 0.25, 0.875],
         "cost": [0.25, 0.5, 0.75],
         "flops_max": [250000.0, 500000.0, 750000.0],
         "params.method": ["singletons", "<b>own</b>", "<b>own</b>"],
@@ -57,7 +57,7 @@ BEST = {
     "objective": "flops_max",
     "trial": 0,
     "run_id": "a" * 32,
-    "val_accuracy": 0.5,
+    "calibrated_val_accuracy": 0.5,
     "cost": 0.25,
     "flops_speedup": 4.0,
     "parameters": {"epochs": 0, "method": "singletons", "n_groups": None, "ratio": 0.5, "seed": 7},
@@ -85,7 +85,9 @@ def tuned(
         "trials": trials,
         "front": trials.iloc[[0, 2]] if len(trials) else trials,
         "hypervolume": pd.DataFrame({"trial": trials["trial"], "hypervolume": [0.375, 0.375, 0.46875][: len(trials)]}),
-        "importances": pd.DataFrame({"parameter": ["ratio"], "val_accuracy": [1.0], "cost": [1.0]})[: len(trials)],
+        "importances": pd.DataFrame({"parameter": ["ratio"], "calibrated_val_accuracy": [1.0], "cost": [1.0]})[
+            : len(trials)
+        ],
         "fidelities": pd.DataFrame({"epochs": [0], "more_epochs": [2], "configurations": [3], "spearman": [0.75]})[
             : len(trials)
         ],
@@ -115,7 +117,7 @@ def test_it_says_what_was_asked_and_what_came_out(logbook: Logbook, store_uri: s
     ]
     assert "3 results, 1 of them logged before; 2 on the front." in said(page)
     assert f"Trial 0 (run {'a' * 32}) is the cheapest that loses at most 0.1 against the base model" in said(page)
-    assert "is 0.5000, that of the base model 0.9375, a drop of 0.0625" in said(page)
+    assert "(calibrated_val_accuracy) is 0.5000, that of the base model 0.9375, a drop of 0.0625" in said(page)
     assert "4.00 times fewer FLOPs" in said(page)
     # What the trial does not have is not said of it.
     assert "Its configuration: epochs=0, method=singletons, ratio=0.5." in said(page)
@@ -123,6 +125,17 @@ def test_it_says_what_was_asked_and_what_came_out(logbook: Logbook, store_uri: s
     assert json.loads(parameters(page)) == CONFIG
     for each in (run_id, "d" * 32):
         assert f"<code>{each}</code>" in page
+
+
+def test_a_study_of_an_earlier_version_is_told_by_its_raw_accuracy(logbook: Logbook, store_uri: str) -> None:
+    raw = {"calibrated_val_accuracy": "val_accuracy"}
+    best = {raw.get(name, name): value for name, value in BEST.items()}
+    run_id, content = tuned(logbook, best, TRIALS.rename(columns=raw))
+    importances = content["importances.csv"].replace("calibrated_", "")
+    logbook.client.log_text(run_id, importances, "importances.csv")
+    page = study_page.render(run_id, store_uri)
+    assert "Its accuracy on validation data (val_accuracy) is 0.5000, that of the base model 0.9375" in said(page)
+    assert list(figures(page)) == FIGURES
 
 
 def test_where_nothing_is_within_it_says_so(logbook: Logbook, store_uri: str) -> None:

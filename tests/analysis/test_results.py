@@ -1,6 +1,5 @@
-"""Every retraining in one row, and the Parquet files that collect the rows."""
+"""The Parquet files that collect the tables of stores."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -8,101 +7,14 @@ import pandas as pd
 import pytest
 
 from sensai.analysis import curves, results, runs
+from sensai.analysis.collected_answers import collected_answers
+from sensai.analysis.retrainings import retrainings
 from sensai.errors import DamagedError
 from tests.analysis.conftest import Logbook
+from tests.analysis.test_retrainings import TYPES, evaluated, retraining, types
 from tests.helpers.pipeline import FinishedMain, Place
 
-TEXT = ("arch", "dataset", "method", "policy", "target_of", "ranking", "criterion", "loss", "balance", "budget")
-COUNTS = (
-    *("n_groups", "cut_steps", "cut_epochs", "epochs", "batch_size", "patience", "seed", "epochs_saved"),
-    *("members", "params_max", "params_total", "flops_base", "flops_max", "flops_total"),
-)
-NUMBERS = (
-    *("ratio", "target_flops", "kd_weight", "lr", "min_gain", "target"),
-    *("val_accuracy", "seconds", "accuracy", "base_accuracy"),
-)
-TYPES = {
-    "run_id": "str",
-    "start": "datetime64[ms, UTC]",
-    "evaluate_run": "str",
-    **dict.fromkeys(TEXT, "str"),
-    **dict.fromkeys(COUNTS, "Int64"),
-    **dict.fromkeys(NUMBERS, "float64"),
-}
-FILES = {"retrainings.parquet", "members.parquet", "curves.parquet"}
-
-
-def types(frame: pd.DataFrame) -> dict[str, str]:
-    return {name: str(kind) for name, kind in frame.dtypes.items()}
-
-
-def retraining(logbook: Logbook, number: int, **config: object) -> str:
-    """Log a retrain run and its pruning, with values that follow from a number."""
-    pruned = logbook.run({"stage": "prune"}, {"members": 10.0, "flops_max": 1000.0 + number})
-    given = {"arch": "small_cnn", "epochs": number, "n_groups": None, "target": None, "target_flops": 0.5, **config}
-    return logbook.run(
-        {"stage": "retrain", "upstream.prune": pruned, "config": json.dumps(given)},
-        {"val_accuracy": number / 10, "seconds": 2.5, "epochs_saved": 3.0},
-    )
-
-
-def evaluated(logbook: Logbook, retrain_run: str, accuracy: float) -> str:
-    tags = {"stage": "evaluate", "upstream.retrain": retrain_run}
-    return logbook.run(tags, {"accuracy": accuracy, "base_accuracy": 0.75})
-
-
-class TestRetrainings:
-    """`retrainings`."""
-
-    @pytest.mark.parametrize("count", [0, 1, 3])
-    @pytest.mark.parametrize("is_evaluated", [False, True])
-    def test_columns_and_types_are_the_same_for_any_number(
-        self, logbook: Logbook, count: int, is_evaluated: bool
-    ) -> None:
-        ids = [retraining(logbook, number) for number in range(count)]
-        if is_evaluated:
-            for run_id in ids:
-                evaluated(logbook, run_id, 0.5)
-        frame = results.retrainings()
-        assert types(frame) == TYPES
-        assert list(frame["run_id"]) == ids[::-1]
-        assert list(frame.index) == list(range(count))
-
-    def test_each_stands_on_its_pruning_and_has_its_latest_evaluation(self, logbook: Logbook) -> None:
-        first, second = retraining(logbook, 1), retraining(logbook, 2, n_groups=4, target=0.9)
-        evaluated(logbook, second, 0.25)
-        latest = evaluated(logbook, second, 0.5)
-        frame = results.retrainings().set_index("run_id")
-        assert frame["flops_max"].to_dict() == {first: 1001, second: 1002}
-        assert frame["epochs"].to_dict() == {first: 1, second: 2}
-        assert frame["val_accuracy"].to_dict() == {first: 0.1, second: 0.2}
-        row = frame.loc[second]
-        assert (row["evaluate_run"], row["accuracy"], row["base_accuracy"]) == (latest, 0.5, 0.75)
-        assert (row["n_groups"], row["target"], row["target_flops"], row["seconds"]) == (4, 0.9, 0.5, 2.5)
-        missing = ["evaluate_run", "accuracy", "base_accuracy", "n_groups", "target", "cut_steps", "loss"]
-        assert frame.loc[first, missing].isna().all()
-
-    def test_only_finished_ones(self, logbook: Logbook) -> None:
-        logbook.run({"stage": "retrain"}, status="FAILED")
-        assert results.retrainings().empty
-
-    def test_of_main(self, finished: FinishedMain) -> None:
-        frame = results.retrainings()
-        assert types(frame) == TYPES
-        (row,) = frame.to_dict("records")
-        assert row["run_id"] == finished.upstream("retrain")
-        assert row["evaluate_run"] == finished.upstream("evaluate")
-        config = finished.config.model_dump()
-        for name in set(TEXT) | {"ratio", "kd_weight", "cut_steps", "lr", "batch_size", "epochs", "seed"}:
-            assert row[name] == config[name], name
-        assert pd.isna([row[name] for name in ("n_groups", "target_flops", "target")]).all()
-        for stage, names in {
-            "prune": ("members", "params_max", "params_total", "flops_base", "flops_max", "flops_total"),
-            "retrain": ("val_accuracy", "seconds", "epochs_saved"),
-            "evaluate": ("accuracy", "base_accuracy"),
-        }.items():
-            metrics = finished.place.run(finished.upstream(stage)).data.metrics
-            assert {name: row[name] for name in names} == {name: metrics[name] for name in names}
+FILES = {f"{name}.parquet" for name in ("retrainings", "members", "curves", "answers", "runs")}
 
 
 def read(folder: Path) -> dict[str, pd.DataFrame]:
@@ -116,10 +28,13 @@ class TestExport:
     def test_what_is_written_is_what_the_queries_give(self, finished: FinishedMain, tmp_path: Path) -> None:
         results.export(tmp_path / "a" / "folder")
         tables = read(tmp_path / "a" / "folder")
-        pd.testing.assert_frame_equal(tables["retrainings"], results.retrainings())
+        pd.testing.assert_frame_equal(tables["retrainings"], retrainings())
         pd.testing.assert_frame_equal(tables["members"], runs.members())
         pd.testing.assert_frame_equal(tables["curves"], curves.curves([finished.upstream("retrain")]))
         assert len(tables["curves"]) == 3
+        pd.testing.assert_frame_equal(tables["answers"], collected_answers(retrainings()))
+        assert len(tables["answers"]) == 2
+        pd.testing.assert_frame_equal(tables["runs"], runs.overview())
 
     def test_again_nothing_changes(self, finished: FinishedMain, tmp_path: Path) -> None:
         folder = tmp_path / "tables"
@@ -142,7 +57,7 @@ class TestExport:
         (tmp_path / "empty").mkdir()
         folder, empty = tmp_path / "tables", Place.make(tmp_path / "empty", empty_database)
         with finished_main.place.active():
-            expected = {"retrainings": results.retrainings(), "members": runs.members()}
+            expected = {"retrainings": retrainings(), "members": runs.members(), "runs": runs.overview()}
         for place in [empty, finished_main.place] if empty_first else [finished_main.place, empty]:
             with place.active():
                 results.export(folder)

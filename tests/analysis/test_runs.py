@@ -26,7 +26,11 @@ MEMBER_COLUMNS = {
     "member": "int64",
     "classes": "str",
     **dict.fromkeys(
-        ["binary_accuracy", "balanced_accuracy", "roc_auc", "params", "flops", "epochs_run", "seconds"], "float64"
+        [
+            *("binary_accuracy", "balanced_accuracy", "roc_auc", "average_precision"),
+            *("params", "flops", "epochs_run", "seconds"),
+        ],
+        "float64",
     ),
     "stopped_by": "str",
 }
@@ -45,9 +49,17 @@ LAYER_COLUMNS = {
 STUDY_COLUMNS = {
     **dict.fromkeys(["run_id", "name", "experiment", "study", "dataset", "arch", "objective", "mode"], "str"),
     "trials": "Int64",
-    **dict.fromkeys(["hypervolume", "base_val_accuracy", "best_val_accuracy", "best_flops_speedup"], "float64"),
+    **dict.fromkeys(["hypervolume", "base_val_accuracy"], "float64"),
+    **dict.fromkeys(["best_calibrated_val_accuracy", "best_val_accuracy", "best_flops_speedup"], "float64"),
     "start": TIME,
     "seconds": "float64",
+}
+OVERVIEW_COLUMNS = {
+    **dict.fromkeys(["run_id", "stage", "name"], "str"),
+    "start": TIME,
+    "seconds": "float64",
+    **dict.fromkeys(["parent", "dataset", "arch", "data_digest", "study", "trial", "cell", "retrain_run"], "str"),
+    **dict.fromkeys(["precision", "device", "commit", "config"], "str"),
 }
 ABOUT = ["name", "stage", "status", "start", "seconds"]
 STAGES = ["baseline", "activations", "group", "prune", "retrain", "evaluate", "register", "report"]
@@ -209,6 +221,22 @@ class TestOfMain:
         assert upstream == {stage: finished.upstream(stage) for stage in STAGES[:5]}
         assert runs.stage_runs("main")["config.model_name"].tolist() == ["sensai-ensemble"]
 
+    def test_overview_has_every_run_but_those_of_members(self, finished: FinishedMain) -> None:
+        frame = runs.overview()
+        assert types(frame, OVERVIEW_COLUMNS) == OVERVIEW_COLUMNS
+        assert list(frame.columns) == list(OVERVIEW_COLUMNS)
+        others = {
+            run_id: run for run_id, run in finished.place.runs().items() if run.data.tags["sensai.stage"] != "member"
+        }
+        assert set(frame["run_id"]) == set(others)
+        assert set(frame["stage"]) == {*STAGES, "main"}
+        retrained = frame.set_index("run_id").loc[finished.upstream("retrain")]
+        tags = others[finished.upstream("retrain")].data.tags
+        for name in ("device", "commit", "config", "data_digest"):
+            assert retrained[name] == tags[f"sensai.{name}"], name
+        evaluated = frame.set_index("run_id").loc[finished.upstream("evaluate")]
+        assert evaluated["retrain_run"] == finished.upstream("retrain")
+
     def test_members_of_one_run(self, finished: FinishedMain) -> None:
         frame = runs.members([finished.upstream("retrain")])
         assert list(frame["classes"]) == ["top", "middle", "bottom"]
@@ -330,7 +358,12 @@ def study_run(logbook: Logbook, found: dict[str, float], **more: str) -> str:
 class TestStudies:
     """`studies`."""
 
-    FOUND: ClassVar = {"hypervolume": 0.6, "best_val_accuracy": 0.89, "best_flops_speedup": 3.5}
+    FOUND: ClassVar = {
+        "hypervolume": 0.6,
+        "best_calibrated_val_accuracy": 0.89,
+        "best_val_accuracy": 0.88,
+        "best_flops_speedup": 3.5,
+    }
 
     @pytest.mark.parametrize("count", [0, 1, 3])
     def test_columns_and_types_are_the_same_for_any_number(self, logbook: Logbook, count: int) -> None:
@@ -367,7 +400,7 @@ class TestStudies:
         frame = runs.studies()
         assert types(frame, STUDY_COLUMNS) == STUDY_COLUMNS
         assert frame["trials"].tolist() == [0]
-        assert frame[["hypervolume", "best_val_accuracy", "best_flops_speedup"]].isna().all(axis=None)
+        assert frame[list(self.FOUND)].isna().all(axis=None)
 
 
 class TestCompare:

@@ -89,6 +89,8 @@ def test_texts(config: type[EntryPoint]) -> None:
         ("grouping_study", "ratios", "", "must be shares"),
         ("grouping_study", "methods", "", "'' is no method"),
         ("contention", "trainings", "1,5000", "each from 1 to 1024, not '5000'"),
+        ("contention", "tasks", "", "'' is nothing that is measured"),
+        ("contention", "tasks", "training,scorin", "did you mean scoring?"),
         ("serve", "host", "", "must be the name or the IP address"),
         ("serve", "host", "a..b", "must be the name or the IP address"),
         ("serve", "host", "x" * 64, "must be the name or the IP address"),

@@ -80,6 +80,7 @@ OTHER = {
     "ranking": "layer",
     "apoz_threshold": 0.9,
     "mean_threshold": 0.1,
+    "plan_classes": "all",
     "replica_plans": "same",
     "min_channels": 2,
     "round_to": 8,
@@ -96,8 +97,17 @@ OTHER = {
     "target": 0.9,
     "loss": "joint",
     "schedule": "constant",
+    "decay_epochs": 3,
     "stop_rules": "target",
     "kd_weight": 0.3,
+    "kd_temperature": 4,
+    "logit_standardization": True,
+    "label_smoothing": 0.1,
+    "weight_averaging": "ema",
+    "ema_decay": 0.9,
+    "auto_augment": "trivialaugment",
+    "mix": "mixup",
+    "mix_alpha": 0.2,
     "balance": "sample",
     "precision": "bf16",
     "budget": "3epochs",
@@ -118,6 +128,8 @@ OTHER = {
     "trainings": "1,3",
     "contention_images": 100,
     "workers": 1,
+    "tasks": "training",
+    "repeats": 3,
 }
 
 # The choices under which a parameter matters, and those under which it does not.
@@ -130,8 +142,11 @@ MATTERS_WITH = {
     "apoz_threshold": {"policy": "threshold"},
     "mean_threshold": {"policy": "threshold"},
     "min_gain": {"patience": 2},
-    "kd_weight": {"loss": "kd"},
+    **{name: {"loss": "kd"} for name in ("kd_weight", "kd_temperature", "logit_standardization")},
+    "ema_decay": {"weight_averaging": "ema"},
+    "mix_alpha": {"mix": "cutmix"},
     "cut_epochs": {"cut_steps": 2},
+    "decay_epochs": {"schedule": "warmup_stable_decay"},
     "arch_args": {"arch": "resnet20"},
     "target_of": {"target_flops": 0.5},
     **{name: {"checkpoint": __file__} for name in ("rename", "checkpoint_key", "drop")},
@@ -158,7 +173,12 @@ IGNORED_WITH = [
     *((name, UNRETRAINED) for name in ("lr", "batch_size", "weight_decay", "augmentation", "patience", "min_gain")),
     *((name, UNRETRAINED) for name in ("loss", "target", "balance", "precision", "budget")),
     *((name, UNRETRAINED) for name in ("cut_steps", "cut_epochs")),
+    *((name, UNRETRAINED) for name in ("label_smoothing", "weight_averaging", "auto_augment", "mix")),
+    *((name, {"loss": "joint"}) for name in ("kd_temperature", "logit_standardization")),
+    ("ema_decay", {"weight_averaging": "none"}),
+    ("mix_alpha", {"mix": "none"}),
     ("cut_epochs", {"cut_steps": 1}),
+    ("decay_epochs", {"schedule": "one_cycle"}),
     ("kd_weight", {"loss": "joint"}),
     ("balance", {"loss": "joint_kd"}),
 ]
@@ -166,7 +186,7 @@ IGNORED_WITH = [
 
 @pytest.fixture(scope="module", autouse=True)
 def constant() -> Iterator[None]:
-    """Register another schedule than the only one there is."""
+    """Register a schedule of these tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SCHEDULES, "_parts", {**{name: SCHEDULES[name] for name in SCHEDULES}})
         SCHEDULES.register("constant", "of these tests")(lambda optimizer: optimizer)
@@ -269,6 +289,7 @@ DEPENDS_ON = {
     "statistics": set(),
     "costs": {"ratio"},
     "similarity": {"similarity", "ratio"},
+    "confusion": set(),
     "n_groups": {"n_groups"},
     "seed": {"seed"},
     "groups_file": {"groups_file"},

@@ -22,6 +22,7 @@ from sensai.data.dataset_names import InputRule
 from sensai.data.decoding import decode
 from sensai.data.resizing import fit
 from sensai.data.streaming import ImageFiles, in_chunks
+from sensai.data.transforms import Mixing
 from sensai.errors import InputError
 from tests.conftest import SHARED_DATA
 
@@ -86,10 +87,15 @@ def test_what_is_streamed_is_what_is_decoded(tmp_path: Path, monkeypatch: pytest
             assert torch.equal(labels, other_labels)
 
 
-def test_an_epoch_of_training_is_the_same_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "added", [{}, {"auto_augment": "trivialaugment", "mixing": Mixing("cutmix", 1.0, 3)}], ids=["crops", "all"]
+)
+def test_an_epoch_of_training_is_the_same_from_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, added: dict[str, Any]
+) -> None:
     decoded, streamed = both(folder(tmp_path / "set", {"train": 7}), monkeypatch)
     one, other = (
-        list(training_batches(data.train, 4, PLAIN, CPU, 1, augmentation="crop_flip", seed=3))
+        list(training_batches(data.train, 4, PLAIN, CPU, 1, augmentation="crop_flip", seed=3, **added))
         for data in (decoded, streamed)
     )
     assert len(one) == len(other) > 2

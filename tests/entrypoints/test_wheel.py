@@ -91,7 +91,9 @@ def test_the_pipeline_runs_from_the_wheel_alone(wheel: Path, tmp_path: Path) -> 
     assert "main run: " in call("main", *small, "--yardsticks", "control")
     assert "report run: " in call("report", *small)
     assert "contention run: " in call(
-        "contention", *small[:2], "--trainings", "1", "--workers", "0", "--contention_images", "64"
+        "contention",
+        *small[:2],
+        *("--trainings", "1", "--tasks", "training", "--workers", "0", "--contention_images", "64"),
     )
     client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
     assert int(client.get_model_version_by_alias("sensai-ensemble", "candidate").version) == 1

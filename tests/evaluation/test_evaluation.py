@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import top_k_accuracy_score
+from sklearn.metrics import average_precision_score, roc_auc_score, top_k_accuracy_score
 from torch import nn
 
 from sensai.data.batches import Normalization
@@ -23,6 +23,7 @@ from sensai.evaluation import (
     group_metrics,
     host,
     member_metrics,
+    natural_thresholds,
     probability_metrics,
     rejection_metrics,
     reliability_curve,
@@ -34,7 +35,6 @@ from sensai.evaluation import (
 from sensai.grouping.partitions import number_of_classes
 from sensai.models.factory import NetworkSpec
 from sensai.sites import find_sites
-from sensai.training.objectives import outcome_metrics
 from tests.helpers.networks import images_for, make, three_layers
 
 GROUPS = [(3,), (8, 0, 5), (1, 2), (4, 6, 7, 9)]
@@ -77,13 +77,21 @@ def test_raw_probabilities_from_outputs_are_those_of_the_ensemble(ensemble: Ense
     assert probabilities.dtype == np.float64
 
 
-def test_members_are_judged_on_their_own_outcomes(ensemble: Ensemble) -> None:
-    images, labels = images_for(ensemble.spec, 30), torch.arange(30) % 10
-    outputs = run_networks(ensemble.networks, [(images, labels)])
-    metrics = member_metrics(outputs, ensemble)
-    for classes, logits, found in zip(GROUPS, outputs.members, metrics, strict=True):
-        targets = np.array([classes.index(label) + 1 if label in classes else 0 for label in labels.tolist()])
-        assert found.items() >= outcome_metrics(logits, targets).items()
+def test_a_member_of_all_classes_is_judged_by_its_answers() -> None:
+    generator = np.random.default_rng(0)
+    labels, classes = generator.integers(0, 3, 40), (2, 0, 1)
+    _, ensemble = outputs_of([classes], 0)
+    logits = generator.normal(size=(40, 3)).astype(np.float32)
+    (metrics,) = member_metrics(Outputs(labels, [logits]), ensemble, natural_thresholds(ensemble))
+    answers = np.array(classes)[logits.argmax(1)]
+    right = answers == labels
+    assert metrics["binary_accuracy"] == metrics["in_group_accuracy"] == pytest.approx(right.mean())
+    assert metrics["balanced_accuracy"] == pytest.approx(np.mean([right[labels == label].mean() for label in range(3)]))
+    shares = np.exp(logits.astype(np.float64)) / np.exp(logits.astype(np.float64)).sum(1, keepdims=True)
+    for name, score in (("roc_auc", roc_auc_score), ("average_precision", average_precision_score)):
+        each = [score(labels == label, shares[:, column]) for column, label in enumerate(classes)]
+        assert metrics[name] == pytest.approx(np.mean(each))
+    assert "none_accuracy" not in metrics
 
 
 def test_softmax_is_computed_in_double() -> None:
@@ -209,9 +217,11 @@ def preferred(group: tuple[int, ...], output: np.ndarray) -> int:
 
 
 def says_none(group: tuple[int, ...], output: np.ndarray) -> bool:
+    """Return True if "none" is at least as likely as all classes of the member together."""
+    exact = np.exp(output.astype(np.float64))
     if len(output) == 1:
-        return output[0] <= 0
-    return len(output) > len(group) and output[0] == max(output)
+        return exact[0] <= 1
+    return len(output) > len(group) and exact[0] >= exact[1:].sum()
 
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
@@ -234,8 +244,9 @@ def test_group_metrics_equal_a_count(groups: Groups, seed: int) -> None:
     def expected(parts: dict[str, list[bool]]) -> dict[str, float]:
         return {name: pytest.approx(np.mean(values)) for name, values in parts.items() if values}
 
-    assert group_metrics(outputs, ensemble) == expected({"in_group_accuracy": right, "none_accuracy": none})
-    for found, counted in zip(member_metrics(outputs, ensemble), of_members, strict=True):
+    natural = natural_thresholds(ensemble)
+    assert group_metrics(outputs, ensemble, natural) == expected({"in_group_accuracy": right, "none_accuracy": none})
+    for found, counted in zip(member_metrics(outputs, ensemble, natural), of_members, strict=True):
         assert {name: found[name] for name in counted if name in found} == expected(counted)
 
 
@@ -243,7 +254,7 @@ def test_a_group_is_judged_by_its_own_classes_whatever_it_says_of_none() -> None
     _, ensemble = outputs_of([(2, 0), (1,)], 0)
     # Both images are called "none" by the group; it prefers class 2 for the first and class 0 for the second.
     logits = [np.array([[9, 2, 1], [9, 1, 2]], np.float32), np.array([[-1], [3]], np.float32)]
-    assert group_metrics(Outputs(np.array([2, 2]), logits), ensemble) == {
+    assert group_metrics(Outputs(np.array([2, 2]), logits), ensemble, natural_thresholds(ensemble)) == {
         "in_group_accuracy": 0.5,
         "none_accuracy": 0.5,
     }
@@ -251,10 +262,11 @@ def test_a_group_is_judged_by_its_own_classes_whatever_it_says_of_none() -> None
 
 def test_binary_members_are_right_and_the_control_never_says_none() -> None:
     outputs, ensemble = outputs_of([(0,), (1,), (2,)], 0)
-    assert group_metrics(outputs, ensemble)["in_group_accuracy"] == 1.0
+    assert group_metrics(outputs, ensemble, natural_thresholds(ensemble))["in_group_accuracy"] == 1.0
     outputs, ensemble = outputs_of([(0, 1, 2)], 0)
     accuracy = (outputs.members[0].argmax(1) == outputs.labels).mean()
-    assert group_metrics(outputs, ensemble) == {"in_group_accuracy": pytest.approx(accuracy)}
+    found = group_metrics(outputs, ensemble, natural_thresholds(ensemble))
+    assert found == {"in_group_accuracy": pytest.approx(accuracy)}
 
 
 def test_an_image_is_right_by_the_share_of_its_members() -> None:

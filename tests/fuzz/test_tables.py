@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -12,10 +13,13 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 from sensai.analysis import results, runs
+from sensai.analysis.cell_shards import read_shards, write_shard
 from sensai.analysis.runs.tables import read_table
 from sensai.errors import DamagedError
 from tests.analysis.conftest import Logbook
-from tests.analysis.test_results import FILES, retraining
+from tests.analysis.test_collected_answers import answered
+from tests.analysis.test_results import FILES
+from tests.analysis.test_retrainings import evaluated, retraining
 from tests.fuzz.inputs import damaged, fuzzed, only, texts
 
 TABLE = pd.DataFrame({"classes": ["a", "b"], "site": ["0", "NA"], "accuracy": [0.5, None]})
@@ -52,11 +56,12 @@ def _broken(whole: bytes, table: pd.DataFrame) -> st.SearchStrategy[bytes]:
 
 @pytest.fixture
 def logbook(store_uri: str) -> Logbook:
-    """Of two retrainings."""
+    """Of two retrainings, of which one is evaluated."""
     client = mlflow.MlflowClient(store_uri)
     made = Logbook(client, client.get_experiment_by_name("test").experiment_id)
     for number in (1, 2):
-        retraining(made, number)
+        run_id = retraining(made, number)
+    answered(made, evaluated(made, run_id, 0.5))
     return made
 
 
@@ -97,5 +102,21 @@ def test_collected_results(tmp_path: Path, name: str, examples: int) -> None:
                 return
         finally:
             path.write_bytes(whole)
+
+    check()
+
+
+def test_shards_of_studies(tmp_path: Path) -> None:
+    about = {"role": "control", "train_images": 9, "scope": "inner", "precision": "fp32", "device": "cpu", "commit": ""}
+    labels = np.arange(60) % 3
+    path = write_shard(tmp_path, {"seed": 0}, {**about, "run_id": "a"}, labels, {"raw": labels[::-1], "vector": labels})
+    whole, table = path.read_bytes(), read_shards(tmp_path)
+
+    @given(_broken(whole, table))
+    @fuzzed
+    def check(content: bytes) -> None:
+        path.write_bytes(content)
+        with only(DamagedError):
+            assert_frame_equal(read_shards(tmp_path), table)
 
     check()

@@ -126,7 +126,7 @@ def test_balanced_designs_share_more_evenly_than_rings() -> None:
     inputs = inputs_of(random_statistics(WIDTHS, 14), 7)
 
     def most_shared(design: Design) -> int:
-        table = membership(overlapping("random", inputs, 3, design)).astype(int)
+        table = membership(overlapping("random", inputs, 3, design), 14).astype(int)
         shared = table.T @ table
         return int(shared[~np.eye(7, dtype=bool)].max())
 
@@ -148,3 +148,21 @@ def test_replicas_have_all_classes_and_may_be_more_than_these() -> None:
     inputs = inputs_of(random_statistics(WIDTHS, 3), 5)
     assert form_groups("replicas", inputs) == [(0, 1, 2)] * 5
     assert form_groups("replicas", replace(inputs, n_groups=1)) == [(0, 1, 2)]
+
+
+def test_specialists_stand_beside_one_of_all_classes() -> None:
+    """The two planted parts of nine classes that are confused most get members; a part of unconfused classes does not."""
+    confusion = np.full((9, 9), 0.01)
+    for group, how_often in (((0, 4, 8), 0.5), ((1, 2, 3), 0.02), ((5, 6, 7), 0.3)):
+        confusion[np.ix_(group, group)] = how_often
+    inputs = inputs_of(random_statistics(WIDTHS, 9), 3, similarity=confusion)
+    assert form_groups("specialists", inputs) == [tuple(range(9)), (0, 4, 8), (5, 6, 7)]
+    assert form_groups("specialists", replace(inputs, n_groups=1)) == [tuple(range(9))]
+    assert len(form_groups("specialists", replace(inputs, n_groups=50))) == 4
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 3, 4, 10, 30])
+def test_specialists_of_any_number_of_classes(num_classes: int) -> None:
+    groups = form_groups("specialists", inputs_of(random_statistics(WIDTHS, num_classes), 4))
+    assert groups[0] == tuple(range(num_classes))
+    assert all(1 < len(group) < num_classes for group in groups[1:])

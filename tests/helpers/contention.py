@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from sensai.data.batches import Normalization
 from sensai.data.dataset import Split
@@ -21,6 +22,14 @@ def split(count: int) -> Split:
     images, labels = tiny("")["train"]
     rows = np.arange(count) % len(images)
     return Split(images[rows][:, None], labels[rows], np.arange(count))
+
+
+def write_files(images: Split, folder: Path) -> list[str]:
+    """Write each image as a grey PNG file; return their paths."""
+    paths = [str(folder / f"{row}.png") for row in range(len(images))]
+    for path, pixels in zip(paths, images.images[images.rows], strict=True):
+        Image.fromarray(pixels[0]).save(path)
+    return paths
 
 
 def save(folder: Path, images: Split, *, members: int = 2, **other: object) -> Path:

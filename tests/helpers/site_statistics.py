@@ -76,4 +76,4 @@ def inputs_of(
     costs = MemberCosts(statistics, prediction(num_classes), ratio)
     measure = costs.counts.coupling if similarity is None else lambda: similarity
     names = tuple(f"class{label}" for label in range(num_classes))
-    return GroupingInputs(names, statistics, costs, measure, n_groups=n_groups, seed=seed)
+    return GroupingInputs(names, statistics, costs, measure, measure, n_groups=n_groups, seed=seed)

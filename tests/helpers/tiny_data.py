@@ -23,6 +23,12 @@ def tiny(data_dir: str) -> dict:
     return {"train": _split(96, 0), "test": _split(30, 1), "classes": CLASSES}
 
 
+def mislabelled_test(data_dir: str) -> dict:
+    """Return the same with 60 images for test, every second of them under the label of another class."""
+    images, labels = _split(60, 1)
+    return {"train": _split(96, 0), "test": (images, (labels + np.arange(60) % 2) % 3), "classes": CLASSES}
+
+
 def without_test(data_dir: str) -> dict:
     """Return the same without a test split."""
     return {"train": _split(96, 0), "classes": CLASSES}

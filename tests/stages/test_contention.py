@@ -44,7 +44,8 @@ def test_it_logs_the_table_the_figure_and_every_figure_by_number(
     monkeypatch.setenv("PYTHONPATH", str(notes))
     for name in ("OMP_WAIT_POLICY", *allocator_settings()):
         monkeypatch.delenv(name, raising=False)
-    given = {"trainings": "1", "workers": 0, "contention_images": 40, "work_dir": str(tmp_path / "work")}
+    given = {"trainings": "1", "tasks": "training", "workers": 0, "contention_images": 40}
+    given["work_dir"] = str(tmp_path / "work")
     result = entry("contention", **tiny("contention", **given))
     assert result.returncode == 0, result.stderr
     assert list(temporary.iterdir()) == []
@@ -56,19 +57,22 @@ def test_it_logs_the_table_the_figure_and_every_figure_by_number(
 
     (run,), config = place.of("contention"), place.config("contention", **given)
     run_id = run.info.run_id
-    assert {"contention.csv", "contention.png"} <= place.artifacts(run_id)
+    assert {"contention.csv", "contention_summary.csv", "contention.png"} <= place.artifacts(run_id)
     assert run.data.tags["sensai.upstream.prune"] == pruned.run_id
     assert json.loads(run.data.tags["sensai.host"]) == evaluation.host()
     table = pd.read_csv(place.artifact(run_id, "contention.csv"))
     assert set(table["images"]) == {40}
     assert set(table["n"]) == {1}
+    assert set(table["repeat"]) == {0}
+    assert set(table["task"]) == {"training"}
+    summary = pd.read_csv(place.artifact(run_id, "contention_summary.csv"))
+    assert summary["images_per_s"].tolist() == pytest.approx(table["images_per_s"])
     for _, row in table.iterrows():
         for name in LOGGED:
             (metric,) = place.client.get_metric_history(run_id, f"{row['task']}_{row['way']}_{name}")
             assert (metric.step, metric.value) == (row["n"], pytest.approx(row[name]))
-    for task in ("training", "scoring"):
-        speed = table[table["task"] == task].set_index("way")["images_per_s"]
-        assert run.data.metrics[f"{task}_speedup"] == pytest.approx(speed["engine"] / speed["naive"])
+    speed = table.set_index("way")["images_per_s"]
+    assert run.data.metrics["training_speedup"] == pytest.approx(speed["engine"] / speed["naive"])
     assert not (Path(config.work_dir) / "checkpoints" / run.data.tags["sensai.fingerprint"]).exists()
     assert experiment.run(config) == run_id
 

@@ -43,10 +43,26 @@ METRICS = {
     "activations": {"images_per_s"},
     "group": {"groups", "coupling_between", "predicted_flops_max", "predicted_flops_total"},
     "prune": {
-        *("val_accuracy", "val_in_group_accuracy", "members", "channels_kept", "proof_error"),
+        *(
+            "val_accuracy",
+            "calibrated_val_accuracy",
+            "val_in_group_accuracy",
+            "members",
+            "channels_kept",
+            "proof_error",
+        ),
         *("params_base", "params_max", "params_total", "flops_base", "flops_max", "flops_total"),
     },
-    "retrain": {"val_accuracy", "val_in_group_accuracy", "epochs_saved", "images_per_s", "seconds"},
+    "retrain": {
+        *(
+            "val_accuracy",
+            "calibrated_val_accuracy",
+            "val_in_group_accuracy",
+            "epochs_saved",
+            "images_per_s",
+            "seconds",
+        ),
+    },
     "evaluate": {
         *("accuracy", "top5_accuracy", "base_accuracy", "accuracy_drop", "binary_accuracy_mean", "binary_accuracy_min"),
         "members",
@@ -177,16 +193,9 @@ def test_all_combinations_are_judged_and_the_chosen_one_answers(finished: Finish
         held_out = evaluation.probability_metrics(cross_fitted(method, logits, groups, val.labels), val.labels)
         assert table["val_nll"][method] == pytest.approx(held_out["nll"], rel=1e-4)
     assert metrics["val_nll"] == pytest.approx(table["val_nll"][methods].min())
-
-
-@pytest.mark.parametrize("least", ["raw", "temperature", "vector", "logistic"])
-def test_the_likeliest_on_validation_images_is_the_default(least: str) -> None:
-    names = ["raw", "temperature", "vector", "logistic", "base model"]
-    nll = [0.1 if name == "base model" else 0.2 if name == least else 0.3 for name in names]
-    # What the test images say does not matter.
-    table = pd.DataFrame({"nll": nll[::-1], "val_nll": nll}, names)
-    assert combining.likeliest(table) == least
-    assert combining.likeliest(table.drop(columns="val_nll")) == "raw"
+    # `tune` ranks by the accuracy of the same combination.
+    retrained = finished.place.run(finished.upstream("retrain")).data.metrics
+    assert retrained["calibrated_val_accuracy"] == metrics["val_accuracy"]
 
 
 def test_another_combination_that_rejects_some_images(place: Place) -> None:
@@ -212,11 +221,14 @@ def test_the_evaluation_says_what_makes_it_comparable(finished: FinishedMain) ->
         config.runtime, torch.device("cpu"), config.latency_batch_size
     )
     assert run_tags["sensai.val_digest"] == dataset_of(config).val_digest
+    # Its base model is as good on test images as on validation images.
+    assert "sensai.leakage" not in run_tags
 
 
-def test_without_validation_data_only_raw_probabilities_are_there(place: Place) -> None:
-    dataset = f"{ROOT}/tests/helpers/tiny_data.py:one_of_each"
-    few = {"dataset": dataset, "base_epochs": 1, "epochs": 0, "method": "random", "n_groups": 1}
+def test_without_validation_data_probabilities_are_raw_and_thresholds_natural(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    few = {"dataset": f"{ROOT}/tests/helpers/tiny_data.py:one_of_each", "base_epochs": 1, "epochs": 0}
     for given, said in (
         ({"combine": "vector"}, "combine='vector': is fitted on"),
         ({"reject": 0.1}, "reject=0.1: is a"),
@@ -224,12 +236,16 @@ def test_without_validation_data_only_raw_probabilities_are_there(place: Place) 
     ):
         with pytest.raises(InputError, match=f"{said}.* has none"):
             evaluate.run(place.config("evaluate", **few, **given))
+    before = place.runs()
     run_id = evaluate.run(place.config("evaluate", **few))
     metrics = place.run(run_id).data.metrics
     assert metrics["nll"] == metrics["nll_raw"]
     assert not {name for name in metrics if name.startswith("val_") or name.endswith(("_vector", "_logistic"))}
     assert pd.read_csv(place.artifact(run_id, "combine.csv"))["combine"].tolist() == ["raw", "base model"]
     assert combining.load(Store.connect(), run_id).method == "raw"
+    assert "natural thresholds, as there are no validation data" in caplog.text
+    members = [run for run in place.new_runs(before) if run.data.tags.get("sensai.upstream.evaluate") == run_id]
+    assert [run.data.tags["sensai.thresholds"] for run in members] == ["natural"] * 3
 
 
 def test_a_report_without_validation_data_shows_what_was_learnt(place: Place) -> None:
@@ -257,9 +273,36 @@ def test_members_are_validated_by_retrain_and_tested_by_evaluate(finished: Finis
         assert "learning_curve.png" in finished.place.artifacts(val.info.run_id)
         assert val.data.metrics["epochs_run"] == 1
         for run in (val, test):
-            assert {"binary_accuracy", "balanced_accuracy", "roc_auc", "params", "flops"} <= set(run.data.metrics)
+            measured = {"binary_accuracy", "balanced_accuracy", "roc_auc", "average_precision", "params", "flops"}
+            assert measured <= set(run.data.metrics)
         assert test.data.metrics["flops"] == val.data.metrics["flops"] == sizes["flops"][number]
         assert test.data.metrics["latency_ms"] == pytest.approx(sizes["latency_ms"][number])
+
+
+@pytest.mark.parametrize(("split", "source"), [("val", "cross-fitted"), ("test", "fitted")])
+def test_members_are_judged_at_thresholds_of_validation_images(finished: FinishedMain, split: str, source: str) -> None:
+    with finished.place.active():
+        ensemble = retrain.load(Store.connect(), finished.upstream("retrain"))
+    outputs = {
+        name: evaluation.Outputs(
+            getattr(dataset_of(finished.config), name).labels, [logits for _, logits in member_outputs(finished, name)]
+        )
+        for name in ("val", "test")
+    }
+    thresholds = {
+        "val": evaluation.cross_fitted_thresholds(outputs["val"], ensemble),
+        "test": evaluation.fitted_thresholds(outputs["val"], ensemble),
+    }[split]
+    expected = evaluation.member_metrics(outputs[split], ensemble, thresholds)
+    members = {
+        int(run.data.tags["sensai.member"]): run
+        for run in finished.place.of("member")
+        if run.data.tags["sensai.split"] == split
+    }
+    for number, metrics in enumerate(expected):
+        logged = members[number].data
+        assert {name: logged.metrics[name] for name in metrics} == pytest.approx(metrics)
+        assert logged.tags["sensai.thresholds"] == source
 
 
 def test_learning_curves_have_one_point_an_epoch(finished: FinishedMain) -> None:

@@ -44,11 +44,15 @@ class Shelf:
         latency: float = 1.0,
         val_digest: str = "images",
         host: str = "here",
+        leakage: str = "",
     ) -> int:
         """Register a version; the base model has 0.9 on validation data."""
         accuracies = {"val_accuracy": val_accuracy, "base_val_accuracy": 0.9, "accuracy": 0.5}
         costs = {"flops_max": flops, "latency_ensemble_ms": latency}
-        evaluated = self._run("evaluate", accuracies | costs, {"sensai.val_digest": val_digest, "sensai.host": host})
+        about = {"sensai.val_digest": val_digest, "sensai.host": host} | (
+            {"sensai.leakage": leakage} if leakage else {}
+        )
+        evaluated = self._run("evaluate", accuracies | costs, about)
         client, run_id = self.place.client, self._run("register", {})
         if not self.versions:
             client.create_registered_model(MODEL)
@@ -129,6 +133,25 @@ def test_one_that_loses_too_much_is_not_promoted_and_its_run_says_why(shelf: She
     assert list(table["accuracy_drop"]) == pytest.approx([0.006, 0.004])
     shelf.promote(max_accuracy_drop=0.01)
     assert shelf.champion == 2
+
+
+def test_the_warning_of_the_candidates_evaluation_is_repeated(shelf: Shelf, caplog: pytest.LogCaptureFixture) -> None:
+    leakage = "the base model was probably trained on validation images"
+    shelf.add(0.9, leakage=leakage)
+    warned = shelf.place.run(shelf.promote())
+    assert shelf.champion == 1
+    assert warned.data.tags["sensai.leakage"] == leakage
+    assert f"version 1: {leakage}" in caplog.messages
+    shelf.add(0.9)
+    caplog.clear()
+    quiet = shelf.place.run(shelf.promote())
+    assert "sensai.leakage" not in quiet.data.tags
+    assert not [message for message in caplog.messages if leakage in message]
+    # It is told even where the candidate is refused.
+    shelf.add(0.1, leakage=leakage)
+    with pytest.raises(InputError, match="version 3 loses"):
+        shelf.promote()
+    assert f"version 3: {leakage}" in caplog.messages
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,14 @@ import json
 import subprocess
 
 import pytest
+import torch
 
+from sensai.config.usage import parameters_of
 from sensai.errors import InputError
-from sensai.pipeline.session import Session
+from sensai.evaluation import cross_fitted_thresholds, member_metrics, run_networks
+from sensai.pipeline.session import Session, dataset_of
 from sensai.stages import retrain
+from sensai.tracking import Store
 from tests.conftest import command, tiny
 from tests.helpers.pipeline import Place, Pruned, stage_of
 
@@ -69,6 +73,28 @@ def test_a_measured_precision_stays_with_the_checkpoints(place: Place, monkeypat
     assert (run.data.tags["sensai.precision"], run.data.metrics["bf16_speedup"]) == ("bf16", 7.0)
 
 
+def test_members_trained_jointly_are_judged_at_cross_fitted_thresholds(place: Place) -> None:
+    run_id = retrained(place, loss="joint", method="random", n_groups=2, epochs=2)
+    with place.active():
+        ensemble = retrain.load(Store.connect(), run_id)
+    val = dataset_of(place.config("retrain")).val
+    assert val is not None
+    images = [(ensemble.normalization(torch.from_numpy(val.images[val.rows])), torch.from_numpy(val.labels))]
+    outputs = run_networks(ensemble.networks, images)
+    thresholds = cross_fitted_thresholds(outputs, ensemble)
+    expected = member_metrics(outputs, ensemble, thresholds)
+    members = {run.data.tags["sensai.member"]: run for run in place.of("member")}
+    assert len(members) == 2
+    for number, metrics in enumerate(expected):
+        run = members[str(number)]
+        assert {name: run.data.metrics[name] for name in metrics} == pytest.approx(metrics)
+        assert run.data.tags["sensai.thresholds"] == "cross-fitted"
+        # The curves are of all members together, as are the stops and the choice of the best epoch.
+        assert "curve/accuracy" in run.data.metrics
+    first, second = (members[number].data.metrics["curve/accuracy"] for number in "01")
+    assert first == second
+
+
 def _killed(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
@@ -87,6 +113,23 @@ def test_an_address_of_a_cluster_goes_with_the_backend() -> None:
     assert retrain.RetrainConfig(ray_address="head:6379", backend="ray").ray_address == "head:6379"
 
 
+def test_mixed_images_go_with_weights() -> None:
+    with pytest.raises(ValueError, match="mix='mixup': goes with balance=weight"):
+        retrain.RetrainConfig(mix="mixup", balance="sample")
+    # Joint losses ignore `balance`.
+    assert retrain.RetrainConfig(mix="mixup", balance="sample", loss="joint").mix == "mixup"
+
+
+def test_a_recipe_is_trained_and_stored_by_itself(place: Place) -> None:
+    """All of it together, on the members and on the control."""
+    recipe = {"loss": "joint_kd", "kd_temperature": 2, "logit_standardization": True, "label_smoothing": 0.1}
+    recipe |= {"weight_averaging": "ema", "auto_augment": "trivialaugment", "mix": "mixup", "epochs": 1}
+    runs = {retrained(place, **recipe), retrained(place, **recipe | {"mix": "cutmix"}), retrained(place, epochs=1)}
+    assert len(runs) == 3
+    assert retrained(place, **recipe) in runs
+    assert all(0 <= place.run(run_id).data.metrics["val_accuracy"] <= 1 for run_id in runs)
+
+
 def test_the_workers_count_only_where_a_budget_is_dealt_to_them(place: Place) -> None:
     session = Session.connect()
 
@@ -103,8 +146,10 @@ def test_the_fingerprint_holds_what_the_parts_use_and_no_new_default(place: Plac
     def fingerprint(**parameters: object) -> str:
         return retrain.stage.fingerprint(retrain.RetrainConfig(**parameters), session, "upstream")
 
-    # Stored runs know neither parameter.
-    assert not {"schedule", "stop_rules"} & retrain.RetrainConfig().fingerprint_parameters().keys()
+    # Stored runs know none of these parameters.
+    later = {name for name, each in parameters_of(retrain.RetrainConfig).items() if each.usage.later}
+    assert {"schedule", "stop_rules", "kd_temperature", "weight_averaging", "mix"} <= later
+    assert not later & retrain.RetrainConfig().fingerprint_parameters().keys()
     assert fingerprint(stop_rules="plateau,target", schedule="one_cycle") == fingerprint()
     assert fingerprint(stop_rules="plateau", patience=2) != fingerprint(patience=2)
     assert fingerprint(stop_rules="plateau", target=0.9) == fingerprint(stop_rules="plateau")

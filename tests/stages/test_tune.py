@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import optuna
@@ -61,7 +63,7 @@ def test_without_trials_it_recommends_what_a_person_logged(pruned: Pruned) -> No
     (row,) = table(place, run_id, "front").itertuples()
     found = place.run(pruned.run_id).data.metrics
     assert (row.run_id, row.source, row.epochs) == (pruned.run_id, "logged", 0)
-    assert row.val_accuracy == found["val_accuracy"]
+    assert (row.calibrated_val_accuracy, row.val_accuracy) == (found["calibrated_val_accuracy"], found["val_accuracy"])
     assert row.cost == found["flops_max"] / found["flops_base"]
     chosen = best(place, run_id)
     assert (chosen["within"], chosen["run_id"], chosen["parameters"]["ratio"]) == (True, pruned.run_id, 0.5)
@@ -73,9 +75,13 @@ def test_without_trials_it_recommends_what_a_person_logged(pruned: Pruned) -> No
     assert place.client.get_model_version_by_alias("sensai-ensemble", "candidate").version == version.version
     metrics = place.run(run_id).data.metrics
     assert metrics["trials"] == 1
+    assert metrics["best_calibrated_val_accuracy"] == row.calibrated_val_accuracy
     assert metrics["best_val_accuracy"] == row.val_accuracy
+    # Evaluated, the ensemble has the accuracy by which it was chosen.
+    (evaluated,) = place.of("evaluate")
+    assert evaluated.data.metrics["val_accuracy"] == row.calibrated_val_accuracy
     assert metrics["best_flops_speedup"] == pytest.approx(1 / row.cost)
-    assert metrics["hypervolume"] == pytest.approx(row.val_accuracy * (1 - row.cost))
+    assert metrics["hypervolume"] == pytest.approx(row.calibrated_val_accuracy * (1 - row.cost))
     # Another version has come: what is chosen is registered already, and becomes the candidate again.
     newer = place.client.create_model_version("sensai-ensemble", version.source, version.run_id)
     place.client.set_registered_model_alias("sensai-ensemble", "candidate", newer.version)
@@ -97,7 +103,7 @@ def test_trials_are_nested_runs_with_what_people_filter_by(pruned: Pruned) -> No
         assert run.info.status == "FINISHED"
         assert trial.user_attrs["trial_run"] == run.info.run_id
         assert int(run.data.tags["sensai.trial"]) == trial.number
-        assert [run.data.metrics["val_accuracy"], run.data.metrics["cost"]] == trial.values
+        assert [run.data.metrics["calibrated_val_accuracy"], run.data.metrics["cost"]] == trial.values
         below = [each for each in place.new_runs(before) if parent_of(each) == run.info.run_id]
         assert below
         for each in [run, *below]:
@@ -140,6 +146,33 @@ def test_what_the_store_knows_is_never_computed_again(pruned: Pruned) -> None:
     assert sorted(alone["source"]) == ["tune", "tune"]
     assert sorted(alone["run_id"]) == sorted(rows["run_id"])
     assert {stage_of(run) for run in place.new_runs(before)} == {"tune", "trial"}
+
+
+def forget(place: Place, run_id: str) -> float:
+    """Delete `calibrated_val_accuracy` of a run, as if an earlier version had made it; return its value."""
+    value = place.run(run_id).data.metrics["calibrated_val_accuracy"]
+    with closing(sqlite3.connect(place.folder / "mlflow.db")) as database, database:
+        for name in ("metrics", "latest_metrics"):
+            database.execute(f"DELETE FROM {name} WHERE run_uuid = ? AND key = 'calibrated_val_accuracy'", (run_id,))
+    return value
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_runs_of_earlier_versions_are_no_trials_but_answer_them(pruned: Pruned, epochs: int) -> None:
+    place, file = pruned.place, space(pruned.place, {"ratio": [0.5]})
+    last = retrain.run(place.config("retrain")) if epochs else pruned.run_id
+    expected = forget(place, last)
+    asked = {"space": file, "epochs": epochs}
+    assert table(place, tuned(place, trials=0, **asked), "trials").empty
+    before = place.runs()
+    (row,) = table(place, tuned(place, trials=1, **asked), "trials").to_dict("records")
+    assert (row["source"], row["run_id"], row["epochs"]) == ("tune", last, epochs)
+    assert row["calibrated_val_accuracy"] == expected
+    # Nothing was cut or trained again, and the earlier run stays as it was.
+    assert {stage_of(run) for run in place.new_runs(before)} == {"tune", "trial"}
+    assert "calibrated_val_accuracy" not in place.run(last).data.metrics
+    (trial,) = trial_runs(place)
+    assert trial.data.metrics["calibrated_val_accuracy"] == expected
 
 
 def test_only_runs_that_the_study_could_have_made_are_trials(pruned: Pruned) -> None:
@@ -251,7 +284,7 @@ def test_accuracy_below_a_limit_of_cost(pruned: Pruned) -> None:
 def test_cost_at_an_accuracy(pruned: Pruned) -> None:
     place = pruned.place
     logged = retrain.run(place.config("retrain", ratio=0.5))
-    enough = place.run(logged).data.metrics["val_accuracy"]
+    enough = place.run(logged).data.metrics["calibrated_val_accuracy"]
     file = space(place, {"ratio": [0.2, 0.5]})
     run_id = tuned(place, space=file, mode="constrained", min_val_accuracy=enough, trials=1)
     chosen = best(place, run_id)

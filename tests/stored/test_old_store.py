@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 
 from sensai.analysis import curves, runs
 from sensai.config import CONFIGS, PredictConfig
+from sensai.errors import InputError
 from sensai.pipeline.session import Session
 from sensai.pipeline.stage import Stage
 from sensai.stages import activations, baseline, group, grouping_study, predict, prune, retrain, tune
@@ -140,11 +141,29 @@ def old_lineage(name: str) -> dict[str, str]:
     return {stage: row[f"upstream.{stage}"] for stage in PIPELINE[:-1]} | {"retrain": row["run_id"]}
 
 
+# Columns that the old code did not have, by table.
+ADDED = {"studies": ["best_calibrated_val_accuracy"]}
+
+
+def without(table: str, columns: list[str]) -> str:
+    """Return a table as CSV without some columns, which must be empty."""
+    frame = pd.read_csv(io.StringIO(table), index_col=0, dtype="str", keep_default_na=False)
+    assert (frame[columns] == "").all(axis=None)
+    return frame.drop(columns=columns).to_csv()
+
+
 def test_run_tables_are_as_the_old_code_read_them(read_only: Place) -> None:
     found = tables(runs, curves)
     assert found.keys() == EXPECTED["tables"].keys()
+    # The old code knew no average precision.
+    members = pd.read_csv(io.StringIO(found.pop("members")), index_col=0, dtype=str)
+    assert members.pop("average_precision").isna().all()
+    pd.testing.assert_frame_equal(
+        members, pd.read_csv(io.StringIO(EXPECTED["tables"]["members"]), index_col=0, dtype=str)
+    )
     for name, table in found.items():
-        assert table == EXPECTED["tables"][name], name
+        as_before = without(table, ADDED[name]) if name in ADDED else table
+        assert as_before == EXPECTED["tables"][name], name
 
 
 @pytest.mark.parametrize("name", ["main", "joint", "threshold"])
@@ -227,20 +246,36 @@ def test_the_old_version_answers_as_before(
     np.testing.assert_allclose([answer["probability"] for answer in answers], probabilities.max(1), atol=1e-4)
 
 
-def test_the_old_study_goes_on(place: Place) -> None:
+def study(place: Place, name: str) -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{place.folder}/optuna.db").trials
+
+
+def test_the_old_study_was_ranked_by_another_accuracy_and_stays_as_it_is(place: Place) -> None:
     Path("space.json").write_text(json.dumps(SPACE))
-    storage = f"sqlite:///{place.folder}/optuna.db"
-    old = optuna.load_study(study_name="old", storage=storage).trials
-    # A study about something else would be refused under this name.
-    tune.run(config_of("tune", CONTINUED))
-    trials = optuna.load_study(study_name="old", storage=storage).trials
-    assert trials[: len(old)] == old
-    # It learns first of the old run that was pruned and not retrained, as the old code did, and draws the same.
-    assert [trial.params for trial in trials] == EXPECTED["trials"]
-    (before,) = expected("studies").to_dict("records")
+    old = study(place, "old")
+    with pytest.raises(InputError, match=r"study='old': stands in the storage with another .*measure of accuracy"):
+        tune.run(config_of("tune", CONTINUED))
+    assert study(place, "old") == old
+
+
+def test_old_runs_are_no_trials_of_a_new_study_but_answer_what_it_asks_for(place: Place) -> None:
+    Path("space.json").write_text(json.dumps(SPACE))
+    before = place.runs()
+    run_id = tune.run(config_of("tune", CONTINUED | {"study": "new", "trials": "1"}))
+    old, *_ = study(place, "old")
+    (trial,) = study(place, "new")
+    # The seed draws what it drew for the old code, and the old run stands for it.
+    assert trial.params == EXPECTED["trials"][0]
+    assert {run.data.tags[tags.STAGE] for run in place.new_runs(before)} == {"tune", "trial"}
+    (row,) = pd.read_csv(place.artifact(run_id, "trials.csv")).to_dict("records")
+    assert (row["source"], row["run_id"]) == ("tune", old.user_attrs["run_id"])
+    # The new accuracy is computed from the old members; the raw one is as it was.
+    assert [row["val_accuracy"], row["cost"]] == old.values
+    assert [row["calibrated_val_accuracy"], row["cost"]] == trial.values
+    (before_it,) = expected("studies").to_dict("records")
     newest, oldest = runs.studies().to_dict("records")
-    assert oldest["run_id"] == before["run_id"]
-    assert (newest["study"], newest["trials"]) == ("old", len(trials))
+    assert oldest["run_id"] == before_it["run_id"]
+    assert (newest["study"], newest["trials"]) == ("new", 1)
 
 
 def test_old_cells_are_found_by_a_study(place: Place) -> None:

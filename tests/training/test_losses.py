@@ -15,7 +15,7 @@ LABELS = torch.tensor([0, 1, 2, 2, 1, 0, 0])
 def objective(name: str, classes: tuple[int, ...]) -> Objective:
     """With a joint loss, of all classes."""
     joint = ObjectiveConfig(name).joint
-    return Objective.balanced((0, 1, 2) if joint else classes, 3, LABELS.numpy(), name, kd_weight=0.5)
+    return Objective.balanced((0, 1, 2) if joint else classes, 3, LABELS.numpy(), ObjectiveConfig(name))
 
 
 def teacher() -> Tensor:
@@ -58,3 +58,5 @@ def test_losses_declare_who_takes_part() -> None:
         "joint": (True, False),
         "joint_kd": (True, True),
     }
+    # A teacher without weight is not asked.
+    assert not any(ObjectiveConfig(name, kd_weight=0).uses_teacher for name in LOSSES)

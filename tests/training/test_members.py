@@ -15,6 +15,7 @@ from sensai.cluster.cores import deal
 from sensai.data.batches import Normalization, batches
 from sensai.data.dataset import Dataset, load_dataset
 from sensai.data.dataset_names import InputRule
+from sensai.data.transforms import Mixing
 from sensai.ensemble import Ensemble
 from sensai.ensemble.building import build_ensemble
 from sensai.ensemble.calibration import class_contrasts
@@ -33,7 +34,12 @@ from tests.helpers.networks import images_for, make
 CPU = torch.device("cpu")
 OPTIMIZER = OptimizerConfig(epochs=6, lr=0.05, weight_decay=5e-4, metric="balanced_accuracy")
 
-BCE, NO_LIMIT = ObjectiveConfig("bce"), Budget()
+BCE, NO_LIMIT, PLAIN = ObjectiveConfig("bce"), Budget(), BatchConfig(16, "none", 0)
+# Everything of a modern recipe but standardised logits, which members of one class refuse.
+RECIPE = {
+    "images": BatchConfig(16, "crop", 0, auto_augment="trivialaugment", mixing=Mixing("cutmix", 1.0, 3)),
+    "optimizer": replace(OPTIMIZER, epochs=3, weight_averaging="ema", ema_decay=0.8),
+}
 
 
 @pytest.fixture
@@ -61,6 +67,7 @@ def retrain(
     optimizer: OptimizerConfig = OPTIMIZER,
     teacher: nn.Module | None = None,
     jobs: int = 1,
+    images: BatchConfig = PLAIN,
     budget: Budget = NO_LIMIT,
     on_epoch: OnEpoch = lambda *_: None,
     why_end: Callable[[], BaseException | None] = lambda: None,
@@ -71,7 +78,7 @@ def retrain(
         dataset,
         TrainingConfig(
             replace(optimizer, metric="accuracy") if objective.joint else optimizer,
-            BatchConfig(16, "none", seed),
+            replace(images, seed=seed),
             objective,
             budget,
         ),
@@ -154,6 +161,65 @@ def test_every_loss_teaches_every_kind_of_member(
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
+# ----------------------------------------------------------------------------------------------------------------- recipe
+
+
+@pytest.mark.parametrize("loss", ["bce", "kd", "joint", "joint_kd"])
+@GROUPS
+def test_a_recipe_is_resumed_bit_by_bit(
+    tmp_path: Path, dataset: Dataset, teacher: nn.Module, groups: list[tuple[int, ...]], loss: str
+) -> None:
+    """With averaged weights, mixed images and random operations, of every loss and kind of member."""
+    objective = ObjectiveConfig(loss, 0.5, kd_temperature=3.0, label_smoothing=0.1)
+    given = {"objective": objective, "teacher": teacher, **RECIPE}
+    whole = ensemble_of(groups, dataset)
+    expected = retrain(whole, dataset, tmp_path / "whole", **given)
+    retrain(ensemble_of(groups, dataset), dataset, tmp_path / "parts", **given)
+    # As if killed after the second epoch.
+    for number in range(len(groups)):
+        member_checkpoints(tmp_path / "parts", number).rewind(2)
+    resumed = ensemble_of(groups, dataset)
+    results = retrain(resumed, dataset, tmp_path / "parts", **given)
+    assert [each.epochs for each in results] == [each.epochs for each in expected]
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("loss", ["kd", "joint_kd"])
+def test_a_teacher_without_weight_need_not_be_there(tmp_path: Path, dataset: Dataset, loss: str) -> None:
+    untaught = {"kd": "bce", "joint_kd": "joint"}[loss]
+    weights = []
+    for name in (loss, untaught):
+        ensemble = ensemble_of([(0,), (1, 2)], dataset)
+        objective = ObjectiveConfig(name, kd_weight=0.0)
+        retrain(ensemble, dataset, tmp_path / name, objective=objective, optimizer=replace(OPTIMIZER, epochs=1))
+        weights.append(ensemble.state_dict())
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+STANDARDIZED = {loss: ObjectiveConfig(loss, logit_standardization=True) for loss in ("kd", "joint_kd")}
+
+
+def test_standardised_logits_are_refused_where_they_say_nothing(
+    tmp_path: Path, dataset: Dataset, teacher: nn.Module
+) -> None:
+    with pytest.raises(
+        InputError, match=r"^logit_standardization=true: with loss=kd a member has 2 outcomes, .*joint_kd"
+    ):
+        retrain(ensemble_of([(0,), (1, 2)], dataset), dataset, tmp_path, objective=STANDARDIZED["kd"], teacher=teacher)
+    learnt = {"kd": [(0, 1, 2)], "joint_kd": [(0,), (1,), (2,)]}
+    for loss, groups in learnt.items():
+        ensemble = ensemble_of(groups, dataset)
+        retrain(ensemble, dataset, tmp_path / loss, objective=STANDARDIZED[loss], teacher=teacher)
+        assert accuracy(ensemble, dataset) >= 0.9
+
+
+def test_operations_on_colour_are_refused_for_other_images(tmp_path: Path, dataset: Dataset) -> None:
+    two_channels = replace(dataset, train=replace(dataset.train, images=np.repeat(dataset.train.images, 2, axis=1)))
+    with pytest.raises(InputError, match=r"^auto_augment='trivialaugment': takes images of 1 or 3 channels"):
+        retrain(ensemble_of([(0,), (1, 2)], dataset), two_channels, tmp_path, **RECIPE)
+
+
 def test_joint_logits_are_those_of_the_members(dataset: Dataset) -> None:
     ensemble = ensemble_of([(2, 0), (1,)], dataset).eval()
     images = torch.randn(4, 1, 8, 8)
@@ -217,6 +283,22 @@ def test_only_members_of_the_same_classes_have_streams_of_their_own() -> None:
     assert [stream_of(number, [(0, 1), (2,), (0, 1), (0, 1)]) for number in range(4)] == [0, 0, 1, 2]
 
 
+def test_the_offset_of_all_members_changes_nothing_that_a_joint_training_watches(dataset: Dataset) -> None:
+    """Best epoch, stop rules and shares of a budget follow from these metrics: an arbitrary offset does not harm them."""
+    groups = [(2, 0), (1,)]
+    ensemble = ensemble_of(groups, dataset).eval()
+    objective = Objective.balanced((0, 1, 2), 3, dataset.train.labels, "joint")
+    images, labels = torch.randn(40, 1, 8, 8), torch.arange(40) % 3
+    model = JointLogits(ensemble.networks, [0, 1], groups, 3)
+    (before,) = judge([(model, objective)], [(images, labels)])
+    group, single = (member.network.classifier.bias for member in ensemble.members)
+    with torch.no_grad():
+        group[0] -= 4
+        single += 4
+    (after,) = judge([(model, objective)], [(images, labels)])
+    assert after == pytest.approx(before, rel=1e-4)
+
+
 def test_members_learn_jointly_from_each_other(tmp_path: Path, dataset: Dataset) -> None:
     """The gradient of one member depends on the others' logits, which it does not when each learns by itself."""
     optimizer = replace(OPTIMIZER, epochs=1)
@@ -243,14 +325,16 @@ def test_members_learn_jointly_from_each_other(tmp_path: Path, dataset: Dataset)
 @pytest.mark.parametrize(
     "objective",
     [pytest.param(ObjectiveConfig("bce", balance="sample"), marks=pytest.mark.long), ObjectiveConfig("joint_kd", 0.5)],
-    ids=str,
+    ids=["sample", "joint_kd"],
 )
 def test_workers_change_nothing(
     tmp_path: Path, dataset: Dataset, teacher: nn.Module, objective: ObjectiveConfig
 ) -> None:
-    """Not even for networks that draw at random as they learn."""
+    """Not even for networks that draw at random as they learn, averaged weights and mixed images."""
     groups = [(0,), (1, 2)]
-    optimizer = replace(OPTIMIZER, epochs=2)
+    given = {"optimizer": replace(OPTIMIZER, epochs=2)}
+    if objective.balance == "weight":
+        given = {**RECIPE, "optimizer": replace(RECIPE["optimizer"], epochs=2)}
     results, ensembles = {}, {}
     for jobs in (1, 2):
         ensembles[jobs] = ensemble_of(groups, dataset, f"{ROOT}/tests/helpers/noisy_cnn.py:make")
@@ -261,8 +345,8 @@ def test_workers_change_nothing(
             tmp_path / str(jobs),
             objective=objective,
             teacher=teacher,
-            optimizer=optimizer,
             jobs=jobs,
+            **given,
             on_epoch=lambda number, epoch, _: told.append((number, epoch)),  # noqa: B023  (called before the next round)
         )
         results[jobs] = [each.epochs for each in progress]
@@ -343,6 +427,31 @@ def test_a_joint_budget_ends_all_workers_in_one_epoch(tmp_path: Path, dataset: D
         budget=Budget(epochs=8),
     )
     assert [len(result.epochs) for result in results] == [2, 2, 2]
+
+
+@pytest.mark.processes
+def test_members_that_learn_jointly_decay_together(tmp_path: Path, dataset: Dataset) -> None:
+    """In one worker, where a budget stops them, and in two, where a plateau does."""
+    joint = ObjectiveConfig("joint")
+    optimizer = replace(
+        OPTIMIZER, schedule="warmup_stable_decay", epochs=9, decay_epochs=2, patience=1, min_gain=1.0, metric="accuracy"
+    )
+    groups: list[tuple[int, ...]] = [(0,), (1,), (2,)]
+    ensembles = [ensemble_of(groups, dataset) for _ in range(2)]
+    limited = retrain(
+        ensembles[0],
+        dataset,
+        tmp_path / "limited",
+        objective=joint,
+        optimizer=replace(optimizer, patience=0),
+        budget=Budget(epochs=13),
+    )
+    stopped = retrain(ensembles[1], dataset, tmp_path / "stopped", objective=joint, optimizer=optimizer, jobs=2)
+    for histories, reason in ((limited, "budget"), (stopped, "plateau")):
+        assert [(each.stopped_after, len(each.epochs), each.stopped_by) for each in histories] == [(2, 4, reason)] * 3
+    assert [each.epochs for each in stopped] == [each.epochs for each in limited]
+    for name, value in ensembles[0].state_dict().items():
+        assert torch.equal(ensembles[1].state_dict()[name], value), name
 
 
 @pytest.mark.parametrize("loss", ["bce", "joint"])

@@ -1,5 +1,7 @@
 """Objectives and metrics of members equal computations by hand and by scikit-learn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,8 @@ from sklearn.metrics import balanced_accuracy_score, log_loss
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 
-from sensai.training.objectives import Objective, judge, outcome_metrics
+from sensai.training.objectives import Objective, judge, on_device, outcome_metrics
+from sensai.training.training_config import ObjectiveConfig
 from tests.helpers.networks import images_for, make
 
 LABELS = np.array([0] * 20 + [1] * 5 + [2] * 10 + [3] * 1 + [4] * 4)
@@ -43,6 +46,13 @@ def test_an_outcome_that_never_occurs_weighs_nothing() -> None:
     each = np.array(objective.weight)[outcomes((1, 3), labels)]
     assert each.mean() == pytest.approx(1.0)
     assert Objective.balanced((3,), 5, labels).weight == (1.0, 0.0)
+
+
+def test_equal_values_of_two_types_are_two_tensors() -> None:
+    """(1, 0) are two classes, (1.0, 0.0) the weights of a member whose class never occurs."""
+    cpu = torch.device("cpu")
+    assert on_device((1, 0), cpu, torch.int64).dtype == torch.int64
+    assert on_device((1.0, 0.0), cpu).dtype == torch.float32
 
 
 def test_the_base_model_learns_all_classes_as_they_come() -> None:
@@ -86,7 +96,7 @@ def test_the_loss_has_a_gradient() -> None:
 @pytest.mark.parametrize("classes", MEMBERS)
 def test_a_teacher_takes_the_place_of_part_of_the_label(classes: tuple[int, ...], share: float) -> None:
     generator = np.random.default_rng(1)
-    objective = Objective.balanced(classes, 5, LABELS, "kd", share)
+    objective = Objective.balanced(classes, 5, LABELS, ObjectiveConfig("kd", share))
     weight, targets = np.array(objective.weight), outcomes(classes, LABELS)
     logits = generator.normal(0, 2, (len(LABELS), 1 if len(classes) == 1 else len(weight)))
     teacher = generator.normal(0, 2, (len(LABELS), 5))
@@ -106,9 +116,142 @@ def test_a_teacher_takes_the_place_of_part_of_the_label(classes: tuple[int, ...]
 
 
 def test_a_teacher_that_is_missing_is_said() -> None:
-    objective = Objective.balanced((1,), 5, LABELS, "kd", 0.5)
+    objective = Objective.balanced((1,), 5, LABELS, ObjectiveConfig("kd"))
     with pytest.raises(ValueError, match="loss=kd: needs the teacher's logits"):
         objective.loss(torch.zeros(40, 1), torch.from_numpy(LABELS))
+
+
+def test_a_teacher_without_weight_is_not_asked() -> None:
+    logits, labels = torch.randn(40, 1), torch.from_numpy(LABELS)
+    untaught, taught = (
+        Objective.balanced((1,), 5, LABELS, ObjectiveConfig(loss, kd_weight=0.0)) for loss in ("bce", "kd")
+    )
+    assert torch.equal(taught.loss(logits, labels), untaught.loss(logits, labels))
+    assert torch.equal(taught.loss(logits, labels), taught.loss(logits, labels, torch.randn(40, 5)))
+
+
+# ------------------------------------------------------------------------------------------------------- softened logits
+
+
+def logits_of(classes: tuple[int, ...], seed: int) -> Tensor:
+    """Return logits float64 of a member's outputs for all images."""
+    outputs = 1 if len(classes) == 1 else len(classes) + (len(classes) < 5)
+    return torch.randn(len(LABELS), outputs, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def both_outcomes(logits: Tensor) -> Tensor:
+    return torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
+
+
+def teacher_of_outcomes(teacher: Tensor, classes: tuple[int, ...]) -> Tensor:
+    """Return the teacher's logits of a member's outcomes: those of its classes, and the log of all others' exponentials."""
+    own = [teacher[:, label] for label in classes]
+    others = [teacher[:, label].exp() for label in range(5) if label not in classes]
+    return torch.stack(([sum(others).log()] if others else []) + own, 1)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 4.0])
+@pytest.mark.parametrize("classes", MEMBERS)
+def test_at_a_temperature_the_gradient_is_that_of_the_divergence(classes: tuple[int, ...], temperature: float) -> None:
+    """Hinton et al. 2015: (1 - w) CE(labels, z) + w T^2 KL(teacher at T, z / T)."""
+    share = 0.3
+    objective = Objective.unweighted(classes, 5, ObjectiveConfig("kd", share, kd_temperature=temperature))
+    teacher = 2 * torch.randn(len(LABELS), 5, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    logits = logits_of(classes, 1).requires_grad_()
+    labels = torch.from_numpy(LABELS)
+    (found,) = torch.autograd.grad(objective.loss(logits, labels, teacher), logits)
+    own = both_outcomes(logits)
+    divergence = F.kl_div(
+        F.log_softmax(own / temperature, 1),
+        F.log_softmax(teacher_of_outcomes(teacher, classes) / temperature, 1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    expected = (1 - share) * F.cross_entropy(own, objective.targets(labels)) + share * temperature**2 * divergence
+    torch.testing.assert_close(found, *torch.autograd.grad(expected, logits), atol=1e-7, rtol=1e-5)
+
+
+@pytest.mark.parametrize("classes", MEMBERS)
+def test_a_member_that_matches_the_teacher_at_a_temperature_matches_it_at_one(classes: tuple[int, ...]) -> None:
+    teacher = torch.randn(len(LABELS), 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    labels = torch.from_numpy(LABELS)
+    matching = teacher_of_outcomes(teacher, classes)
+    logits = matching[:, 1:] - matching[:, :1] if len(classes) == 1 else matching
+    for temperature in (1.0, 3.0):
+        objective = Objective.balanced(classes, 5, LABELS, ObjectiveConfig("kd", 1.0, kd_temperature=temperature))
+        unweighted = replace(objective, weight=(1.0,) * len(objective.weight))
+        wanted = logits.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(unweighted.loss(wanted, labels, teacher), wanted)
+        assert float(gradient.abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize("classes", [each for each in MEMBERS if len(each) > 1])
+def test_standardised_logits_have_mean_zero_and_deviation_one(classes: tuple[int, ...]) -> None:
+    """Sun et al., CVPR 2024, computed by numpy."""
+    config = ObjectiveConfig("kd", 1.0, kd_temperature=2.0, logit_standardization=True)
+    objective = Objective.balanced(classes, 5, LABELS, config)
+    teacher = torch.randn(len(LABELS), 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    logits = logits_of(classes, 4)
+
+    def log_probabilities(values: np.ndarray) -> np.ndarray:
+        scores = (values - values.mean(1, keepdims=True)) / values.std(1, ddof=1, keepdims=True) / 2
+        return scores - np.log(np.exp(scores).sum(1, keepdims=True))
+
+    taught = np.exp(log_probabilities(teacher_of_outcomes(teacher, classes).numpy()))
+    expected = -4 * (taught * log_probabilities(logits.numpy()) * np.array(objective.weight)).sum(1).mean()
+    labels = torch.from_numpy(LABELS)
+    assert float(objective.loss(logits, labels, teacher)) == pytest.approx(expected, rel=1e-5)
+    # The size of either's logits makes no difference.
+    assert float(objective.loss(3 * logits, labels, 7 * teacher_of_all(teacher, classes))) == pytest.approx(
+        float(objective.loss(logits, labels, teacher_of_all(teacher, classes))), rel=1e-5
+    )
+
+
+def teacher_of_all(teacher: Tensor, classes: tuple[int, ...]) -> Tensor:
+    """Return a teacher whose only class outside a group is one: then a factor of its logits is one of the outcomes'."""
+    outside = [label for label in range(5) if label not in classes]
+    return teacher.index_fill(1, torch.tensor(outside[1:], dtype=torch.int64), -torch.inf)
+
+
+# ------------------------------------------------------------------------------------------------------- shares of labels
+
+
+@pytest.mark.parametrize("classes", MEMBERS)
+def test_smoothed_labels_are_those_of_the_classes(classes: tuple[int, ...]) -> None:
+    objective = Objective.unweighted(classes, 5, ObjectiveConfig(label_smoothing=0.2))
+    logits, labels = logits_of(classes, 5), torch.from_numpy(LABELS)
+    # 0.2 / 5 for each class, and the rest for the label.
+    of_classes = np.full((len(LABELS), 5), 0.04)
+    of_classes[np.arange(len(LABELS)), LABELS] += 0.8
+    shares = of_classes[:, list(classes)]
+    if len(classes) < 5:
+        shares = np.concatenate([1 - shares.sum(1, keepdims=True), shares], 1)
+    expected = -(F.log_softmax(both_outcomes(logits), 1).numpy() * shares).sum(1).mean()
+    assert float(objective.loss(logits, labels)) == pytest.approx(expected, rel=1e-6)
+    # The validation loss does not depend on it.
+    plain = Objective.unweighted(classes, 5)
+    assert float(objective.label_loss(logits, labels)) == float(plain.label_loss(logits, labels))
+
+
+def test_smoothing_of_all_classes_is_that_of_torch() -> None:
+    objective = Objective.unweighted((0, 1, 2, 3, 4), 5, ObjectiveConfig("joint", label_smoothing=0.1))
+    logits, labels = logits_of((0, 1, 2, 3, 4), 6), torch.from_numpy(LABELS)
+    assert float(objective.loss(logits, labels)) == pytest.approx(
+        float(F.cross_entropy(logits, labels, label_smoothing=0.1)), rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("loss", ["bce", "kd"])
+@pytest.mark.parametrize("classes", MEMBERS)
+def test_mixed_labels_cost_what_their_parts_cost(classes: tuple[int, ...], loss: str) -> None:
+    objective = Objective.balanced(classes, 5, LABELS, ObjectiveConfig(loss, 0.3, label_smoothing=0.1))
+    logits, labels = logits_of(classes, 7), torch.from_numpy(LABELS)
+    teacher = torch.randn(len(LABELS), 5, generator=torch.Generator().manual_seed(3))
+    others = labels.roll(1)
+    mixed = 0.7 * F.one_hot(labels, 5).float() + 0.3 * F.one_hot(others, 5).float()
+    found = objective.loss(logits, mixed, teacher)
+    parts = 0.7 * objective.loss(logits, labels, teacher) + 0.3 * objective.loss(logits, others, teacher)
+    torch.testing.assert_close(found, parts, atol=1e-6, rtol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------------------- metrics

@@ -1,6 +1,7 @@
 """Every schedule against what all promise."""
 
 import json
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -14,9 +15,17 @@ from sensai.training.schedules import SCHEDULES
 PEAK, STEPS = 0.05, 24
 
 
-def made(name: str) -> tuple[SGD, LRScheduler]:
+def made(name: str, decay_start: int = STEPS - 9) -> tuple[SGD, LRScheduler]:
     optimizer = SGD([torch.nn.Parameter(torch.zeros(2))], lr=PEAK)
-    return optimizer, SCHEDULES[name](SimpleNamespace(optimizer=optimizer, peak_lr=PEAK, steps=STEPS))
+    inputs = SimpleNamespace(
+        optimizer=optimizer,
+        peak_lr=PEAK,
+        steps=STEPS,
+        steps_per_epoch=6,
+        decay_steps=9,
+        decay_start=lambda: decay_start,
+    )
+    return optimizer, SCHEDULES[name](inputs)
 
 
 def rates(optimizer: SGD, scheduler: LRScheduler, steps: int) -> list[float]:
@@ -57,3 +66,20 @@ def test_halved_rates_stay_half_to_the_end(name: str) -> None:
     rates(optimizer, scheduler, 7)
     halve_rates(optimizer, scheduler)
     assert rates(optimizer, scheduler, STEPS - 7) == pytest.approx([rate / 2 for rate in whole[7:]])
+
+
+def test_warm_up_stable_and_decay_are_those_of_the_papers() -> None:
+    found = rates(*made("warmup_stable_decay"), STEPS)
+    decay = [PEAK * (1 - math.sqrt(step / 9)) for step in range(9)]
+    assert found == pytest.approx([PEAK * step / 6 for step in range(1, 7)] + [PEAK] * 9 + decay)
+
+
+def test_an_earlier_decay_is_that_of_a_shorter_training() -> None:
+    """Warm up 6 batches, then decay from batch 12 on."""
+    whole, shorter = (rates(*made("warmup_stable_decay", start), STEPS) for start in (15, 12))
+    assert shorter[:13] == whole[:13]
+    assert shorter[12:21] == whole[15:]
+
+
+def test_without_time_for_more_than_the_decay_there_is_no_warm_up() -> None:
+    assert rates(*made("warmup_stable_decay", 0), 2)[0] == PEAK

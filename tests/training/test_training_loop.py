@@ -1,5 +1,6 @@
 """The training loop learns, keeps its best epoch, stops, and resumes after a kill with the same result."""
 
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -299,6 +300,69 @@ def test_without_validation_there_is_no_plateau_to_see(tmp_path: Path) -> None:
     assert (len(progress.epochs), progress.stopped_by) == (5, "epochs")
 
 
+# --------------------------------------------------------------------------------------------- stops that begin a decay
+
+# No epoch but the first can gain so much, so the plateau is there after the fourth.
+DECAYED = replace(CONFIG, schedule="warmup_stable_decay", epochs=12, decay_epochs=2, patience=3, min_gain=0.9)
+
+
+@pytest.fixture(scope="module")
+def decayed(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, TrainingHistory]:
+    return run(tmp_path_factory.mktemp("decayed") / "c", DECAYED)
+
+
+def test_a_stop_begins_the_decay_as_if_the_training_had_been_that_short(
+    tmp_path: Path, decayed: tuple[nn.Module, TrainingHistory]
+) -> None:
+    model, progress = decayed
+    assert (len(progress.epochs), progress.stopped_after, progress.stopped_by) == (6, 4, "plateau")
+    shorter, to_its_end = run(tmp_path / "c", replace(DECAYED, epochs=6, patience=0))
+    assert (to_its_end.epochs, to_its_end.stopped_by) == (progress.epochs, "epochs")
+    assert_same_weights(model, shorter)
+
+
+@pytest.mark.parametrize("epoch", [0, 3, 4, 5])
+def test_killed_before_and_in_its_decay_a_training_is_as_if_never_killed(
+    tmp_path: Path, decayed: tuple[nn.Module, TrainingHistory], epoch: int
+) -> None:
+    with pytest.raises(_Killed):
+        run(tmp_path / "c", DECAYED, on_epoch=killed_after(epoch))
+    assert_same_training(decayed, run(tmp_path / "c", DECAYED, model=network(seed=99)))
+
+
+def test_without_a_stop_the_decay_is_the_end_of_the_epochs(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path / "c", replace(DECAYED, epochs=5, patience=0))
+    rates: list[float] = []
+
+    def noted(epoch: int) -> Batches:
+        rates.append(trainer.members[0].optimizer.param_groups[0]["lr"])
+        return training(epoch)
+
+    fit([trainer], noted, validation)
+    assert (len(trainer.history.epochs), trainer.history.stopped_by) == (5, "epochs")
+    assert rates[1:] == pytest.approx([CONFIG.lr, CONFIG.lr, CONFIG.lr, CONFIG.lr * (1 - math.sqrt(0.5))])
+
+
+def test_a_target_that_is_reached_before_the_decay_ends_the_training_at_once(tmp_path: Path) -> None:
+    _, progress = run(tmp_path / "c", replace(DECAYED, patience=0, target=0.9))
+    accuracies = [metrics["accuracy"] for metrics in progress.epochs]
+    assert (progress.stopped_by, progress.stopped_after) == ("target", None)
+    assert accuracies[-1] >= 0.9 > max([0.0, *accuracies[:-1]])
+
+
+def test_a_target_that_is_reached_in_the_decay_ends_it(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path / "c", replace(DECAYED, metric="height", target=2.0, epochs=20, decay_epochs=9))
+    trainer.history.epochs[:] = [{"height": 1.0, "loss": 1.0} for _ in range(3)]
+    member = trainer.members[0]
+    member.end_epoch({"height": 1.0, "loss": 1.0}, 1.0)
+    assert (trainer.history.stopped_after, trainer.done, trainer.epochs_after_stop) == (4, False, 9)
+    # A plateau in the decay is none to stop at.
+    member.end_epoch({"height": 1.0, "loss": 1.0}, 1.0)
+    assert (trainer.history.stopped_by, trainer.done, trainer.epochs_after_stop) == ("plateau", False, 8)
+    member.end_epoch({"height": 2.0, "loss": 1.0}, 1.0)
+    assert (trainer.history.stopped_by, trainer.done, trainer.epochs_after_stop) == ("target", True, 0)
+
+
 def trainer_of(
     folder: Path, config: OptimizerConfig, *, steps: int | None = None, model: nn.Module | None = None
 ) -> JointTrainer:
@@ -589,6 +653,54 @@ def test_epochs_that_begin_together_are_within_the_budget_together(tmp_path: Pat
     # 3000 seconds are gone and 1500 left: each could go on for an epoch of a thousand, no two of them together.
     fit(again, noted, validation, budget=Budget(seconds=4500))
     assert made[:3] == [1, 1, 1]
+
+
+LASTING = [replace(DECAYED, patience=0, metric="balanced_accuracy", decay_epochs=epochs) for epochs in (1, 2, 3)]
+
+
+def test_a_budget_lasts_for_all_decays(tmp_path: Path) -> None:
+    trainers = trainers_of(tmp_path, LASTING)
+    assert fit(trainers, training, validation, budget=Budget(epochs=16)) == {}
+    assert sum(trainer.epoch for trainer in trainers) == 16
+    for trainer, config in zip(trainers, LASTING, strict=True):
+        assert (trainer.history.stopped_by, trainer.done) == ("budget", True)
+        assert trainer.history.stopped_after == trainer.epoch - config.decay_epochs
+        # The rate after the last step.
+        assert trainer.members[0].optimizer.param_groups[0]["lr"] == 0
+
+
+def test_a_budget_too_small_for_the_decays_is_not_exceeded(tmp_path: Path) -> None:
+    trainers = trainers_of(tmp_path, [replace(config, decay_epochs=9) for config in LASTING])
+    fit(trainers, training, validation, budget=Budget(epochs=7))
+    assert sum(trainer.epoch for trainer in trainers) == 7
+    assert {trainer.history.stopped_by for trainer in trainers} == {"budget"}
+
+
+def test_a_budget_of_seconds_ends_with_decays_too(tmp_path: Path) -> None:
+    trainers = trainers_of(tmp_path, LASTING)
+    for trainer in trainers:
+        trainer.history.epochs[:] = [{"balanced_accuracy": 0.5, "loss": 1.0}] * 3
+        trainer.history.seconds = 3000.0
+    # 9000 seconds are gone; decays take 6000 at the pace so far, in fact almost nothing. 500 do for no epoch before them.
+    fit(trainers, training, validation, budget=Budget(seconds=15_500))
+    assert [trainer.history.stopped_after for trainer in trainers] == [3, 3, 3]
+    assert [trainer.epoch for trainer in trainers] == [4, 5, 6]
+
+
+@pytest.mark.parametrize(("number", "epoch"), [(1, 1), (0, 3), (2, 5)])
+def test_a_budget_with_decays_goes_on_after_a_kill(tmp_path: Path, number: int, epoch: int) -> None:
+    def kill(position: int, at: int, _metrics: dict[str, float]) -> None:
+        if (position, at) == (number, epoch):
+            raise _Killed
+
+    budget = Budget(epochs=16)
+    fit(whole := trainers_of(tmp_path / "whole", LASTING), training, validation, budget=budget)
+    with pytest.raises(_Killed):
+        fit(trainers_of(tmp_path / "c", LASTING), training, validation, on_epoch=kill, budget=budget)
+    fit(resumed := trainers_of(tmp_path / "c", LASTING), training, validation, budget=budget)
+    for own, other in zip(resumed, whole, strict=True):
+        assert (own.history.epochs, own.history.stopped_after) == (other.history.epochs, other.history.stopped_after)
+        assert_same_weights(own.model, other.model)
 
 
 def test_the_noise_of_a_network_is_its_own(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ points = st.lists(point, min_size=1, max_size=12)
 def table(rows: list[tuple[float, float]]) -> pd.DataFrame:
     return pd.DataFrame(
         [(number, f"run {number}", accuracy, cost) for number, (accuracy, cost) in enumerate(rows)],
-        columns=["trial", "run_id", "val_accuracy", "cost"],
+        columns=["trial", "run_id", "calibrated_val_accuracy", "cost"],
     )
 
 
@@ -127,11 +127,11 @@ def test_the_table_of_a_study() -> None:
     assert (found["params.loss"].notna() == (found["epochs"] > 0)).all()
     weights = importances(study).set_index("parameter")
     assert weights["cost"].idxmax() == "ratio"
-    assert weights["val_accuracy"].sum() == pytest.approx(1)
+    assert weights["calibrated_val_accuracy"].sum() == pytest.approx(1)
     # A configuration that had several epochs is compared with each larger number.
     correlations = fidelity_correlations(study).set_index(["epochs", "more_epochs"])
     pairs = found[found["epochs"] == 0].merge(found[found["epochs"] == 2], on="params.ratio")
     assert correlations.loc[(0, 2), "configurations"] == len(pairs) > 1
     assert correlations.loc[(0, 2), "spearman"] == pytest.approx(
-        spearmanr(pairs["val_accuracy_x"], pairs["val_accuracy_y"]).statistic
+        spearmanr(pairs["calibrated_val_accuracy_x"], pairs["calibrated_val_accuracy_y"]).statistic
     )

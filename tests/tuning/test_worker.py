@@ -85,7 +85,7 @@ def test_what_was_logged_is_told_and_not_asked_for() -> None:
     own.run(5)
     # Only the other of the two configurations is left, and then none.
     assert asked == [{**SINGLE, "ratio": 0.3}]
-    assert study.trials[0].values == [toy_study.outcome(SINGLE, "").val_accuracy, 0.5]
+    assert study.trials[0].values == [toy_study.outcome(SINGLE, "").accuracy, 0.5]
 
 
 def test_no_more_is_asked_for_where_another_worker_was_first() -> None:

@@ -6,13 +6,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from sensai.tracking.metric_names import CALIBRATED_VAL_ACCURACY
+
 # An axis with more labels than these is not legible.
 MOST_LABELS = 40
 MEMBER_MEASURES = ("balanced_accuracy", "binary_accuracy")
 FLOPS_LABEL = "FLOPs of the member"
 SITES_LABEL = "site, by depth"
 KEPT_LABEL = "share of channels kept"
-VAL_ACCURACY_LABEL = "accuracy on validation data"
 VOLUME_LABELS = ("trials, logged ones first", "hypervolume")
 EPOCHS = "epochs"
 _PARAMETER = "params."
@@ -104,6 +105,12 @@ def _slice(trials: pd.DataFrame, name: str) -> Slice:
     return Slice(parameter_name(name), values if numeric else values.astype("str"), numeric, own)
 
 
+def accuracy_column(table: pd.DataFrame) -> str:
+    """Return the column of a study's table that holds the accuracy which it ranks by: in earlier versions the raw one."""
+    return CALIBRATED_VAL_ACCURACY if CALIBRATED_VAL_ACCURACY in table else "val_accuracy"
+
+
 def importance_bars(weights: pd.DataFrame, objective: str) -> dict[str, pd.Series]:
-    """Return label -> importance of each parameter; columns `val_accuracy` and `cost`, which is `objective`."""
-    return {label_of("val_accuracy"): weights["val_accuracy"], objective: weights["cost"]}
+    """Return label -> importance of each parameter, for the accuracy and for the cost, which is `objective`."""
+    accuracy = accuracy_column(weights)
+    return {label_of(accuracy): weights[accuracy], objective: weights["cost"]}

@@ -11,9 +11,10 @@ from plotly.subplots import make_subplots
 
 from sensai.analysis.figures.figure_tables import (
     EPOCHS,
-    VAL_ACCURACY_LABEL,
     VOLUME_LABELS,
+    accuracy_column,
     importance_bars,
+    label_of,
     parameter_columns,
     parameter_name,
     trial_groups,
@@ -30,16 +31,16 @@ def front(table: pd.DataFrame, best: pd.DataFrame, base_accuracy: float, cost: s
     """Draw accuracy against cost of every trial, coloured by its epochs, with the front and the base model.
 
     Args:
-        table: columns `trial`, `run_id`, `val_accuracy`, `cost`, `epochs`, `source`, `params.<parameter>`.
+        table: columns `trial`, `run_id`, `calibrated_val_accuracy`, `cost`, `epochs`, `source`, `params.<parameter>`.
         best: the rows of `table` that are on the front, by cost.
         base_accuracy: of the base model, whose cost is 1.
         cost: label of the cost.
     """
-    shown = _configurations(table)
+    shown, accuracy = _configurations(table), accuracy_column(table)
     trials = [
         go.Scatter(
             x=rows["cost"],
-            y=rows["val_accuracy"],
+            y=rows[accuracy],
             mode="markers",
             name=label,
             text=shown[rows.index],
@@ -50,7 +51,7 @@ def front(table: pd.DataFrame, best: pd.DataFrame, base_accuracy: float, cost: s
     ]
     line = go.Scatter(
         x=best["cost"],
-        y=best["val_accuracy"],
+        y=best[accuracy],
         mode="lines",
         name="front",
         line={"shape": "hv", "color": _GREY, "width": 1.5},
@@ -65,7 +66,7 @@ def front(table: pd.DataFrame, best: pd.DataFrame, base_accuracy: float, cost: s
         hovertemplate="base model<br>accuracy %{y:.4f}<extra></extra>",
     )
     return go.Figure([line, *trials, base]).update_layout(
-        template="none", height=_HEIGHT, xaxis_title=cost, yaxis_title=VAL_ACCURACY_LABEL
+        template="none", height=_HEIGHT, xaxis_title=cost, yaxis_title=label_of(accuracy)
     )
 
 
@@ -92,7 +93,7 @@ def importances(weights: pd.DataFrame, objective: str) -> go.Figure:
     """Draw how much each parameter matters for accuracy, and for cost.
 
     Args:
-        weights: columns `parameter`, `val_accuracy`, `cost`, the largest first.
+        weights: columns `parameter`, `calibrated_val_accuracy`, `cost`, the largest first.
         objective: label of the cost.
     """
     bars = [
@@ -111,18 +112,18 @@ def slices(table: pd.DataFrame, cost: str) -> go.Figure:
     """Draw accuracy against each parameter, coloured by cost; a panel leaves out trials without its parameter.
 
     Args:
-        table: columns `trial`, `run_id`, `val_accuracy`, `cost`, `epochs`, `source`, `params.<parameter>`.
+        table: columns `trial`, `run_id`, `calibrated_val_accuracy`, `cost`, `epochs`, `source`, `params.<parameter>`.
         cost: label of the cost.
     """
     panels = parameter_slices(table)
     columns = min(_COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = make_subplots(rows, columns, shared_yaxes="all", subplot_titles=[panel.title for panel in panels])
-    shown = _configurations(table)
+    shown, accuracy = _configurations(table), accuracy_column(table)
     for place, panel in enumerate(panels):
         points = go.Scatter(
             x=panel.values if panel.numeric else panel.values.map(escape),
-            y=panel.trials["val_accuracy"],
+            y=panel.trials[accuracy],
             mode="markers",
             text=shown[panel.trials.index],
             marker={"color": panel.trials["cost"], "coloraxis": "coloraxis", "size": 7},
@@ -141,12 +142,13 @@ def slices(table: pd.DataFrame, cost: str) -> go.Figure:
 
 def _configurations(table: pd.DataFrame) -> "pd.Series[str]":
     """Return the values and the configuration of each trial as text for the pointer."""
-    names = parameter_columns(table)
-    return pd.Series([_configuration(row, names) for row in table.to_dict("records")], table.index, dtype="str")
+    names, accuracy = parameter_columns(table), accuracy_column(table)
+    texts = [_configuration(row, accuracy, names) for row in table.to_dict("records")]
+    return pd.Series(texts, table.index, dtype="str")
 
 
-def _configuration(row: Mapping[Any, Any], names: Sequence[str]) -> str:
-    found = f"trial {row['trial']}<br>accuracy {row['val_accuracy']:.4f}<br>cost {row['cost']:.4f}"
+def _configuration(row: Mapping[Any, Any], accuracy: str, names: Sequence[str]) -> str:
+    found = f"trial {row['trial']}<br>accuracy {row[accuracy]:.4f}<br>cost {row['cost']:.4f}"
     asked = {parameter_name(name): row[name] for name in (EPOCHS, *names) if pd.notna(row[name])}
     shown = [f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}" for name, value in asked.items()]
     return "<br>".join([found, *map(escape, shown)])

@@ -125,13 +125,14 @@ def contention(table: pd.DataFrame) -> Figure:
     """Draw the images a second of all processes together against their number, one line a way, a panel a task.
 
     Args:
-        table: columns `task`, `way`, `n`, `images_per_s`.
+        table: columns `task`, `way`, `n`, `images_per_s`, and its interval `low`, `high` (NaN: none is drawn).
     """
     figure = Figure(figsize=(9, 4), layout="constrained")
     tasks = list(table["task"].unique())
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
         for way, rows in table[table["task"] == task].groupby("way", sort=False):
-            axes.plot(rows["n"], rows["images_per_s"], marker="o", label=label_of(str(way)))
+            line = axes.plot(rows["n"], rows["images_per_s"], marker="o", markersize=4, label=label_of(str(way)))[0]
+            axes.vlines(rows["n"], rows["low"], rows["high"], color=line.get_color(), linewidth=2)
         axes.set_xticks(table["n"].unique())
         axes.set_yscale("log")
         axes.set_xlabel(f"{task}s at once")

@@ -8,10 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sensai.analysis.figures.figure_tables import (
-    VAL_ACCURACY_LABEL,
     VOLUME_LABELS,
     Slice,
+    accuracy_column,
     importance_bars,
+    label_of,
     trial_groups,
 )
 from sensai.analysis.figures.figure_tables import slices as parameter_slices
@@ -25,19 +26,20 @@ def front(table: pd.DataFrame, best: pd.DataFrame, base_accuracy: float, cost: s
     """Draw accuracy against cost of every trial, coloured by its epochs, with the front and the base model.
 
     Args:
-        table: columns `val_accuracy`, `cost`, `epochs`, `source`.
+        table: columns `calibrated_val_accuracy`, `cost`, `epochs`, `source`.
         best: the rows of `table` that are on the front, by cost.
         base_accuracy: of the base model, whose cost is 1.
         cost: label of the cost.
     """
+    accuracy = accuracy_column(table)
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for label, source, rows in trial_groups(table):
-        axes.scatter(rows["cost"], rows["val_accuracy"], s=18, alpha=0.7, marker=_MARKERS[source], label=label)
-    axes.step(best["cost"], best["val_accuracy"], where="post", color="black", linewidth=1, label="front")
+        axes.scatter(rows["cost"], rows[accuracy], s=18, alpha=0.7, marker=_MARKERS[source], label=label)
+    axes.step(best["cost"], best[accuracy], where="post", color="black", linewidth=1, label="front")
     axes.scatter([1.0], [base_accuracy], marker="*", s=120, color="C3", label="base model")
     axes.set_xlabel(cost)
-    axes.set_ylabel(VAL_ACCURACY_LABEL)
+    axes.set_ylabel(label_of(accuracy))
     axes.legend(fontsize=8)
     return figure
 
@@ -60,7 +62,7 @@ def importances(weights: pd.DataFrame, objective: str) -> Figure:
     """Draw how much each parameter matters for accuracy, and for cost.
 
     Args:
-        weights: columns `parameter`, `val_accuracy`, `cost`, the largest first.
+        weights: columns `parameter`, `calibrated_val_accuracy`, `cost`, the largest first.
         objective: label of the cost.
     """
     figure = Figure(figsize=(7, 0.4 * len(weights) + 1.6), layout="constrained")
@@ -79,10 +81,10 @@ def slices(table: pd.DataFrame, cost: str) -> Figure:
     """Draw accuracy against each parameter, coloured by cost; a panel leaves out trials without its parameter.
 
     Args:
-        table: columns `val_accuracy`, `cost`, `epochs`, `params.<parameter>`.
+        table: columns `calibrated_val_accuracy`, `cost`, `epochs`, `params.<parameter>`.
         cost: label of the cost.
     """
-    panels = parameter_slices(table)
+    panels, accuracy = parameter_slices(table), accuracy_column(table)
     columns = min(_COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(3 * columns + 1, 2.6 * rows), layout="constrained")
@@ -90,12 +92,12 @@ def slices(table: pd.DataFrame, cost: str) -> Figure:
     limits = (table["cost"].min(), table["cost"].max())
     for axes, panel in zip(grid.flat, panels, strict=False):
         own = panel.trials
-        points = axes.scatter(_places(axes, panel), own["val_accuracy"], c=own["cost"], s=14, clim=limits)
+        points = axes.scatter(_places(axes, panel), own[accuracy], c=own["cost"], s=14, clim=limits)
         axes.set_title(panel.title, fontsize=9)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     for row in grid:
-        row[0].set_ylabel("val accuracy", fontsize=8)
+        row[0].set_ylabel(label_of(accuracy), fontsize=8)
     figure.colorbar(points, ax=grid, label=cost)
     return figure
 

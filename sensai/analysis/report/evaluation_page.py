@@ -17,7 +17,7 @@ from sensai.analysis.figures import interactive, interactive_matrices
 from sensai.analysis.grouped import Grouped
 from sensai.analysis.report.page import Image, Part, Plot, Table, Text, render_page
 from sensai.analysis.report.page_inputs import Logged, table_of
-from sensai.analysis.yardstick_comparison import Comparison
+from sensai.analysis.report.yardstick_comparison import Comparison
 from sensai.evaluation.roles import TITLES
 from sensai.tracking import tags
 from sensai.tracking.artifact_names import (
@@ -87,6 +87,7 @@ def render(evaluate_run: str, tracking_uri: str, yardstick_runs: Mapping[str, st
     comparison = Comparison.of(evaluate_run, yardstick_runs, tracking_uri)
     verdict = comparison.verdict(commands)
     parts: list[Part] = [
+        *_warning(evaluation),
         *([Text("Verdict", verdict.lines)] if verdict else []),
         Table("Base model and ensemble", comparison.summary().reset_index()),
         Table("Differences in accuracy", comparison.gains().reset_index()),
@@ -97,6 +98,12 @@ def render(evaluate_run: str, tracking_uri: str, yardstick_runs: Mapping[str, st
         links.append(evaluation.logged.link(f"evaluate of the {TITLES[name]}", run_id))
     config = json.loads(evaluation.run.data.tags.get(tags.CONFIG, "{}"))
     return render_page(evaluation.run.info.run_name, [*parts, *_figures(evaluation)], links, config)
+
+
+def _warning(evaluation: _Evaluation) -> Iterator[Text]:
+    """Yield the warning of the evaluation if there is one."""
+    if warning := evaluation.run.data.tags.get(tags.LEAKAGE):
+        yield Text("Warning", [f"{warning[0].upper()}{warning[1:]}."])
 
 
 def _tables(evaluation: _Evaluation) -> Iterator[Table]:

@@ -12,8 +12,10 @@ import plotly.graph_objects as go
 from mlflow.entities import Run
 
 from sensai.analysis.figures import interactive_tuning
+from sensai.analysis.figures.figure_tables import accuracy_column
 from sensai.analysis.report.page import Part, Plot, Table, Text, render_page
 from sensai.analysis.report.page_inputs import Logged, table_of
+from sensai.analysis.rounding import rounded_accuracy
 from sensai.tracking import tags
 from sensai.tracking.artifact_names import BEST, FIDELITIES, FRONT, HYPERVOLUME, IMPORTANCES, SPACE, TRIALS
 from sensai.tracking.tracking_store import tracking_client
@@ -146,9 +148,11 @@ def _told(best: Mapping[str, Any], study: _Study) -> Iterator[str]:
         return
     rule = best["rule"]
     verdict = f"is {rule}" if best["within"] else f"comes nearest: nothing is within what was asked for ({rule})"
+    accuracy = accuracy_column(study.trials)
     yield (
-        f"Trial {best['trial']} (run {best['run_id']}) {verdict}. Its accuracy on validation data is "
-        f"{best['val_accuracy']:.4f}, that of the base model {best['base_val_accuracy']:.4f}, a drop of "
+        f"Trial {best['trial']} (run {best['run_id']}) {verdict}. Its accuracy on validation data ({accuracy}) is "
+        f"{rounded_accuracy(best[accuracy])}, that of the base model "
+        f"{rounded_accuracy(best['base_val_accuracy'])}, a drop of "
         f"{best['accuracy_drop']:.4f}; its {best['objective']} is {best['cost']:.4f} of the base model's, its largest member "
         f"has {best['flops_speedup']:.2f} times fewer FLOPs."
     )

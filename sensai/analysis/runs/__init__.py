@@ -6,6 +6,7 @@ and for many. Further columns hold the parameters and metrics of the runs.
 
 from sensai.analysis.runs.compared import compare
 from sensai.analysis.runs.ensembles import ensembles
+from sensai.analysis.runs.overviews import overview
 from sensai.analysis.runs.pruned import layers, members, sizes
 from sensai.analysis.runs.staged import lineage, stage_runs
 from sensai.analysis.runs.studied import studies
@@ -17,6 +18,7 @@ __all__ = [
     "layers",
     "lineage",
     "members",
+    "overview",
     "read_table",
     "sizes",
     "stage_runs",

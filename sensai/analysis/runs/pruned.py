@@ -32,6 +32,7 @@ _MEMBER_COLUMNS = {
     "binary_accuracy": "float64",
     "balanced_accuracy": "float64",
     "roc_auc": "float64",
+    "average_precision": "float64",
     "params": "float64",
     "flops": "float64",
     "epochs_run": "float64",
@@ -73,7 +74,8 @@ def members(
 
     Returns:
         Columns run_id, stage_run (the retrain or evaluate run), split, member, classes (joined by +), binary_accuracy,
-        balanced_accuracy, roc_auc (fractions), params, flops (2 x multiply-accumulates), epochs_run, seconds, stopped_by.
+        balanced_accuracy, roc_auc, average_precision (fractions), params, flops (2 x multiply-accumulates), epochs_run,
+        seconds, stopped_by. Runs without average_precision are of earlier versions: the first two are at the natural threshold.
     """
     client = tracking_client(tracking_uri)
     wanted = None if run_ids is None else set(run_ids)

@@ -7,9 +7,11 @@ from sensai.analysis.runs.queries import pages
 from sensai.analysis.runs.run_cache import finished_runs
 from sensai.analysis.runs.staged import configs, identity
 from sensai.tracking import tags
+from sensai.tracking.metric_names import CALIBRATED_VAL_ACCURACY
 from sensai.tracking.tracking_store import tracking_client
 
-_FOUND = ("hypervolume", "base_val_accuracy", "best_val_accuracy", "best_flops_speedup")
+_BEST_CALIBRATED = f"best_{CALIBRATED_VAL_ACCURACY}"
+_FOUND = ("hypervolume", "base_val_accuracy", _BEST_CALIBRATED, "best_val_accuracy", "best_flops_speedup")
 _TAGGED = {"study": tags.STUDY, "dataset": tags.DATASET, "arch": tags.ARCH}
 _STUDY_COLUMNS = {
     **dict.fromkeys(("run_id", "name", "experiment", "study", "dataset", "arch", "objective", "mode"), "str"),
@@ -32,9 +34,10 @@ def studies(*, fresh: bool = False) -> pd.DataFrame:
     Returns:
         Columns run_id, name, experiment (its name), study, dataset, arch, objective (flops_max, flops_total or latency), mode
         (front or constrained), trials (results that it knew, logged ones among them), hypervolume (accuracy times cost, a share
-        of the base model's), base_val_accuracy and best_val_accuracy (fractions; the latter of the recommended trial),
-        best_flops_speedup (of that trial, base model / largest member), start (UTC), seconds. The best values and the
-        hypervolume are missing where no trial had finished.
+        of the base model's), base_val_accuracy (a fraction), best_calibrated_val_accuracy and best_val_accuracy (fractions, of
+        the recommended trial), best_flops_speedup (of that trial, base model / largest member), start (UTC), seconds. The best
+        values and the hypervolume are missing where no trial had finished. Studies of earlier versions, ranked by
+        `val_accuracy`, have no best_calibrated_val_accuracy.
     """
     client = tracking_client()
     found = finished_runs(client, f"tags.`{tags.STAGE}` = 'tune'", fresh=fresh)

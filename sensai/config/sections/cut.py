@@ -155,6 +155,9 @@ class Prune(Group):
     mean_threshold: Annotated[Level, Usage(when=BY_THRESHOLD, search=Between(0.001, 1.0, log=True))] = Field(
         0.01, description="remove channels with a smaller mean activation and an APoZ above apoz_threshold"
     )
+    plan_classes: Annotated[Literal["own", "all"], Usage(later=True)] = Field(
+        "own", description="classes by whose images the channels of a member are judged: its own, or all"
+    )
     replica_plans: Annotated[
         Literal["random", "halves", "criteria", "same"],
         Usage(when=REPLICATED & RANKED, later=True),

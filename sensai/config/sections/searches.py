@@ -22,7 +22,16 @@ from sensai.config.bounds import (
     Text,
     Trials,
 )
-from sensai.config.parameter_types import Fidelities, GroupCounts, Methods, ProcessCounts, Ratios, RuntimeName
+from sensai.config.parameter_types import (
+    TASKS,
+    Fidelities,
+    GroupCounts,
+    Methods,
+    ProcessCounts,
+    Ratios,
+    RuntimeName,
+    Tasks,
+)
 from sensai.config.sections.cut import Prune
 from sensai.config.sections.data_and_base import RETRAINED
 from sensai.config.sections.trained import Evaluate, Register
@@ -48,7 +57,7 @@ class Tune(Register):
     )
     limit: OptionalCost = Field(None, description="mode=constrained: largest cost allowed; accuracy is maximised")
     min_val_accuracy: OptionalShare = Field(
-        None, description="mode=constrained: least accuracy allowed; cost is minimised"
+        None, description="mode=constrained: least calibrated validation accuracy allowed; cost is minimised"
     )
     space: Annotated[FilePath, Usage(by_content=True)] = Field(
         "", description="JSON or YAML file with the search space: parameter -> allowed values (default: see README)"
@@ -73,7 +82,8 @@ class Tune(Register):
     )
     max_accuracy_drop: Share = Field(
         0.005,
-        description="largest loss of validation accuracy of the recommended ensemble, as a fraction; the cheapest is taken",
+        description="largest loss of calibrated validation accuracy of the recommended ensemble against the base model, as a "
+        "fraction; the cheapest is taken",
     )
     register_best: bool = Field(False, description="also evaluate and register the recommended ensemble")
 
@@ -140,6 +150,10 @@ class Contention(Prune):
     owner = "contention"
 
     trainings: ProcessCounts = Field((1, 2, 4, 8), description="numbers of trainings at once, separated by commas")
+    tasks: Annotated[Tasks, Usage(later=True)] = Field(TASKS, description="what is measured, separated by commas")
+    repeats: Annotated[Repeats, Usage(later=True)] = Field(
+        1, description="times that each setting is measured, each time in another order; intervals need 2 or more"
+    )
     contention_images: Images = Field(1024, description="training images that each training sees")
     workers: ProcessesOrNone = Field(
         2, description="loader workers of each naive process; 0: decode in the process itself"

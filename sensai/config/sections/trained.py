@@ -7,9 +7,11 @@ from pydantic import Field, model_validator
 
 from sensai.config.bounds import (
     BatchSize,
+    Concentration,
     Epochs,
     EpochsOrNone,
     ImagesAtOnce,
+    InnerShare,
     LearningRate,
     ModelName,
     OptionalInnerShare,
@@ -17,11 +19,13 @@ from sensai.config.bounds import (
     OptionalShare,
     OptionalThreads,
     Penalty,
+    Ratio,
     RayAddress,
     Share,
     Steps,
+    Temperature,
 )
-from sensai.config.conditions import Above, Condition, Declares, Uses
+from sensai.config.conditions import Above, Condition, Declares, Is, Uses
 from sensai.config.entry_point import Former
 from sensai.config.parameter_types import (
     Augment,
@@ -48,7 +52,10 @@ from sensai.training.stopping import DEFAULT_STOP_RULES, unused_by
 
 JOINT = Declares("loss", LOSSES, "joint")
 TAUGHT = Uses("loss", LOSSES, "kd_weight")
+WITH_DECAY = Uses("schedule", SCHEDULES, "decay_steps")
+TRAINED_APART = RETRAINED & ~JOINT
 TRAINING = Usage(when=RETRAINED)
+LATER_IN_TRAINING = Usage(when=RETRAINED, later=True)
 WHERE_IT_TRAINS = Usage(when=RETRAINED, operational=True)
 
 
@@ -84,11 +91,21 @@ class Retrain(Prune):
         1, description="most epochs of each member after each step except the last"
     )
     lr: Annotated[LearningRate, TRAINING] = Field(0.05, description="peak learning rate of the schedule")
-    schedule: Annotated[ScheduleName, Usage(when=RETRAINED, later=True)] = Field(
+    schedule: Annotated[ScheduleName, LATER_IN_TRAINING] = Field(
         "one_cycle", description=f"course of the learning rate; {SCHEDULES.help}"
+    )
+    decay_epochs: Annotated[Epochs, Usage(when=RETRAINED & WITH_DECAY, later=True)] = Field(
+        4,
+        description="last epochs of each member, in which the learning rate falls; after a stop, the epochs that follow",
     )
     batch_size: Annotated[BatchSize, TRAINING] = Field(64, description="images per step")
     weight_decay: Annotated[Penalty, TRAINING] = Field(5e-4, description="L2 penalty")
+    weight_averaging: Annotated[Literal["none", "ema"], LATER_IN_TRAINING] = Field(
+        "none", description="ema: validate and keep the exponential moving average of the weights, not the last ones"
+    )
+    ema_decay: Annotated[InnerShare, Usage(when=RETRAINED & ~Is("weight_averaging", "none"), later=True)] = Field(
+        0.99, description="weight of the average before each step"
+    )
     loss: Annotated[
         LossName,
         Usage(when=RETRAINED, search=Among(("bce", "kd", "joint", "joint_kd"))),
@@ -96,7 +113,16 @@ class Retrain(Prune):
     kd_weight: Annotated[Share, Usage(when=RETRAINED & TAUGHT)] = Field(
         0.5, description="weight of the base model's probabilities in the target"
     )
-    balance: Annotated[Literal["weight", "sample"], Usage(when=RETRAINED & ~JOINT)] = Field(
+    kd_temperature: Annotated[
+        Temperature, Usage(when=RETRAINED & Uses("loss", LOSSES, "kd_temperature"), later=True)
+    ] = Field(1.0, description="temperature at which members match the base model's probabilities")
+    logit_standardization: Annotated[
+        bool, Usage(when=RETRAINED & Uses("loss", LOSSES, "logit_standardization"), later=True)
+    ] = Field(False, description="standardise the logits of base model and members before members match them")
+    label_smoothing: Annotated[Ratio, LATER_IN_TRAINING] = Field(
+        0.0, description="share of every label that is spread evenly over all classes"
+    )
+    balance: Annotated[Literal["weight", "sample"], Usage(when=TRAINED_APART)] = Field(
         "weight",
         description="balance a class against all others: weight its images, or sample the others",
     )
@@ -106,7 +132,16 @@ class Retrain(Prune):
     augmentation: Annotated[Augment, TRAINING] = Field(
         "auto", description="auto: crop, and mirror unless images are symbols"
     )
-    stop_rules: Annotated[StopRules, Usage(when=RETRAINED, later=True)] = Field(
+    auto_augment: Annotated[Literal["none", "trivialaugment"], LATER_IN_TRAINING] = Field(
+        "none", description="trivialaugment: also one random operation of random strength on every image"
+    )
+    mix: Annotated[Literal["none", "mixup", "cutmix"], LATER_IN_TRAINING] = Field(
+        "none", description="mixup: blend every image with another one of its batch; cutmix: paste a box of it"
+    )
+    mix_alpha: Annotated[Concentration, Usage(when=RETRAINED & ~Is("mix", "none"), later=True)] = Field(
+        1.0, description="the share of an image is drawn from Beta(mix_alpha, mix_alpha)"
+    )
+    stop_rules: Annotated[StopRules, LATER_IN_TRAINING] = Field(
         DEFAULT_STOP_RULES, description=f"rules that stop a member, separated by commas; {STOP_RULES.help}"
     )
     patience: Annotated[EpochsOrNone, Usage(when=RETRAINED & StopRulesTake("patience"))] = Field(
@@ -121,7 +156,7 @@ class Retrain(Prune):
     budget: Annotated[OptionalBudget, TRAINING] = Field(
         None,
         description="limit for all members together after each cut, e.g. 90epochs or 600s; goes to the members that gain "
-        "most; schedules still span `epochs`",
+        "most; schedules without a decay still span `epochs`",
     )
     jobs: Annotated[OptionalProcesses, WHERE_IT_TRAINS] = Field(
         None, description="number of workers that train in parallel (default: one per core, or one per GPU)"
@@ -142,6 +177,12 @@ class Retrain(Prune):
     def _address_goes_with_ray(self) -> Self:
         if self.ray_address and self.backend != "ray":
             raise ValueError(f"ray_address={self.ray_address!r}: goes with backend=ray")
+        return self
+
+    @model_validator(mode="after")
+    def _a_sample_is_of_whole_images(self) -> Self:
+        if self.mix != "none" and self.balance == "sample" and TRAINED_APART(self):
+            raise ValueError(f"mix={self.mix!r}: goes with balance=weight; balance=sample takes images of one class")
         return self
 
 

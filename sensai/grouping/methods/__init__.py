@@ -10,6 +10,7 @@ arguments. Its parameters say what it uses, and so which parameters of the entry
 | `statistics` | site -> SiteStatistics of the base model's activations | |
 | `costs` | MemberCosts: the FLOPs of a member of some classes | `ratio` |
 | `similarity` | float64 (K, K), symmetric, larger where two classes are more alike; the diagonal means nothing | `similarity`, and `ratio` for the coupling |
+| `confusion` | float64 (K, K), symmetric, larger where the base model confuses two classes on validation data | |
 | `n_groups` | G, with 1 < G < K; the sizes of the groups must differ by at most one | `n_groups` |
 | `seed` | of what is sampled | `seed` |
 | `groups_file` | path of the user's file | `groups_file`, by content |
@@ -34,6 +35,7 @@ METHODS = Family(
         "statistics",
         "costs",
         "similarity",
+        "confusion",
         "n_groups",
         "seed",
         "groups_file",

@@ -1,7 +1,10 @@
-"""Train and score as sensAI does: workers that share their batches, with pinned threads; one pass for all classes."""
+"""Train and score as sensAI does: workers that share their batches, with pinned threads; one pass for all classes.
+
+Images come from the decoded array, or from files where there is none; `streamed` reads files in any case.
+"""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,10 +22,13 @@ from sensai.stages.contention.work import Spent, Work, timed
 from sensai.training.members import Workers, retrain_members
 from sensai.training.training_config import BatchConfig, OptimizerConfig, TrainingConfig
 
+# Returns the first images of a job, as many as it is given.
+LoadSplit = Callable[[Path, Job, int], Split]
+
 _OPTIMIZER = OptimizerConfig(epochs=1, lr=0.01, weight_decay=5e-4, metric="balanced_accuracy")
 
 
-def training(folder: Path, job: Job, numbers: Sequence[int]) -> Work:
+def training(folder: Path, job: Job, numbers: Sequence[int], load: LoadSplit = load_split) -> Work:
     """Return the work of retraining members for an epoch."""
     ensemble, device = load_members(folder, numbers), torch.device(job.device)
     workers = _workers(ensemble, job)
@@ -30,7 +36,7 @@ def training(folder: Path, job: Job, numbers: Sequence[int]) -> Work:
     made = partial(training_batches, augmentation=config.augmentation, seed=config.seed)
 
     def epoch(count: int) -> Spent:
-        train = load_split(folder, job, count)
+        train = load(folder, job, count)
         seconds = _retrain(ensemble, train, config, workers, folder)
         # Every worker makes these batches for itself, so making them once more gives the time that they take.
         with pinned(workers.threads):
@@ -42,14 +48,14 @@ def training(folder: Path, job: Job, numbers: Sequence[int]) -> Work:
     return epoch
 
 
-def scoring(folder: Path, job: Job, numbers: Sequence[int]) -> Work:
+def scoring(folder: Path, job: Job, numbers: Sequence[int], load: LoadSplit = load_split) -> Work:
     """Return the work of one pass for the statistics of all classes; it stands for as many passes as there are numbers."""
     ensemble, device = load_members(folder, numbers), torch.device(job.device)
     model = load_base(folder).to(device)
     read = partial(batches, batch_size=job.scoring_batch, normalization=ensemble.normalization, device=device)
-    example, _ = next(read(load_split(folder, job, job.scoring_batch)))
+    example, _ = next(read(load(folder, job, job.scoring_batch)))
     reader = ActivationReader(model, find_sites(model, example).sites, example, len(ensemble.class_names))
-    return lambda count: timed(read(load_split(folder, job, count)), device, reader.read)
+    return lambda count: timed(read(load(folder, job, count)), device, reader.read)
 
 
 def threads(job: Job, task: str, numbers: Sequence[int]) -> int:

@@ -1,7 +1,8 @@
 """contention: Measure what trainings at once do to each other on this machine.
 
 Logs times, memory and threads of trainings and of scorings: one after another, at once as naive processes, and together by the
-engine. They come as a table, as a figure, and as metrics with the number at once as step.
+engine. They come as tables of each repeat and of the means with intervals, as a figure, and as metrics with the number at once
+as step. A run that is started again goes on with the repeats that are missing.
 """
 
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sensai.analysis.contention_summary import ratios, summary
 from sensai.analysis.figures import static
 from sensai.config import ContentionConfig
 from sensai.data.dataset import Dataset, Split
@@ -23,9 +25,9 @@ from sensai.pipeline.devices import device_of
 from sensai.pipeline.stage import Stage
 from sensai.stages import prune
 from sensai.stages.contention.job import Job, save_job
-from sensai.stages.contention.measuring import TASKS, measure
+from sensai.stages.contention.measuring import measure_repeats
 from sensai.tracking import tags
-from sensai.tracking.artifact_names import CONTENTION, CONTENTION_FIGURE
+from sensai.tracking.artifact_names import CONTENTION, CONTENTION_FIGURE, CONTENTION_SUMMARY
 
 _log = logging.getLogger(__name__)
 _LOGGED = ["images_per_s", "start_s", "step_ms", "data_share", "peak_mib", "threads"]
@@ -37,12 +39,15 @@ def _execute(config: ContentionConfig, context: Context) -> None:
     ensemble = prune.build(context, prune.load(context.store, context.upstream["prune"]))
     folder = context.checkpoints.resolve()
     save_job(job_of(config, images, context), folder, images, context.base_model.network, ensemble, max(counts))
-    table = pd.concat([measure(folder, task, counts) for task in TASKS], ignore_index=True)
+    measured = measure_repeats(folder, config.tasks, counts, config.repeats)
+    table, speedups = summary(measured), ratios(measured, "naive")
     _log.info("%s", table.round(3).to_string(index=False))
-    context.run.log_frame(table, CONTENTION)
+    context.run.log_frame(measured, CONTENTION)
+    context.run.log_frame(table, CONTENTION_SUMMARY)
     context.run.log_figure(static.contention(table), CONTENTION_FIGURE)
     for count in counts:
-        context.run.log_metrics(_metrics(table[table["n"] == count]), step=count)
+        metrics = _metrics(table[table["n"] == count], speedups[speedups["n"] == count])
+        context.run.log_metrics(metrics, step=count)
 
 
 def images_of(config: ContentionConfig, data: Dataset) -> Split:
@@ -76,17 +81,17 @@ def _files(config: ContentionConfig, images: Split) -> list[str] | None:
     return [str(Path(config.data_dir, names[row]).resolve()) for row in images.rows]
 
 
-def _metrics(rows: pd.DataFrame) -> dict[str, float]:
-    """Return the numbers of all tasks and ways at one count, and the speedup of the engine over naive processes."""
-    speed = rows.set_index(["task", "way"])["images_per_s"]
+def _metrics(rows: pd.DataFrame, speedups: pd.DataFrame) -> dict[str, float]:
+    """Return the means of all tasks and ways at one count, and the speedup of the engine over naive processes."""
+    engine = speedups[speedups["way"] == "engine"]
     return {
         **{f"{row['task']}_{row['way']}_{name}": float(row[name]) for _, row in rows.iterrows() for name in _LOGGED},
-        **{f"{task}_speedup": speed[task, "engine"] / speed[task, "naive"] for task in TASKS},
+        **{f"{task}_speedup": float(ratio) for task, ratio in zip(engine["task"], engine["ratio"], strict=True)},
     }
 
 
 stage = Stage(
-    version=2,
+    version=3,
     config=ContentionConfig,
     previous=prune.stage,
     execute=_execute,

@@ -10,7 +10,7 @@ from torch import nn
 
 from sensai.data.batches import Augmentation
 from sensai.data.dataset import Split
-from sensai.data.streaming import ImageFiles, in_chunks
+from sensai.data.streaming import ImageFiles, Images, in_chunks
 from sensai.ensemble import Ensemble, load_ensemble, save_ensemble
 from sensai.files import make_folder, write_array, write_text
 from sensai.models.storage import load_network, save_network
@@ -91,11 +91,23 @@ def load_images(folder: Path) -> np.ndarray:
     return np.load(folder / _IMAGES, "r", allow_pickle=False)
 
 
+def is_decoded(folder: Path) -> bool:
+    """Return True if the job has an array of its images; otherwise it has files only."""
+    return (folder / _IMAGES).exists()
+
+
 def load_split(folder: Path, job: Job, count: int) -> Split:
-    """Return the first images as our own data layer has them: mapped, or decoded by its threads."""
+    """Return the first images as the data set has them: mapped if it is decoded, otherwise to be decoded by threads."""
+    return _split(folder, load_images(folder), count) if is_decoded(folder) else load_files(folder, job, count)
+
+
+def load_files(folder: Path, job: Job, count: int) -> Split:
+    """Return the first images of a job that has files; threads decode them as they are read."""
+    return _split(folder, ImageFiles(Path(), job.files or [], job.image_shape), count)
+
+
+def _split(folder: Path, images: Images, count: int) -> Split:
     labels = load_labels(folder)
-    streamed = job.files is not None and not (folder / _IMAGES).exists()
-    images = ImageFiles(Path(), job.files or [], job.image_shape) if streamed else load_images(folder)
     return Split(images, labels, np.arange(len(labels))[:count])
 
 

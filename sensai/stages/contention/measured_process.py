@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def main(parent: int, folder: Path, script: str, task: str, numbers: list[int]) -> None:
-    """Do the work of a script (`naive` or `engine`) and task (`training` or `scoring`) with these members."""
+    """Do the work of a script (`naive`, `engine` or `streamed`) and task (`training` or `scoring`) with these members."""
     # The workers of a loader end with their parent in the same way.
     end_with(parent, signal.SIGKILL)
     # The import of torch takes seconds, in which the parent may be gone, so it comes after `end_with`.

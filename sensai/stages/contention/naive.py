@@ -1,5 +1,5 @@
 """Train and score as a script for one network does: a plain loop, torch's default threads, and a loader of its own whose
-workers decode image by image.
+workers decode image by image. With several members, a script trains one after another.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,12 +14,17 @@ from torchvision import transforms
 
 from sensai.data.batches import Augmentation, Normalization, member_targets
 from sensai.stages.contention.job import Job, load_base, load_images, load_labels, load_members
-from sensai.stages.contention.work import Work, timed
+from sensai.stages.contention.work import Work, one_after_another, timed
 
 
 def training(folder: Path, job: Job, numbers: Sequence[int]) -> Work:
+    """Return the work of training the members for an epoch, one after another."""
+    return one_after_another([_training(folder, job, number) for number in numbers])
+
+
+def _training(folder: Path, job: Job, number: int) -> Work:
     """Return the work of training one member by itself."""
-    ensemble, device = load_members(folder, numbers), torch.device(job.device)
+    ensemble, device = load_members(folder, [number]), torch.device(job.device)
     (member,), num_classes = ensemble.members, len(ensemble.class_names)
     network = member.network.to(device).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, nesterov=True)
@@ -46,7 +51,7 @@ def training(folder: Path, job: Job, numbers: Sequence[int]) -> Work:
 
 
 def scoring(folder: Path, job: Job, numbers: Sequence[int]) -> Work:
-    """Return the work of a plain forward pass of the base model; counting anything would take longer."""
+    """Return the work of a plain forward pass of the base model for each number; counting anything would take longer."""
     normalization, device = load_members(folder, numbers).normalization, torch.device(job.device)
     network = load_base(folder).to(device)
     transform = transform_of(job, normalization, "none")
@@ -58,7 +63,7 @@ def scoring(folder: Path, job: Job, numbers: Sequence[int]) -> Work:
     def batches(count: int) -> DataLoader:
         return DataLoader(Pictures(folder, job, count, transform), job.scoring_batch, num_workers=job.workers)
 
-    return lambda count: timed(batches(count), device, step)
+    return one_after_another([lambda count: timed(batches(count), device, step)] * len(numbers))
 
 
 def threads(job: Job, _task: str, _numbers: Sequence[int]) -> int:
@@ -72,18 +77,19 @@ class Pictures(Dataset):
     def __init__(self, folder: Path, job: Job, count: int, transform: Callable[[Image.Image], Tensor]) -> None:
         self._labels = load_labels(folder)[:count]
         self._source = job.files or load_images(folder)
+        self._mode = "L" if job.image_shape[0] == 1 else "RGB"
         self._transform = transform
 
     def __len__(self) -> int:
         return len(self._labels)
 
     def __getitem__(self, row: int) -> tuple[Tensor, int]:
-        return self._transform(_picture(self._source[row])), int(self._labels[row])
+        return self._transform(_picture(self._source[row], self._mode)), int(self._labels[row])
 
 
-def _picture(source: object) -> Image.Image:
+def _picture(source: object, mode: str) -> Image.Image:
     if isinstance(source, str):
-        return Image.open(source).convert("RGB")
+        return Image.open(source).convert(mode)
     return transforms.functional.to_pil_image(torch.tensor(source))
 
 

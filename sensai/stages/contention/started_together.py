@@ -56,7 +56,7 @@ def at_once(
 
     Args:
         folder: of a saved job.
-        script: `naive` or `engine`.
+        script: `naive`, `engine` or `streamed`.
         task: `training` or `scoring`.
         groups: the numbers of each process's members.
         threads: number that the environment gives each process's libraries; None: it gives none, as by default.

@@ -1,7 +1,7 @@
 """Time the work of a process of the experiment."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +26,20 @@ class Spent:
 
 # A function that makes one pass over the first images, as many as it is given.
 Work = Callable[[int], Spent]
+
+
+def one_after_another(works: Sequence[Work]) -> Work:
+    """Return the work of doing several works in turn; their seconds and steps add up."""
+
+    def all_of_them(count: int) -> Spent:
+        spent = [work(count) for work in works]
+        return Spent(
+            seconds=sum(each.seconds for each in spent),
+            data_seconds=sum(each.data_seconds for each in spent),
+            steps=sum(each.steps for each in spent),
+        )
+
+    return all_of_them
 
 
 def timed(

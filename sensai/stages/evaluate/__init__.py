@@ -2,10 +2,12 @@
 
 Logs accuracies, sizes and latencies of base model and ensemble, the verdict on them, both answers to every image, the ways to
 combine members' outputs beside each other, confusion matrices (of groups: between and inside them) and the members' table; one
-child run a member with its test metrics. The tag `sensai.role` tells an ensemble from the networks that it is compared with.
+child run a member with its test metrics, at decision thresholds fitted on validation data. A base model that has seen
+validation images gets a warning. The tag `sensai.role` tells an ensemble from the networks that it is compared with.
 """
 
 import json
+import logging
 
 import numpy as np
 import pandas as pd
@@ -25,6 +27,7 @@ from sensai.pipeline.stage import Stage
 from sensai.runtimes import check_runtime, prepare
 from sensai.stages import retrain
 from sensai.stages.evaluate import combining, int8, judging, latencies
+from sensai.stages.evaluate.leakage import warn_of_leakage
 from sensai.stages.group import class_label
 from sensai.tracking import tags
 from sensai.tracking.artifact_names import (
@@ -39,6 +42,8 @@ from sensai.tracking.artifact_names import (
     MEMBERS_TABLE,
 )
 
+_log = logging.getLogger(__name__)
+
 
 def _execute(config: EvaluateConfig, context: Context) -> None:
     test_images, val_images = test_split(context.data), combining.validation_split(config, context.data)
@@ -48,6 +53,8 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
 
     val = None if val_images is None else _answered(val_images, ensemble, context)
     test = _answered(test_images, ensemble, context)
+    if val is not None:
+        warn_of_leakage(val, test, context.run)
     outputs = test.outputs
     calibration = combining.calibrate(ensemble, test, val, config, context.run)
     probabilities = calibration(outputs.members, ensemble.groups)
@@ -58,7 +65,8 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
         context.run.log_metrics(
             int8.metrics(prepared, ensemble.groups, calibration, val_images, test_images, context.evaluation_batch)
         )
-    members = _members_table(ensemble, outputs, times.members)
+    thresholds = _thresholds(val, ensemble)
+    members = _members_table(ensemble, evaluation.member_metrics(outputs, ensemble, thresholds), times.members)
     base_size = evaluation.size(base.network, base.spec.input_shape)
     metrics = {
         **_accuracy_metrics(probabilities, test.base, outputs),
@@ -83,11 +91,11 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
     matrix = evaluation.confusion(probabilities, outputs.labels)
     _log_confusion(matrix, ensemble.class_names, context)
     if any(1 < len(group) < len(ensemble.class_names) for group in ensemble.groups):
-        context.run.log_metrics(evaluation.group_metrics(outputs, ensemble))
+        context.run.log_metrics(evaluation.group_metrics(outputs, ensemble, thresholds))
         # An error is between groups or within one only where each class has one group.
         if is_partition(ensemble.groups):
             _log_group_confusion(matrix, ensemble, context)
-    _log_member_runs(ensemble, members, context)
+    _log_member_runs(ensemble, members, thresholds, context)
 
 
 def _judge(
@@ -165,16 +173,26 @@ def _answers(probabilities: np.ndarray, base_probabilities: np.ndarray, outputs:
     )
 
 
-def _members_table(ensemble: Ensemble, outputs: evaluation.Outputs, times: list[float]) -> pd.DataFrame:
+def _thresholds(val: combining.Answered | None, ensemble: Ensemble) -> list[evaluation.Thresholds | None]:
+    """Return the decision thresholds of each member."""
+    if val is None:
+        _log.warning(
+            "members are judged at their natural thresholds, as there are no validation data to fit others on; "
+            "a joint loss leaves the natural threshold arbitrary"
+        )
+        return evaluation.natural_thresholds(ensemble)
+    return evaluation.fitted_thresholds(val.outputs, ensemble)
+
+
+def _members_table(ensemble: Ensemble, metrics: list[dict[str, float]], times: list[float]) -> pd.DataFrame:
     rows = []
-    metrics = evaluation.member_metrics(outputs, ensemble)
     for number, (member, values, milliseconds) in enumerate(zip(ensemble.members, metrics, times, strict=True)):
         sizes = evaluation.size(member.network, ensemble.spec.input_shape)
         rows.append(
             {
                 "member": number,
                 "classes": class_label(member.classes, ensemble.class_names),
-                **retrain.named_for_member(values),
+                **values,
                 "params": sizes.params,
                 "flops": sizes.flops,
                 "bytes": sizes.bytes,
@@ -226,14 +244,17 @@ def _in_groups_table(inside: list[np.ndarray], groups: list[Group], names: tuple
     return pd.DataFrame(rows, columns=["group", "label", "answer", "images"])
 
 
-def _log_member_runs(ensemble: Ensemble, members: pd.DataFrame, context: Context) -> None:
+def _log_member_runs(
+    ensemble: Ensemble, members: pd.DataFrame, thresholds: list[evaluation.Thresholds | None], context: Context
+) -> None:
     retrained = context.store.member_runs(context.upstream["retrain"])
     measured = members.drop(columns=["member", "classes"]).astype("float64").to_dict("records")
-    for number in range(len(ensemble.members)):
+    for number, fitted in enumerate(thresholds):
         with retrain.open_member_run(ensemble, number, context, split="test") as run:
             if number in retrained:
                 run.set_tags({tags.MEMBER_RUN: retrained[number]})
-            run.log_metrics({str(name): value for name, value in measured[number].items() if not np.isnan(value)})
+            metrics = {str(name): value for name, value in measured[number].items() if not np.isnan(value)}
+            retrain.log_member_metrics(metrics, fitted, run)
 
 
 stage = Stage(

@@ -1,6 +1,7 @@
 """Fit all methods of `combine` on validation data, judge them side by side, and store the one that is chosen."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -33,6 +34,11 @@ class Answered:
 
     outputs: evaluation.Outputs
     base: np.ndarray
+
+    @property
+    def base_right(self) -> np.ndarray:
+        """Return a mask of the images that the base model answers rightly, bool (N,)."""
+        return self.base.argmax(1) == self.outputs.labels
 
 
 def validation_split(
@@ -68,8 +74,9 @@ def calibrate(
     """Return the calibration that the ensemble answers with; log all that can be fitted, side by side."""
     fitted = _fitted(ensemble, val, config)
     tested = {name: each(test.outputs.members, ensemble.groups) for name, each in fitted.items()}
-    table = _compared(tested, ensemble, test, val)
-    method = config.combine or likeliest(table)
+    held_out = _held_out(tested, ensemble, val)
+    table = _compared(tested, held_out, test, val)
+    method = config.combine or (evaluation.likeliest(held_out, val.outputs.labels) if val else RAW.method)
     _log_comparison(table, method, run)
     run.log_figure(_reliability(tested, test), RELIABILITY_FIGURE)
     chosen = fitted[method]
@@ -98,22 +105,22 @@ def _fitted(ensemble: Ensemble, val: Answered | None, config: EvaluateConfig) ->
     return {name: fit(name, val.outputs.members, ensemble.groups, val.outputs.labels) for name in names}
 
 
-def _compared(tested: dict[str, np.ndarray], ensemble: Ensemble, test: Answered, val: Answered | None) -> pd.DataFrame:
+def _held_out(methods: Iterable[str], ensemble: Ensemble, val: Answered | None) -> dict[str, np.ndarray]:
+    """Return method -> the cross-fitted probabilities of all validation images; empty without them."""
+    if val is None:
+        return {}
+    outputs = val.outputs
+    return {name: cross_fitted(name, outputs.members, ensemble.groups, outputs.labels) for name in methods}
+
+
+def _compared(
+    tested: dict[str, np.ndarray], held_out: dict[str, np.ndarray], test: Answered, val: Answered | None
+) -> pd.DataFrame:
     """Return metrics of all methods and the base model: on the test split, and with the prefix `val_` on validation data."""
     tables = [_judged(tested | {_BASE: test.base}, test.outputs.labels)]
     if val is not None:
-        labels = val.outputs.labels
-        validated = {name: cross_fitted(name, val.outputs.members, ensemble.groups, labels) for name in tested}
-        tables.append(_judged(validated | {_BASE: val.base}, labels).add_prefix("val_"))
+        tables.append(_judged(held_out | {_BASE: val.base}, val.outputs.labels).add_prefix("val_"))
     return pd.concat(tables, axis=1)
-
-
-def likeliest(table: pd.DataFrame) -> str:
-    """Return the method with the least `val_nll`, or `raw` where none was validated.
-
-    The best one depends on how the members were trained, see docs/experiments.md.
-    """
-    return str(table["val_nll"].drop(_BASE).idxmin()) if "val_nll" in table else RAW.method
 
 
 def _log_comparison(table: pd.DataFrame, method: str, run: Run) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from sensai.analysis.differences import paired_difference
-from sensai.analysis.yardstick_comparison import MEASURE
+from sensai.analysis.report.yardstick_comparison import MEASURE
 from sensai.config import EvaluateConfig, MainConfig, ReportConfig
 from sensai.config.arguments import as_command
 from sensai.config.entry_points import ActivationsConfig

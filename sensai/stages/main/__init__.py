@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sensai.analysis.yardstick_comparison import Comparison
+from sensai.analysis.report.yardstick_comparison import Comparison
 from sensai.config import MainConfig
 from sensai.pipeline.lineage import upstream_tags
 from sensai.pipeline.run_lifecycle import open_entry_run

@@ -1,7 +1,7 @@
 """prune: Choose the channels that each member goes without.
 
-Logs plans only (weights are rebuilt from base and plan), the sizes that follow, and val_accuracy and val_in_group_accuracy of
-the members as they are cut, with the answers they come from.
+Logs plans only (weights are rebuilt from base and plan), the sizes that follow, and val_accuracy, calibrated_val_accuracy and
+val_in_group_accuracy of the members as they are cut, with the answers they come from.
 """
 
 import json
@@ -18,7 +18,7 @@ from sensai.data.batches import batches
 from sensai.ensemble import Ensemble
 from sensai.ensemble.building import build_ensemble, fit_none_biases
 from sensai.ensemble.calibration import RAW
-from sensai.evaluation import Size, accuracies, right_in_group, run_networks, size
+from sensai.evaluation import Outputs, Size, accuracies, calibrated_accuracy, right_in_group, run_networks, size
 from sensai.pipeline.context import Context
 from sensai.pipeline.stage import Stage
 from sensai.pruning import pruning_error
@@ -28,6 +28,7 @@ from sensai.stages.group import class_label
 from sensai.stages.prune.planning import MemberPlan, make_plans, removable
 from sensai.tracking import Store
 from sensai.tracking.artifact_names import LAYERS, MEMBERS_TABLE, PLANS, VAL_ANSWERS, WIDTHS_FIGURE
+from sensai.tracking.metric_names import CALIBRATED_VAL_ACCURACY
 
 _log = logging.getLogger(__name__)
 # The number of images of the proof; more would not make it stronger.
@@ -74,25 +75,33 @@ def cut(context: Context, plans: Sequence[MemberPlan]) -> Ensemble:
 
 
 def log_validation(ensemble: Ensemble, context: Context) -> dict[str, float]:
-    """Log `val_accuracy` and `val_in_group_accuracy` of an ensemble, and return them.
+    """Log `val_accuracy`, `calibrated_val_accuracy` and `val_in_group_accuracy` of an ensemble, and return them.
 
     Log val_answers.csv too, one row an image: label and ensemble (class indices), and right_in_group, the share of the members
     with its class that tell it from their other classes. Log nothing where the data have no validation split.
     """
-    val = context.data.val
-    if val is None:
+    outputs = validation_outputs(ensemble, context)
+    if outputs is None:
         return {}
-    images = batches(val, context.evaluation_batch, ensemble.normalization, context.device)
-    outputs = run_networks([member.network for member in ensemble.members], images)
     probabilities, right = RAW(outputs.members, ensemble.groups), right_in_group(outputs, ensemble)
     answers = {"label": outputs.labels, "ensemble": probabilities.argmax(1), "right_in_group": right}
     context.run.log_frame(pd.DataFrame(answers), VAL_ANSWERS)
     metrics = {
         "val_accuracy": accuracies(probabilities, outputs.labels)["accuracy"],
+        CALIBRATED_VAL_ACCURACY: calibrated_accuracy(outputs, ensemble.groups),
         "val_in_group_accuracy": float(right.mean()),
     }
     context.run.log_metrics(metrics)
     return metrics
+
+
+def validation_outputs(ensemble: Ensemble, context: Context) -> Outputs | None:
+    """Return the outputs of the members on the validation split; None where the data have none."""
+    val = context.data.val
+    if val is None:
+        return None
+    images = batches(val, context.evaluation_batch, ensemble.normalization, context.device)
+    return run_networks([member.network for member in ensemble.members], images)
 
 
 def _proved(plans: list[MemberPlan], sites: SiteMap, context: Context) -> float:

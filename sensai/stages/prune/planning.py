@@ -28,6 +28,21 @@ class MemberPlan:
 
 
 @dataclass(frozen=True)
+class _Ranking:
+    """The order in which a member loses channels.
+
+    Attributes:
+        classes: of the member.
+        judged_by: classes by whose images the channels are judged.
+        criterion: ranks the channels.
+    """
+
+    classes: Group
+    judged_by: Group
+    criterion: Criterion
+
+
+@dataclass(frozen=True)
 class Removable:
     """The channels that may be removed, and how dispensable each is.
 
@@ -76,16 +91,24 @@ def make_plans(
     Raises:
         UnreachableTargetError: a FLOPs target that cannot be reached.
     """
-    ranked = list(zip(groups, _criteria(config, candidates, len(groups)), strict=True))
+    rankings = [
+        _Ranking(classes, judging_classes(config, classes, num_classes), criterion)
+        for classes, criterion in zip(groups, _criteria(config, candidates, len(groups)), strict=True)
+    ]
     if config.target_flops is None:
-        return [MemberPlan(classes, _plan(config, candidates, classes, criterion)) for classes, criterion in ranked]
-    teams = [ranked] if config.target_of == "ensemble" else [[each] for each in ranked]
+        return [MemberPlan(each.classes, _plan(config, candidates, each)) for each in rankings]
+    teams = [rankings] if config.target_of == "ensemble" else [[each] for each in rankings]
     plans = [
         plan
         for team in teams
         for plan in _plans_to_target(config.target_flops, config, candidates, team, prediction, num_classes)
     ]
     return [MemberPlan(classes, plan) for classes, plan in zip(groups, plans, strict=True)]
+
+
+def judging_classes(config: Prune, classes: Group, num_classes: int) -> Group:
+    """Return the classes by whose images the channels of a member are judged."""
+    return classes if config.plan_classes == "own" else tuple(range(num_classes))
 
 
 def _criteria(config: PruneConfig, candidates: Removable, members: int) -> Sequence[Criterion]:
@@ -101,14 +124,14 @@ def _plans_to_target(
     share: float,
     config: PruneConfig,
     candidates: Removable,
-    ranked: Sequence[tuple[Group, Criterion]],
+    rankings: Sequence[_Ranking],
     prediction: SizePrediction,
     num_classes: int,
 ) -> list[Plan]:
     """Return the plans of members that are ranked together, so that the largest has at most a share of the base's FLOPs."""
-    rows = np.array([head_rows(len(classes), num_classes) for classes, _ in ranked])
+    rows = np.array([head_rows(len(each.classes), num_classes) for each in rankings])
     plans = flops_plans(
-        [criterion(candidates.statistics, classes) for classes, criterion in ranked],
+        [each.criterion(candidates.statistics, each.judged_by) for each in rankings],
         flops=lambda removed: prediction.at(removed, rows)[1],
         target=share * prediction.flops,
         ranking=config.ranking,
@@ -123,22 +146,22 @@ def _plans_to_target(
     return plans
 
 
-def _plan(config: PruneConfig, candidates: Removable, classes: Group, criterion: Criterion) -> Plan:
+def _plan(config: PruneConfig, candidates: Removable, ranking: _Ranking) -> Plan:
     if config.policy == "threshold":
         return threshold_plan(
             candidates.statistics,
-            classes,
+            ranking.judged_by,
             apoz_threshold=config.apoz_threshold,
             mean_threshold=config.mean_threshold,
             rule=_rule(config, candidates),
         )
     return ratio_plan(
         candidates.statistics,
-        classes,
+        ranking.judged_by,
         config.ratio,
         ranking=config.ranking,
         rule=_rule(config, candidates),
-        criterion=criterion,
+        criterion=ranking.criterion,
     )
 
 

@@ -1,14 +1,15 @@
 """retrain: Train every member on its own outcomes, all on one stream of batches.
 
-Logs val_accuracy, val_in_group_accuracy, epochs_saved, seconds_saved, images_per_s, seconds, all curves in one table and the
-members. With precision=auto it logs bf16_speedup; where the same members were also trained to the end, accuracy_given_up. Each
-member has a child run with its validation metrics and curves.
+Logs val_accuracy, calibrated_val_accuracy, val_in_group_accuracy, train_images, epochs_saved, seconds_saved, images_per_s,
+seconds, all curves in one table and the members. With precision=auto it logs bf16_speedup; where the same members were also
+trained to the end, accuracy_given_up. Each member has a child run with its curves and its validation metrics, whose decision
+thresholds are cross-fitted.
 """
 
 import json
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from functools import partial
@@ -18,10 +19,12 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from sensai import evaluation
 from sensai.analysis.figures import static
 from sensai.cluster.cores import pinned
 from sensai.config import Retrain, RetrainConfig
 from sensai.data.batches import batches
+from sensai.data.transforms import Mixing
 from sensai.ensemble import Ensemble, load_ensemble, save_ensemble
 from sensai.evaluation import Size, size
 from sensai.files import temporary_folder, write_text
@@ -40,7 +43,6 @@ from sensai.tracking import Run, Store, tags
 from sensai.tracking.artifact_names import CURVE_FIGURE, CURVES, MEMBERS
 from sensai.training.checkpoints import TrainingHistory
 from sensai.training.members import Workers, retrain_members
-from sensai.training.objectives import Objective, judge
 from sensai.training.precision import Precision, faster_precision
 from sensai.training.stopping import DEFAULT_STOP_RULES
 from sensai.training.training_config import (
@@ -70,11 +72,13 @@ def _execute(config: RetrainConfig, context: Context) -> None:
         if config.epochs:
             train = partial(_train, workers=workers, config=config, context=context, runs=runs)
             ensemble, histories = train_in_steps(ensemble, plans, train, config, context)
-        measured = _validation_metrics(ensemble, context)
-        for member, run, history, metrics in zip(ensemble.members, runs, histories, measured, strict=True):
-            _log_member(size(member.network, ensemble.spec.input_shape), history, metrics, run)
+        for member, run, history in zip(ensemble.members, runs, histories, strict=True):
+            _log_member(size(member.network, ensemble.spec.input_shape), history, run)
+        _log_validation_metrics(ensemble, runs, context)
     if config.epochs:
         context.run.log_frame(_curves(ensemble, histories, runs), CURVES)
+        context.run.set_tags({tags.DEVICE: workers.devices[0].type})
+    context.run.log_metrics({"train_images": len(context.data.train)})
     context.run.log_metrics(_savings(histories, sum(epochs_of_steps(len(plans), config)), workers, context))
     validated = prune.log_validation(ensemble, context)
     context.run.log_metrics(_given_up(validated, config, context))
@@ -119,19 +123,33 @@ def _train(
 
 def _training_config(config: RetrainConfig, context: Context, epochs: int, precision: Precision) -> TrainingConfig:
     """Return the configuration of the training after one cut."""
-    objective = ObjectiveConfig(config.loss, config.kd_weight, config.balance, precision)
+    objective = ObjectiveConfig(
+        config.loss,
+        kd_weight=config.kd_weight,
+        kd_temperature=config.kd_temperature,
+        logit_standardization=config.logit_standardization,
+        label_smoothing=config.label_smoothing,
+        balance=config.balance,
+        precision=precision,
+    )
     optimizer = OptimizerConfig(
         epochs=epochs,
         lr=config.lr,
         weight_decay=config.weight_decay,
+        weight_averaging=config.weight_averaging,
+        ema_decay=config.ema_decay,
         metric="accuracy" if objective.joint else "balanced_accuracy",
         schedule=config.schedule,
+        decay_epochs=config.decay_epochs,
         stop_rules=config.stop_rules,
         patience=config.patience,
         min_gain=config.min_gain,
         target=config.target,
     )
-    batch = BatchConfig(config.batch_size, context.augmentation(config.augmentation), config.seed)
+    mixing = None if config.mix == "none" else Mixing(config.mix, config.mix_alpha, len(context.data.class_names))
+    batch = BatchConfig(
+        config.batch_size, context.augmentation(config.augmentation), config.seed, config.auto_augment, mixing
+    )
     return TrainingConfig(optimizer, batch, objective, Budget(*config.budget) if config.budget else Budget())
 
 
@@ -214,14 +232,14 @@ def _given_up(validated: dict[str, float], config: RetrainConfig, context: Conte
     }
 
 
-def _log_member(sizes: Size, history: TrainingHistory, measured: dict[str, float], run: Run) -> None:
+def _log_member(sizes: Size, history: TrainingHistory, run: Run) -> None:
     metrics = {
         "params": sizes.params,
         "flops": sizes.flops,
         "epochs_run": len(history.epochs),
         "seconds": history.seconds,
     }
-    run.log_metrics(metrics | named_for_member(measured))
+    run.log_metrics(metrics)
     run.set_tags({tags.STOPPED_BY: history.stopped_by} | ({tags.RETRIED: history.failure} if history.failure else {}))
     if history.cuts:
         run.set_tags({tags.CUTS: json.dumps(history.cuts)})
@@ -246,15 +264,24 @@ def _curves(ensemble: Ensemble, histories: Sequence[TrainingHistory], runs: Sequ
     return pd.DataFrame(rows)
 
 
-def _validation_metrics(ensemble: Ensemble, context: Context) -> list[dict[str, float]]:
-    """Return the validation metrics of each member; empty without a validation split."""
-    data = context.data
-    if data.val is None:
-        return [{} for _ in ensemble.members]
-    num_classes, labels = len(data.class_names), data.train.labels
-    judged = [(each.network, Objective.balanced(each.classes, num_classes, labels)) for each in ensemble.members]
-    images = batches(data.val, context.evaluation_batch, ensemble.normalization, context.device)
-    return [{name: value for name, value in metrics.items() if name != "loss"} for metrics in judge(judged, images)]
+def _log_validation_metrics(ensemble: Ensemble, runs: Sequence[Run], context: Context) -> None:
+    """Log the validation metrics of each member to its run; nothing without a validation split."""
+    if context.data.val is None:
+        return
+    images = batches(context.data.val, context.evaluation_batch, ensemble.normalization, context.device)
+    outputs = evaluation.run_networks([member.network for member in ensemble.members], images)
+    # Thresholds that are fitted and judged on the same few images flatter.
+    thresholds = evaluation.cross_fitted_thresholds(outputs, ensemble)
+    measured = evaluation.member_metrics(outputs, ensemble, thresholds)
+    for run, metrics, fitted in zip(runs, measured, thresholds, strict=True):
+        log_member_metrics(metrics, fitted, run)
+
+
+def log_member_metrics(metrics: Mapping[str, float], thresholds: evaluation.Thresholds | None, run: Run) -> None:
+    """Log metrics of a member, and how the thresholds were found if it has any."""
+    run.log_metrics(metrics)
+    if thresholds is not None:
+        run.set_tags({tags.THRESHOLDS: thresholds.source})
 
 
 @contextmanager
@@ -280,11 +307,6 @@ def classes_tag(names: Sequence[str]) -> str:
     """
     text = json.dumps(names)
     return text if len(text) <= _LONGEST_CLASSES else json.dumps({"first": names[0], "count": len(names)})
-
-
-def named_for_member(metrics: dict[str, float]) -> dict[str, float]:
-    """Return outcome metrics under the names of member runs: the accuracy over a member's own outcomes is binary."""
-    return {"binary_accuracy" if name == "accuracy" else name: value for name, value in metrics.items()}
 
 
 def load(store: Store, run_id: str) -> Ensemble:

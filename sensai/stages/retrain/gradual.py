@@ -11,7 +11,7 @@ from sensai.pipeline.context import Context
 from sensai.policy.plans import nested_plans
 from sensai.sites import Plan
 from sensai.stages import prune
-from sensai.stages.prune.planning import MemberPlan, removable
+from sensai.stages.prune.planning import MemberPlan, judging_classes, removable
 from sensai.training.checkpoints import TrainingHistory
 
 # Trains an ensemble in place after one cut. Given are the most epochs of each member, the folder of checkpoints, and the epochs
@@ -36,7 +36,8 @@ def _nested(plans: Sequence[MemberPlan], config: RetrainConfig, context: Context
     ranking = "global" if "ranking" in config.ignored() else config.ranking
     of_members = []
     for member in plans:
-        keys = candidates.criterion(candidates.statistics, member.classes)
+        judged_by = judging_classes(config, member.classes, len(context.data.class_names))
+        keys = candidates.criterion(candidates.statistics, judged_by)
         nested = nested_plans(member.plan, keys, config.cut_steps, ranking=ranking)
         of_members.append([MemberPlan(member.classes, plan) for plan in nested])
     steps = [list(step) for step in zip(*of_members, strict=True)]

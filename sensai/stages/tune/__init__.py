@@ -26,6 +26,7 @@ from sensai.stages.tune.search_space import space_of
 from sensai.stages.tune.tuning_results import log_best, log_findings
 from sensai.tracking import Run, tags
 from sensai.tracking.artifact_names import SPACE
+from sensai.tracking.metric_names import CALIBRATED_VAL_ACCURACY
 from sensai.tuning.space import Values
 
 
@@ -91,7 +92,8 @@ def _digest(config: TuneConfig, content: Mapping[str, Any], session: Session) ->
     """Return the digest of what all trials have in common, and of what they are judged by."""
     versions = [[stage.name, stage.version] for stage in (group.stage, prune.stage, retrain.stage)]
     fixed = {name: value for name, value in config.shared_parameters().items() if name not in content}
-    judged = [config.objective, config.limit, config.min_val_accuracy]
+    # Studies of earlier versions ranked by raw accuracy, and are no part of this one.
+    judged = [CALIBRATED_VAL_ACCURACY, config.objective, config.limit, config.min_val_accuracy]
     if config.objective == "latency":
         judged.append(latencies.VERSION)
     before = activations.stage.fingerprint(_activations(config), session)

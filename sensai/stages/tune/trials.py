@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from sensai.config import PruneConfig, RetrainConfig, TuneConfig
 from sensai.errors import EndedEarlyError
+from sensai.evaluation import calibrated_accuracy
 from sensai.pipeline.callbacks import Watcher, watched
 from sensai.pipeline.context import Context
 from sensai.pipeline.devices import device_of
@@ -24,6 +25,7 @@ from sensai.pipeline.study_runs import Candidate, StudyRun, open_study_run
 from sensai.stages import activations, group, prune, retrain
 from sensai.stages.evaluate.latencies import critical_path, timing_host
 from sensai.tracking import Store, tags
+from sensai.tracking.metric_names import CALIBRATED_VAL_ACCURACY
 from sensai.tuning.goals import Goal, Outcome
 from sensai.tuning.logged import LoggedRun
 from sensai.tuning.space import EPOCHS, Space, Values
@@ -76,7 +78,7 @@ class Trials:
             with open_study_run(self._candidate(trial, config, values), self.session, self.parent) as run:
                 trial.set_user_attr(TRIAL_RUN, run.run.id)
                 outcome = self._tried(trial, config, run)
-                run.run.log_metrics({**outcome.metrics, "val_accuracy": outcome.val_accuracy, "cost": outcome.cost})
+                run.run.log_metrics(outcome.all_metrics)
         except EndedEarlyError as error:
             raise TrialPruned(str(error)) from error
         return outcome
@@ -93,29 +95,50 @@ class Trials:
 
     def _tried(self, trial: Trial, config: RetrainConfig, run: StudyRun) -> Outcome:
         upstream = run.ensure(prune.stage, _as_cut(config))
+        sizes = self.store.metrics_of(upstream["prune"])
         latencies = self._measured(config, upstream, run) if self.goal.objective == "latency" else {}
-        outcome = self._outcome(upstream, 0, latencies)
-        if not config.epochs or not self._worth_training(trial, outcome):
-            return outcome
-        with watched(_TrialWatcher(trial, self.interrupted, prunes=self.goal.limit is not None)):
-            upstream = run.ensure(retrain.stage, config)
-        return self._outcome(upstream, config.epochs, latencies)
+        trained = bool(config.epochs) and self._worth_training(trial, self._cost(sizes, latencies))
+        if trained:
+            with watched(_TrialWatcher(trial, self.interrupted, prunes=self.goal.limit is not None)):
+                upstream = run.ensure(retrain.stage, config)
+        judged = self._judged(config, upstream, run)
+        return self._outcome(upstream, config.epochs if trained else 0, sizes, judged, latencies)
 
-    def _worth_training(self, trial: Trial, as_cut: Outcome) -> bool:
+    def _worth_training(self, trial: Trial, cost: float) -> bool:
         """Return True where it keeps to the limit of cost, which training does not change.
 
         Raises:
             EndedEarlyError: another trial has reached the accuracy that is sought at less cost.
         """
         if self.goal.limit is not None:
-            return as_cut.cost <= self.goal.limit
+            return cost <= self.goal.limit
         if self.goal.min_val_accuracy is not None:
             reached = [each for each in complete(trial.study) if all(by <= 0 for by in each.constraints.values())]
             cheapest = min((each.value for each in reached if each.value is not None), default=math.inf)
-            if cheapest <= as_cut.cost:
-                trial.report(as_cut.cost, 0)
-                raise EndedEarlyError(f"costs {as_cut.cost:.4g}; {cheapest:.4g} is known to be enough")
+            if cheapest <= cost:
+                trial.report(cost, 0)
+                raise EndedEarlyError(f"costs {cost:.4g}; {cheapest:.4g} is known to be enough")
         return True
+
+    def _judged(self, config: RetrainConfig, upstream: Mapping[str, str], study_run: StudyRun) -> dict[str, float]:
+        """Return the metrics of the last stage; an earlier version did not log the one to rank by, so it is computed."""
+        last = _last(upstream)
+        metrics = self.store.metrics_of(upstream[last])
+        if CALIBRATED_VAL_ACCURACY in metrics:
+            return metrics
+        context = self._context(config, upstream, study_run)
+        if last == retrain.stage.name:
+            ensemble = retrain.load(self.store, upstream[last]).to(context.device)
+        else:
+            ensemble = prune.build(context, prune.load(self.store, upstream[last]))
+        outputs = prune.validation_outputs(ensemble, context)
+        assert outputs is not None
+        return metrics | {CALIBRATED_VAL_ACCURACY: calibrated_accuracy(outputs, ensemble.groups)}
+
+    def _context(self, config: RetrainConfig, upstream: Mapping[str, str], study_run: StudyRun) -> Context:
+        """Return the inputs to run a trial's members outside their stage."""
+        run = study_run.run
+        return Context(config, study_run.session, run, upstream, run.id, Path(config.work_dir))
 
     def _measured(self, config: RetrainConfig, upstream: Mapping[str, str], study_run: StudyRun) -> dict[str, float]:
         """Return the latencies of the members before training, which does not change them; measured once on this machine."""
@@ -123,7 +146,7 @@ class Trials:
         run.set_tags({tags.HOST: self._host})
         known = self._known_latencies(upstream["prune"])
         if known is None:
-            context = Context(config, study_run.session, run, upstream, run.id, Path(config.work_dir))
+            context = self._context(config, upstream, study_run)
             ensemble = prune.cut(context, prune.load(self.store, upstream["prune"]))
             val = context.data.val
             assert val is not None
@@ -152,7 +175,8 @@ class Trials:
         """Return finished runs, of any origin, that would answer the study if it asked for their parameters.
 
         Only the seed may differ. A pruning that was retrained, or that a trial of this study has begun to retrain, is no
-        configuration of its own, unless the study has trials without retraining.
+        configuration of its own, unless the study has trials without retraining. Runs of earlier versions, which did not log
+        the accuracy to rank by, are left out. They answer trials that ask for their parameters.
         """
         runs = {stage: self._finished(stage) for stage in (prune.stage, retrain.stage)}
         retrained = {run.data.tags[_PRUNE_RUN] for run in runs[retrain.stage]}
@@ -164,12 +188,16 @@ class Trials:
         metrics = {run.info.run_id: run.data.metrics for found in runs.values() for run in found}
         for stage, found in ((prune.stage, as_cut), (retrain.stage, runs[retrain.stage])):
             for run in found:
+                if CALIBRATED_VAL_ACCURACY not in run.data.metrics:
+                    continue
                 if (values := self._values(stage, run, space)) is None:
                     continue
                 upstream = {**upstream_of(run.data.tags), stage.name: run.info.run_id}
                 latencies = measured.get(upstream["prune"]) if by_latency else {}
                 if latencies is not None:
-                    yield LoggedRun(values, self._outcome(upstream, values[EPOCHS], latencies, metrics))
+                    sizes = metrics.get(upstream["prune"]) or self.store.metrics_of(upstream["prune"])
+                    outcome = self._outcome(upstream, values[EPOCHS], sizes, run.data.metrics, latencies)
+                    yield LoggedRun(values, outcome)
 
     @property
     def _of_these_data(self) -> tuple[str, str]:
@@ -215,19 +243,26 @@ class Trials:
         self,
         upstream: Mapping[str, str],
         epochs: int,
+        sizes: Mapping[str, float],
+        judged: Mapping[str, float],
         latencies: Mapping[str, float],
-        known: Mapping[str, Mapping[str, float]] | None = None,
     ) -> Outcome:
-        """Return the outcome of runs; `known` holds the metrics of runs that have been read already."""
-        last = upstream["retrain" if epochs else "prune"]
-        sizes, found = ((known or {}).get(each) or self.store.metrics_of(each) for each in (upstream["prune"], last))
-        metrics: dict[str, float] = {name: sizes[name] for name in _SIZES}
-        metrics |= {EPOCHS: epochs, "flops_speedup": sizes["flops_base"] / sizes["flops_max"], **latencies}
+        """Return the outcome of runs, given the metrics of the pruning and of the last stage."""
+        metrics = {
+            **{name: sizes[name] for name in _SIZES},
+            EPOCHS: epochs,
+            "flops_speedup": sizes["flops_base"] / sizes["flops_max"],
+            **latencies,
+            "val_accuracy": judged["val_accuracy"],
+        }
+        accuracy, cost = judged[CALIBRATED_VAL_ACCURACY], self._cost(sizes, latencies)
+        return Outcome(accuracy, cost, upstream[_last(upstream)], metrics)
+
+    def _cost(self, sizes: Mapping[str, float], latencies: Mapping[str, float]) -> float:
+        """Return the cost as a share of the base model's, given the metrics of the pruning."""
         if latencies:
-            cost = latencies["latency_member_max_ms"] / latencies["latency_base_ms"]
-        else:
-            cost = sizes[self.goal.objective] / sizes["flops_base"]
-        return Outcome(found["val_accuracy"], cost, last, metrics)
+            return latencies["latency_member_max_ms"] / latencies["latency_base_ms"]
+        return sizes[self.goal.objective] / sizes["flops_base"]
 
 
 class _TrialWatcher(Watcher):
@@ -253,6 +288,11 @@ class _TrialWatcher(Watcher):
     def why_end(self) -> BaseException | None:
         """Return the exception to raise after the current epoch; see `Watcher`."""
         return KeyboardInterrupt() if self._interrupted() else self._pruned
+
+
+def _last(upstream: Mapping[str, str]) -> str:
+    """Return the stage that a trial ended with."""
+    return retrain.stage.name if retrain.stage.name in upstream else prune.stage.name
 
 
 def _as_cut(config: RetrainConfig) -> PruneConfig:

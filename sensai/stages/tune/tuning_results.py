@@ -22,6 +22,7 @@ from sensai.tracking.artifact_names import (
     SLICES_FIGURE,
     TRIALS,
 )
+from sensai.tracking.metric_names import CALIBRATED_VAL_ACCURACY
 from sensai.tuning.front import (
     Choice,
     cheapest,
@@ -35,7 +36,7 @@ from sensai.tuning.front import (
 from sensai.tuning.space import EPOCHS, Values
 
 _log = logging.getLogger(__name__)
-_SHOWN = ["trial", EPOCHS, "val_accuracy", "cost", "flops_speedup"]
+_SHOWN = ["trial", EPOCHS, CALIBRATED_VAL_ACCURACY, "cost", "flops_speedup"]
 
 
 def log_findings(study: Study, config: TuneConfig, base_accuracy: float, classes: int, run: Run) -> Choice | None:
@@ -72,7 +73,7 @@ def log_findings(study: Study, config: TuneConfig, base_accuracy: float, classes
             run.log_figure(static_tuning.importances(weights, config.objective), IMPORTANCES_FIGURE)
         run.log_metrics(
             {
-                "best_val_accuracy": choice.row["val_accuracy"],
+                **{f"best_{name}": choice.row[name] for name in (CALIBRATED_VAL_ACCURACY, "val_accuracy")},
                 "best_flops_speedup": choice.row["flops_speedup"],
                 "hypervolume": volumes["hypervolume"].iloc[-1],
             }
@@ -102,8 +103,8 @@ def log_best(choice: Choice | None, config: TuneConfig, base_accuracy: float, st
     verdict = _rule(config) if choice.within else f"nothing is within ({_rule(config)}); the nearest"
     row = choice.row
     _log.info(
-        "%s: trial %d, val_accuracy %.4f (base model %.4f), %s %.4f of the base model's",
-        *(verdict, row["trial"], row["val_accuracy"], base_accuracy, config.objective, row["cost"]),
+        "%s: trial %d, calibrated validation accuracy %.4f (base model %.4f), %s %.4f of the base model's",
+        *(verdict, row["trial"], row[CALIBRATED_VAL_ACCURACY], base_accuracy, config.objective, row["cost"]),
     )
     return values if choice.within else None
 
@@ -120,7 +121,7 @@ def _rule(config: TuneConfig) -> str:
     if config.limit is not None:
         return f"the most accurate whose {config.objective} is at most {config.limit:g} of the base model's"
     if config.min_val_accuracy is not None:
-        return f"the cheapest with a val_accuracy of at least {config.min_val_accuracy:g}"
+        return f"the cheapest with a {CALIBRATED_VAL_ACCURACY} of at least {config.min_val_accuracy:g}"
     return f"the cheapest that loses at most {config.max_accuracy_drop:g} against the base model on validation data"
 
 

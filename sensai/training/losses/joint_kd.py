@@ -9,8 +9,16 @@ if TYPE_CHECKING:
 
 
 @LOSSES.register("joint_kd", "as joint, and kd_weight of the target is the base model's probability", joint=True)
-def joint_kd(logits: "Tensor", targets: "Tensor", weight: "Tensor", teacher: "Tensor", kd_weight: float) -> "Tensor":
-    """Return the weighted cross entropy over all K classes of labels mixed with the teacher (Hinton et al. 2015)."""
+def joint_kd(
+    logits: "Tensor",
+    targets: "Tensor",
+    weight: "Tensor",
+    teacher: "Tensor",
+    kd_weight: float,
+    kd_temperature: float,
+    logit_standardization: bool,
+) -> "Tensor":
+    """Return the loss of distillation over all K classes (see `taught_cross_entropy`)."""
     from sensai.training.cross_entropy import taught_cross_entropy
 
-    return taught_cross_entropy(logits, targets, weight, teacher, kd_weight)
+    return taught_cross_entropy(logits, targets, weight, teacher, kd_weight, kd_temperature, logit_standardization)

@@ -27,7 +27,7 @@ def test_every_trial_is_a_point_that_tells_its_configuration(count: int) -> None
     told = points[0]["text"][0].split("<br>")
     assert told == [
         "trial 0",
-        f"accuracy {first['val_accuracy']:.4f}",
+        f"accuracy {first['calibrated_val_accuracy']:.4f}",
         f"cost {first['cost']:.4f}",
         "epochs=0",
         f"ratio={first['params.ratio']:.6g}",
@@ -50,8 +50,8 @@ def test_hypervolume_and_importances() -> None:
     ((line,), _) = content(interactive_tuning.hypervolume(volumes))
     np.testing.assert_array_equal(decoded(line["y"]), volumes["hypervolume"])
     np.testing.assert_array_equal(decoded(line["customdata"]), volumes["trial"])
-    weights = pd.DataFrame({"parameter": ["ratio", "loss"], "val_accuracy": [0.8, 0.2], "cost": [1.0, 0.0]})
+    weights = pd.DataFrame({"parameter": ["ratio", "loss"], "calibrated_val_accuracy": [0.8, 0.2], "cost": [1.0, 0.0]})
     bars, _ = content(interactive_tuning.importances(weights, "flops_max"))
-    assert [bar["name"] for bar in bars] == ["val accuracy", "flops_max"]
+    assert [bar["name"] for bar in bars] == ["calibrated val accuracy", "flops_max"]
     assert all(bar["y"] == ["ratio", "loss"] for bar in bars)
     np.testing.assert_array_equal(decoded(bars[1]["x"]), weights["cost"])

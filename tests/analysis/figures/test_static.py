@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -217,7 +218,7 @@ def test_a_thousand_members_are_not_named() -> None:
 def test_contention_has_a_line_a_way_for_training_and_for_scoring() -> None:
     table = pd.DataFrame(
         [
-            {"task": task, "way": way, "n": n, "images_per_s": speed * n}
+            {"task": task, "way": way, "n": n, "images_per_s": speed * n, "low": speed * n / 2, "high": speed * n * 3}
             for task in ("training", "scoring")
             for n in (1, 2, 8)
             for way, speed in (("in_turn", 50.0), ("naive", 20.0), ("engine", 400.0))
@@ -233,6 +234,18 @@ def test_contention_has_a_line_a_way_for_training_and_for_scoring() -> None:
         }
         assert all(list(line.get_xdata()) == [1, 2, 8] for line in axes.get_lines())
         assert list(axes.get_xticks()) == [1, 2, 8]
+        # Each way's intervals have the colour of its line.
+        for line, bars in zip(axes.get_lines(), axes.collections, strict=True):
+            values = np.asarray(line.get_xydata())
+            bounds = [[(n, speed / 2), (n, speed * 3)] for n, speed in values]
+            np.testing.assert_allclose(bars.get_segments(), bounds)
+            assert to_rgba(line.get_color()) == tuple(bars.get_color()[0])
+
+
+def test_contention_without_intervals_has_lines_only() -> None:
+    one = {"task": "training", "way": "naive", "n": 1, "images_per_s": 5.0, "low": np.nan, "high": np.nan}
+    (axes,) = drawn(static.contention(pd.DataFrame([one])))
+    assert [list(line.get_ydata()) for line in axes.get_lines()] == [[5.0]]
 
 
 def test_runtimes_have_a_panel_a_network_and_a_bar_each_that_could_run() -> None:

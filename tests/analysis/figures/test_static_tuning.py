@@ -15,7 +15,7 @@ def table(count: int) -> pd.DataFrame:
             "trial": range(count),
             "source": ["logged", *["tune"] * (count - 1)],
             "epochs": [0, 2, 8] * (count // 3) + [0] * (count % 3),
-            "val_accuracy": draw.random(count),
+            "calibrated_val_accuracy": draw.random(count),
             "cost": draw.random(count),
             "params.ratio": draw.random(count),
             "params.method": ["singletons", "$random$"] * (count // 2) + ["singletons"] * (count % 2),
@@ -41,6 +41,6 @@ def test_front_and_slices(count: int) -> None:
 def test_hypervolume_and_importances() -> None:
     (axes,) = drawn(static_tuning.hypervolume(pd.DataFrame({"trial": [0, 3, 4], "hypervolume": [0.1, 0.1, 0.4]})))
     assert axes.lines[0].get_ydata().tolist() == [0.1, 0.1, 0.4]
-    weights = pd.DataFrame({"parameter": ["ratio", "loss"], "val_accuracy": [0.8, 0.2], "cost": [1.0, 0.0]})
+    weights = pd.DataFrame({"parameter": ["ratio", "loss"], "calibrated_val_accuracy": [0.8, 0.2], "cost": [1.0, 0.0]})
     (axes,) = drawn(static_tuning.importances(weights, "flops_max"))
     assert texts(axes.get_yticklabels()) == ["ratio", "loss"]

@@ -7,6 +7,7 @@ import pandas as pd
 from mlflow.entities import Run
 
 from sensai.analysis.differences import accuracy_difference, base_difference
+from sensai.analysis.rounding import rounded_accuracy
 from sensai.evaluation.accuracy_difference import Difference
 from sensai.evaluation.roles import BASE_MODEL, ENSEMBLE, TITLES
 from sensai.evaluation.verdict import Verdict, base_model, evaluated, verdict
@@ -122,8 +123,8 @@ def summary_table(
     table.index.name = "network"
     return pd.DataFrame(
         {
-            "accuracy": table["accuracy"].map("{:.4f}".format, na_action="ignore"),
-            "top5_accuracy": table["top5_accuracy"].map("{:.4f}".format, na_action="ignore"),
+            "accuracy": table["accuracy"].map(rounded_accuracy),
+            "top5_accuracy": table["top5_accuracy"].map(rounded_accuracy),
             "params": table["params"].map("{:,.0f}".format, na_action="ignore"),
             "flops": table["flops"].map("{:,.0f}".format, na_action="ignore"),
             "latency_ms": table["latency_ms"].map("{:.3f}".format, na_action="ignore"),

@@ -1,0 +1,1 @@
+"""The scripts behind the figures and tables of the documents, and the results that they read."""
