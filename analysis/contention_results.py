@@ -4,7 +4,7 @@ python analysis/contention_results.py
 
 Each case in analysis/results/contention.csv gets a figure in docs/results and a table in docs/experiments.md, both under its
 name.
-`python -m analysis.studies.contention` measures the cases anew.
+`python analysis/studies/contention.py` measures the cases anew.
 """
 
 import math
@@ -26,13 +26,6 @@ def main() -> None:
         table = summary(measured)
         static.contention(table).savefig(ROOT / f"docs/results/{case}.png")
         write_table(ROOT / "docs/experiments.md", str(case), shown(table))
-
-
-def add(case: str, run_id: str, measured: pd.DataFrame) -> None:
-    """Put the table of a run into the collected results, in place of an earlier run of the same case."""
-    collected = pd.read_csv(RESULTS)
-    own = measured.assign(case=case, run_id=run_id)[["case", "run_id", *measured.columns]]
-    pd.concat([collected[collected["case"] != case], own], ignore_index=True).to_csv(RESULTS, index=False)
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:

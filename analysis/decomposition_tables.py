@@ -8,7 +8,7 @@ docs/results/decomposition.png. Rows that have no finished cell yet are left out
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import yaml
@@ -138,7 +138,7 @@ def drawn(compared: dict[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def _from_below(found: pd.DataFrame) -> Iterator[pd.Series]:
+def _from_below(found: pd.DataFrame) -> Iterator[Any]:
     return found.iloc[::-1].itertuples()
 
 

@@ -1,11 +1,11 @@
 """Measure what trainings at once do to each other, bound by computation and by loading, and collect the results.
 
-python -m analysis.studies.contention [--sample imagenet-sample.tar] [--folder FOLDER]
+python analysis/studies/contention.py [--sample imagenet-sample.tar] [--folder FOLDER]
 
 The images of the case bound by loading are JPEG files: those of the archive (train/<class>/<name>.jpg), or else generated ones.
 Both are as large as most of ImageNet's. The study takes about 40 minutes on 2 cores that have nothing else to do. Started
-again after a kill, it goes on with the repeats that are missing. At its end the figures and tables of docs are made anew, as
-`python analysis/contention_results.py` makes them.
+again after a kill, it goes on with the repeats that are missing. `python analysis/contention_results.py` then makes the figures
+and tables of the documents.
 """
 
 import argparse
@@ -16,21 +16,22 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
-from analysis import contention_results
 from sensai.analysis.runs import table
 from sensai.files import whole_folder
 from sensai.tracking.artifact_names import CONTENTION
 
+RESULTS = Path(__file__).resolve().parents[1] / "results/contention.csv"
 REPEATS = 5
 # Case -> parameters of `contention`.
 CASES: dict[str, dict[str, object]] = {
     "contention_digits": {"trainings": "1,4,8"},
     "contention_loading": {
-        # Members that compute a fiftieth of AlexNet leave loading the larger part, as GPUs do.
+        # Members of a two-hundredth of AlexNet leave loading the larger part, as GPUs do.
         **{"dataset": "imagefolder", "image_size": 224, "arch": "torchvision:alexnet", "base_epochs": 0},
-        **{"method": "random", "n_groups": 8, "scope": "all", "target_flops": 0.02},
+        **{"method": "random", "n_groups": 8, "scope": "all", "target_flops": 0.005},
         **{"trainings": "1,4,8", "tasks": "training", "contention_images": 256, "batch_size": 32, "jobs": 1},
     },
 }
@@ -46,9 +47,8 @@ def main() -> None:
     make_images(arguments.folder, arguments.sample)
     for case, parameters in CASES.items():
         of_data = {"data_dir": arguments.folder} if "dataset" in parameters else {}
-        run_id = measured({**parameters, **of_data, "repeats": REPEATS})
-        contention_results.add(case, run_id, table(run_id, CONTENTION))
-    contention_results.main()
+        run_id = run({**parameters, **of_data, "repeats": REPEATS})
+        collect(case, run_id, table(run_id, CONTENTION), RESULTS)
 
 
 def make_images(folder: Path, sample: Path | None) -> None:
@@ -89,7 +89,7 @@ def generate(folder: Path, images_a_class: int = 64) -> None:
             Image.fromarray(noisy).save(place / f"{number}.jpg", quality=85)
 
 
-def measured(parameters: dict[str, object]) -> str:
+def run(parameters: dict[str, object]) -> str:
     """Run `contention`, or take its finished run from the store; return the id of the run."""
     options = [text for name, value in parameters.items() for text in (f"--{name}", str(value))]
     # Its progress is shown on standard error.
@@ -98,6 +98,13 @@ def measured(parameters: dict[str, object]) -> str:
     )
     found = re.findall(r"contention run: (\w+)", done.stdout)
     return str(found[-1])
+
+
+def collect(case: str, run_id: str, measured: pd.DataFrame, results: Path) -> None:
+    """Put the table of a run into the collected results, in place of an earlier run of the same case."""
+    collected = pd.read_csv(results)
+    own = measured.assign(case=case, run_id=run_id)[["case", "run_id", *measured.columns]]
+    pd.concat([collected[collected["case"] != case], own], ignore_index=True).to_csv(results, index=False)
 
 
 if __name__ == "__main__":

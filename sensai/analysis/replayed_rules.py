@@ -172,7 +172,7 @@ RULES = (
     ReplayedRule("the first epochs", first_epochs, settings(share=np.arange(0.25, 1, 1 / 12).tolist())),
     ReplayedRule("patience", plateau, PATIENCE),
     ReplayedRule("target", target, settings(target=np.arange(0.6, 1, 0.02).tolist())),
-    ReplayedRule("Wilcoxon pruner", wilcoxon, settings(p_threshold=(1e-3, 3e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4))),
+    ReplayedRule("Wilcoxon pruner", wilcoxon, settings(p_threshold=(0.001, 0.01, 0.05, 0.1, 0.2, 0.4))),
     ReplayedRule("percentile pruner", percentile, settings(percentile=(10, 20, 30, 40, 50, 60, 70, 80, 90, 95))),
     ReplayedRule("successive halving", halving, settings(rung=(2, 3, 4, 6, 8), share=(0.2, 0.4, 0.5, 0.6))),
     ReplayedRule(

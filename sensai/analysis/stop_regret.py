@@ -108,12 +108,13 @@ def measured(replayed: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row a rule and setting: columns rule, setting, fit_saved, fit_given_up (means over the fitted members), members
-        (number of the others), saved, given_up (their means), given_up_95 (their 95th percentile).
+        (number of the others), saved, given_up (their means), given_up_95 (their 95th percentile). Rules without members in one
+        half are left out.
     """
     fitted, others = (
         rows.groupby(_RULE, sort=False) for rows in (replayed[replayed["fitted"]], replayed[~replayed["fitted"]])
     )
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         {
             "fit_saved": fitted["saved"].mean(),
             "fit_given_up": fitted["given_up"].mean(),
@@ -122,7 +123,8 @@ def measured(replayed: pd.DataFrame) -> pd.DataFrame:
             "given_up": others["given_up"].mean(),
             "given_up_95": others["given_up"].quantile(_QUANTILE),
         }
-    ).reset_index()
+    )
+    return frame.dropna().astype({"members": "int64"}).reset_index()
 
 
 def fronts(settings: pd.DataFrame) -> pd.DataFrame:
@@ -134,7 +136,7 @@ def fronts(settings: pd.DataFrame) -> pd.DataFrame:
     ordered = settings.sort_values(["rule", "fit_saved", "fit_given_up"], ascending=[True, False, True], kind="stable")
     least = ordered.groupby("rule")["fit_given_up"].cummin()
     earlier = least.groupby(ordered["rule"]).shift(fill_value=np.inf)
-    return ordered[ordered["fit_given_up"] < earlier].iloc[::-1].reset_index(drop=True)
+    return ordered[ordered["fit_given_up"] < earlier].sort_values(["rule", "fit_saved"], ignore_index=True)
 
 
 def chosen(replayed: pd.DataFrame, most_given_up: float) -> pd.DataFrame:

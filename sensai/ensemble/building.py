@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.optimize import minimize_scalar
@@ -50,6 +51,23 @@ def cut_further(
         for member, gone, plan in zip(ensemble.members, before, plans, strict=True)
     ]
     return Ensemble(members, ensemble.class_names, ensemble.spec, ensemble.normalization)
+
+
+def initialise_anew(ensemble: Ensemble, seed: int) -> None:
+    """Give every member random weights in place, as its layers initialise themselves.
+
+    Parameters that a network holds outside of torch's layers stay as they are.
+
+    Args:
+        ensemble: its members.
+        seed: with a member's number, of its weights.
+    """
+    for number, member in enumerate(ensemble.members):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(np.random.default_rng([seed, number]).integers(2**63 - 1)))
+            for layer in member.network.modules():
+                if callable(reset := getattr(layer, "reset_parameters", None)):
+                    reset()
 
 
 @torch.no_grad()

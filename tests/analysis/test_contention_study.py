@@ -3,6 +3,7 @@
 import tarfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -41,6 +42,14 @@ def test_a_sample_is_unpacked_and_scaled(tmp_path: Path) -> None:
     for name, size in (("cat", (562, 375)), ("dog", (375, 938))):
         with Image.open(tmp_path / "unpacked" / "train" / name / "1.jpg") as image:
             assert (image.mode, image.size) == ("RGB", size)
+
+
+def test_a_run_replaces_the_earlier_one_of_its_case(tmp_path: Path) -> None:
+    results = tmp_path / "contention.csv"
+    pd.DataFrame({"case": ["a", "b"], "run_id": ["1", "2"], "n": [4, 8]}).to_csv(results, index=False)
+    contention.collect("a", "3", pd.DataFrame({"n": [16, 32]}), results)
+    found = pd.read_csv(results, dtype={"run_id": str})
+    assert found[["case", "run_id", "n"]].to_numpy().tolist() == [["b", "2", 8], ["a", "3", 16], ["a", "3", 32]]
 
 
 @pytest.mark.parametrize("case", contention.CASES)

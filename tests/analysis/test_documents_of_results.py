@@ -44,16 +44,6 @@ def test_the_tables_of_contention_are_those_of_the_collected_results() -> None:
         assert block(case, contention_results.shown(summary(measured))) in EXPERIMENTS
 
 
-def test_a_run_replaces_the_earlier_one_of_its_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contention_results, "RESULTS", tmp_path / "contention.csv")
-    pd.DataFrame({"case": ["a", "b"], "run_id": ["1", "2"], "n": [4, 8]}).to_csv(
-        tmp_path / "contention.csv", index=False
-    )
-    contention_results.add("a", "3", pd.DataFrame({"n": [16, 32]}))
-    found = pd.read_csv(tmp_path / "contention.csv", dtype={"run_id": str})
-    assert found[["case", "run_id", "n"]].to_numpy().tolist() == [["b", "2", 8], ["a", "3", 16], ["a", "3", 32]]
-
-
 @pytest.mark.parametrize(
     ("value", "text"),
     [

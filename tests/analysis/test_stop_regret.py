@@ -144,6 +144,15 @@ def test_a_front_has_the_settings_that_no_other_of_the_rule_beats(replayed: pd.D
         assert own["fit_saved"].is_monotonic_increasing
 
 
+def test_rules_without_members_in_one_half_are_left_out() -> None:
+    """Of three ensembles only the first has trainings of all lengths."""
+    replayed = replays(made(3))
+    without = {"one cycle of fewer epochs", "decay after fixed epochs", "decay after patience"}
+    assert without < set(replayed["rule"])
+    assert set(measured(replayed)["rule"]) == set(replayed["rule"]) - without
+    assert not without & set(chosen(replayed, 1.0)["rule"])
+
+
 def test_the_figure_has_a_line_for_each_rule(replayed: pd.DataFrame) -> None:
     lines = fronts(measured(replayed))
     left, right = drawn(stop_regret(lines))

@@ -88,6 +88,7 @@ OTHER = {
     "epochs": 2,
     "cut_steps": 3,
     "cut_epochs": 2,
+    "initial_weights": "random",
     "lr": 0.2,
     "batch_size": 16,
     "weight_decay": 0.1,

@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from sensai.data.batches import Normalization
 from sensai.ensemble import Ensemble, Member, class_scores, combine, load_ensemble, save_ensemble
-from sensai.ensemble.building import build_ensemble, cut_further, fit_none_biases
+from sensai.ensemble.building import build_ensemble, cut_further, fit_none_biases, initialise_anew
 from sensai.models.widths import widths
 from sensai.sites import Plan, find_sites
 from tests.conftest import ROOT
@@ -43,6 +44,24 @@ def built(groups: list[tuple[int, ...]], *, pruned: bool = True, seed: int = 0) 
 
 
 # ------------------------------------------------------------------------------------------------------------- members
+
+
+def test_random_weights_follow_from_seed_and_number() -> None:
+    """Members of equal shape differ, widths stay, and nothing is left of the base model."""
+    weights = {}
+    for name, seed in (("first", 0), ("again", 0), ("other", 1)):
+        ensemble, base = built([(0, 1), (2, 3)], pruned=False)
+        before = [widths(member.network) for member in ensemble.members]
+        state = torch.random.get_rng_state()
+        initialise_anew(ensemble, seed)
+        assert torch.equal(torch.random.get_rng_state(), state)
+        assert [widths(member.network) for member in ensemble.members] == before
+        weights[name] = [next(member.network.parameters()).detach() for member in ensemble.members]
+    assert all(torch.equal(*pair) for pair in zip(weights["first"], weights["again"], strict=True))
+    own = [*weights["first"], *weights["other"]]
+    learnt = next(base.parameters()).detach()
+    for one, other in combinations([*own, learnt], 2):
+        assert not torch.allclose(one, other, atol=1e-3)
 
 
 @pytest.mark.parametrize(

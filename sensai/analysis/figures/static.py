@@ -17,6 +17,9 @@ from sensai.analysis.figures.figure_tables import (
     with_shares,
 )
 
+# Distance of the ways at one number in the figure of `contention`, where numbers are 1 apart.
+_BETWEEN_WAYS = 0.06
+
 
 def widths(layers: pd.DataFrame) -> Figure:
     """Draw the kept share of each site by depth, one line a member.
@@ -127,13 +130,15 @@ def contention(table: pd.DataFrame) -> Figure:
     Args:
         table: columns `task`, `way`, `n`, `images_per_s`, and its interval `low`, `high` (NaN: none is drawn).
     """
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    tasks = list(table["task"].unique())
+    tasks, ways, counts = (list(table[name].unique()) for name in ("task", "way", "n"))
+    figure = Figure(figsize=(4.5 * len(tasks), 4), layout="constrained")
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
         for way, rows in table[table["task"] == task].groupby("way", sort=False):
-            line = axes.plot(rows["n"], rows["images_per_s"], marker="o", markersize=4, label=label_of(str(way)))[0]
-            axes.vlines(rows["n"], rows["low"], rows["high"], color=line.get_color(), linewidth=2)
-        axes.set_xticks(table["n"].unique())
+            # The ways stand beside each other, so that no interval hides another.
+            places = rows["n"].map(counts.index) + _BETWEEN_WAYS * (ways.index(way) - (len(ways) - 1) / 2)
+            line = axes.plot(places, rows["images_per_s"], marker="o", markersize=4, label=label_of(str(way)))[0]
+            axes.vlines(places, rows["low"], rows["high"], color=line.get_color(), linewidth=2)
+        axes.set_xticks(range(len(counts)), counts)
         axes.set_yscale("log")
         axes.set_xlabel(f"{task}s at once")
         axes.set_ylabel("images a second, all together")

@@ -90,6 +90,9 @@ class Retrain(Prune):
     cut_epochs: Annotated[Epochs, Usage(when=RETRAINED & Above("cut_steps", 1))] = Field(
         1, description="most epochs of each member after each step except the last"
     )
+    initial_weights: Annotated[Literal["base", "random"], LATER_IN_TRAINING] = Field(
+        "base", description="weights that members start from: those of the base model, or random ones"
+    )
     lr: Annotated[LearningRate, TRAINING] = Field(0.05, description="peak learning rate of the schedule")
     schedule: Annotated[ScheduleName, LATER_IN_TRAINING] = Field(
         "one_cycle", description=f"course of the learning rate; {SCHEDULES.help}"

@@ -26,6 +26,7 @@ from sensai.config import Retrain, RetrainConfig
 from sensai.data.batches import batches
 from sensai.data.transforms import Mixing
 from sensai.ensemble import Ensemble, load_ensemble, save_ensemble
+from sensai.ensemble.building import initialise_anew
 from sensai.evaluation import Size, size
 from sensai.files import temporary_folder, write_text
 from sensai.models.layout import laid_out
@@ -62,6 +63,8 @@ _UNTRAINED = TrainingHistory(done=True, stopped_by="epochs=0")
 def _execute(config: RetrainConfig, context: Context) -> None:
     plans = plans_of_steps(config, context)
     ensemble = prune.build(context, plans[0])
+    if config.epochs and config.initial_weights == "random":
+        initialise_anew(ensemble, config.seed)
     with ExitStack() as open_runs:
         runs = [
             open_runs.enter_context(open_member_run(ensemble, number, context, split="val"))
