@@ -3,7 +3,6 @@
 They compare two ensembles on the same images, or an ensemble and its base model. N images.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -13,6 +12,7 @@ from mlflow.tracking import MlflowClient
 
 from sensai.analysis.resampling import percentile_interval, resampled
 from sensai.analysis.runs import read_table
+from sensai.evaluation.accuracy_difference import Difference
 from sensai.files import reading
 from sensai.tracking import tags
 from sensai.tracking.artifact_names import ANSWERS, VAL_ANSWERS
@@ -22,23 +22,6 @@ from sensai.tracking.tracking_store import tracking_client
 
 class IncomparableError(ValueError):
     """Runs without answers, or with answers to different images."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The difference of two top-1 accuracies on the same images, as fractions.
-
-    Attributes:
-        difference: the estimate.
-        low: lower bound of its interval.
-        high: upper bound.
-        images: N.
-    """
-
-    difference: float
-    low: float
-    high: float
-    images: int
 
 
 def accuracy_difference(

@@ -1,5 +1,6 @@
 """Make a configuration from a command line and the file that `--config` names."""
 
+import shlex
 from argparse import SUPPRESS, ArgumentError, ArgumentParser
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 from sensai.config.entry_point import EntryPoint
 from sensai.config.entry_points import CONFIGS
 from sensai.config.refusals import describe_errors, unknown_parameter
-from sensai.config.usage import default_texts, parameters_of
+from sensai.config.usage import as_text, default_texts, parameters_of
 from sensai.documents import parse_yaml, read_text, render_yaml, shown
 from sensai.errors import InputError
 from sensai.input_paths import located, located_reference
@@ -41,7 +42,7 @@ def parse(stage: str, arguments: Sequence[str], *, defaults_are_given: bool = Fa
         values = _located(read_config(path, config), config)
         if defaults_are_given:
             defaults = default_texts(config)
-            given = {name: value for name, value in given.items() if value != defaults[name]}
+            given = {name: value for name, value in given.items() if value != defaults.get(name)}
     try:
         return config.model_validate(values | given)
     except ValidationError as error:
@@ -62,9 +63,24 @@ def read_config(path: str, config: type[EntryPoint]) -> dict[str, Any]:
     if content is not None and not isinstance(content, dict):
         raise InputError(f"{CONFIG_FILE}={shown(path)}: must be an object, parameter: value")
     for name in content or {}:
-        if name not in config.model_fields:
+        if name not in config.model_fields and name not in config.former:
             raise unknown_parameter(str(name), config)
     return dict(content or {})
+
+
+def as_command(entry_point: str, config: EntryPoint, **more: str) -> str:
+    """Return the command line of an entry point with the values of a configuration that are not its defaults.
+
+    Args:
+        entry_point: name of the entry point.
+        config: of any entry point; parameters that the named one does not take are left out.
+        more: further parameters.
+    """
+    defaults = default_texts(CONFIGS[entry_point])
+    given = {name: as_text(value) for name, value in config.recipe().items()}
+    changed = {name: value for name, value in given.items() if name in defaults and value != defaults[name]}
+    command = " ".join(f"--{name} {shlex.quote(value)}" for name, value in {**changed, **more}.items())
+    return f"sensai {entry_point} {command}".rstrip()
 
 
 def as_yaml(config: EntryPoint) -> str:
@@ -76,8 +92,10 @@ def as_yaml(config: EntryPoint) -> str:
 def _parsed(arguments: Sequence[str], config: type[EntryPoint]) -> dict[str, str]:
     parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False, argument_default=SUPPRESS)
     parser.add_argument(f"--{CONFIG_FILE}")
-    for name, field in config.model_fields.items():
-        if field.annotation is bool:
+    flags = {name for name, field in config.model_fields.items() if field.annotation is bool}
+    flags |= {name for name, former in config.former.items() if former.is_flag}
+    for name in (*config.model_fields, *config.former):
+        if name in flags:
             parser.add_argument(f"--{name}", nargs="?", const="true")
         else:
             parser.add_argument(f"--{name}")

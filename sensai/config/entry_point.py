@@ -1,13 +1,32 @@
 """The base of every entry point's configuration, and what is derived from its parameters."""
 
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from sensai.config.usage import Usage, as_text, parameters_of
+from sensai.config.usage import Usage, as_text, default_texts, parameters_of
 
+_log = logging.getLogger(__name__)
 # The configuration is stored as a tag, which MLflow cuts at this length.
 _LONGEST_TAG = 8000
+
+
+@dataclass(frozen=True)
+class Former:
+    """A parameter of the version before, which this version still reads.
+
+    Attributes:
+        successor: name of the parameter that replaces it.
+        text: returns the successor's text for a text of it, or raises a `ValueError` that says what is allowed.
+        is_flag: its name alone on a command line means true.
+    """
+
+    successor: str
+    text: Callable[[str], str]
+    is_flag: bool = False
 
 
 class EntryPoint(BaseModel):
@@ -18,12 +37,14 @@ class EntryPoint(BaseModel):
     Attributes:
         stage: name of the entry point.
         owner: the stage to which a section's parameters belong; empty for those of every entry point.
+        former: name -> a parameter of the version before that is still read.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     stage: ClassVar[str]
     owner: ClassVar[str] = ""
+    former: ClassVar[Mapping[str, Former]] = {}
 
     traceback: Annotated[bool, Usage(operational=True)] = Field(
         False,
@@ -59,6 +80,28 @@ class EntryPoint(BaseModel):
         known = parameters_of(cls)
         own = [name for name, each in known.items() if cls.stage in each.stages]
         return [name for name, each in known.items() if each.usage.everyday and name not in own] + own
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_former(cls, values: Any) -> Any:
+        """Replace the parameters of the version before by their successors."""
+        if not isinstance(values, dict):
+            return values
+        read = dict(values)
+        for name in cls.former.keys() & values.keys():
+            each, value = cls.former[name], as_text(read.pop(name))
+            # `mlflow run` hands over the defaults of all parameters that nobody gave.
+            if read.get(each.successor, default := default_texts(cls)[each.successor]) != default:
+                raise ValueError(f"{name}={value}: is now part of {each.successor}, which is given too")
+            read[each.successor] = each.text(value)
+            _log.warning(
+                "%s=%s is read as %s=%s, and no more by the next version",
+                name,
+                value,
+                each.successor,
+                read[each.successor],
+            )
+        return read
 
     @model_validator(mode="after")
     def _fits_into_a_tag(self) -> Self:

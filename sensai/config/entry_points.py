@@ -98,7 +98,7 @@ class ReportConfig(Report, FromRun, StageConfig):
 
     @model_validator(mode="after")
     def _runs_compared_by_themselves(self) -> Self:
-        others = [f"{name}={value!r}" for name in ("from_run", "control_run") if (value := getattr(self, name))]
+        others = [f"{name}={value!r}" for name in ("from_run", "yardstick_runs") if (value := self.text(name))]
         if self.compare_runs and others:
             compared = ",".join(self.compare_runs)
             raise ValueError(f"compare_runs={compared!r}: stands by itself, without {' and '.join(others)}")

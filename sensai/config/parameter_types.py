@@ -29,6 +29,7 @@ from sensai.data.sets import DATASETS
 from sensai.documents import is_text, parse_json, shown
 from sensai.ensemble.combiners import COMBINERS
 from sensai.errors import suggestion
+from sensai.evaluation.roles import YARDSTICKS
 from sensai.grouping.methods import METHODS
 from sensai.models.architecture_names import ELSEWHERE, TORCHVISION
 from sensai.models.architectures import ARCHITECTURES
@@ -39,6 +40,8 @@ from sensai.training.schedules import SCHEDULES
 from sensai.training.stop_rules import STOP_RULES
 
 _BUDGET = re.compile(r"[1-9]\d{0,8}epochs|(?=.*[1-9])\d{1,9}(\.\d{1,9})?s", re.ASCII)
+# An empty list of yardsticks, as people write it.
+_NO_YARDSTICK = "none"
 # torch numbers devices in 8 bits, and takes no leading zeros.
 _DEVICE = re.compile(r"auto|cpu|cuda(:(0|[1-9]\d?))?", re.ASCII)
 _RESOURCE = re.compile(r"[\w.:@/+-]{1,100}")
@@ -172,6 +175,28 @@ def _stop_rules(value: str) -> list[str]:
     return names
 
 
+def _yardsticks(value: str) -> list[str]:
+    names = [] if value == _NO_YARDSTICK else parts_of(value)
+    for name in names:
+        if name not in YARDSTICKS:
+            raise ValueError(f"{shown(name)} is no yardstick; {suggestion(name, [*YARDSTICKS, _NO_YARDSTICK])}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"must name each yardstick once, separated by commas, or be {_NO_YARDSTICK}")
+    return names
+
+
+def _yardstick_runs(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    pairs = [tuple(part.strip() for part in pair.partition("=")[::2]) for pair in parts_of(check_line(value))]
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names) or not all(name in YARDSTICKS and is_run_id(run_id) for name, run_id in pairs):
+        raise ValueError(
+            f"must be pairs yardstick=run id, each once, separated by commas; yardsticks are {', '.join(YARDSTICKS)}"
+        )
+    return tuple(pairs)
+
+
 def _tasks(value: str) -> list[str]:
     names = list(dict.fromkeys(parts_of(value) or [""]))
     for name in names:
@@ -290,6 +315,14 @@ Fidelities = Annotated[tuple[int, ...], _listed(_fidelities), _AS_LIST]
 Ratios = Annotated[tuple[float, ...], _listed(_ratios), _AS_LIST]
 Methods = Annotated[tuple[str, ...], _listed(_methods), _AS_LIST]
 StopRules = Annotated[tuple[str, ...], _listed(_stop_rules), _AS_LIST]
+Yardsticks = Annotated[
+    tuple[str, ...],
+    _listed(_yardsticks),
+    PlainSerializer(lambda names: _joined(names) or _NO_YARDSTICK, return_type=str),
+]
+YardstickRuns = Annotated[
+    tuple[tuple[str, str], ...], BeforeValidator(_yardstick_runs), PlainSerializer(_pairs, return_type=str)
+]
 Tasks = Annotated[tuple[str, ...], _listed(_tasks), _AS_LIST]
 RunIds = Annotated[tuple[str, ...], _listed(_run_ids), _AS_LIST]
 NetworkArguments = Annotated[JsonObject, PlainValidator(_json_object), PlainSerializer(str, return_type=str)]

@@ -89,6 +89,11 @@ def register_ensemble(
     return int(registered.version)
 
 
+def describe_version(client: MlflowClient, model_name: str, number: int, description: str) -> None:
+    """Replace the description of a registered version, in Markdown."""
+    client.update_model_version(model_name, str(number), description)
+
+
 def _make_registered_model(client: MlflowClient, model_name: str) -> None:
     """Create the registered model unless it exists."""
     try:

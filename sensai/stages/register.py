@@ -3,6 +3,8 @@
 Logs the model (pyfunc, signature, input example) and version.
 """
 
+from collections.abc import Mapping
+
 from mlflow.entities import Run as StoredRun
 
 from sensai.config import MainConfig, RegisterConfig, TuneConfig
@@ -18,18 +20,21 @@ from sensai.registry.versions import register_ensemble
 from sensai.stages import evaluate, retrain
 from sensai.stages.evaluate import combining
 from sensai.stages.prune import title as prune_title
-from sensai.tracking import Store
+from sensai.tracking import Store, tags
 
 # People look a version up by these metrics of its evaluation.
 _TAGGED_METRICS = ("accuracy", "accuracy_drop", "flops_base", "flops_max", "flops_speedup", "latency_member_max_ms")
+# MLflow refuses longer ones.
+_LONGEST_DESCRIPTION = 5000
 
 
 def _execute(config: RegisterConfig, context: Context) -> None:
     train = context.data.train
-    ensemble = retrain.load(context.store, context.upstream["retrain"])
-    calibration = combining.load(context.store, context.upstream["evaluate"])
+    store, evaluate_run = context.store, context.upstream["evaluate"]
+    ensemble = retrain.load(store, context.upstream["retrain"])
+    calibration = combining.load(store, evaluate_run)
     example = train.images[train.rows[:1]].transpose(0, 2, 3, 1)
-    metrics = context.store.metrics_of(context.upstream["evaluate"])
+    metrics = store.metrics_of(evaluate_run)
     version_tags = {
         "dataset": config.dataset,
         "arch": config.arch,
@@ -39,9 +44,8 @@ def _execute(config: RegisterConfig, context: Context) -> None:
         **{name: f"{metrics[name]:g}" for name in _TAGGED_METRICS if name in metrics},
         **upstream_tags(context.upstream),
     }
-    title = f"{len(ensemble.members)} members of `{config.arch}` on `{config.dataset}`, {prune_title(config)}"
     version = register_ensemble(
-        context.store.client,
+        store.client,
         context.run.id,
         ensemble,
         calibration,
@@ -49,7 +53,7 @@ def _execute(config: RegisterConfig, context: Context) -> None:
         example,
         config.model_name,
         version_tags,
-        _description(title, metrics),
+        description(config, metrics, store.tags_of(evaluate_run).get(tags.VERDICT, "")),
     )
     context.run.log_metrics({"version": version})
 
@@ -73,10 +77,19 @@ def check(_config: RegisterConfig | MainConfig | TuneConfig, data: Dataset) -> N
         raise InputError(f"dataset={data.name!r}: a class is called {REJECTED!r}, as is what an ensemble rejects")
 
 
-def _description(title: str, metrics: dict[str, float]) -> str:
-    """Return Markdown: the title, and a table of metrics."""
+def description(config: RegisterConfig | MainConfig, metrics: Mapping[str, float], verdict: str) -> str:
+    """Return the description of a version as Markdown: its title, a table of metrics, and the verdict.
+
+    Args:
+        config: of the ensemble.
+        metrics: of its evaluation.
+        verdict: its lines, as `Verdict` gives them.
+    """
+    members = f"{metrics['members']:.0f} members" if "members" in metrics else "Members"
+    title = f"{members} of `{config.arch}` on `{config.dataset}`, {prune_title(config)}"
     rows = [f"| {name} | {metrics[name]:.6g} |" for name in _TAGGED_METRICS if name in metrics]
-    return "\n".join([title, "", "| metric | test split, this machine |", "| --- | --- |", *rows])
+    table = ["| metric | test split, this machine |", "| --- | --- |", *rows]
+    return "\n".join([title, "", *table, "", *(f"{line}  " for line in verdict.splitlines())])[:_LONGEST_DESCRIPTION]
 
 
 stage = Stage(

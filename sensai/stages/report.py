@@ -21,6 +21,7 @@ from sensai.pipeline.run_lifecycle import Description, enter_store, open_run, re
 from sensai.pipeline.session import Session
 from sensai.pipeline.stage import Stage
 from sensai.stages import evaluate, retrain
+from sensai.stages.evaluate import judging
 from sensai.tracking import Run, Store, tags
 from sensai.tracking.artifact_names import PAGE
 
@@ -59,20 +60,22 @@ def run(config: ReportConfig) -> str:
 
 
 def _execute(config: ReportConfig, context: Context) -> None:
-    control_run = ""
-    if config.control_run:
-        # A run that was answered from the cache has no artifacts: the run that answered has them.
-        control_run = context.store.finished_run(config.control_run, ["evaluate"], "control_run").info.run_id
+    # A run that was answered from the cache has no artifacts: the run that answered has them.
+    yardsticks = {
+        name: context.store.finished_run(run_id, ["evaluate"], "yardstick_runs").info.run_id
+        for name, run_id in config.yardstick_runs
+    }
+    evaluate_run, uri = context.upstream["evaluate"], context.store.client.tracking_uri
+    commands = judging.commands_after(config, judging.registering(evaluate_run), yardsticks)
     try:
-        html = _rendered(
-            lambda: evaluation_page.render(context.upstream["evaluate"], context.store.client.tracking_uri, control_run)
-        )
+        html = _rendered(lambda: evaluation_page.render(evaluate_run, uri, yardsticks, commands))
     except IncomparableError as error:
-        raise InputError(f"from_run={config.from_run!r}, control_run={config.control_run!r}: {error}") from error
+        given = config.text("yardstick_runs")
+        raise InputError(f"from_run={config.from_run!r}, yardstick_runs={given!r}: {error}") from error
     context.run.log_text(html, PAGE)
 
 
-stage = Stage(version=6, config=ReportConfig, previous=evaluate.stage, execute=_execute, title=retrain.title)
+stage = Stage(version=7, config=ReportConfig, previous=evaluate.stage, execute=_execute, title=retrain.title)
 
 
 def _subject(config: ReportConfig, store: Store) -> _Subject | None:
@@ -88,9 +91,9 @@ def _subject(config: ReportConfig, store: Store) -> _Subject | None:
     found = store.finished_run(config.from_run, [evaluate.stage.name, TuneConfig.stage])
     if found.data.tags[tags.STAGE] != TuneConfig.stage:
         return None
-    if config.control_run:
+    if given := config.text("yardstick_runs"):
         raise InputError(
-            f"control_run={config.control_run!r}: goes with an evaluation, but from_run={config.from_run!r} is a study"
+            f"yardstick_runs={given!r}: go with an evaluation, but from_run={config.from_run!r} is a study"
         )
     return _studied(found, store)
 

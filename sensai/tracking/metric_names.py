@@ -6,6 +6,8 @@ Several metrics share an entry whose name has a part in `<...>`: `accuracy_<comb
 import re
 from typing import NamedTuple
 
+from sensai.evaluation.roles import BASE
+
 
 class Metric(NamedTuple):
     """One entry of `METRICS`.
@@ -118,7 +120,7 @@ METRICS = {
     "flops_speedup": Metric(("evaluate", "main", "trial"), "ratio", "flops_base / flops_max"),
     "predicted_flops_max": Metric(("group",), "FLOPs", "predicted FLOPs of the largest member, at `ratio`"),
     "predicted_flops_total": Metric(("group",), "FLOPs", "predicted FLOPs of all members, at `ratio`"),
-    "members": Metric(("prune",), "count", "members of the ensemble"),
+    "members": Metric(("prune", "evaluate", "main"), "count", "members of the ensemble"),
     "channels_kept": Metric(("prune",), "fraction", "removable channels that a member keeps, mean over members"),
     "proof_error": Metric(("prune",), "absolute", "largest difference between a member and the masked network"),
     "groups": Metric(("group",), "count", "groups of classes"),
@@ -163,7 +165,14 @@ METRICS = {
     "comparisons": Metric(("grouping_study",), "count", "pairs of methods, for every measure and setting"),
     # Registered versions and serving.
     "version": Metric(("register", "main", "promote", "tune"), "number", "version of the registered model"),
+    "control_equal_flops_<metric>": Metric(
+        ("main",), "as the metric", "the metric of the evaluation of the control of equal training FLOPs"
+    ),
     "control_<metric>": Metric(("main",), "as the metric", "the metric of the control's evaluation"),
+    "replicas_<metric>": Metric(("main",), "as the metric", "the metric of the replicas' evaluation"),
+    "base_further_<metric>": Metric(
+        ("main",), "as the metric", "the metric of the evaluation of the base model trained further"
+    ),
     "frames": Metric(("predict",), "count", "images answered"),
     "requests": Metric(("serve",), "count", "requests answered"),
     # The step of these metrics is the number of processes. They are means over repeats, geometric ones of speeds.
@@ -177,6 +186,12 @@ METRICS = {
         ("contention",), "ratio", "images/s of the engine / of naive processes, in the same repeat"
     ),
 }
+
+
+def yardstick_metric(yardstick: str, metric: str) -> str:
+    """Return the name under which `main` carries a metric of a yardstick's evaluation."""
+    # `base_accuracy` and the like are those of the base model before.
+    return f"{'base_further' if yardstick == BASE else yardstick}_{metric}"
 
 
 def metric_entry(name: str) -> str | None:

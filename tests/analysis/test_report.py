@@ -13,8 +13,10 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from sensai.analysis.differences import IncomparableError
-from sensai.analysis.report.evaluation_page import differences_table, render, summary_table
+from sensai.analysis.report import evaluation_page
 from sensai.analysis.report.page import RunLink, render_page
+from sensai.analysis.report.yardstick_comparison import MEASURE, Comparison, summary_table
+from sensai.evaluation.roles import TITLES
 from tests.analysis.conftest import Logbook
 from tests.helpers.pipeline import FinishedMain
 
@@ -37,6 +39,12 @@ METRICS = {
 }
 
 
+def render(evaluate_run: str, tracking_uri: str, **yardstick_runs: str) -> str:
+    """Return the page on an evaluation beside some yardsticks, with a command for every choice."""
+    commands = {name: f"use {name}" for name in TITLES} | {MEASURE: "measure"}
+    return evaluation_page.render(evaluate_run, tracking_uri, yardstick_runs, commands)
+
+
 def rows(page: str, heading: str) -> list[list[str]]:
     """Return the cells of the first table below a heading."""
     table = page.partition(f"<h2>{heading}</h2>")[2].partition("</table>")[0]
@@ -55,11 +63,12 @@ class TestSummary:
         assert table.loc["largest member"].tolist() == ["", "", "15,595", "772,770", "0.250"]
         assert table.loc["ensemble"].tolist() == ["0.9600", "0.9990", "45,505", "2,241,698", "1.500"]
 
-    def test_the_control_is_a_third_network(self) -> None:
-        table = summary_table(METRICS, {"accuracy": 0.9, "params_total": 1000.0, "flops_total": 5e5, "params_max": 7.0})
-        assert list(table.index) == ["base model", "largest member", "ensemble", "control"]
+    def test_yardsticks_are_further_networks(self) -> None:
+        measured = {"accuracy": 0.9, "params_total": 1000.0, "flops_total": 5e5, "params_max": 7.0}
+        table = summary_table(METRICS, {"control": measured, "base": {}})
+        assert list(table.index)[3:] == ["control", "base model trained further"]
         assert table.loc["control"].tolist() == ["0.9000", "", "1,000", "500,000", ""]
-        assert table.drop("control").equals(summary_table(METRICS))
+        assert table.iloc[:3].equals(summary_table(METRICS))
 
     def test_what_was_not_logged_is_left_empty(self) -> None:
         assert set(summary_table({}).to_numpy().ravel()) == {""}
@@ -145,32 +154,50 @@ def test_combinations_are_shown_where_they_were_logged(logbook: Logbook, nasty: 
     assert table[1:] == [["raw", "0.5", "1.235"], ["base model", "0.75", ""]]
 
 
-def test_the_control_stands_beside_the_ensemble(logbook: Logbook, nasty: str, store_uri: str) -> None:
+def test_yardsticks_stand_beside_the_ensemble(logbook: Logbook, nasty: str, store_uri: str) -> None:
     control = logbook.run({"stage": "evaluate"}, {"accuracy": 0.75, "flops_total": 3.0})
     answers(logbook, control, right=3)
-    page = render(nasty, store_uri, control)
+    page = render(nasty, store_uri, control=control)
     assert rows(page, "Base model and ensemble")[-1] == ["control", "0.7500", "", "", "3", ""]
     assert control in page
+    # Where one has timed nothing, as in an old store, there is no verdict.
+    assert "<h2>Verdict</h2>" not in page
+
+
+def test_the_verdict_stands_first_with_the_next_command(logbook: Logbook, nasty: str, store_uri: str) -> None:
+    control = logbook.run({"stage": "evaluate"}, METRICS | {"latency_ensemble_ms": 0.3, "members": 1.0})
+    answers(logbook, control, right=1)
+    page = render(nasty, store_uri, control=control)
+    assert page.index("<h2>Verdict</h2>") < page.index("<h2>Base model and ensemble</h2>")
+    told = html.unescape(page)
+    assert (
+        "<p>On this machine the control is the best choice: 5.0x faster than the ensemble and 50.0 points less" in told
+    )
+    assert "<p>Next: use control</p>" in told
+    assert "<p>Next: measure</p>" in render(nasty, store_uri)
+    # Times of different machines are not compared.
+    logbook.client.set_tag(control, "sensai.host", '{"cores": "64"}')
+    assert "<h2>Verdict</h2>" not in render(nasty, store_uri, control=control)
 
 
 def test_differences_in_accuracy_have_their_intervals(logbook: Logbook, nasty: str, store_uri: str) -> None:
     control = logbook.run({"stage": "evaluate"})
     answers(logbook, control, right=1)
-    table = differences_table(nasty, store_uri, control)
+    table = Comparison.of(nasty, {"control": control}, store_uri).gains()
     # Of four images, all or none of those that differ may be drawn.
     assert table.to_dict("index") == {
         "ensemble - base model": {"difference": "-0.2500", "95 % interval": "-0.7500 to +0.0000"},
         "ensemble - control": {"difference": "+0.5000", "95 % interval": "+0.0000 to +1.0000"},
     }
-    assert differences_table(nasty, store_uri).equals(table.iloc[:1])
-    page = rows(render(nasty, store_uri, control), "Differences in accuracy")
+    assert Comparison.of(nasty, {}, store_uri).gains().equals(table.iloc[:1])
+    page = rows(render(nasty, store_uri, control=control), "Differences in accuracy")
     assert page[-2:] == [[str(name), *row] for name, row in zip(table.index, table.to_numpy(), strict=True)]
 
 
-def test_a_control_without_answers_is_refused(logbook: Logbook, nasty: str, store_uri: str) -> None:
+def test_a_yardstick_without_answers_is_refused(logbook: Logbook, nasty: str, store_uri: str) -> None:
     control = logbook.run({"stage": "evaluate"})
     with pytest.raises(IncomparableError, match=rf"run {control} has no answers\.csv"):
-        render(nasty, store_uri, control)
+        render(nasty, store_uri, control=control)
 
 
 def test_names_that_look_like_numbers_stay_as_they_are(logbook: Logbook, store_uri: str) -> None:

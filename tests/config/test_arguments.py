@@ -6,7 +6,7 @@ import pytest
 
 from sensai import input_paths
 from sensai.config import CONFIGS, PruneConfig
-from sensai.config.arguments import as_yaml, parse
+from sensai.config.arguments import as_command, as_yaml, parse
 from sensai.errors import InputError
 
 
@@ -100,3 +100,75 @@ def test_the_file_of_a_run_makes_it_again(tmp_path: Path, stage: str) -> None:
     assert again.recipe() == config.recipe()
     # Where and how it runs is another run's own affair.
     assert getattr(again, "force", False) is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "yardsticks"),
+    [
+        ([], ("control", "replicas")),
+        (["--yardsticks", "none"], ()),
+        (["--yardsticks", ""], ()),
+        (["--yardsticks", "base, control"], ("base", "control")),
+        (["--control", "false"], ()),
+        (["--control", "true"], ("control",)),
+        (["--control"], ("control",)),
+    ],
+)
+def test_yardsticks_are_a_list_or_what_control_said(
+    arguments: list[str], yardsticks: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    config = parse("main", arguments)
+    assert config.yardsticks == yardsticks
+    assert CONFIGS["main"].model_validate(config.model_dump()) == config
+    notices = [
+        f"control={arguments[-1] if len(arguments) > 1 else 'true'} is read as yardsticks={config.text('yardsticks')}"
+    ]
+    assert [message.partition(", and no more")[0] for message in caplog.messages] == (
+        notices if "--control" in arguments else []
+    )
+
+
+def test_a_former_parameter_is_read_from_a_file_and_beside_the_defaults_of_mlflow(tmp_path: Path) -> None:
+    (tmp_path / "old.yaml").write_text("epochs: 3\ncontrol: false\n")
+    file = f"--config={tmp_path / 'old.yaml'}"
+    assert parse("main", [file]).yardsticks == ()
+    handed_over = ["--yardsticks", "control,replicas", "--epochs", "20"]
+    assert parse("main", [file, *handed_over], defaults_are_given=True).yardsticks == ()
+    assert parse("main", [*handed_over, "--control", "false"], defaults_are_given=True).yardsticks == ()
+    assert parse("report", ["--control_run", "abc"]).yardstick_runs == (("control", "abc"),)
+
+
+@pytest.mark.parametrize(
+    ("stage", "arguments", "said"),
+    [
+        (
+            "main",
+            ["--control", "x"],
+            "control='x': must be true or false, or better yardsticks=control or yardsticks=none",
+        ),
+        (
+            "main",
+            ["--control", "true", "--yardsticks", "base"],
+            "control=true: is now part of yardsticks, which is given too",
+        ),
+        ("main", ["--yardsticks", "kontrol"], "yardsticks='kontrol': 'kontrol' is no yardstick; did you mean control?"),
+        ("main", ["--yardsticks", "base,base"], "must name each yardstick once, separated by commas, or be none"),
+        ("evaluate", ["--control", "true"], "'control' is no parameter of evaluate"),
+    ],
+)
+def test_yardsticks_that_there_are_not_are_one_line(stage: str, arguments: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=r"^[^\n]+$") as refused:
+        parse(stage, arguments)
+    assert said in str(refused.value)
+
+
+def test_a_command_has_what_is_not_default_and_is_read_back() -> None:
+    config = parse(
+        "prune", ["--ratio=0.25", "--method=random", "--n_groups=2", "--mean=0.5,0.4", "--device=cpu", "--force"]
+    )
+    command = as_command("main", config, yardsticks="none")
+    # Where and how often it runs is left to whoever runs it.
+    assert command == "sensai main --mean 0.5,0.4 --method random --n_groups 2 --ratio 0.25 --yardsticks none"
+    again = parse("main", command.split()[2:])
+    assert again.upstream(PruneConfig).recipe() == config.recipe()
+    assert as_command("main", CONFIGS["main"]()) == "sensai main"

@@ -124,7 +124,7 @@ OTHER = {
     "model_name": "another",
     "image_dtype": "float32",
     "image_layout": "NCHW",
-    "control_run": "1" * 32,
+    "yardstick_runs": f"control={'1' * 32}",
     "compare_runs": f"{'1' * 32},{'2' * 32}",
     "trainings": "1,3",
     "contention_images": 100,

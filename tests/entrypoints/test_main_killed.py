@@ -13,9 +13,9 @@ from mlflow.entities import Run
 
 from sensai.stages import retrain
 from sensai.tracking.artifacts import downloaded
-from tests.conftest import TINY, command, tiny
+from tests.conftest import command, tiny
 
-PARAMETERS = {**TINY, "epochs": 6}
+PARAMETERS = tiny("main", epochs=6)
 BEFORE_THE_KILL = ("baseline", "activations", "group", "prune")
 
 

@@ -88,7 +88,7 @@ def test_the_pipeline_runs_from_the_wheel_alone(wheel: Path, tmp_path: Path) -> 
     # Two jobs: processes that are started find the library too.
     training = ["--base_epochs", "2", "--epochs", "1", "--jobs", "2", "--threads", "1"]
     small = [*training, "--runtime", "torch", "--method", "random", "--n_groups", "2"]
-    assert "main run: " in call("main", *small)
+    assert "main run: " in call("main", *small, "--yardsticks", "control")
     assert "report run: " in call("report", *small)
     assert "contention run: " in call(
         "contention",

@@ -65,6 +65,7 @@ METRICS = {
     },
     "evaluate": {
         *("accuracy", "top5_accuracy", "base_accuracy", "accuracy_drop", "binary_accuracy_mean", "binary_accuracy_min"),
+        "members",
         *("params_base", "params_max", "params_total", "flops_base", "flops_max", "flops_total", "flops_speedup"),
         *("latency_base_ms", "latency_member_max_ms", "latency_ensemble_ms"),
         *("speedup_critical_path", "speedup_ensemble", "overhead_ensemble", "ece", "nll", "base_ece", "base_nll"),

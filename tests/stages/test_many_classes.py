@@ -17,8 +17,8 @@ from tests.conftest import ROOT, tiny
 pytestmark = [pytest.mark.long, pytest.mark.processes]
 
 _LONGEST = 1000
-# They are as long as the parameters and the descriptions of stages are.
-_OF_ONE_LENGTH = {"sensai.config", "mlflow.note.content"}
+# They are as long as the parameters, the yardsticks and the descriptions of stages are.
+_OF_ONE_LENGTH = {"sensai.config", "sensai.verdict", "mlflow.note.content"}
 _GROUPS = 3
 
 
@@ -44,7 +44,7 @@ def test_all_stages_work_and_nothing_grows_with_the_classes(
             method="random",
             n_groups=_GROUPS,
             val_fraction=0.25,
-            control=True,
+            yardsticks="control",
             work_dir=str(tmp_path / "work"),
         )
     )

@@ -28,9 +28,9 @@ def test_a_study_is_what_from_run_may_name(pruned: Pruned, monkeypatch: pytest.M
     page = place.artifact(run_id, "report.html").read_text()
     assert f"Trial 0 (run {pruned.run_id})" in page
     with pytest.raises(
-        InputError, match=f"control_run='x': goes with an evaluation, but from_run='{study}' is a study"
+        InputError, match=f"yardstick_runs='control=x': go with an evaluation, but from_run='{study}' is a study"
     ):
-        reported(place, from_run=study, control_run="x")
+        reported(place, from_run=study, yardstick_runs="control=x")
 
     # The same again is answered from the store, unless it is to be redone.
     assert reported(place, from_run=study) == run_id
@@ -80,7 +80,10 @@ def test_runs_that_it_cannot_be_about(pruned: Pruned) -> None:
         ({"compare_runs": "one"}, "compare_runs='one': must be the ids of two or more runs, separated by commas"),
         ({"compare_runs": "one,,one"}, "must be the ids of two or more runs"),
         ({"compare_runs": "a,b", "from_run": "c"}, "compare_runs='a,b': stands by itself, without from_run='c'"),
-        ({"compare_runs": "a,b", "control_run": "d"}, "without control_run='d'"),
+        ({"compare_runs": "a,b", "yardstick_runs": "base=d"}, "without yardstick_runs='base=d'"),
+        ({"yardstick_runs": "control"}, "yardstick_runs='control': must be pairs yardstick=run id, each once"),
+        ({"yardstick_runs": "control=a,control=b"}, "must be pairs yardstick=run id, each once"),
+        ({"yardstick_runs": "none=a"}, "yardsticks are control, replicas, base, control_equal_flops"),
     ],
 )
 def test_parameters_that_do_not_go_together(launched: Entry, parameters: dict[str, object], said: str) -> None:

@@ -73,6 +73,6 @@ def test_a_stage_and_those_before_it_make_few_requests(requests: Requests, tmp_p
 def test_main_makes_few_requests(requests: Requests, entry: Entry, tmp_path: Path) -> None:
     """The whole pipeline with a control, as a user runs it."""
     assert os.environ["MLFLOW_TRACKING_URI"] == requests.uri
-    done = entry("main", timeout=3000, **tiny("main", control=True, epochs=3, work_dir=tmp_path / "work"))
+    done = entry("main", timeout=3000, **tiny("main", yardsticks="control", epochs=3, work_dir=tmp_path / "work"))
     assert done.returncode == 0, done.stderr
     assert len(check(requests)) == 13 + 8

@@ -13,12 +13,12 @@ import plotly.graph_objects as go
 from mlflow.entities import Run
 
 from sensai.analysis.curves import curves
-from sensai.analysis.differences import accuracy_difference, base_difference
 from sensai.analysis.figures import interactive, interactive_matrices
 from sensai.analysis.grouped import Grouped
 from sensai.analysis.report.page import Image, Part, Plot, Table, Text, render_page
 from sensai.analysis.report.page_inputs import Logged, table_of
-from sensai.analysis.rounding import rounded_accuracy
+from sensai.analysis.report.yardstick_comparison import Comparison
+from sensai.evaluation.roles import TITLES
 from sensai.tracking import tags
 from sensai.tracking.artifact_names import (
     COMBINATIONS,
@@ -34,66 +34,6 @@ from sensai.tracking.artifact_names import (
     SIMILARITY,
 )
 from sensai.tracking.tracking_store import tracking_client
-
-# Row of the summary -> its metrics of an evaluate run, in the order of `_SUMMARY_COLUMNS`. The accuracies of a single
-# member are not comparable.
-_SUMMARY_ROWS = {
-    "base model": ("base_accuracy", "base_top5_accuracy", "params_base", "flops_base", "latency_base_ms"),
-    "largest member": (None, None, "params_max", "flops_max", "latency_member_max_ms"),
-    "ensemble": ("accuracy", "top5_accuracy", "params_total", "flops_total", "latency_ensemble_ms"),
-}
-_SUMMARY_COLUMNS = ("accuracy", "top5_accuracy", "params", "flops", "latency_ms")
-
-
-def summary_table(metrics: Mapping[str, float], control: Mapping[str, float] | None = None) -> pd.DataFrame:
-    """Compare base model and ensemble: accuracy (fractions of the test split), params, FLOPs, latency (ms at batch 1).
-
-    Args:
-        metrics: of an evaluate run.
-        control: of the evaluate run of the control, one K-way network pruned to the FLOPs of the largest member.
-
-    Returns:
-        Rows `base model`, `largest member`, `ensemble` and, where given, `control`; columns accuracy, top-5, params, flops,
-        latency_ms. The accuracies of a single member are not comparable and stay empty.
-    """
-    rows = {name: [metrics.get(metric or "") for metric in row] for name, row in _SUMMARY_ROWS.items()}
-    if control is not None:
-        rows["control"] = [control.get(metric or "") for metric in _SUMMARY_ROWS["ensemble"]]
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(_SUMMARY_COLUMNS), dtype="float64")
-    table.index.name = "network"
-    return pd.DataFrame(
-        {
-            "accuracy": table["accuracy"].map(rounded_accuracy),
-            "top5_accuracy": table["top5_accuracy"].map(rounded_accuracy),
-            "params": table["params"].map("{:,.0f}".format, na_action="ignore"),
-            "flops": table["flops"].map("{:,.0f}".format, na_action="ignore"),
-            "latency_ms": table["latency_ms"].map("{:.3f}".format, na_action="ignore"),
-        }
-    ).fillna("")
-
-
-def differences_table(evaluate_run: str, tracking_uri: str, control_run: str = "") -> pd.DataFrame:
-    """Return the gains of the ensemble in accuracy on the same test images, with paired 95 % intervals, as fractions.
-
-    Args:
-        evaluate_run: of the ensemble.
-        tracking_uri: of the store that holds it.
-        control_run: the evaluate run of the control, if there is one.
-
-    Returns:
-        Rows `ensemble - base model` and, where given, `ensemble - control`; columns difference, 95 % interval.
-
-    Raises:
-        IncomparableError: a run has no answers, or the control is on other data.
-    """
-    found = {"ensemble - base model": base_difference(evaluate_run, tracking_uri=tracking_uri)}
-    if control_run:
-        found["ensemble - control"] = accuracy_difference(evaluate_run, control_run, tracking_uri=tracking_uri)
-    rows = {
-        name: {"difference": f"{each.difference:+.4f}", "95 % interval": f"{each.low:+.4f} to {each.high:+.4f}"}
-        for name, each in found.items()
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("accuracy")
 
 
 @dataclass(frozen=True)
@@ -130,32 +70,34 @@ class _Evaluation:
         return self.logged.reading(self.runs[stage], name)
 
 
-def render(evaluate_run: str, tracking_uri: str, control_run: str = "") -> str:
+def render(evaluate_run: str, tracking_uri: str, yardstick_runs: Mapping[str, str], commands: Mapping[str, str]) -> str:
     """Return the page on one evaluate run, as HTML without references to other files or hosts.
 
     Args:
         evaluate_run: what the page is about.
         tracking_uri: of the store that holds it.
-        control_run: the evaluate run of the control, if there is one.
+        yardstick_runs: name of a yardstick -> its evaluate run.
+        commands: the next command after the verdict (see `Comparison.verdict`).
 
     Raises:
-        IncomparableError: a run has no answers, or the control is on other data.
+        IncomparableError: a run has no answers, or a yardstick is on other data.
         DamagedError: an artifact of a run cannot be read.
     """
     evaluation = _Evaluation.of(evaluate_run, tracking_uri)
-    logged = evaluation.logged
-    control = logged.client.get_run(control_run).data.metrics if control_run else None
-    tables: list[Part] = [
+    comparison = Comparison.of(evaluate_run, yardstick_runs, tracking_uri)
+    verdict = comparison.verdict(commands)
+    parts: list[Part] = [
         *_warning(evaluation),
-        Table("Base model and ensemble", summary_table(evaluation.run.data.metrics, control).reset_index()),
-        Table("Differences in accuracy", differences_table(evaluate_run, tracking_uri, control_run).reset_index()),
+        *([Text("Verdict", verdict.lines)] if verdict else []),
+        Table("Base model and ensemble", comparison.summary().reset_index()),
+        Table("Differences in accuracy", comparison.gains().reset_index()),
         *_tables(evaluation),
     ]
-    links = [logged.link(stage, run_id) for stage, run_id in evaluation.runs.items()]
-    if control_run:
-        links.append(logged.link("evaluate of the control", control_run))
+    links = [evaluation.logged.link(stage, run_id) for stage, run_id in evaluation.runs.items()]
+    for name, run_id in yardstick_runs.items():
+        links.append(evaluation.logged.link(f"evaluate of the {TITLES[name]}", run_id))
     config = json.loads(evaluation.run.data.tags.get(tags.CONFIG, "{}"))
-    return render_page(evaluation.run.info.run_name, [*tables, *_figures(evaluation)], links, config)
+    return render_page(evaluation.run.info.run_name, [*parts, *_figures(evaluation)], links, config)
 
 
 def _warning(evaluation: _Evaluation) -> Iterator[Text]:

@@ -21,12 +21,12 @@ from sensai.config.bounds import (
     Penalty,
     Ratio,
     RayAddress,
-    RunId,
     Share,
     Steps,
     Temperature,
 )
 from sensai.config.conditions import Above, Condition, Declares, Is, Uses
+from sensai.config.entry_point import Former
 from sensai.config.parameter_types import (
     Augment,
     LossName,
@@ -36,11 +36,14 @@ from sensai.config.parameter_types import (
     RuntimeName,
     ScheduleName,
     StopRules,
+    YardstickRuns,
+    Yardsticks,
 )
 from sensai.config.sections.cut import Prune
 from sensai.config.sections.data_and_base import RETRAINED
 from sensai.config.usage import Among, Usage
 from sensai.ensemble.combiners import COMBINERS
+from sensai.evaluation.roles import CONTROL, REPLICAS
 from sensai.runtimes.implementations import RUNTIMES
 from sensai.training.losses import LOSSES
 from sensai.training.schedules import SCHEDULES
@@ -223,13 +226,23 @@ class Register(Evaluate):
     )
 
 
+def _yardsticks_of_control(value: str) -> str:
+    if value.lower() not in ("true", "false"):
+        raise ValueError(f"control={value!r}: must be true or false, or better yardsticks=control or yardsticks=none")
+    return CONTROL if value.lower() == "true" else "none"
+
+
 class Main(Register):
     """The whole pipeline."""
 
     owner = "main"
+    former = {"control": Former("yardsticks", _yardsticks_of_control, is_flag=True)}  # noqa: RUF012  (a ClassVar)
 
-    control: bool = Field(
-        True, description="also prune and retrain one K-way network with the FLOPs of the largest member"
+    yardsticks: Yardsticks = Field(
+        (CONTROL, REPLICAS),
+        description="networks to compare the ensemble with, separated by commas, or none; control: one K-way network with the "
+        "FLOPs of the largest member; replicas: as many of these as members, averaged; control_equal_flops: a control with "
+        "as many training FLOPs as the ensemble; base: the base model trained further; all by the members' recipe",
     )
 
 
@@ -237,8 +250,12 @@ class Report(Evaluate):
     """The runs that the page shows."""
 
     owner = "report"
+    former = {"control_run": Former("yardstick_runs", lambda run_id: f"{CONTROL}={run_id}" if run_id else "")}  # noqa: RUF012
 
-    control_run: RunId = Field("", description="evaluate run of the control, shown beside the ensemble")
+    yardstick_runs: Annotated[YardstickRuns, Usage(later=True)] = Field(
+        (),
+        description="evaluate runs of yardsticks, shown beside the ensemble, e.g. control=<run id>,replicas=<run id>",
+    )
     compare_runs: RunIds = Field(
         (), description="ids of two or more runs, separated by commas, to compare instead of one evaluation"
     )

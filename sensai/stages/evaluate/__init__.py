@@ -1,9 +1,9 @@
 """evaluate: Read the test split once, for accuracies, sizes, latencies and confusion.
 
-Logs accuracies, sizes and latencies of base model and ensemble, both answers to every image, the ways to combine members'
-outputs beside each other, confusion matrices (of groups: between and inside them) and the members' table; one child run a
-member with its test metrics, at decision thresholds fitted on validation data. A base model that has seen validation images
-gets a warning.
+Logs accuracies, sizes and latencies of base model and ensemble, the verdict on them, both answers to every image, the ways to
+combine members' outputs beside each other, confusion matrices (of groups: between and inside them) and the members' table; one
+child run a member with its test metrics, at decision thresholds fitted on validation data. A base model that has seen
+validation images gets a warning. The tag `sensai.role` tells an ensemble from the networks that it is compared with.
 """
 
 import json
@@ -26,7 +26,7 @@ from sensai.pipeline.devices import device_of
 from sensai.pipeline.stage import Stage
 from sensai.runtimes import check_runtime, prepare
 from sensai.stages import retrain
-from sensai.stages.evaluate import combining, int8, latencies
+from sensai.stages.evaluate import combining, int8, judging, latencies
 from sensai.stages.evaluate.leakage import warn_of_leakage
 from sensai.stages.group import class_label
 from sensai.tracking import tags
@@ -68,22 +68,24 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
     thresholds = _thresholds(val, ensemble)
     members = _members_table(ensemble, evaluation.member_metrics(outputs, ensemble, thresholds), times.members)
     base_size = evaluation.size(base.network, base.spec.input_shape)
-    context.run.log_metrics(
-        {
-            **_accuracy_metrics(probabilities, test.base, outputs),
-            "binary_accuracy_mean": members["binary_accuracy"].mean(),
-            "binary_accuracy_min": members["binary_accuracy"].min(),
-            "params_base": base_size.params,
-            "params_max": members["params"].max(),
-            "params_total": members["params"].sum(),
-            "flops_base": base_size.flops,
-            "flops_max": members["flops"].max(),
-            "flops_total": members["flops"].sum(),
-            "flops_speedup": base_size.flops / members["flops"].max(),
-            **times.metrics(),
-        }
-    )
-    context.run.log_frame(_answers(probabilities, test.base, outputs), ANSWERS)
+    metrics = {
+        **_accuracy_metrics(probabilities, test.base, outputs),
+        "members": len(ensemble.members),
+        "binary_accuracy_mean": members["binary_accuracy"].mean(),
+        "binary_accuracy_min": members["binary_accuracy"].min(),
+        "params_base": base_size.params,
+        "params_max": members["params"].max(),
+        "params_total": members["params"].sum(),
+        "flops_base": base_size.flops,
+        "flops_max": members["flops"].max(),
+        "flops_total": members["flops"].sum(),
+        "flops_speedup": base_size.flops / members["flops"].max(),
+        **times.metrics(),
+    }
+    context.run.log_metrics(metrics)
+    answers = _answers(probabilities, test.base, outputs)
+    _judge(ensemble, metrics, answers, config, context)
+    context.run.log_frame(answers, ANSWERS)
     context.run.log_frame(members, MEMBERS_TABLE)
     context.run.log_figure(static.members(members), MEMBERS_FIGURE)
     matrix = evaluation.confusion(probabilities, outputs.labels)
@@ -94,6 +96,16 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
         if is_partition(ensemble.groups):
             _log_group_confusion(matrix, ensemble, context)
     _log_member_runs(ensemble, members, thresholds, context)
+
+
+def _judge(
+    ensemble: Ensemble, metrics: dict[str, float], answers: pd.DataFrame, config: EvaluateConfig, context: Context
+) -> None:
+    """Tag the run with the role of the ensemble and with the verdict."""
+    role = judging.role(ensemble, metrics)
+    commands = judging.commands_after(config, judging.registering(context.run.id), {})
+    verdict = judging.by_itself(role, metrics, answers, commands)
+    context.run.set_tags({tags.ROLE: role, tags.VERDICT: str(verdict)})
 
 
 def check(config: EvaluateConfig | MainConfig | GroupingStudyConfig | TuneConfig, data: Dataset) -> None:

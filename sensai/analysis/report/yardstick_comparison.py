@@ -1,0 +1,132 @@
+"""An ensemble beside its base model and its yardsticks, from what their evaluate runs have logged."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+from mlflow.entities import Run
+
+from sensai.analysis.differences import accuracy_difference, base_difference
+from sensai.analysis.rounding import rounded_accuracy
+from sensai.evaluation.accuracy_difference import Difference
+from sensai.evaluation.roles import BASE_MODEL, ENSEMBLE, TITLES
+from sensai.evaluation.verdict import Verdict, base_model, evaluated, verdict
+from sensai.tracking import tags
+from sensai.tracking.tracking_store import tracking_client
+
+# Row of the summary -> its metrics of an evaluate run, in the order of `_SUMMARY_COLUMNS`. The accuracies of a single
+# member are not comparable.
+_SUMMARY_ROWS = {
+    BASE_MODEL: ("base_accuracy", "base_top5_accuracy", "params_base", "flops_base", "latency_base_ms"),
+    "largest member": (None, None, "params_max", "flops_max", "latency_member_max_ms"),
+    TITLES[ENSEMBLE]: ("accuracy", "top5_accuracy", "params_total", "flops_total", "latency_ensemble_ms"),
+}
+_SUMMARY_COLUMNS = ("accuracy", "top5_accuracy", "params", "flops", "latency_ms")
+# The key of the command that measures yardsticks, among those of choices.
+MEASURE = "measure"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An ensemble beside its base model and its yardsticks.
+
+    Attributes:
+        evaluation: the evaluate run of the ensemble.
+        yardsticks: name of a yardstick -> its evaluate run.
+        differences: name of the base model and of each yardstick -> the ensemble's accuracy less its accuracy.
+    """
+
+    evaluation: Run
+    yardsticks: Mapping[str, Run]
+    differences: Mapping[str, Difference]
+
+    @classmethod
+    def of(cls, evaluate_run: str, yardstick_runs: Mapping[str, str], tracking_uri: str) -> "Comparison":
+        """Read the runs, and compare the answers that they logged.
+
+        Args:
+            evaluate_run: of the ensemble.
+            yardstick_runs: name of a yardstick -> its evaluate run.
+            tracking_uri: of the store that holds them.
+
+        Raises:
+            IncomparableError: a run has no answers, or a yardstick is on other data.
+        """
+        client = tracking_client(tracking_uri)
+        runs = {name: client.get_run(run_id) for name, run_id in yardstick_runs.items()}
+        differences = {BASE_MODEL: base_difference(evaluate_run, tracking_uri=tracking_uri)}
+        for name, run_id in yardstick_runs.items():
+            differences[name] = accuracy_difference(evaluate_run, run_id, tracking_uri=tracking_uri)
+        return cls(client.get_run(evaluate_run), runs, differences)
+
+    def summary(self) -> pd.DataFrame:
+        """Return `summary_table` of the runs."""
+        return summary_table(
+            self.evaluation.data.metrics, {name: run.data.metrics for name, run in self.yardsticks.items()}
+        )
+
+    def gains(self) -> pd.DataFrame:
+        """Return the gains of the ensemble in accuracy on the same test images, with paired 95 % intervals, as fractions.
+
+        Returns:
+            Rows `ensemble - base model` and `ensemble - <yardstick>`; columns difference, 95 % interval.
+        """
+        rows = {
+            f"{TITLES[ENSEMBLE]} - {TITLES[name]}": {
+                "difference": f"{each.difference:+.4f}",
+                "95 % interval": f"{each.low:+.4f} to {each.high:+.4f}",
+            }
+            for name, each in self.differences.items()
+        }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("accuracy")
+
+    def verdict(self, commands: Mapping[str, str]) -> Verdict | None:
+        """Return the verdict; None where a run has timed nothing, or on another machine than the others.
+
+        Args:
+            commands: the next command, by the name of the best choice; and under `MEASURE` the one that measures yardsticks.
+        """
+        runs = (self.evaluation, *self.yardsticks.values())
+        if len({run.data.tags.get(tags.HOST) for run in runs}) > 1:
+            return None
+        role = self.evaluation.data.tags.get(tags.ROLE, ENSEMBLE)
+        judged = evaluated(role, self.evaluation.data.metrics, None, commands[role])
+        rivals = [
+            evaluated(name, run.data.metrics, -self.differences[name], commands[name])
+            for name, run in self.yardsticks.items()
+        ]
+        timed = [each for each in rivals if each is not None]
+        if judged is None or len(timed) < len(rivals):
+            return None
+        base = base_model(judged, -self.differences[BASE_MODEL], commands[BASE_MODEL])
+        unmeasured = role == ENSEMBLE and not rivals
+        return verdict(judged, [base, *timed], commands[MEASURE] if unmeasured else "")
+
+
+def summary_table(
+    metrics: Mapping[str, float], yardsticks: Mapping[str, Mapping[str, float]] | None = None
+) -> pd.DataFrame:
+    """Compare base model and ensemble: accuracy (fractions of the test split), params, FLOPs, latency (ms at batch 1).
+
+    Args:
+        metrics: of an evaluate run.
+        yardsticks: name of a yardstick -> metrics of its evaluate run.
+
+    Returns:
+        Rows `base model`, `largest member`, `ensemble`, and one a yardstick; columns accuracy, top5_accuracy, params, flops,
+        latency_ms. The accuracies of a single member are not comparable and stay empty.
+    """
+    rows = {name: [metrics.get(metric or "") for metric in row] for name, row in _SUMMARY_ROWS.items()}
+    for name, measured in (yardsticks or {}).items():
+        rows[TITLES[name]] = [measured.get(metric or "") for metric in _SUMMARY_ROWS[TITLES[ENSEMBLE]]]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(_SUMMARY_COLUMNS), dtype="float64")
+    table.index.name = "network"
+    return pd.DataFrame(
+        {
+            "accuracy": table["accuracy"].map(rounded_accuracy),
+            "top5_accuracy": table["top5_accuracy"].map(rounded_accuracy),
+            "params": table["params"].map("{:,.0f}".format, na_action="ignore"),
+            "flops": table["flops"].map("{:,.0f}".format, na_action="ignore"),
+            "latency_ms": table["latency_ms"].map("{:.3f}".format, na_action="ignore"),
+        }
+    ).fillna("")

@@ -1,0 +1,37 @@
+"""The roles of evaluated networks: an ensemble, or a yardstick that it is compared with. K classes."""
+
+from collections.abc import Sequence
+
+ENSEMBLE, CONTROL, REPLICAS, BASE = "ensemble", "control", "replicas", "base"
+CONTROL_EQUAL_FLOPS = "control_equal_flops"
+# The yardsticks that `main` makes. Each is one K-way network or several, trained by the ensemble's recipe.
+YARDSTICKS = (CONTROL, REPLICAS, BASE, CONTROL_EQUAL_FLOPS)
+# The base model itself, which every evaluation measures too.
+BASE_MODEL = "base model"
+TITLES = {
+    ENSEMBLE: "ensemble",
+    BASE_MODEL: "base model",
+    CONTROL: "control",
+    REPLICAS: "replicas",
+    BASE: "base model trained further",
+    CONTROL_EQUAL_FLOPS: "control of equal training FLOPs",
+}
+
+
+def role_of(groups: Sequence[Sequence[int]], num_classes: int, *, is_cut: bool) -> str:
+    """Return the role of members.
+
+    Args:
+        groups: the classes of each member.
+        num_classes: K.
+        is_cut: a member lacks channels of the base model.
+
+    Returns:
+        `control` for one cut network of all classes, `base` for one that is whole, `replicas` for several networks of all
+        classes, else `ensemble`.
+    """
+    if any(len(set(group)) < num_classes for group in groups):
+        return ENSEMBLE
+    if len(groups) > 1:
+        return REPLICAS
+    return CONTROL if is_cut else BASE
