@@ -66,7 +66,7 @@ def _execute(config: ReportConfig, context: Context) -> None:
         for name, run_id in config.yardstick_runs
     }
     evaluate_run, uri = context.upstream["evaluate"], context.store.client.tracking_uri
-    commands = judging.commands_after(config, judging.registering(evaluate_run), yardsticks)
+    commands = judging.commands_after(config, judging.registering(config, evaluate_run), yardsticks)
     try:
         html = _rendered(lambda: evaluation_page.render(evaluate_run, uri, yardsticks, commands))
     except IncomparableError as error:

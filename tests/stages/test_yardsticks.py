@@ -10,6 +10,7 @@ from sensai.errors import InputError
 from sensai.evaluation.roles import YARDSTICKS
 from sensai.pipeline.session import Session
 from sensai.stages import main, report
+from sensai.stages.evaluate import judging
 from sensai.stages.main import yardsticks
 from tests.helpers.pipeline import FinishedMain, Place, parent_of
 
@@ -141,6 +142,14 @@ def test_an_ensemble_is_no_yardstick_of_itself(
         parent = session.store.create("main", None, {})
         assert yardsticks.make_yardsticks(config, {"prune": pruned}, session, parent) == {}
     assert caplog.messages == [f"no {left_out}: {said}"]
+
+
+def test_a_yardstick_that_is_best_is_registered_under_the_same_name() -> None:
+    config = CONFIGS["main"](model_name="my model")
+    commands = judging.commands_after(config, "promote", {"control": "abc"})
+    assert commands["control"] == "sensai register --model_name 'my model' --from_run abc"
+    assert (commands["ensemble"], commands["base model"]) == ("promote", "sensai tune")
+    assert judging.registering(CONFIGS["evaluate"](), "abc") == "sensai register --from_run abc"
 
 
 def test_every_yardstick_that_may_be_asked_for_can_be_made() -> None:

@@ -103,7 +103,7 @@ def _judge(
 ) -> None:
     """Tag the run with the role of the ensemble and with the verdict."""
     role = judging.role(ensemble, metrics)
-    commands = judging.commands_after(config, judging.registering(context.run.id), {})
+    commands = judging.commands_after(config, judging.registering(config, context.run.id), {})
     verdict = judging.by_itself(role, metrics, answers, commands)
     context.run.set_tags({tags.ROLE: role, tags.VERDICT: str(verdict)})
 

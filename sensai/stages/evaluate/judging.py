@@ -6,7 +6,7 @@ import pandas as pd
 
 from sensai.analysis.differences import paired_difference
 from sensai.analysis.report.yardstick_comparison import MEASURE
-from sensai.config import EvaluateConfig, MainConfig, ReportConfig
+from sensai.config import EvaluateConfig, MainConfig, RegisterConfig, ReportConfig
 from sensai.config.arguments import as_command
 from sensai.config.entry_points import ActivationsConfig
 from sensai.ensemble import Ensemble
@@ -49,13 +49,14 @@ def commands_after(
     """
     return {
         **dict.fromkeys(TITLES, serve),
-        **{name: registering(run_id) for name, run_id in yardstick_runs.items()},
+        **{name: registering(config, run_id) for name, run_id in yardstick_runs.items()},
         # The base model is there already: a search may find an ensemble that is worth its cost.
         BASE_MODEL: as_command("tune", config.upstream(ActivationsConfig)),
         MEASURE: as_command("main", config, yardsticks=f"{CONTROL},{REPLICAS}"),
     }
 
 
-def registering(evaluate_run: str) -> str:
-    """Return the command that registers what an evaluate run has measured."""
-    return f"sensai register --from_run {evaluate_run}"
+def registering(config: EvaluateConfig | MainConfig | ReportConfig, evaluate_run: str) -> str:
+    """Return the command that registers what an evaluate run has measured, under the model's name of `main`."""
+    own = {"model_name": config.model_name} if isinstance(config, MainConfig) else {}
+    return as_command("register", RegisterConfig(**own), from_run=evaluate_run)
