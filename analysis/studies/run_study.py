@@ -1,6 +1,6 @@
 """Train and evaluate the cells of a study, each into a file of its own.
 
-python analysis/run_study.py analysis/studies/decomposition_resnet20.yaml --data_dir part --checkpoint resnet20.safetensors
+python analysis/studies/run_study.py analysis/studies/decomposition_resnet20.yaml --data_dir part --checkpoint resnet20.safetensors
 
 A study lists its rows in order of value: each is a way to build and train networks. All rows are run with the first seed, then
 with the second. A finished cell has a file in analysis/results/<study>, so a study that was stopped goes on, on any machine
@@ -26,7 +26,7 @@ from sensai.tracking import Store, tags
 from sensai.tracking.artifact_names import ANSWERS
 from sensai.tracking.code_version import code_commit
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "analysis/results"
 _METRICS = ("flops_base", "flops_max", "flops_total", "params_max", "params_total", "base_accuracy")
 _VALIDATED = ("val_accuracy", "seconds", "epochs_saved")
