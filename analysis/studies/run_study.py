@@ -1,6 +1,6 @@
 """Train and evaluate the cells of a study, each into a file of its own.
 
-python analysis/studies/run_study.py analysis/studies/decomposition_resnet20.yaml --data_dir part --checkpoint resnet20.safetensors
+python analysis/studies/run_study.py analysis/studies/decomposition_resnet20.yaml --data_dir part --checkpoint FILE
 
 A study lists its rows in order of value: each is a way to build and train networks. All rows are run with the first seed, then
 with the second. A finished cell has a file in analysis/results/<study>, so a study that was stopped goes on, on any machine
@@ -27,7 +27,7 @@ from sensai.tracking.artifact_names import ANSWERS
 from sensai.tracking.code_version import code_commit
 
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "analysis/results"
+RESULTS = "analysis/results"
 _METRICS = ("flops_base", "flops_max", "flops_total", "params_max", "params_total", "base_accuracy")
 _VALIDATED = ("val_accuracy", "seconds", "epochs_saved")
 
@@ -40,10 +40,13 @@ def main() -> None:
     parser.add_argument("--data_dir", default="")
     parser.add_argument("--checkpoint", default="")
     parser.add_argument("--work_dir", default=".sensai")
+    parser.add_argument(
+        "--results", type=Path, default=ROOT / RESULTS, help=f"folder of all studies (default: {RESULTS})"
+    )
     given = parser.parse_args()
     study = yaml.safe_load(given.study.read_text())
     shared = {**study["parameters"], **{name: getattr(given, name) for name in ("data_dir", "checkpoint", "work_dir")}}
-    folder, start = RESULTS / given.study.stem, time.monotonic()
+    folder, start = given.results / given.study.stem, time.monotonic()
     for cell, config in cells(study, shared):
         if has_shard(folder, cell):
             continue

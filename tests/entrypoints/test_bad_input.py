@@ -255,7 +255,9 @@ def test_a_model_name_that_no_registry_can_look_for(launched: Entry, name: str) 
 
 def test_a_combination_that_is_none(launched: Entry) -> None:
     assert_refused(
-        launched("evaluate", combine="mean"), "combine='mean'", "allowed are log_linear, logistic, raw, temperature, vector"
+        launched("evaluate", combine="mean"),
+        "combine='mean'",
+        "allowed are log_linear, logistic, raw, temperature, vector",
     )
     assert_refused(launched("evaluate", reject="1"), "reject='1'", "less than 1")
 
