@@ -28,6 +28,8 @@ from sensai.tracking.code_version import code_commit
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = "analysis/results"
+# Parameters that change no result.
+_OF_THIS_MACHINE = ("data_dir", "checkpoint", "work_dir", "jobs", "threads")
 _METRICS = ("flops_base", "flops_max", "flops_total", "params_max", "params_total", "base_accuracy")
 _VALIDATED = ("val_accuracy", "seconds", "epochs_saved")
 
@@ -40,12 +42,16 @@ def main() -> None:
     parser.add_argument("--data_dir", default="")
     parser.add_argument("--checkpoint", default="")
     parser.add_argument("--work_dir", default=".sensai")
+    parser.add_argument("--jobs", default="", help="workers of a training; with --threads 1, one a core")
+    parser.add_argument(
+        "--threads", default="", help="threads of each worker; 1 beside other work, where threads wait for each other"
+    )
     parser.add_argument(
         "--results", type=Path, default=ROOT / RESULTS, help=f"folder of all studies (default: {RESULTS})"
     )
     given = parser.parse_args()
     study = yaml.safe_load(given.study.read_text())
-    shared = {**study["parameters"], **{name: getattr(given, name) for name in ("data_dir", "checkpoint", "work_dir")}}
+    shared = {**study["parameters"], **{name: getattr(given, name) for name in _OF_THIS_MACHINE}}
     folder, start = given.results / given.study.stem, time.monotonic()
     for cell, config in cells(study, shared):
         if has_shard(folder, cell):
