@@ -38,17 +38,20 @@ if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > BYTES:
 TOGETHER = {
     "tests/training/test_ray.py": "ray",
     "tests/serving/test_serve.py": "ray",
+    "tests/analysis/test_collected_answers.py": "main",
     "tests/analysis/test_differences.py": "main",
     "tests/analysis/test_guide.py": "main",
     "tests/analysis/test_report.py": "main",
     "tests/analysis/test_report_in_a_browser.py": "main",
     "tests/analysis/test_results.py": "main",
+    "tests/analysis/test_run_study.py": "main",
     "tests/analysis/test_runs.py": "main",
     "tests/registry/test_versions.py": "main",
     "tests/stages/test_yardsticks.py": "main",
     "tests/stages/test_main.py": "main",
     "tests/stages/test_predict.py": "main",
     "tests/stages/test_register.py": "main",
+    "tests/stages/test_shared_classes.py": "main",
 }
 
 # With these, every stage does its work on tests/helpers/tiny_data.py within a second or two. Two threads that share a core

@@ -176,6 +176,7 @@ def test_without_trainings_the_script_says_how_they_are_made(tmp_path: Path) -> 
         stop_rules.collected(tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.processes
 def test_a_replayed_decay_is_that_of_a_member_that_was_stopped(
     tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch

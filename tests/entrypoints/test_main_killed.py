@@ -30,6 +30,7 @@ def member_files(store_uri: str, run_id: str) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
+@pytest.mark.long  # `retrain` alone goes on in tests/training/test_killed_workers.py
 @pytest.mark.processes
 def test_main_goes_on_after_sigkill(store_uri: str, tmp_path: Path) -> None:
     process = subprocess.Popen(

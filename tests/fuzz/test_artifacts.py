@@ -68,20 +68,22 @@ def test_groups(content: bytes) -> None:
         found = Grouped.from_json(content)
     except (ValueError, LookupError, TypeError, RecursionError, AttributeError):
         return
-    assert_partition(found.groups, len(found.class_names))
+    assert () not in found.groups
+    assert all({*map(type, group)} <= {int} and len({*group}) == len(group) for group in found.groups)
+    assert {label for group in found.groups for label in group} == {*range(len(found.class_names))}
     assert_partition([found.order] if found.order else [], len(found.class_names))
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        *({"groups": groups} for groups in ([[0, 1]], [[0, 1, 2], [0]], [[0, 1, 2], []], [[0, 1, 3]], [[0, 1, -1]])),
+        *({"groups": groups} for groups in ([[0, 1]], [[0, 1, 2, 0]], [[0, 1, 2], []], [[0, 1, 3]], [[0, 1, -1]])),
         *({"groups": groups} for groups in ([[0, True, 2]], [[0, 1.0, 2]], [["0", 1, 2]], "012", [0, 1, 2])),
         *({"class_names": names} for names in (["a", "b"], ["a", "b", 3])),
         *({"order": order} for order in ([0, 1], [0, 1, 1], [0, 1, True + 1.0])),
     ],
 )
-def test_groups_that_are_no_partition(change: dict[str, Any]) -> None:
+def test_groups_that_lack_a_class_or_have_it_twice(change: dict[str, Any]) -> None:
     with pytest.raises((ValueError, TypeError)):
         Grouped.from_json(as_json({**GROUPS, **change}))
 

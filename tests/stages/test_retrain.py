@@ -180,6 +180,7 @@ def test_a_budget_that_is_none_is_refused(budget: str) -> None:
         retrain.RetrainConfig(budget=budget)
 
 
+@pytest.mark.long
 @pytest.mark.processes
 def test_workers_on_ray_give_the_members_that_workers_of_this_machine_give(place: Place) -> None:
     pytest.importorskip("ray", reason="the extra `ray` is not installed")

@@ -80,6 +80,7 @@ def test_sigkill_of_the_parent_leaves_no_process_and_the_next_start_goes_on(
     assert files(tmp_path) == files(whole)
 
 
+@pytest.mark.long
 def test_a_worker_that_is_killed_is_started_again(tmp_path: Path, uninterrupted: tuple[str, Path]) -> None:
     loss, whole = uninterrupted
     process = start(tmp_path, loss, JOBS)

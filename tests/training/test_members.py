@@ -420,6 +420,7 @@ def test_a_budget_is_dealt_to_the_workers(tmp_path: Path, dataset: Dataset) -> N
     assert {result.stopped_by for result in results} == {"budget"}
 
 
+@pytest.mark.long
 @pytest.mark.processes
 def test_a_joint_budget_ends_all_workers_in_one_epoch(tmp_path: Path, dataset: Dataset) -> None:
     results = retrain(

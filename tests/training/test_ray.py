@@ -116,6 +116,7 @@ def test_workers_on_a_cluster_end_with_the_process_that_started_them(tmp_path: P
     assert still_running(running, 5) == []
 
 
+@pytest.mark.long
 def test_workers_that_learn_jointly_need_room_at_once(tmp_path: Path, cluster: "Cluster") -> None:
     spare = next(iter(cluster.worker_nodes))
     cluster.remove_node(spare)
@@ -127,6 +128,8 @@ def test_workers_that_learn_jointly_need_room_at_once(tmp_path: Path, cluster: "
         add_node(cluster, 1)
 
 
+# A process on a cluster that was there before ends likewise in the test above.
+@pytest.mark.long
 def test_sigkill_leaves_nothing_of_a_ray_of_its_own(tmp_path: Path) -> None:
     process = start(tmp_path, "bce", 2, "own")
     try:

@@ -334,7 +334,7 @@ def test_without_a_stop_the_decay_is_the_end_of_the_epochs(tmp_path: Path) -> No
     trainer = trainer_of(tmp_path / "c", replace(DECAYED, epochs=5, patience=0))
     rates: list[float] = []
 
-    def noted(epoch: int) -> Batches:
+    def noted(epoch: int, stream: int = 0) -> Batches:
         rates.append(trainer.members[0].optimizer.param_groups[0]["lr"])
         return training(epoch)
 

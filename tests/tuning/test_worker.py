@@ -190,7 +190,7 @@ def test_a_storage_that_does_not_answer(storage: str, said: str) -> None:
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgres", marks=pytest.mark.long)])
 def test_a_killed_workers_trial_is_tried_again_once_by_another(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""main: Run the whole pipeline, and end with a verdict on the ensemble beside base model and yardsticks.
+"""main: Run the whole pipeline, and end with a verdict on base model, ensemble and yardsticks.
 
 Each stage is a nested run of one parent run, which carries the metrics of ensemble and yardsticks, and the verdict.
 

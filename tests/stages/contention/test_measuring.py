@@ -151,6 +151,7 @@ def test_a_process_that_cannot_begin_is_named(tmp_path: Path) -> None:
         at_once(folder, "naive", "training", [[0], [7]])
 
 
+@pytest.mark.long
 def test_processes_that_fail_later_are_named(tmp_path: Path) -> None:
     pictures = contention.write_files(contention.split(32), tmp_path)
     # Beyond the first batch, with which all begin; the loader's worker dies of it.
