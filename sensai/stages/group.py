@@ -83,7 +83,7 @@ def _inputs(
         similarity,
         confused,
         n_groups=config.n_groups or 1,
-        overlap=config.overlap,
+        overlap=config.overlap if config.overlaps else 1,
         overlap_design=config.overlap_design,
         seed=config.seed,
         groups_file=Path(config.groups_file),

@@ -85,6 +85,7 @@ def test_links_are_read_as_browsers_do(tmp_path: Path) -> None:
     assert Links(page).broken() == [link for link in bad for _ in range(2)]
 
 
+@pytest.mark.long
 @pytest.mark.processes
 def test_a_stage_in_an_odd_folder(folder: Path) -> None:
     ended_well(folder, "prune", **tiny("prune", base_epochs=0, work_dir="work #1 100%"))

@@ -114,6 +114,7 @@ def waited_for(condition: Callable[[], bool]) -> None:
 
 
 # This comes first, while no other cluster uses the cores on which this one starts.
+@pytest.mark.long
 def test_a_server_with_a_ray_of_its_own_keeps_to_loopback_and_leaves_nothing_at_ctrl_c(
     place: Place, tmp_path: Path
 ) -> None:

@@ -78,6 +78,7 @@ def test_a_study_of_retrained_groups(pruned: Pruned) -> None:
     )
 
 
+@pytest.mark.long
 def test_a_longer_study_computes_only_what_is_missing_and_a_logged_one_nothing(pruned: Pruned) -> None:
     place, few = pruned.place, {"epochs": 0, "methods": "random,min_flops"}
     short = set(table(place, studied(place, **few, repeats=1), "cells.csv")["run_id"])

@@ -42,6 +42,7 @@ def test_what_a_stop_has_cost_is_not_made_up(place: Place) -> None:
     assert "accuracy_given_up" not in place.run(retrained(place, epochs=4, patience=1)).data.metrics
 
 
+@pytest.mark.long
 @pytest.mark.processes
 def test_a_budget_ends_the_members_together(place: Place) -> None:
     run_id = retrained(place, epochs=9, budget="8epochs", jobs=2)

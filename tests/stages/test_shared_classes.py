@@ -94,6 +94,13 @@ def test_a_cached_grouping_is_not_taken_for_another_overlap(place: Place) -> Non
     assert "overlap=2" in place.run(runs[2]).info.run_name
 
 
+def test_a_single_group_overlaps_with_nothing(place: Place) -> None:
+    """So `overlap` is ignored, also where it is given by name."""
+    with place.active():
+        control = group.run(place.config("group", method="random", n_groups=1))
+        assert group.run(place.config("group", method="random", n_groups=1, overlap=2)) == control
+
+
 def test_all_classes_judge_one_common_plan(place: Place) -> None:
     with place.active():
         runs = {

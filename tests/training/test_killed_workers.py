@@ -26,6 +26,7 @@ def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return [child for child in children if "loky.backend.popen_loky" in " ".join(child.cmdline())]
 
 
+@pytest.mark.long
 def test_sigkill_of_the_parent_while_its_workers_are_starting_leaves_no_process(tmp_path: Path) -> None:
     process = start(tmp_path, "bce", JOBS)
     try:

@@ -434,6 +434,7 @@ def test_a_joint_budget_ends_all_workers_in_one_epoch(tmp_path: Path, dataset: D
     assert [len(result.epochs) for result in results] == [2, 2, 2]
 
 
+@pytest.mark.long
 @pytest.mark.processes
 def test_members_that_learn_jointly_decay_together(tmp_path: Path, dataset: Dataset) -> None:
     """In one worker, where a budget stops them, and in two, where a plateau does."""

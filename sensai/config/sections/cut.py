@@ -29,8 +29,8 @@ BY_SIMILARITY = Uses("method", METHODS, "similarity")
 BY_FILE = Uses("method", METHODS, "groups_file")
 # These groups depend on plans, and so on `ratio`.
 BY_PLANS = Uses("method", METHODS, "costs") | (BY_SIMILARITY & Is("similarity", "coupling"))
-# Groups of one class set, or listed by the user, are not joined.
-JOINABLE = Declares("method", METHODS, "joinable") & ~Is("n_groups", 1)
+# A single group cannot be joined with another.
+JOINABLE = Declares("method", METHODS, "joinable") & ~(COUNTED & Is("n_groups", 1))
 BY_TARGET = Given("target_flops")
 BY_RATIO = Is("policy", "ratio") & ~BY_TARGET
 BY_THRESHOLD = Is("policy", "threshold") & ~BY_TARGET

@@ -217,7 +217,8 @@ def title(config: Prune) -> str:
 
 def run_title(config: Prune) -> str:
     """Return the part of a run's name that tells one ensemble before training from another."""
-    return title(config) if config.method == "singletons" else f"{group.title(config)} {title(config)}"
+    by_class = config.method == "singletons" and not config.overlaps
+    return title(config) if by_class else f"{group.title(config)} {title(config)}"
 
 
 stage = Stage(version=4, config=PruneConfig, previous=group.stage, execute=_execute, title=run_title)

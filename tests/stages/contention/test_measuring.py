@@ -135,6 +135,7 @@ def test_files_are_streamed_beside_the_array_where_there_is_one(
     assert ways_of(folder) == ways
 
 
+@pytest.mark.long
 def test_processes_do_not_take_the_threads_of_whoever_runs_the_experiment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
