@@ -41,6 +41,7 @@ def shape_of_output(which: NetworkSpec) -> tuple[int, ...]:
     return tuple(output.shape)
 
 
+@pytest.mark.long
 def test_every_name_builds_and_gives_one_logit_a_class_at_its_own_size() -> None:
     names = torchvision_networks.names()
     assert len(names) >= 80

@@ -250,7 +250,11 @@ def test_a_port_that_is_taken_is_named(serving: Serving) -> None:
 
 @pytest.mark.parametrize(
     ("deployment", "lost", "unanswered"),
-    [("shard-0", 1, set()), pytest.param("shard-0", 2, {503}, marks=pytest.mark.long), ("ingress", 1, {500, 503})],
+    [
+        ("shard-0", 1, set()),
+        pytest.param("shard-0", 2, {503}, marks=pytest.mark.long),
+        pytest.param("ingress", 1, {500, 503}, marks=pytest.mark.long),
+    ],
     ids=["one of two", "all of a shard", "the ingress"],
 )
 def test_killed_replicas_are_replaced_and_no_request_is_answered_wrongly(

@@ -385,10 +385,9 @@ def go_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> int:
     return max(written.count(name) for name in set(written))
 
 
+@pytest.mark.long  # a killed worker's trial is tried again in tests/tuning/test_worker.py
 @pytest.mark.processes
-@pytest.mark.parametrize(
-    ("ended_by", "status"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.long), (signal.SIGKILL, -9)]
-)
+@pytest.mark.parametrize(("ended_by", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_a_process_that_is_ended_leaves_a_trial_that_the_next_one_goes_on_with(
     ended_by: signal.Signals,
     status: int,
