@@ -11,7 +11,7 @@ import numpy as np
 
 from sensai.errors import InputError
 from sensai.grouping.costs import MemberCosts
-from sensai.grouping.partitions import Group
+from sensai.grouping.partitions import Group, membership
 
 Design = Literal["ring", "balanced"]
 # Returns what is to be small for an order of the parts, int64 (G,).
@@ -28,25 +28,26 @@ def offsets_of(n_groups: int, overlap: int, design: Design) -> tuple[int, ...]:
     With balanced offsets any two parts are together in about equally many groups. Where the differences are all different
     the groups are a cyclic difference design (Bose 1939), e.g. offsets 0, 1, 3 of seven groups.
     """
-    offsets = [0]
-    counts = np.zeros(n_groups, np.int64)
+    if design == "ring":
+        return tuple(range(overlap))
+    offsets, counts = [0], np.zeros(n_groups, np.int64)
     while len(offsets) < overlap:
         free = [place for place in range(n_groups) if place not in offsets]
-        new = free[0] if design == "ring" else min(free, key=lambda place: _repeats(place, offsets, counts))
-        for other in offsets:
-            counts[(new - other) % n_groups] += 1
-            counts[(other - new) % n_groups] += 1
+        new = min(free, key=lambda place: _repeats(counts + _differences(place, offsets, n_groups)))
+        counts += _differences(new, offsets, n_groups)
         offsets.append(new)
     return tuple(offsets)
 
 
-def _repeats(new: int, offsets: Sequence[int], counts: np.ndarray) -> tuple[int, int]:
-    """Return the most repeats of one difference, and how many differences would repeat, with a further offset."""
-    more = counts.copy()
-    for other in offsets:
-        more[(new - other) % len(counts)] += 1
-        more[(other - new) % len(counts)] += 1
-    return int(more.max()), int((more > 1).sum())
+def _differences(place: int, offsets: Sequence[int], n_groups: int) -> np.ndarray:
+    """Return int64 (G,): how often each difference occurs between a place and the offsets, in both directions."""
+    steps = place - np.array(offsets)
+    return np.bincount(np.concatenate([steps, -steps]) % n_groups, minlength=n_groups)
+
+
+def _repeats(counts: np.ndarray) -> tuple[int, int]:
+    """Return the most repeats of one difference, and how many differences repeat."""
+    return int(counts.max()), int((counts > 1).sum())
 
 
 class Ring:
@@ -93,9 +94,7 @@ class Ring:
 
     def by_similarity(self, similarity: np.ndarray) -> Score:
         """Return the score of orders whose groups have the largest sum of similarities: float64 (K, K), symmetric."""
-        member = np.zeros((len(similarity), len(self.parts)))
-        for number, part in enumerate(self.parts):
-            member[list(part), number] = 1
+        member = membership(self.parts, len(similarity)).astype(np.float64)
         between = member.T @ similarity @ member
         distances = [second - first for first, second in combinations(self.offsets, 2)]
 

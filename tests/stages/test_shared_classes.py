@@ -17,7 +17,8 @@ from tests.helpers.pipeline import FinishedMain, Place
 
 KINDS = {
     "replicas": {"method": "replicas", "n_groups": 4, "loss": "kd"},
-    "overlap": {"method": "singletons", "overlap": 2, "loss": "joint_kd"},
+    # Raw scores have code of their own in a registered version.
+    "overlap": {"method": "singletons", "overlap": 2, "loss": "joint_kd", "combine": "raw"},
     "beside one of all": {"method": "file", "groups_file": "groups.json", "loss": "joint"},
 }
 GROUPS = {
@@ -114,3 +115,15 @@ def test_all_classes_judge_one_common_plan(place: Place) -> None:
     }
     assert plans["all"] == plans["control"] * 3
     assert plans["own"][0] != plans["own"][1]
+
+
+def test_members_start_from_random_weights(place: Place) -> None:
+    """With a learning rate of next to nothing they end where they began: as they were cut, or elsewhere."""
+    still = {"lr": 1e-9, "weight_decay": 0, "epochs": 1}
+    starts = {"cut": {"epochs": 0}, "base": still, "random": {**still, "initial_weights": "random"}}
+    with place.active():
+        runs = {name: retrain.run(place.config("retrain", **given)) for name, given in starts.items()}
+        ensembles = {name: retrain.load(Store.connect(), run_id) for name, run_id in runs.items()}
+    first = {name: next(each.members[0].network.parameters()).detach() for name, each in ensembles.items()}
+    torch.testing.assert_close(first["base"], first["cut"], rtol=0, atol=1e-5)
+    assert not torch.allclose(first["random"], first["cut"], atol=1e-2)

@@ -48,7 +48,8 @@ def _execute(config: PruneConfig, context: Context) -> None:
     error = _proved(plans, sites, context)
     ensemble = build(context, plans)
     # MLflow's comparison of runs shows metrics in the order of logging.
-    log_validation(ensemble, context)
+    if (outputs := validation_outputs(ensemble, context)) is not None:
+        log_validation(outputs, ensemble, context)
     _log_sizes(ensemble, plans, sites, context)
     context.run.log_metrics({"proof_error": error})
 
@@ -74,15 +75,17 @@ def cut(context: Context, plans: Sequence[MemberPlan]) -> Ensemble:
     return ensemble.to(context.device).eval()
 
 
-def log_validation(ensemble: Ensemble, context: Context) -> dict[str, float]:
+def log_validation(outputs: Outputs, ensemble: Ensemble, context: Context) -> dict[str, float]:
     """Log `val_accuracy`, `calibrated_val_accuracy` and `val_in_group_accuracy` of an ensemble, and return them.
 
     Log val_answers.csv too, one row an image: label and ensemble (class indices), and right_in_group, the share of the members
-    with its class that tell it from their other classes. Log nothing where the data have no validation split.
+    with its class that tell it from their other classes.
+
+    Args:
+        outputs: of its members on the validation split.
+        ensemble: its members are not run again.
+        context: of the stage.
     """
-    outputs = validation_outputs(ensemble, context)
-    if outputs is None:
-        return {}
     probabilities, right = RAW(outputs.members, ensemble.groups), right_in_group(outputs, ensemble)
     answers = {"label": outputs.labels, "ensemble": probabilities.argmax(1), "right_in_group": right}
     context.run.log_frame(pd.DataFrame(answers), VAL_ANSWERS)

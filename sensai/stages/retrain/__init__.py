@@ -23,7 +23,6 @@ from sensai import evaluation
 from sensai.analysis.figures import static
 from sensai.cluster.cores import pinned
 from sensai.config import Retrain, RetrainConfig
-from sensai.data.batches import batches
 from sensai.data.transforms import Mixing
 from sensai.ensemble import Ensemble, load_ensemble, save_ensemble
 from sensai.ensemble.building import initialise_anew
@@ -77,13 +76,15 @@ def _execute(config: RetrainConfig, context: Context) -> None:
             ensemble, histories = train_in_steps(ensemble, plans, train, config, context)
         for member, run, history in zip(ensemble.members, runs, histories, strict=True):
             _log_member(size(member.network, ensemble.spec.input_shape), history, run)
-        _log_validation_metrics(ensemble, runs, context)
+        outputs = prune.validation_outputs(ensemble, context)
+        if outputs is not None:
+            _log_validation_metrics(outputs, ensemble, runs)
     if config.epochs:
         context.run.log_frame(_curves(ensemble, histories, runs), CURVES)
         context.run.set_tags({tags.DEVICE: workers.devices[0].type})
     context.run.log_metrics({"train_images": len(context.data.train)})
     context.run.log_metrics(_savings(histories, sum(epochs_of_steps(len(plans), config)), workers, context))
-    validated = prune.log_validation(ensemble, context)
+    validated = {} if outputs is None else prune.log_validation(outputs, ensemble, context)
     context.run.log_metrics(_given_up(validated, config, context))
     with temporary_folder() as folder:
         save_ensemble(ensemble, folder)
@@ -267,12 +268,8 @@ def _curves(ensemble: Ensemble, histories: Sequence[TrainingHistory], runs: Sequ
     return pd.DataFrame(rows)
 
 
-def _log_validation_metrics(ensemble: Ensemble, runs: Sequence[Run], context: Context) -> None:
-    """Log the validation metrics of each member to its run; nothing without a validation split."""
-    if context.data.val is None:
-        return
-    images = batches(context.data.val, context.evaluation_batch, ensemble.normalization, context.device)
-    outputs = evaluation.run_networks([member.network for member in ensemble.members], images)
+def _log_validation_metrics(outputs: evaluation.Outputs, ensemble: Ensemble, runs: Sequence[Run]) -> None:
+    """Log the validation metrics of each member to its run."""
     # Thresholds that are fitted and judged on the same few images flatter.
     thresholds = evaluation.cross_fitted_thresholds(outputs, ensemble)
     measured = evaluation.member_metrics(outputs, ensemble, thresholds)
