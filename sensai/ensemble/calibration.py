@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 
 # A fit of more weights takes minutes, and there are fewer images to learn them from.
 _MOST_WEIGHTS = 100_000
+# Likewise a fit of several weights to more class logits: about a minute at this bound, where a temperature takes 1 s.
+_MOST_LOGITS = 2_000_000
 _FOLDS = 5
 
 
@@ -79,16 +81,22 @@ class _Inputs:
     owners: np.ndarray
 
 
-def methods_for(groups: Sequence[Group]) -> list[str]:
-    """Return the combiners that are compared for these groups, those of the fewest weights first, `raw` left aside."""
+def methods_for(groups: Sequence[Group], images: int) -> list[str]:
+    """Return the combiners that are compared for these groups, those of the fewest weights first, `raw` left aside.
+
+    Args:
+        groups: the classes of each member.
+        images: number of validation images.
+    """
     shape, shared = class_contrasts(groups).shape, not is_partition(groups)
+    most = _MOST_WEIGHTS if images * shape[0] <= _MOST_LOGITS else 1
     parts = [COMBINERS[name] for name in COMBINERS]
     counts = {
         part.name: count(*shape)
         for part in parts
         if callable(count := part.traits["weights"]) and (shared or not part.traits["shared"])
     }
-    return sorted((name for name, count in counts.items() if count <= _MOST_WEIGHTS), key=lambda name: counts[name])
+    return sorted((name for name, count in counts.items() if count <= most), key=lambda name: counts[name])
 
 
 def fit(method: str, outputs: Sequence[np.ndarray], groups: Sequence[Group], labels: np.ndarray) -> Calibration:

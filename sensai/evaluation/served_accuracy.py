@@ -34,6 +34,6 @@ def calibrated_accuracy(outputs: Outputs, groups: Sequence[Group]) -> float:
         groups: the classes of each member.
     """
     labels = outputs.labels
-    methods = [RAW.method, *methods_for(groups)] if len(labels) > 1 else [RAW.method]
+    methods = [RAW.method, *methods_for(groups, len(labels))] if len(labels) > 1 else [RAW.method]
     held_out = {method: cross_fitted(method, outputs.members, groups, labels) for method in methods}
     return float(accuracy_score(labels, held_out[likeliest(held_out, labels)].argmax(1)))

@@ -39,7 +39,7 @@ def test_the_combiner_of_the_page_gives_every_class_its_share(monkeypatch: pytes
     labels = np.array([0] * 30 + [1] * 20 + [2] * 10)
     probabilities = fit("biases", outputs, groups, labels)(outputs, groups)
     np.testing.assert_allclose(probabilities.mean(0), [1 / 2, 1 / 3, 1 / 6], atol=0.01)
-    assert methods_for(groups)[:2] == ["biases", "temperature"]
+    assert methods_for(groups, 100)[:2] == ["biases", "temperature"]
 
 
 def test_the_runtime_of_the_page_may_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:

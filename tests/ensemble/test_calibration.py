@@ -110,7 +110,7 @@ def test_a_combiner_that_returns_no_map_to_the_classes_is_named(monkeypatch: pyt
     for name in ("transposed", "endless"):
         with pytest.raises(InputError, match=f"combine='{name}': returned weight .* both must be finite, of shapes "):
             fit(name, outputs, MIXED, labels)
-        assert name not in methods_for(MIXED)
+        assert name not in methods_for(MIXED, 100)
 
 
 def test_what_the_code_before_the_family_stored_is_read_and_fitted_alike() -> None:
@@ -184,10 +184,10 @@ def test_no_other_weights_of_members_are_better(groups: Groups) -> None:
 
 
 def test_members_are_weighted_where_they_share_classes() -> None:
-    assert "log_linear" in methods_for(SHARED)
-    assert "log_linear" in methods_for(REPLICAS)
-    assert "log_linear" not in methods_for(MIXED)
-    assert methods_for([tuple(range(1000))] * 5) == ["temperature", "vector", "log_linear"]
+    assert "log_linear" in methods_for(SHARED, 100)
+    assert "log_linear" in methods_for(REPLICAS, 100)
+    assert "log_linear" not in methods_for(MIXED, 100)
+    assert methods_for([tuple(range(1000))] * 5, 100) == ["temperature", "vector", "log_linear"]
 
 
 @pytest.mark.parametrize("groups", [MIXED, [(2, 0, 1)], [(0,), (1,)]], ids=str)
@@ -324,6 +324,8 @@ def test_the_threshold_rejects_the_share_that_is_asked_for(share: float) -> None
 
 
 def test_many_classes_go_without_the_logistic_regression() -> None:
-    assert methods_for([(label,) for label in range(300)]) == ["temperature", "vector", "logistic"]
-    assert methods_for([(label,) for label in range(400)]) == ["temperature", "vector"]
-    assert methods_for([tuple(range(1000))]) == ["temperature", "vector"]
+    assert methods_for([(label,) for label in range(300)], 100) == ["temperature", "vector", "logistic"]
+    assert methods_for([(label,) for label in range(400)], 100) == ["temperature", "vector"]
+    assert methods_for([tuple(range(1000))], 2000) == ["temperature", "vector"]
+    # A fit to ImageNet's 50,000 validation images takes hours.
+    assert methods_for([tuple(range(1000))] * 5, 50_000) == ["temperature"]

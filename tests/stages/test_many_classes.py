@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -33,18 +34,25 @@ def store(postgres_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return client
 
 
-@pytest.mark.parametrize("classes", [300, 1000])
+@pytest.mark.parametrize(
+    ("classes", "shared"),
+    [
+        pytest.param(300, {}, id="300"),
+        pytest.param(1000, {}, id="1000"),
+        pytest.param(1000, {"overlap": 2, "loss": "joint_kd", "yardsticks": "control,replicas"}, id="1000-shared"),
+    ],
+)
 def test_all_stages_work_and_nothing_grows_with_the_classes(
-    classes: int, store: mlflow.MlflowClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    classes: int, shared: dict[str, Any], store: mlflow.MlflowClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = CONFIGS["main"](
         **tiny(
             "main",
+            **{"yardsticks": "control"} | shared,
             dataset=f"{ROOT}/tests/helpers/many_classes.py:classes_{classes}",
             method="random",
             n_groups=_GROUPS,
             val_fraction=0.25,
-            yardsticks="control",
             work_dir=str(tmp_path / "work"),
         )
     )
@@ -73,7 +81,9 @@ def test_all_stages_work_and_nothing_grows_with_the_classes(
     assert max(len(run.data.metrics) for run in found) < 200
 
     members = runs.members()
-    # Retrained and evaluated: the groups, and the control of all classes.
-    assert len(members) == 2 * (_GROUPS + 1)
-    *groups, control = sorted(members[members["split"] == "val"]["classes"].str.count("name of some length"))
-    assert (len(groups), sum(groups), control) == (_GROUPS, classes, classes)
+    # Retrained and evaluated: the groups, and the control (and replicas) of all classes.
+    whole = 1 + ("replicas" in config.yardsticks) * _GROUPS
+    assert len(members) == 2 * (_GROUPS + whole)
+    sizes = sorted(members[members["split"] == "val"]["classes"].str.count("name of some length"))
+    assert sum(sizes[:_GROUPS]) == config.overlap * classes
+    assert sizes[_GROUPS:] == whole * [classes]

@@ -99,7 +99,7 @@ def _fitted(ensemble: Ensemble, val: Answered | None, config: EvaluateConfig) ->
     """Return the calibrations to choose from, by name; without validation data that is `raw` alone."""
     if val is None:
         return {RAW.method: RAW}
-    names = [RAW.method, *methods_for(ensemble.groups)]
+    names = [RAW.method, *methods_for(ensemble.groups, len(val.outputs.labels))]
     if config.combine is not None and config.combine not in names:
         names.append(config.combine)
     return {name: fit(name, val.outputs.members, ensemble.groups, val.outputs.labels) for name in names}
