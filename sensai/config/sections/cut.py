@@ -62,7 +62,11 @@ class Group(Activations):
     owner = "group"
 
     method: Annotated[
-        GroupMethod, Usage(everyday=True, search=Among(("singletons", "min_flops", "least_similar", "random")))
+        GroupMethod,
+        Usage(
+            everyday=True,
+            search=Among(("singletons", "min_flops", "most_similar", "least_similar", "random", "replicas")),
+        ),
     ] = Field("singletons", description=METHODS.help)
     n_groups: Annotated[OptionalGroups, Usage(when=COUNTED, everyday=True, search=Between(2, 10))] = Field(
         None, description="number of groups; 1 is the control"
