@@ -1,8 +1,8 @@
 """promote: Choose the version of a registered model that serves.
 
-Logs the comparison with the champion, and moves the alias `champion` only where the candidate is accurate enough and costs no
-more; `rollback` goes back to the version before. The evaluation's warning of a base model that has seen validation images is
-repeated.
+Logs the comparison with base model and champion. Moves the alias `champion` only where the candidate is accurate enough, is
+faster or more accurate than the base model, and costs no more than the champion; `rollback` goes back to the version before.
+The evaluation's warning of a base model that has seen validation images is repeated.
 """
 
 import logging
@@ -56,7 +56,7 @@ def _promote(config: PromoteConfig, store: Store, run: Run) -> None:
     if candidate.warning:
         _log.warning("version %d: %s", candidate.version, candidate.warning)
         run.set_tags({tags.LEAKAGE: candidate.warning})
-    promotion.check(candidate, best, config.max_accuracy_drop, config.cost)
+    promotion.check(candidate, best, config.max_accuracy_drop, config.cost, allow_no_gain=config.allow_no_gain)
     promotion.promote(client, version, champion)
     replaced = f", in place of version {champion.version}" if champion else ""
     _log.info("champion of %s: version %s%s", config.model_name, version.version, replaced)

@@ -57,10 +57,11 @@ class Run:
     def __post_init__(self) -> None:
         self._buffer = LogBuffer(self.client, self.id, self.artifact_uri)
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Log values, all with the same time."""
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0, model_id: str | None = None) -> None:
+        """Log values, all with the same time; with the id of a logged model also on that model."""
         now = int(time.time() * 1000)
-        self._buffer.add(Entries(metrics=[Metric(key, float(value), now, step) for key, value in metrics.items()]))
+        values = [Metric(key, float(value), now, step, model_id) for key, value in metrics.items()]
+        self._buffer.add(Entries(metrics=values))
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log the parameters that the run does not have yet: MLflow refuses another value."""

@@ -1,6 +1,7 @@
 """Measure how long base model, members and ensemble take for live images, in their fastest runtime or a given one."""
 
 import json
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -32,11 +33,13 @@ class Latencies:
         base: of the base model.
         members: of each member by itself.
         ensemble: of all members together.
+        intervals: `base` and `ensemble` -> 95 % interval of the median.
     """
 
     base: float
     members: list[float]
     ensemble: float
+    intervals: Mapping[str, tuple[float, float]]
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics that `evaluate` logs."""
@@ -47,6 +50,8 @@ class Latencies:
             "latency_ensemble_ms": self.ensemble,
             "speedup_critical_path": self.base / slowest,
             "speedup_ensemble": self.base / self.ensemble,
+            **{f"latency_{network}_low_ms": low for network, (low, _) in self.intervals.items()},
+            **{f"latency_{network}_high_ms": high for network, (_, high) in self.intervals.items()},
         }
 
 
@@ -97,7 +102,7 @@ def measured(
     run.log_metrics({"overhead_ensemble": comparison.overhead})
     chosen = {network: f"{each.runtime} x{each.threads}" for network, each in comparison.chosen.items()}
     run.set_tags({tags.RUNTIME: json.dumps(chosen)})
-    return Latencies(comparison.base_ms, comparison.member_ms, comparison.ensemble_ms)
+    return Latencies(comparison.base_ms, comparison.member_ms, comparison.ensemble_ms, comparison.intervals)
 
 
 def _compared(

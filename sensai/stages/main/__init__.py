@@ -72,13 +72,14 @@ def _conclude(
     comparison = Comparison.of(evaluate_run, yardsticks, store.client.tracking_uri)
     promote = f"sensai promote --model_name {shlex.quote(config.model_name)}"
     verdict = comparison.verdict(judging.commands_after(config, promote, yardsticks))
-    say(comparison.summary().to_string())
+    networks = comparison.summary()
+    say(networks.to_string())
     print(comparison.gains().to_string())  # noqa: T201
     version = int(metrics["version"])
     if verdict is not None:
         print(verdict)  # noqa: T201
         parent.set_tags({tags.VERDICT: str(verdict)})
         if yardsticks:
-            about = register.description(config, metrics, str(verdict))
+            about = register.description(config, metrics, networks, str(verdict))
             describe_version(store.client, config.model_name, version, about)
     print(f"registered: models:/{config.model_name}/{version}")  # noqa: T201
