@@ -15,6 +15,8 @@ from sensai.evaluation.roles import BASE_MODEL, REPLICAS, TITLES
 ALIKE = 1.1
 # Every evaluation times the base model too. On a quiet machine its times differ by less.
 _BUSY = 1.5
+# The last line of a verdict begins so.
+NEXT = "Next: "
 # No data set of labelled images is larger, so a larger number helps nobody.
 _MOST_IMAGES = 10_000_000
 
@@ -61,7 +63,7 @@ class Verdict:
     @property
     def lines(self) -> tuple[str, ...]:
         """Return the sentences and the next command."""
-        return (*self.sentences, f"Next: {self.command}")
+        return (*self.sentences, f"{NEXT}{self.command}")
 
     def __str__(self) -> str:
         """Return the verdict as one text of several lines."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from sensai.config import EntryPoint
 from sensai.config.arguments import as_yaml
+from sensai.terminal import waiting
 from sensai.tracking import Run, Store, tags
 from sensai.tracking.artifact_names import CONFIG
 
@@ -43,7 +44,8 @@ def enter_store() -> Iterator[tuple[Store, Run | None]]:
     Raises:
         InputError: the store does not answer, or refuses what the block asks of it.
     """
-    store = Store.connect()
+    with waiting("opens the tracking store, and makes it where there is none"):
+        store = Store.connect()
     with store.refusals():
         store.close_orphans()
         adopted = store.adopt()

@@ -18,8 +18,10 @@ from sensai.data.dataset import Dataset
 from sensai.data.dataset_names import FOLDER
 from sensai.files import make_folder
 from sensai.locks import is_taken, locked
+from sensai.pipeline.closing import Finder, headline, no_findings
 from sensai.pipeline.context import Context
 from sensai.pipeline.lineage import lineage, upstream_tags
+from sensai.pipeline.nearest_run import why_none_fits
 from sensai.pipeline.run_lifecycle import Description, enter_store, open_run, reuse
 from sensai.pipeline.session import Session
 from sensai.tracking import Run, Store, tags
@@ -41,6 +43,7 @@ class Stage(Generic[ConfigT]):
         execute: computes and logs.
         title: the part of the run's name that tells it from others of the stage.
         inputs: what enters the fingerprint beside the parameters, by content.
+        found: tells what a finished run of it found.
         check: refuses parameters and data that it cannot work with, before earlier stages are run.
         is_current: tells whether the things are still there that a finished run made beside its artifacts.
     """
@@ -51,6 +54,7 @@ class Stage(Generic[ConfigT]):
     execute: Callable[[ConfigT, Context], None]
     title: Callable[[ConfigT], str] = lambda _: ""
     inputs: Callable[[ConfigT, Session], dict[str, Any]] = field(default=lambda *_: {})
+    found: Finder = no_findings
     check: Callable[[ConfigT, Dataset], None] = lambda *_: None
     is_current: Callable[[ConfigT, Store, StoredRun], bool] = lambda *_: True
 
@@ -84,17 +88,40 @@ class Stage(Generic[ConfigT]):
         lock = _lock(Path(config.work_dir), fingerprint)
         # With `force` another process may hold the lock while it repeats an existing result.
         if is_taken(lock) and (found := self._found(config, session.store, fingerprint)):
-            return reuse(session.store, found, adopted)
+            return self._reused(found, session.store, parent, adopted)
         # Locks are taken from the later stage to the earlier one, so two processes cannot wait for each other.
         with locked(lock, self._run_name(config)):
             # The store is searched within the lock: another process may have finished the same while this one waited.
             if found := self._found(config, session.store, fingerprint):
-                return reuse(session.store, found, adopted)
+                return self._reused(found, session.store, parent, adopted)
+            self._explain(config, session, fingerprint)
             with open_run(session.store, self._description(config, session, fingerprint), parent, adopted) as run:
                 self._execute(config, session, run, parent or run.id, before, fingerprint)
             # A run that is killed before it is finished leaves its checkpoints to the next one.
             shutil.rmtree(_checkpoints(config, fingerprint), ignore_errors=True)
+        self._say_nested(run.id, session.store, parent, stored=False)
         return run.id
+
+    def _reused(self, found: str, store: Store, parent: str | None, adopted: Run | None) -> str:
+        self._say_nested(found, store, parent, stored=True)
+        return reuse(store, found, adopted)
+
+    def _say_nested(self, run_id: str, store: Store, parent: str | None, *, stored: bool) -> None:
+        """Log one line on a run that another one needed; that other one ends with lines of its own."""
+        if parent is not None:
+            _log.info("%s", headline(self.name, run_id, self.found, store, stored=stored))
+
+    def _explain(self, config: ConfigT, session: Session, fingerprint: str) -> None:
+        """Log why no stored run answers, for the first stage that has to run; the others follow from it.
+
+        Runs of a study differ on purpose.
+        """
+        if config.force or session.store.labels or not session.is_first("no stored run fits"):
+            return
+        host = json.dumps(self.inputs(config, session).get("host", {}))
+        why = why_none_fits(config, fingerprint, session.dataset(config).digest, host, session.store)
+        if why:
+            _log.info("%s: %s", self.name, why)
 
     def _found(self, config: ConfigT, store: Store, fingerprint: str) -> str | None:
         """Return the id of a finished run that has the result already."""
@@ -129,7 +156,6 @@ class Stage(Generic[ConfigT]):
         run.set_tags(upstream_tags(upstream))
         # Other processes read these tags while the run is busy.
         run.flush()
-        _log.info("%s: running", self.name)
         checkpoints = _checkpoints(config, fingerprint)
         if config.force:
             shutil.rmtree(checkpoints, ignore_errors=True)

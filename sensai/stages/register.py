@@ -4,6 +4,7 @@ Logs the model (pyfunc, signature, input example) with the metrics of its evalua
 (version.json).
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,12 +13,15 @@ from mlflow.entities import Run as StoredRun
 
 from sensai.analysis.markdown import markdown_table
 from sensai.analysis.report.yardstick_comparison import summary_table
-from sensai.config import MainConfig, RegisterConfig, TuneConfig
+from sensai.config import MainConfig, PromoteConfig, RegisterConfig, TuneConfig
+from sensai.config.arguments import as_command
 from sensai.data.dataset import Dataset
 from sensai.errors import InputError
+from sensai.pipeline.closing import Findings, sentence
 from sensai.pipeline.context import Context
 from sensai.pipeline.lineage import upstream_tags
 from sensai.pipeline.stage import Stage, data_name
+from sensai.registry.aliases import CANDIDATE
 from sensai.registry.image_format import ImageFormat
 from sensai.registry.promotion import find
 from sensai.registry.pyfunc_model import REJECTED
@@ -25,6 +29,7 @@ from sensai.registry.versions import register_ensemble
 from sensai.stages import evaluate, retrain
 from sensai.stages.evaluate import combining
 from sensai.stages.prune import title as prune_title
+from sensai.terminal import waiting
 from sensai.tracking import Store, tags
 from sensai.tracking.artifact_names import VERSION
 
@@ -51,17 +56,18 @@ def _execute(config: RegisterConfig, context: Context) -> None:
         # `promote` finds the measurements by this one.
         **upstream_tags({"evaluate": evaluate_run}),
     }
-    version = register_ensemble(
-        store.client,
-        context.run.id,
-        ensemble,
-        calibration,
-        ImageFormat(config.image_dtype, config.image_layout),
-        example,
-        config.model_name,
-        version_tags,
-        description(config, metrics, summary_table(metrics), store.tags_of(evaluate_run).get(tags.VERDICT, "")),
-    )
+    with waiting("exports the members, and checks that their files answer as in memory"):
+        version = register_ensemble(
+            store.client,
+            context.run.id,
+            ensemble,
+            calibration,
+            ImageFormat(config.image_dtype, config.image_layout),
+            example,
+            config.model_name,
+            version_tags,
+            description(config, metrics, summary_table(metrics), store.tags_of(evaluate_run).get(tags.VERDICT, "")),
+        )
     content = {"config": config.model_dump(mode="json"), "upstream": dict(context.upstream), "metrics": metrics}
     context.run.log_json(content, VERSION)
     # The UI compares versions by the metrics of their logged models, which are their sources: models:/<model id>.
@@ -106,12 +112,21 @@ def description(
     return "\n".join([title, "", table, "", *(f"{line}  " for line in verdict.splitlines())])[:_LONGEST_DESCRIPTION]
 
 
+def found(store: Store, run_id: str) -> Findings:
+    """Return which version a run has registered."""
+    run = store.run(run_id)
+    model_name = json.loads(run.data.tags[tags.CONFIG])["model_name"]
+    fact = sentence(run.data.metrics, "registered models:/" + model_name + "/{version:count}, alias " + CANDIDATE)
+    return Findings([fact], as_command("promote", PromoteConfig(model_name=model_name)))
+
+
 stage = Stage(
     version=6,
     config=RegisterConfig,
     previous=evaluate.stage,
     execute=_execute,
     title=lambda config: config.model_name,
+    found=found,
     is_current=_is_current,
     check=check,
 )

@@ -160,12 +160,14 @@ METRICS = {
     "coupling_between": Metric(("group",), "channels", "mean coupling of two classes of different groups"),
     "separability": Metric(("cell",), "fraction", "val_in_group_accuracy of the cut members, before any retraining"),
     # Time.
-    "latency_base_ms": Metric(("evaluate", "register", "main", "trial"), "ms", "one batch in the base model, median"),
+    "latency_base_ms": Metric(
+        ("evaluate", "register", "main", "trial", "promote"), "ms", "one batch in the base model, median"
+    ),
     "latency_member_max_ms": Metric(
         ("evaluate", "register", "main", "trial"), "ms", "one batch in the slowest member by itself, median"
     ),
     "latency_ensemble_ms": Metric(
-        ("evaluate", "register", "main"), "ms", "one batch in all members, with the combination, median"
+        ("evaluate", "register", "main", "promote"), "ms", "one batch in all members, with the combination, median"
     ),
     "latency_<network>_low_ms": Metric(
         ("evaluate", "register", "main"),

@@ -130,7 +130,9 @@ def test_the_first_candidate_that_is_accurate_enough_is_promoted(shelf: Shelf) -
     run = shelf.place.run(shelf.promote())
     assert shelf.champion == 1
     assert run.info.status == "FINISHED"
-    assert run.data.metrics == pytest.approx({"version": 1, "accuracy_drop": 0.004})
+    assert run.data.metrics == pytest.approx(
+        {"version": 1, "accuracy_drop": 0.004, "latency_ensemble_ms": 1, "latency_base_ms": 10}
+    )
 
 
 def test_one_that_loses_too_much_is_not_promoted_and_its_run_says_why(shelf: Shelf) -> None:

@@ -18,6 +18,7 @@ from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
 from sensai.pipeline.context import Context
 from sensai.runtimes import RUNTIMES, Combine, Comparison, Prepared, candidates, compare, prepare, prepare_base
+from sensai.terminal import waiting
 from sensai.tracking import artifact_names, tags
 
 # Raised whenever a change in the way of timing gives the same members other times.
@@ -117,7 +118,8 @@ def _compared(
     """Compare the times for images (N, C, H, W) in a runtime or, for `auto`, in the fastest of the device."""
     on_gpu = device.type == "cuda"
     names = (runtime,) if runtime != _AUTO else candidates(device.type)
-    with torch.cuda.device(device) if on_gpu else nullcontext():
+    what = f"opens base model and {len(ensemble.members)} members in {', '.join(names)}, and times them"
+    with waiting(what), torch.cuda.device(device) if on_gpu else nullcontext():
         return compare(
             prepare_base(base, ensemble),
             prepared,

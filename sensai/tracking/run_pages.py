@@ -1,0 +1,18 @@
+"""The addresses of pages in MLflow's UI."""
+
+from sensai.tracking.database_tables import without_password
+
+UI_HOST, UI_PORT = "127.0.0.1", 5000
+
+
+def experiment_page(experiment_id: str) -> str:
+    """Return the part of an address that opens the runs of an experiment; by default MLflow opens its traces."""
+    return f"/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+
+
+def run_page(tracking_uri: str, experiment_id: str, run_id: str) -> str:
+    """Return where a run opens: an address for a server, else the command that starts the UI on the store, and the address."""
+    path = f"/#/experiments/{experiment_id}/runs/{run_id}"
+    if tracking_uri.startswith(("http://", "https://")):
+        return without_password(tracking_uri).rstrip("/") + path
+    return f"`sensai ui`, then http://{UI_HOST}:{UI_PORT}{path}"
