@@ -103,7 +103,14 @@ class _Launch:
             return
         if _OPENED_BY_MLFLOW in os.environ and (folder := _folder_of_mlflow_run()):
             look_first_in(folder)
-        config = parse(self._stage, self._arguments)
+        try:
+            config = parse(self._stage, self._arguments)
+        except InputError as error:
+            if _OPENED_BY_MLFLOW in os.environ:
+                from sensai.pipeline.run_lifecycle import refuse_opened_run
+
+                refuse_opened_run(self._stage, error)
+            raise
         self._work_dir = Path(getattr(config, "work_dir", self._work_dir))
         self._prints_traceback = config.traceback
         _quieten(logging.WARNING if config.quiet else logging.INFO)

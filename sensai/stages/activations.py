@@ -160,5 +160,13 @@ def found(store: Store, run_id: str) -> Findings:
     return Findings([*facts, *kept_whole(described["kept_whole"])], f"sensai group --from_run {run_id}")
 
 
-stage = Stage(version=3, config=ActivationsConfig, previous=baseline_stage, execute=_execute, title=_title, found=found)
+stage = Stage(
+    version=3,
+    config=ActivationsConfig,
+    previous=baseline_stage,
+    execute=_execute,
+    title=_title,
+    found=found,
+    reads=("train",),
+)
 run = stage.run

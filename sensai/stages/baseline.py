@@ -155,6 +155,7 @@ stage = Stage(
     previous=None,
     execute=_execute,
     inputs=_inputs,
+    reads=("train", "val"),
     found=found,
 )
 run = stage.run

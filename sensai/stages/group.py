@@ -147,6 +147,13 @@ def title(config: GroupParameters) -> str:
     return f"{config.n_groups} {'group' if config.n_groups == 1 else 'groups'} {config.method}{by}{shared}"
 
 
+def short_title(config: GroupParameters) -> str:
+    """Return a grouping as the names of later runs have it; one group of all classes is the control."""
+    if config.method == "random" and config.n_groups == 1:
+        return "control"
+    return title(config).replace("groups ", "", 1)
+
+
 def found(store: Store, run_id: str) -> Findings:
     """Return what a run found."""
     fact = sentence(

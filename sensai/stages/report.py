@@ -22,7 +22,7 @@ from sensai.pipeline.context import Context
 from sensai.pipeline.lineage import lineage, upstream_tags
 from sensai.pipeline.run_lifecycle import Description, enter_store, open_run, reuse
 from sensai.pipeline.session import Session
-from sensai.pipeline.stage import Stage
+from sensai.pipeline.stage import Stage, run_name
 from sensai.stages import evaluate, retrain
 from sensai.stages.evaluate import judging
 from sensai.tracking import Run, Store, tags
@@ -55,7 +55,7 @@ def run(config: ReportConfig) -> str:
     Raises:
         InputError: the user can mend it.
     """
-    with enter_store() as (store, adopted):
+    with enter_store(run_name(config, retrain.title(config))) as (store, adopted):
         subject = _subject(config, store)
         if subject is None:
             return stage.ensure(config, Session(store), parent=None, adopted=adopted)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from mlflow.entities import Metric, RunStatus
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunStatus
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NAME
 
 from sensai.errors import EndedEarlyError, described
 from sensai.files import storage_error
@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 _LONGEST_PARAM = 6000
 _LONGEST_REASON = 1000
+_LONGEST_DIGEST = 36
 _INTERRUPTED = "interrupted"
 # The open runs of this process, in the order in which they began, and the first of them.
 _begun: "dict[str, Run]" = {}
@@ -68,6 +69,20 @@ class Run:
         missing = {key: value for key, value in params.items() if key not in self.logged}
         texts = {key: "" if value is None else str(value)[:_LONGEST_PARAM] for key, value in missing.items()}
         self._buffer.add(Entries(params=texts))
+
+    def log_dataset(self, name: str, digest: str, place: str, counts: Mapping[str, int], context: str) -> None:
+        """Log the data set that the run reads, at once.
+
+        Args:
+            name: of the data set.
+            digest: of its content, of which MLflow stores the first 36 characters.
+            place: its folder, or its name where it has none.
+            counts: split -> number of images.
+            context: the splits that are read, as the UI shows it.
+        """
+        source, profile = json.dumps({"uri": place}), json.dumps({"images": dict(counts)})
+        dataset = Dataset(name, digest[:_LONGEST_DIGEST], "local", source, profile=profile)
+        self.client.log_inputs(self.id, [DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)])])
 
     def describe(self, text: str | None) -> None:
         """Set a docstring as the run's description in the UI, where its line breaks would be kept."""

@@ -100,6 +100,7 @@ stage = Stage(
     previous=prune.stage,
     execute=_execute,
     found=found,
+    reads=("train",),
     title=prune.run_title,
     inputs=lambda config, _: {"host": host(), "device": device_of(config).type},
 )

@@ -278,6 +278,7 @@ stage = Stage(
     previous=retrain.stage,
     execute=_execute,
     title=retrain.title,
+    reads=("val", "test"),
     inputs=lambda config, _: {"host": _timing_host(config)},
     found=found,
     check=check,

@@ -13,13 +13,14 @@ from typing import Any
 from sensai.analysis.report.yardstick_comparison import Comparison
 from sensai.config import MainConfig, PromoteConfig
 from sensai.config.arguments import as_command
+from sensai.data.dataset import SPLITS
 from sensai.evaluation.roles import YARDSTICKS
 from sensai.evaluation.verdict import NEXT
 from sensai.pipeline.closing import Findings
 from sensai.pipeline.lineage import upstream_of, upstream_tags
 from sensai.pipeline.run_lifecycle import open_entry_run
 from sensai.pipeline.session import Session
-from sensai.pipeline.stage import Stage, data_tags, run_name
+from sensai.pipeline.stage import Stage, data_tags, log_data, run_name
 from sensai.registry.versions import describe_version
 from sensai.stages import evaluate, register, report, retrain
 from sensai.stages.evaluate import judging
@@ -38,6 +39,7 @@ def run(config: MainConfig) -> str:
     with open_entry_run(config, run_name(config, retrain.title(config)), __doc__) as (store, parent):
         session = Session(store)
         parent.set_tags(data_tags(config, session))
+        log_data(parent, config, session, SPLITS)
         evaluate.check(config, session.dataset(config))
         register.check(config, session.dataset(config))
         run_ids = _ensure(MEASURED, config, session, parent)

@@ -213,9 +213,10 @@ def title(config: Prune) -> str:
 
 
 def run_title(config: Prune) -> str:
-    """Return the part of a run's name that tells one ensemble before training from another."""
+    """Return the part of a run's name that tells one ensemble before training from another, the shortest first."""
     by_class = config.method == "singletons" and not config.overlaps
-    return title(config) if by_class else f"{group.title(config)} {title(config)}"
+    cut = title(config).removeprefix("ratio=").replace("target_flops=", "flops=")
+    return cut if by_class else f"{group.short_title(config)} {cut}"
 
 
 def found(store: Store, run_id: str) -> Findings:
@@ -231,5 +232,7 @@ def found(store: Store, run_id: str) -> Findings:
     return Findings([fact, *whole], f"sensai retrain --from_run {run_id}")
 
 
-stage = Stage(version=4, config=PruneConfig, previous=group.stage, execute=_execute, title=run_title, found=found)
+stage = Stage(
+    version=4, config=PruneConfig, previous=group.stage, execute=_execute, title=run_title, found=found, reads=("val",)
+)
 run = stage.run

@@ -326,7 +326,7 @@ def title(config: Retrain) -> str:
     """Return the name of a run, by which retrainings differ."""
     gradually = f" cut_steps={config.cut_steps}" if config.epochs and config.cut_steps > 1 else ""
     loss = f" loss={config.loss}" if config.epochs and config.loss != "bce" else ""
-    return f"{prune.run_title(config)} epochs={config.epochs}{loss}{gradually}"
+    return f"{prune.run_title(config)} {config.epochs} epochs{loss}{gradually}"
 
 
 def _inputs(config: RetrainConfig, _session: Session) -> dict[str, int | None]:
@@ -346,6 +346,13 @@ def found(store: Store, run_id: str) -> Findings:
 
 
 stage = Stage(
-    version=6, config=RetrainConfig, previous=prune.stage, execute=_execute, title=title, inputs=_inputs, found=found
+    version=6,
+    config=RetrainConfig,
+    previous=prune.stage,
+    execute=_execute,
+    title=title,
+    inputs=_inputs,
+    found=found,
+    reads=("train", "val"),
 )
 run = stage.run

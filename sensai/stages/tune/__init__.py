@@ -19,7 +19,7 @@ from sensai.pipeline.closing import Findings, sentence
 from sensai.pipeline.lineage import lineage, upstream_tags
 from sensai.pipeline.run_lifecycle import open_entry_run
 from sensai.pipeline.session import Session
-from sensai.pipeline.stage import data_name, data_tags, run_name
+from sensai.pipeline.stage import data_name, data_tags, log_data, run_name
 from sensai.registry.promotion import nominate
 from sensai.stages import activations, evaluate, group, prune, register, retrain
 from sensai.stages.evaluate import latencies
@@ -48,6 +48,7 @@ def run(config: TuneConfig) -> str:
         parent.log_json(content, SPACE)
         study_name = config.study or f"{data_name(config)} {Path(config.arch).name} {about[:12]}"
         parent.set_tags({tags.STUDY: study_name, **data_tags(config, session)})
+        log_data(parent, config, session, ("train", "val"))
         # All trials stand on these activations.
         activations_run = activations.stage.ensure(_activations(config), session, parent.id)
         upstream = lineage(store, "activations", activations_run)
