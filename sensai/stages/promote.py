@@ -52,7 +52,7 @@ def found(store: Store, run_id: str) -> Findings:
         "{latency_ensemble_ms:ms}, the base model {latency_base_ms:ms}",
         "{accuracy_drop:accuracy} of validation accuracy lost",
     )
-    return Findings([fact], as_command("predict", PredictConfig(model_uri=uri), images="<image or folder>"))
+    return Findings([fact], f"{as_command('predict', PredictConfig(model_uri=uri))} --images FOLDER")
 
 
 def _lock(config: PromoteConfig) -> Path:

@@ -72,7 +72,8 @@ def _execute(config: RegisterConfig, context: Context) -> None:
     context.run.log_json(content, VERSION)
     # The UI compares versions by the metrics of their logged models, which are their sources: models:/<model id>.
     _, _, model_id = (find(store.client, config.model_name, version).source or "").rpartition("/")
-    context.run.log_metrics(metrics, model_id=model_id)
+    first = {name: metrics[name] for name in _TAGGED_METRICS if name in metrics}
+    context.run.log_metrics(first | metrics, model_id=model_id)
     context.run.log_metrics({"version": version})
 
 

@@ -36,7 +36,7 @@ def source_tags(run_tags: Mapping[str, str]) -> dict[str, str]:
     """
     named = {MLFLOW_SOURCE_TYPE: SourceType.to_string(SourceType.LOCAL)}
     if stage := run_tags.get(tags.STAGE):
-        named[MLFLOW_SOURCE_NAME] = f"sensai {stage}"
+        named[MLFLOW_SOURCE_NAME] = stage
     if commit := code_commit():
         named[MLFLOW_GIT_COMMIT] = commit.removesuffix(_DIRTY)
     return named

@@ -28,7 +28,8 @@ _log = logging.getLogger(__name__)
 
 _LONGEST_PARAM = 6000
 _LONGEST_REASON = 1000
-_LONGEST_DIGEST = 36
+# The UI shows it beside the name.
+_DIGEST_CHARACTERS = 12
 _INTERRUPTED = "interrupted"
 # The open runs of this process, in the order in which they began, and the first of them.
 _begun: "dict[str, Run]" = {}
@@ -75,13 +76,13 @@ class Run:
 
         Args:
             name: of the data set.
-            digest: of its content, of which MLflow stores the first 36 characters.
+            digest: of its content, of which the first characters are stored.
             place: its folder, or its name where it has none.
             counts: split -> number of images.
             context: the splits that are read, as the UI shows it.
         """
         source, profile = json.dumps({"uri": place}), json.dumps({"images": dict(counts)})
-        dataset = Dataset(name, digest[:_LONGEST_DIGEST], "local", source, profile=profile)
+        dataset = Dataset(name, digest[:_DIGEST_CHARACTERS], "local", source, profile=profile)
         self.client.log_inputs(self.id, [DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)])])
 
     def describe(self, text: str | None) -> None:

@@ -57,8 +57,11 @@ def test_every_stage_says_what_it_found_and_the_next_command_takes_its_run(finis
 @pytest.mark.parametrize(
     ("uri", "opens"),
     [
-        ("sqlite:////tmp/m.db", "`sensai ui`, then http://127.0.0.1:5000/#/experiments/{}/runs/{}"),
-        ("http://user:secret@host:80/", "/#/experiments/{}/runs/{}"),
+        (
+            "sqlite:////tmp/m.db",
+            "`sensai ui`, then http://127.0.0.1:5000/#/experiments/{}/runs/{}?workflowType=machine_learning",
+        ),
+        ("http://user:secret@host:80/", "/#/experiments/{}/runs/{}?workflowType=machine_learning"),
     ],
 )
 def test_the_last_lines_say_where_the_run_opens_and_what_comes_next(pruned: Pruned, uri: str, opens: str) -> None:
@@ -131,7 +134,7 @@ def test_the_command_ends_with_what_was_found_and_quietly_with_one_line(
     run_id = line.removeprefix("prune run: ")
     fact, opens, following, last = launched("prune", **parameters).stdout.splitlines()
     assert fact.startswith("prune: 3 members with ")
-    assert opens.endswith(f"/runs/{run_id}")
+    assert f"/runs/{run_id}?" in opens
     assert (following, last) == (f"next: sensai retrain --from_run {run_id}", line)
 
 

@@ -168,6 +168,7 @@ def test_the_rest_of_what_is_known_of_a_version_is_an_artifact_and_its_model_has
     assert content["metrics"] == metrics
     model = client.get_logged_model(version.source.rpartition("/")[2])
     assert {each.key: each.value for each in model.metrics} == metrics
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": NAME, "version": "1"}]
     # As the UI's list of models asks for them.
     cheap = client.search_logged_models(
         [finished.place.experiment], filter_string=f"metrics.flops_max <= {metrics['flops_max']}"
