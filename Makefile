@@ -42,9 +42,9 @@ lint: $(STAMP)
 	@ruff format --check .
 	@mypy --num-workers auto
 
-# The MLflow UI on loopback.
+# The MLflow UI on loopback; it prints the address that opens the runs.
 ui: $(STAMP)
-	@mlflow ui --host 127.0.0.1
+	@python -m sensai ui
 
 # MLproject is written from the stages' configurations.
 mlproject: $(STAMP)

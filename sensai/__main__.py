@@ -7,7 +7,7 @@ import sys
 
 from sensai import __version__, terminal
 from sensai.cli import BAD_INPUT, launch
-from sensai.errors import suggestion
+from sensai.errors import InputError, suggestion
 from sensai.stages import ENTRY_POINTS, summary
 
 
@@ -23,6 +23,8 @@ def main() -> None:
             terminal.say(_usage())
         case ["--version"]:
             terminal.say(f"sensai {__version__}")
+        case ["ui", *arguments]:
+            sys.exit(_serve_ui(arguments))
         case ["completion", *shells]:
             sys.exit(_complete(shells))
         case [name, *_]:
@@ -43,10 +45,23 @@ def _usage() -> str:
             *(f"  {name:{width}}  {summary(name)}" for name in ENTRY_POINTS),
             "",
             "sensai <entry point> --help    what it does, and its parameters",
+            "sensai ui                      MLflow's UI on the runs, on this machine only",
             "sensai completion <shell>      completion for bash, fish or zsh",
             "sensai --version",
         ]
     )
+
+
+def _serve_ui(arguments: list[str]) -> int:
+    """Run `sensai ui`; return the status."""
+    from sensai.mlflow_ui import serve
+
+    try:
+        serve(arguments)
+    except InputError as error:
+        print(f"error: sensai ui: {error}", file=sys.stderr)
+        return BAD_INPUT
+    return 0
 
 
 def _complete(shells: list[str]) -> int:

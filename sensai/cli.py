@@ -103,15 +103,28 @@ class _Launch:
             return
         if _OPENED_BY_MLFLOW in os.environ and (folder := _folder_of_mlflow_run()):
             look_first_in(folder)
-        config = parse(self._stage, self._arguments)
+        try:
+            config = parse(self._stage, self._arguments)
+        except InputError as error:
+            if _OPENED_BY_MLFLOW in os.environ:
+                from sensai.pipeline.run_lifecycle import refuse_opened_run
+
+                refuse_opened_run(self._stage, error)
+            raise
         self._work_dir = Path(getattr(config, "work_dir", self._work_dir))
         self._prints_traceback = config.traceback
-        _quieten()
+        _quieten(logging.WARNING if config.quiet else logging.INFO)
         let_threads_sleep()
         keep_memory()
-        run_id = _imported(f"sensai.stages.{self._stage}").run(config)
+        with terminal.waiting(f"{self._stage}: imports its libraries, which takes longest the first time"):
+            module = _imported(f"sensai.stages.{self._stage}")
+        run_id = module.run(config)
         # Stages that print results to standard output report their run id on standard error.
         if run_id:
+            if not config.quiet:
+                from sensai.pipeline.closing import say_closing
+
+                say_closing(self._stage, run_id, module.found)
             terminal.say(f"{self._stage} run: {run_id}")
 
     def _ended(self, error: BaseException) -> int:
@@ -194,10 +207,12 @@ def _imported(name: str) -> ModuleType:
         gc.enable()
 
 
-def _quieten() -> None:
-    """Log what sensAI does, and only the warnings of its libraries."""
+def _quieten(level: int) -> None:
+    """Log what sensAI does from a level on, and only the warnings of its libraries."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("sensai").setLevel(logging.INFO)
+    logging.getLogger("sensai").setLevel(level)
+    if level > logging.INFO:
+        os.environ.setdefault("TQDM_DISABLE", "1")
     logging.getLogger("alembic").propagate = False
     # MLflow's store logs every database error with its traceback, and then raises it.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)

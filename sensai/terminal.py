@@ -1,11 +1,17 @@
 """Standard input, output and error, which may be closed, full, broken, or of a narrow encoding."""
 
 import io
+import logging
 import os
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from sensai.errors import InputError
 
+_log = logging.getLogger(__name__)
+_PATIENCE = 3.0
 _STREAMS = 3
 
 
@@ -64,6 +70,18 @@ def say(text: str) -> None:
         print(text, flush=True)  # noqa: T201  (what the user asked for)
     except OSError:
         _drop_output()
+
+
+@contextmanager
+def waiting(what: str, seconds: float = _PATIENCE) -> Iterator[None]:
+    """Log what a block does if it takes longer than some seconds."""
+    timer = threading.Timer(seconds, _log.info, ("%s ...", what))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _drop_output() -> None:

@@ -49,7 +49,12 @@ def accuracy_difference(
 
 
 def base_difference(
-    run_id: str, *, confidence: float = 0.95, seed: int = 0, tracking_uri: str | None = None
+    run_id: str,
+    *,
+    confidence: float = 0.95,
+    seed: int = 0,
+    tracking_uri: str | None = None,
+    answers: str = ANSWERS,
 ) -> Difference:
     """Return the accuracy of the ensemble of an evaluate run less that of its base model.
 
@@ -58,13 +63,14 @@ def base_difference(
         confidence: of the interval, in (0, 1).
         seed: of the resamples.
         tracking_uri: of the store that holds it; None: the one that MLflow is set to.
+        answers: name of its table of answers: to test images, or to validation images.
 
     Raises:
-        IncomparableError: the run has no answers.
+        IncomparableError: the run has no such answers.
     """
     client = tracking_client(tracking_uri)
-    answers = _answers(client, _evaluation(client, run_id))
-    return paired_difference(_right(answers, "ensemble"), _right(answers, "base"), confidence, seed)
+    table = _answers(client, _evaluation(client, run_id), answers)
+    return paired_difference(_right(table, "ensemble"), _right(table, "base"), confidence, seed)
 
 
 def right_answers(run_id: str, *, tracking_uri: str | None = None) -> np.ndarray:

@@ -17,6 +17,7 @@ from joblib import cpu_count
 import sensai
 from sensai.cluster.nodes import Node
 from sensai.errors import InputError
+from sensai.terminal import waiting
 
 _HEAD = Path(__file__).with_name("ray_head.py")
 _ROOT = Path(sensai.__file__).resolve().parents[1]
@@ -76,7 +77,7 @@ def _joined(address: str) -> Iterator[RayCluster]:
         # A checkout need not be installed; it lies at the same path on every machine.
         path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
         environment = {"env_vars": {"PYTHONPATH": path}}
-        with _own_handler(signal.SIGTERM):
+        with waiting("joins the Ray cluster"), _own_handler(signal.SIGTERM):
             ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="ERROR")
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise InputError(f"ray_address={address!r}: {' '.join(str(error).split())}") from error
@@ -116,7 +117,9 @@ def _started() -> Iterator[str]:
     )
     with head:
         try:
-            if not (address := head.stdout.readline().strip()):  # type: ignore[union-attr]
+            with waiting("starts Ray on this machine"):
+                address = head.stdout.readline().strip()  # type: ignore[union-attr]
+            if not address:
                 raise InputError("Ray could not be started; its messages stand above")
             yield address
         finally:

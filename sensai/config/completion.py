@@ -7,7 +7,7 @@ from functools import lru_cache
 from sensai.config import CONFIGS
 from sensai.config.annotations import choices_of
 
-_COMMANDS = {"completion": ["bash", "fish", "zsh"]}
+_COMMANDS = {"completion": ["bash", "fish", "zsh"], "ui": ["--port"]}
 
 
 def bash() -> str:
@@ -19,6 +19,9 @@ def bash() -> str:
         for name in CONFIGS
         for parameter, values in _choices(name).items()
     )
+    commands = "\n".join(
+        f"        {name}\\ {name}) words={shlex.quote(' '.join(words))} ;;" for name, words in _COMMANDS.items()
+    )
     return f"""_sensai() {{
     local current="${{COMP_WORDS[COMP_CWORD]}}" previous="${{COMP_WORDS[COMP_CWORD-1]}}" name="${{COMP_WORDS[1]}}" words=""
     if [ "$COMP_CWORD" -eq 1 ]; then
@@ -27,7 +30,7 @@ def bash() -> str:
     fi
     case "$name $previous" in
 {choices}
-        completion\\ completion) words={shlex.quote(" ".join(_COMMANDS["completion"]))} ;;
+{commands}
         *\\ --*) return ;;
     esac
     [ -n "$words" ] || case "$name" in

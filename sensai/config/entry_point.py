@@ -52,6 +52,10 @@ class EntryPoint(BaseModel):
         "artifact",
     )
 
+    quiet: Annotated[bool, Usage(operational=True)] = Field(
+        False, description="print only the id of the run, and warnings"
+    )
+
     def ignored(self) -> set[str]:
         """Return the parameters that make no difference with the values of the others."""
         return {name for name, each in parameters_of(type(self)).items() if not each.matters(self)}

@@ -27,6 +27,7 @@ from sensai.locks import locked
 
 _log = logging.getLogger(__name__)
 _MANIFEST = "manifest.json"
+SPLITS = ("train", "val", "test")
 # An image folder with larger arrays, all splits together, is streamed: nothing of it is decoded to disk.
 DECODED_LIMIT = 4 * 2**30
 # Mean and standard deviation of a streamed set come from so many training images, evenly spaced.

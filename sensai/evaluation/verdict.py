@@ -12,9 +12,11 @@ from sensai.evaluation.accuracy_difference import Difference
 from sensai.evaluation.roles import BASE_MODEL, REPLICAS, TITLES
 
 # Times whose ratio is below this count as equal: medians of one machine differ by as much from run to run.
-_ALIKE = 1.1
+ALIKE = 1.1
 # Every evaluation times the base model too. On a quiet machine its times differ by less.
 _BUSY = 1.5
+# The last line of a verdict begins so.
+NEXT = "Next: "
 # No data set of labelled images is larger, so a larger number helps nobody.
 _MOST_IMAGES = 10_000_000
 
@@ -61,7 +63,7 @@ class Verdict:
     @property
     def lines(self) -> tuple[str, ...]:
         """Return the sentences and the next command."""
-        return (*self.sentences, f"Next: {self.command}")
+        return (*self.sentences, f"{NEXT}{self.command}")
 
     def __str__(self) -> str:
         """Return the verdict as one text of several lines."""
@@ -135,7 +137,7 @@ def _apart(choice: Choice) -> float:
 def _best(choices: Sequence[Choice], time: Time) -> Choice:
     eligible = [each for each in choices if each.gain is None or not each.gain.is_loss]
     fastest = min(map(time, eligible))
-    alike = [each for each in eligible if time(each) < _ALIKE * fastest]
+    alike = [each for each in eligible if time(each) < ALIKE * fastest]
     # Of equals the first is taken, which is the judged ensemble.
     return max(alike, key=lambda each: (_shown_gain(each), -each.networks))
 
@@ -164,7 +166,7 @@ def _other(judged: Choice) -> Callable[[Choice], str]:
 
 
 def _alike(speed: float) -> bool:
-    return 1 / _ALIKE < speed < _ALIKE
+    return 1 / ALIKE < speed < ALIKE
 
 
 def _faster(speed: float) -> str:

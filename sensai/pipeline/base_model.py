@@ -12,6 +12,7 @@ from sensai.models.factory import NetworkSpec
 from sensai.models.storage import load_network
 from sensai.pruning import provable
 from sensai.sites import SiteMap, find_sites
+from sensai.terminal import waiting
 from sensai.tracking import Store
 
 # The artifact that the stage `baseline` logs.
@@ -45,7 +46,8 @@ class BaseModel:
         # Any input shows whether a site can be cut.
         images = torch.randn(_PROOF_IMAGES, *self.spec.input_shape, generator=torch.Generator().manual_seed(0))
         images = images.to(self.device, memory_format=self.spec.memory_format)
-        sites = provable(self.network, find_sites(self.network, images), images)
+        with waiting(f"finds the channels of {self.spec.arch} that can be removed, and proves it"):
+            sites = provable(self.network, find_sites(self.network, images), images)
         check_removable(sites, self.spec.arch)
         return sites
 

@@ -5,14 +5,19 @@ A run ends as FINISHED, as FAILED with its reason as a tag, or as KILLED when it
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from sensai.config import EntryPoint
 from sensai.config.arguments import as_yaml
+from sensai.errors import InputError
+from sensai.terminal import waiting
 from sensai.tracking import Run, Store, tags
 from sensai.tracking.artifact_names import CONFIG
+from sensai.tracking.code_version import source_tags
+
+_LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -35,20 +40,33 @@ class Description:
 
 
 @contextmanager
-def enter_store() -> Iterator[tuple[Store, Run | None]]:
+def enter_store(name: str = "") -> Iterator[tuple[Store, Run | None]]:
     """Connect to the store for one call of an entry point, and close the runs that killed processes left open.
+
+    Args:
+        name: of the run that `mlflow run` opened, which has a random one until then.
 
     Yields the store, and the run that `mlflow run` opened for this process, if it did. That run ends with the block.
 
     Raises:
         InputError: the store does not answer, or refuses what the block asks of it.
     """
-    store = Store.connect()
+    with waiting("opens the tracking store, and makes it where there is none"):
+        store = Store.connect()
     with store.refusals():
         store.close_orphans()
         adopted = store.adopt()
+        if adopted and name:
+            adopted.set_name(name)
         with adopted.closing() if adopted else nullcontext():
             yield store, adopted
+
+
+def refuse_opened_run(stage: str, error: InputError) -> None:
+    """Name the run that `mlflow run` opened for a call whose parameters are refused, and end it with the reason."""
+    with suppress(InputError), enter_store(f"{stage} refused: {error}"[:_LONGEST_NAME]) as (_, adopted):
+        if adopted:
+            raise error
 
 
 @contextmanager
@@ -73,7 +91,7 @@ def begin_run(
 ) -> Iterator[Run]:
     """Open a run as `open_run` does, and end it only where the block fails: `continue_run` takes it over."""
     # A new run has its tags at once, so that it is found while it is busy, and takes no further request.
-    run = adopted or store.create(description.name, parent, description.tags)
+    run = adopted or store.create(description.name, parent, {**source_tags(description.tags), **description.tags})
     with run.failing():
         run.log_params(description.params)
         if description.about:
@@ -108,7 +126,7 @@ def open_entry_run(config: EntryPoint, name: str, about: str | None) -> Iterator
     """
     run_tags = {tags.STAGE: config.stage, tags.CONFIG: config.model_dump_json()}
     description = Description(name, run_tags, config.own_values(), about, as_yaml(config))
-    with enter_store() as (store, adopted), open_run(store, description, adopted=adopted) as run:
+    with enter_store(name) as (store, adopted), open_run(store, description, adopted=adopted) as run:
         yield store, run
 
 

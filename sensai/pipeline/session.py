@@ -13,6 +13,7 @@ from sensai.data.dataset_names import FOLDER, InputRule
 from sensai.models.channels import takes_grey_alone
 from sensai.models.factory import input_rule, is_own
 from sensai.pipeline.base_model import BaseModel, load_base_model
+from sensai.terminal import waiting
 from sensai.tracking import Store
 
 T = TypeVar("T")
@@ -54,7 +55,12 @@ class Session:
             *(config.dataset, config.data_dir, config.work_dir, config.arch, config.arch_args),
             *(config.image_size, config.val_fraction, config.split_seed),
         )
-        return self._once(key, lambda: dataset_of(config))
+
+        def load() -> Dataset:
+            with waiting(f"reads the data set {config.dataset}, and decodes it where it is new"):
+                return dataset_of(config)
+
+        return self._once(key, load)
 
     def base_model(self, run_id: str, device: torch.device) -> BaseModel:
         """Return the base model of a run of `baseline` on a device."""
@@ -68,6 +74,13 @@ class Session:
     def read(self, load: Callable[[Store, str], T], run_id: str) -> T:
         """Load an object from a finished run by a function. All readers share it, so none may change it."""
         return self._once((load, run_id), lambda: load(self.store, run_id))
+
+    def is_first(self, what: str) -> bool:
+        """Return True at the first call with a text in this session, for lines that are said once."""
+        if what in self._loaded:
+            return False
+        self._loaded[what] = True
+        return True
 
     def _once(self, key: Hashable, make: Callable[[], T]) -> T:
         if key not in self._loaded:

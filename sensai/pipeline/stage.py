@@ -5,7 +5,7 @@ import inspect
 import json
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -14,12 +14,14 @@ from mlflow.entities import Run as StoredRun
 
 from sensai.config import StageConfig
 from sensai.config.arguments import as_yaml
-from sensai.data.dataset import Dataset
+from sensai.data.dataset import SPLITS, Dataset
 from sensai.data.dataset_names import FOLDER
 from sensai.files import make_folder
 from sensai.locks import is_taken, locked
+from sensai.pipeline.closing import Finder, headline, no_findings
 from sensai.pipeline.context import Context
 from sensai.pipeline.lineage import lineage, upstream_tags
+from sensai.pipeline.nearest_run import why_none_fits
 from sensai.pipeline.run_lifecycle import Description, enter_store, open_run, reuse
 from sensai.pipeline.session import Session
 from sensai.tracking import Run, Store, tags
@@ -40,7 +42,9 @@ class Stage(Generic[ConfigT]):
         previous: the stage whose run it stands on.
         execute: computes and logs.
         title: the part of the run's name that tells it from others of the stage.
+        reads: the splits of the data that it reads itself.
         inputs: what enters the fingerprint beside the parameters, by content.
+        found: tells what a finished run of it found.
         check: refuses parameters and data that it cannot work with, before earlier stages are run.
         is_current: tells whether the things are still there that a finished run made beside its artifacts.
     """
@@ -50,7 +54,9 @@ class Stage(Generic[ConfigT]):
     previous: "Stage[Any] | None"
     execute: Callable[[ConfigT, Context], None]
     title: Callable[[ConfigT], str] = lambda _: ""
+    reads: tuple[str, ...] = ()
     inputs: Callable[[ConfigT, Session], dict[str, Any]] = field(default=lambda *_: {})
+    found: Finder = no_findings
     check: Callable[[ConfigT, Dataset], None] = lambda *_: None
     is_current: Callable[[ConfigT, Store, StoredRun], bool] = lambda *_: True
 
@@ -65,7 +71,7 @@ class Stage(Generic[ConfigT]):
         Raises:
             InputError: the user can mend it.
         """
-        with enter_store() as (store, adopted):
+        with enter_store(self._run_name(config)) as (store, adopted):
             return self.ensure(config, Session(store), parent=None, adopted=adopted)
 
     def ensure(self, config: ConfigT, session: Session, parent: str | None, adopted: Run | None = None) -> str:
@@ -84,17 +90,40 @@ class Stage(Generic[ConfigT]):
         lock = _lock(Path(config.work_dir), fingerprint)
         # With `force` another process may hold the lock while it repeats an existing result.
         if is_taken(lock) and (found := self._found(config, session.store, fingerprint)):
-            return reuse(session.store, found, adopted)
+            return self._reused(found, session, parent, adopted)
         # Locks are taken from the later stage to the earlier one, so two processes cannot wait for each other.
         with locked(lock, self._run_name(config)):
             # The store is searched within the lock: another process may have finished the same while this one waited.
             if found := self._found(config, session.store, fingerprint):
-                return reuse(session.store, found, adopted)
+                return self._reused(found, session, parent, adopted)
+            self._explain(config, session, fingerprint)
             with open_run(session.store, self._description(config, session, fingerprint), parent, adopted) as run:
                 self._execute(config, session, run, parent or run.id, before, fingerprint)
             # A run that is killed before it is finished leaves its checkpoints to the next one.
             shutil.rmtree(_checkpoints(config, fingerprint), ignore_errors=True)
+        self._say_nested(run.id, session, parent, stored=False)
         return run.id
+
+    def _reused(self, found: str, session: Session, parent: str | None, adopted: Run | None) -> str:
+        self._say_nested(found, session, parent, stored=True)
+        return reuse(session.store, found, adopted)
+
+    def _say_nested(self, run_id: str, session: Session, parent: str | None, *, stored: bool) -> None:
+        """Log one line on a run that another one needed, once; that other one ends with lines of its own."""
+        if parent is not None and session.is_first(run_id):
+            _log.info("%s", headline(self.name, run_id, self.found, session.store, stored=stored))
+
+    def _explain(self, config: ConfigT, session: Session, fingerprint: str) -> None:
+        """Log why no stored run answers, for the first stage that has to run; the others follow from it.
+
+        Runs of a study differ on purpose.
+        """
+        if config.force or session.store.labels or not session.is_first("no stored run fits"):
+            return
+        host = json.dumps(self.inputs(config, session).get("host", {}))
+        why = why_none_fits(config, fingerprint, session.dataset(config).digest, host, session.store)
+        if why:
+            _log.info("%s: %s", self.name, why)
 
     def _found(self, config: ConfigT, store: Store, fingerprint: str) -> str | None:
         """Return the id of a finished run that has the result already."""
@@ -127,9 +156,9 @@ class Stage(Generic[ConfigT]):
         self.check(config, session.dataset(config))
         upstream = self._upstream(config, session, parent, before)
         run.set_tags(upstream_tags(upstream))
+        log_data(run, config, session, self.reads)
         # Other processes read these tags while the run is busy.
         run.flush()
-        _log.info("%s: running", self.name)
         checkpoints = _checkpoints(config, fingerprint)
         if config.force:
             shutil.rmtree(checkpoints, ignore_errors=True)
@@ -159,8 +188,20 @@ def data_tags(config: StageConfig, session: Session) -> dict[str, str]:
 
 
 def run_name(config: StageConfig, title: str) -> str:
-    """Return the name of a run as the UI lists it: stage, data set, architecture, and what tells it from others."""
-    return " ".join(part for part in (config.stage, data_name(config), Path(config.arch).name, title) if part)
+    """Return the name of a run as the UI lists it: stage, what tells it from others, architecture, data set.
+
+    The UI shows about twenty characters of it.
+    """
+    return " ".join(part for part in (config.stage, title, Path(config.arch).name, data_name(config)) if part)
+
+
+def log_data(run: Run, config: StageConfig, session: Session, splits: Sequence[str]) -> None:
+    """Log the data set of a run, which the UI shows beside it, with the splits that it reads; nothing without any."""
+    if splits:
+        data = session.dataset(config)
+        counts = {name: len(split) for name in SPLITS if (split := getattr(data, name)) is not None}
+        place = config.data_dir or config.dataset
+        run.log_dataset(data_name(config), data.digest, place, counts, ", ".join(splits))
 
 
 def data_name(config: StageConfig) -> str:

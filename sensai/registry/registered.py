@@ -6,6 +6,8 @@ the model that answers is this project's own code.
 """
 
 import hashlib
+import logging
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,8 +21,11 @@ from mlflow.tracking import MlflowClient
 
 from sensai.errors import InputError
 from sensai.files import storage_error, temporary_folder
+from sensai.registry.aliases import CANDIDATE, CHAMPION
 from sensai.registry.pyfunc_model import ARTIFACT, MANIFEST, Bundle, EnsembleModel
 from sensai.tracking import tags
+
+_log = logging.getLogger(__name__)
 
 # MLflow puts the bundle here, below the folder of a model.
 _IN_MODEL = Path("artifacts") / ARTIFACT
@@ -67,7 +72,8 @@ def find(client: MlflowClient, model_uri: str) -> Registered:
     """Return the version that a URI names, with the digest of its manifest from the store.
 
     A version by number or alias has a tag of its own. A logged model, a run or a folder has none, so its manifest must be
-    that of a version in the store. For a logged model or a run it must be one of its own versions.
+    that of a version in the store. For a logged model or a run it must be one of its own versions. Where a model has no
+    champion, its candidate is taken, with a warning.
 
     Raises:
         InputError: the URI names nothing, or no ensemble of the store.
@@ -81,8 +87,28 @@ def find(client: MlflowClient, model_uri: str) -> Registered:
         model, *number = get_model_name_and_version(client, model_uri)
         version = client.get_model_version(model, number[0]) if number else None
     except _NOT_THERE as error:
-        raise InputError(f"{name}: {_first_line(error)}") from error
+        version = _candidate_without_champion(client, model_uri)
+        if version is None:
+            raise InputError(f"{name}: {_first_line(error)}") from error
     return _of_version(name, version) if version else _by_files(client, name, model_uri)
+
+
+def _candidate_without_champion(client: MlflowClient, model_uri: str) -> ModelVersion | None:
+    """Return the candidate of a model without a champion, for a URI that names the champion, and say so; else None."""
+    model_name, _, alias = model_uri.removeprefix(_MODEL).partition("@")
+    try:
+        aliases = client.get_registered_model(model_name).aliases
+    except _NOT_THERE:
+        return None
+    if alias != CHAMPION or CHAMPION in aliases or CANDIDATE not in aliases:
+        return None
+    _log.warning(
+        "%s: there is no champion yet; version %s answers, the candidate. To promote it: sensai promote --model_name %s",
+        model_uri,
+        aliases[CANDIDATE],
+        shlex.quote(model_name),
+    )
+    return client.get_model_version(model_name, aliases[CANDIDATE])
 
 
 def check_files(version: ModelVersion) -> None:

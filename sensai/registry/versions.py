@@ -1,5 +1,6 @@
 """Versions of ensembles in the MLflow model registry."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
@@ -11,6 +12,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
@@ -85,6 +87,9 @@ def register_ensemble(
         description=description,
         model_id=model.model_id,
     )
+    # A tracking server does so itself; the UI's list of models shows it.
+    named = json.dumps([{"name": model_name, "version": str(registered.version)}])
+    client.set_logged_model_tags(model.model_id, {MLFLOW_MODEL_VERSIONS: named})
     nominate_newest(client, model_name)
     return int(registered.version)
 

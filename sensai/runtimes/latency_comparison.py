@@ -1,13 +1,14 @@
 """Time base model and ensemble side by side on the same images, each in its fastest runtime."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
+from scipy.stats import quantile_test
 
 from sensai.runtimes.choice import Timing, fastest, in_turn, measure, open_runtime
 from sensai.runtimes.prepared import Prepared
@@ -31,6 +32,7 @@ class Comparison:
             finds the caches as the others left them. NaN if the ensemble was left out.
         ensemble_ms: all members in their fastest runtime, and the combination of their outputs; NaN if it was left out.
         threads: the most that base model and ensemble may keep busy.
+        intervals: `base` and `ensemble` -> 95 % interval of the median; NaN for fewer than six calls.
     """
 
     timings: dict[str, list[Timing]]
@@ -39,6 +41,7 @@ class Comparison:
     members_ms: float
     ensemble_ms: float
     threads: int
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def chosen(self) -> dict[str, Timing]:
@@ -106,4 +109,11 @@ def compare(
         seconds = in_turn(calls, repeats)
     medians = {name: float(np.median(each) * 1e3) for name, each in seconds.items()}
     base_ms, members_ms, ensemble_ms = (medians.pop(name, math.nan) for name in ("base", "members", "ensemble"))
-    return Comparison(timings, base_ms, list(medians.values()), members_ms, ensemble_ms, threads)
+    intervals = {name: _median_interval(each * 1e3) for name, each in seconds.items() if name in ("base", "ensemble")}
+    return Comparison(timings, base_ms, list(medians.values()), members_ms, ensemble_ms, threads, intervals)
+
+
+def _median_interval(values: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % interval of the median of values (calls,), from their order alone."""
+    interval = quantile_test(values, p=0.5).confidence_interval(0.95)
+    return float(interval.low), float(interval.high)

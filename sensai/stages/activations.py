@@ -3,7 +3,7 @@
 Logs images_per_s, overhead, the statistics and a class-similarity heatmap.
 """
 
-import logging
+import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -22,6 +22,7 @@ from sensai.data.batches import batches
 from sensai.files import make_folder, temporary_folder
 from sensai.grouping.similarities import class_similarity
 from sensai.pipeline.base_model import BaseModel
+from sensai.pipeline.closing import Findings, kept_whole, sentence
 from sensai.pipeline.context import Context
 from sensai.pipeline.stage import Stage
 from sensai.sites import SiteMap
@@ -29,7 +30,6 @@ from sensai.stages.baseline import stage as baseline_stage
 from sensai.tracking import Store
 from sensai.tracking.artifact_names import SIMILARITY, SIMILARITY_FIGURE, SITES, STATISTICS
 
-_log = logging.getLogger(__name__)
 _DIGITS = 6
 # So many batches are also passed through the plain network, and both are timed.
 _TIMED_BATCHES = 5
@@ -38,8 +38,6 @@ _TIMED_BATCHES = 5
 def _execute(config: ActivationsConfig, context: Context) -> None:
     base = context.base_model
     sites = base.sites
-    for layer, reason in sites.kept_whole.items():
-        _log.info("%s is kept whole: %s", layer, reason)
     context.run.log_json(_description(sites), SITES)
     class_names = context.data.class_names
     statistics = load_statistics(*_read(base, config, context))
@@ -151,5 +149,24 @@ def _title(config: ActivationsConfig) -> str:
     return "with a backward pass" if config.needs_backward else ""
 
 
-stage = Stage(version=3, config=ActivationsConfig, previous=baseline_stage, execute=_execute, title=_title)
+def found(store: Store, run_id: str) -> Findings:
+    """Return what a run found."""
+    with store.downloaded(run_id, SITES) as file:
+        described = json.loads(file.read_text())
+    sites = described["sites"].values()
+    channels = sum(site["channels"] for site in sites)
+    speed = sentence(store.metrics_of(run_id), "{images_per_s:count} images/s")
+    facts = [f"{channels:,} removable channels in {len(sites)} sites{', ' * bool(speed)}{speed}"]
+    return Findings([*facts, *kept_whole(described["kept_whole"])], f"sensai group --from_run {run_id}")
+
+
+stage = Stage(
+    version=3,
+    config=ActivationsConfig,
+    previous=baseline_stage,
+    execute=_execute,
+    title=_title,
+    found=found,
+    reads=("train",),
+)
 run = stage.run

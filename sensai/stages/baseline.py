@@ -25,12 +25,14 @@ from sensai.models.layout import laid_out, with_memory_format
 from sensai.models.storage import save_network
 from sensai.models.wrappers import unwrap
 from sensai.pipeline.base_model import MODEL
+from sensai.pipeline.closing import Findings, sentence
 from sensai.pipeline.context import Context, file_digest
 from sensai.pipeline.session import Session
 from sensai.pipeline.stage import Stage
+from sensai.tracking import Store
 from sensai.tracking.artifact_names import CURVE_FIGURE
 from sensai.training.captured import captured
-from sensai.training.checkpoints import Checkpoints, TrainingHistory
+from sensai.training.checkpoints import Checkpoints, TrainingHistory, epoch_text
 from sensai.training.joint_trainer import JointTrainer
 from sensai.training.member_trainer import MemberTrainer
 from sensai.training.objectives import Objective
@@ -103,6 +105,7 @@ def _train(model: nn.Module, spec: NetworkSpec, config: BaselineConfig, context:
 
         def on_epoch(_position: int, epoch: int, metrics: dict[str, float]) -> None:
             context.run.log_metrics({f"curve/{name}": value for name, value in metrics.items()}, epoch)
+            bar.set_postfix_str(epoch_text(metrics, optimizer.metric), refresh=False)
             bar.update()
 
         steps = steps_per_epoch(data.train, config.base_batch_size)
@@ -133,11 +136,26 @@ def _inputs(config: BaselineConfig, _session: Session) -> dict[str, str]:
     return {"checkpoint": file_digest(config.checkpoint, "checkpoint")} | ({"arch": own} if own else {})
 
 
+def found(store: Store, run_id: str) -> Findings:
+    """Return what a run found."""
+    fact = sentence(
+        store.metrics_of(run_id),
+        "validation accuracy {val_accuracy:accuracy}",
+        "{params:count} parameters",
+        "{flops:flops}",
+        "{epochs_run:count} epochs",
+        "{seconds:count} s",
+    )
+    return Findings([fact], f"sensai activations --from_run {run_id}")
+
+
 stage = Stage(
     version=5,
     config=BaselineConfig,
     previous=None,
     execute=_execute,
     inputs=_inputs,
+    reads=("train", "val"),
+    found=found,
 )
 run = stage.run

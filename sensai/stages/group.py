@@ -24,6 +24,7 @@ from sensai.grouping.grouping_inputs import GroupingInputs, form_groups
 from sensai.grouping.partitions import Group
 from sensai.grouping.similarities import class_similarity, confusion_similarity, coupling_means, leaf_order
 from sensai.pipeline.base_model import check_removable
+from sensai.pipeline.closing import Findings, sentence
 from sensai.pipeline.context import Context, file_digest
 from sensai.pipeline.stage import Stage
 from sensai.sites import Scope, SiteMap, SizePrediction
@@ -146,12 +147,30 @@ def title(config: GroupParameters) -> str:
     return f"{config.n_groups} {'group' if config.n_groups == 1 else 'groups'} {config.method}{by}{shared}"
 
 
+def short_title(config: GroupParameters) -> str:
+    """Return a grouping as the names of later runs have it; one group of all classes is the control."""
+    if config.method == "random" and config.n_groups == 1:
+        return "control"
+    return title(config).replace("groups ", "", 1)
+
+
+def found(store: Store, run_id: str) -> Findings:
+    """Return what a run found."""
+    fact = sentence(
+        store.metrics_of(run_id),
+        "{groups:count} groups",
+        "predicted {predicted_flops_max:flops} of the largest member and {predicted_flops_total:flops} of all",
+    )
+    return Findings([fact], f"sensai prune --from_run {run_id}")
+
+
 stage = Stage(
     version=4,
     config=GroupConfig,
     previous=activations.stage,
     execute=_execute,
     title=title,
+    found=found,
     inputs=lambda config, _: {"groups": file_digest(config.groups_file, "groups_file") if config.by_file else ""},
 )
 run = stage.run

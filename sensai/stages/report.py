@@ -10,16 +10,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mlflow.entities import Run as StoredRun
+from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.uri import is_local_uri
 
 from sensai.analysis.differences import IncomparableError
 from sensai.analysis.report import comparison_page, evaluation_page, study_page
 from sensai.config import ReportConfig, TuneConfig
 from sensai.errors import DamagedError, InputError
+from sensai.pipeline.closing import Findings
 from sensai.pipeline.context import Context
 from sensai.pipeline.lineage import lineage, upstream_tags
 from sensai.pipeline.run_lifecycle import Description, enter_store, open_run, reuse
 from sensai.pipeline.session import Session
-from sensai.pipeline.stage import Stage
+from sensai.pipeline.stage import Stage, run_name
 from sensai.stages import evaluate, retrain
 from sensai.stages.evaluate import judging
 from sensai.tracking import Run, Store, tags
@@ -52,7 +55,7 @@ def run(config: ReportConfig) -> str:
     Raises:
         InputError: the user can mend it.
     """
-    with enter_store() as (store, adopted):
+    with enter_store(run_name(config, retrain.title(config))) as (store, adopted):
         subject = _subject(config, store)
         if subject is None:
             return stage.ensure(config, Session(store), parent=None, adopted=adopted)
@@ -75,7 +78,15 @@ def _execute(config: ReportConfig, context: Context) -> None:
     context.run.log_text(html, PAGE)
 
 
-stage = Stage(version=7, config=ReportConfig, previous=evaluate.stage, execute=_execute, title=retrain.title)
+def found(store: Store, run_id: str) -> Findings:
+    """Return where the page of a run is."""
+    place = f"{store.run(run_id).info.artifact_uri}/{PAGE}"
+    return Findings([f"the page: {local_file_uri_to_path(place) if is_local_uri(place) else place}"])
+
+
+stage = Stage(
+    version=7, config=ReportConfig, previous=evaluate.stage, execute=_execute, title=retrain.title, found=found
+)
 
 
 def _subject(config: ReportConfig, store: Store) -> _Subject | None:

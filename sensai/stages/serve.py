@@ -6,11 +6,18 @@ The members of a registered ensemble are on the machines of the cluster.
 import logging
 
 from sensai.config import ServeConfig
+from sensai.pipeline.closing import Findings, sentence
 from sensai.pipeline.run_lifecycle import open_entry_run
 from sensai.serving.application import Placement, served
 from sensai.signals import wait_for_signal
+from sensai.tracking import Store
 
 _log = logging.getLogger(__name__)
+
+
+def found(store: Store, run_id: str) -> Findings:
+    """Return how many requests a run has answered."""
+    return Findings([sentence(store.metrics_of(run_id), "{requests:count} requests answered")])
 
 
 def run(config: ServeConfig) -> str:

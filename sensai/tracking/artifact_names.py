@@ -34,6 +34,7 @@ GROUP_CONFUSION_FIGURE = "confusion_groups.png"
 CONFUSION_IN_GROUPS = "confusion_in_groups.csv"
 CONFUSION_IN_GROUPS_FIGURE = "confusion_in_groups.png"
 PAGE = "report.html"
+VERSION = "version.json"
 PROMOTION = "comparison.csv"
 SPACE = "space.json"
 TRIALS = "trials.csv"
@@ -98,7 +99,10 @@ ARTIFACTS = {
     PLANS: Artifact(("prune",), "the classes of each member, and the channels that it lacks, by site"),
     LAYERS: Artifact(("prune",), "channels of every site, and those that each member keeps"),
     WIDTHS_FIGURE: Artifact(("prune",), f"{LAYERS} as kept shares by depth"),
-    VAL_ANSWERS: Artifact(("prune", "retrain"), "a row a validation image: label, answer, right within its group"),
+    VAL_ANSWERS: Artifact(
+        ("prune", "retrain", "evaluate"),
+        "a row a validation image: label, answer, right within its group; of `evaluate` the answer of the base model",
+    ),
     MEMBERS: Artifact(("retrain",), "folder of the ensemble: weights and description of each member"),
     MEMBERS_TABLE: Artifact(("prune", "evaluate"), "a row a member: sizes; of `evaluate` also accuracies and latency"),
     MEMBERS_FIGURE: Artifact(("evaluate",), f"{MEMBERS_TABLE} as accuracy against FLOPs"),
@@ -116,8 +120,9 @@ ARTIFACTS = {
     GROUP_CONFUSION_FIGURE: Artifact(("evaluate",), f"{GROUP_CONFUSION} as a heatmap"),
     CONFUSION_IN_GROUPS: Artifact(("evaluate",), "test images answered in their group, by class and answer"),
     CONFUSION_IN_GROUPS_FIGURE: Artifact(("evaluate",), f"{CONFUSION_IN_GROUPS} as heatmaps"),
+    VERSION: Artifact(("register",), "parameters, runs and metrics of the registered version"),
     PAGE: Artifact(("report",), "the page, which needs no other file"),
-    PROMOTION: Artifact(("promote",), "the candidate beside the champion: accuracies and costs"),
+    PROMOTION: Artifact(("promote",), "the candidate beside its base model and the champion: accuracies and costs"),
     SPACE: Artifact(("tune",), "the search space"),
     TRIALS: Artifact(("tune",), "a row a result that the study knows"),
     FRONT: Artifact(("tune",), f"the rows of {TRIALS} that no other dominates"),

@@ -1,8 +1,14 @@
 """The commit of the code that runs."""
 
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+
+from mlflow.entities import SourceType
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE
+
+from sensai.tracking import tags
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _DIRTY = "-dirty"
@@ -21,6 +27,19 @@ def code_commit() -> str:
     if commit is None:
         return ""
     return commit if _git("diff", "--quiet", "HEAD", "--", ".") is not None else commit + _DIRTY
+
+
+def source_tags(run_tags: Mapping[str, str]) -> dict[str, str]:
+    """Return MLflow's own tags of the source of a run, from sensAI's tags: its entry point and the commit of the code.
+
+    A run that `mlflow run` opened has them already.
+    """
+    named = {MLFLOW_SOURCE_TYPE: SourceType.to_string(SourceType.LOCAL)}
+    if stage := run_tags.get(tags.STAGE):
+        named[MLFLOW_SOURCE_NAME] = stage
+    if commit := code_commit():
+        named[MLFLOW_GIT_COMMIT] = commit.removesuffix(_DIRTY)
+    return named
 
 
 def _git(*arguments: str) -> str | None:

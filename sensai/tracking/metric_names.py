@@ -29,7 +29,7 @@ CALIBRATED_VAL_ACCURACY = "calibrated_val_accuracy"
 METRICS = {
     # Accuracy on validation data, by which every choice is made.
     "val_accuracy": Metric(
-        ("baseline", "prune", "retrain", "evaluate", "main", "trial", "cell"),
+        ("baseline", "prune", "retrain", "evaluate", "register", "main", "trial", "cell"),
         "fraction",
         "top-1 accuracy on validation data: of raw scores; of `evaluate` with the chosen combination, cross-fitted",
     ),
@@ -50,48 +50,76 @@ METRICS = {
         "by epoch (step), on validation data: the largest output is the answer; with a joint loss of all members together",
     ),
     # Accuracy on test data.
-    "accuracy": Metric(("evaluate", "main", "cell"), "fraction", "top-1 accuracy of the ensemble on test data"),
-    "top5_accuracy": Metric(("evaluate", "main"), "fraction", "top-5 accuracy of the ensemble on test data"),
-    "base_accuracy": Metric(("evaluate", "main"), "fraction", "top-1 accuracy of the base model on test data"),
-    "base_top5_accuracy": Metric(("evaluate", "main"), "fraction", "top-5 accuracy of the base model on test data"),
+    "accuracy": Metric(
+        ("evaluate", "register", "main", "cell"), "fraction", "top-1 accuracy of the ensemble on test data"
+    ),
+    "top5_accuracy": Metric(
+        ("evaluate", "register", "main"), "fraction", "top-5 accuracy of the ensemble on test data"
+    ),
+    "base_accuracy": Metric(
+        ("evaluate", "register", "main"), "fraction", "top-1 accuracy of the base model on test data"
+    ),
+    "base_top5_accuracy": Metric(
+        ("evaluate", "register", "main"), "fraction", "top-5 accuracy of the base model on test data"
+    ),
     "accuracy_drop": Metric(
-        ("evaluate", "main", "promote"),
+        ("evaluate", "register", "main", "promote"),
         "fraction",
         "accuracy of the base model less that of the ensemble; of `promote` on validation data",
     ),
-    "accuracy_<combine>": Metric(("evaluate", "main"), "fraction", "test accuracy with this way to combine outputs"),
-    "val_accuracy_<combine>": Metric(
-        ("evaluate", "main"), "fraction", "cross-fitted validation accuracy with this way to combine outputs"
+    "accuracy_<combine>": Metric(
+        ("evaluate", "register", "main"), "fraction", "test accuracy with this way to combine outputs"
     ),
-    "base_val_accuracy": Metric(("evaluate", "main", "tune"), "fraction", "validation accuracy of the base model"),
-    "ece": Metric(("evaluate", "main"), "fraction", "expected calibration error on test data"),
-    "nll": Metric(("evaluate", "main"), "nats", "mean negative log-likelihood on test data"),
-    "val_ece": Metric(("evaluate", "main"), "fraction", "expected calibration error on validation data, cross-fitted"),
-    "val_nll": Metric(("evaluate", "main"), "nats", "mean negative log-likelihood on validation data, cross-fitted"),
-    "ece_<combine>": Metric(("evaluate", "main"), "fraction", "ece with this way to combine outputs"),
-    "nll_<combine>": Metric(("evaluate", "main"), "nats", "nll with this way to combine outputs"),
-    "val_ece_<combine>": Metric(("evaluate", "main"), "fraction", "val_ece with this way to combine outputs"),
-    "val_nll_<combine>": Metric(("evaluate", "main"), "nats", "val_nll with this way to combine outputs"),
-    "base_ece": Metric(("evaluate", "main"), "fraction", "ece of the base model"),
-    "base_nll": Metric(("evaluate", "main"), "nats", "nll of the base model"),
-    "base_val_ece": Metric(("evaluate", "main"), "fraction", "val_ece of the base model"),
-    "base_val_nll": Metric(("evaluate", "main"), "nats", "val_nll of the base model"),
-    "rejected": Metric(("evaluate", "main"), "fraction", "test images without an answer (`reject`)"),
-    "accuracy_answered": Metric(("evaluate", "main"), "fraction", "accuracy on the test images that are answered"),
-    "accuracy_int8": Metric(("evaluate", "main"), "fraction", "test accuracy of quantised members"),
-    "val_accuracy_int8": Metric(("evaluate", "main"), "fraction", "validation accuracy of quantised members"),
+    "val_accuracy_<combine>": Metric(
+        ("evaluate", "register", "main"),
+        "fraction",
+        "cross-fitted validation accuracy with this way to combine outputs",
+    ),
+    "base_val_accuracy": Metric(
+        ("evaluate", "register", "main", "tune"), "fraction", "validation accuracy of the base model"
+    ),
+    "ece": Metric(("evaluate", "register", "main"), "fraction", "expected calibration error on test data"),
+    "nll": Metric(("evaluate", "register", "main"), "nats", "mean negative log-likelihood on test data"),
+    "val_ece": Metric(
+        ("evaluate", "register", "main"), "fraction", "expected calibration error on validation data, cross-fitted"
+    ),
+    "val_nll": Metric(
+        ("evaluate", "register", "main"), "nats", "mean negative log-likelihood on validation data, cross-fitted"
+    ),
+    "ece_<combine>": Metric(("evaluate", "register", "main"), "fraction", "ece with this way to combine outputs"),
+    "nll_<combine>": Metric(("evaluate", "register", "main"), "nats", "nll with this way to combine outputs"),
+    "val_ece_<combine>": Metric(
+        ("evaluate", "register", "main"), "fraction", "val_ece with this way to combine outputs"
+    ),
+    "val_nll_<combine>": Metric(("evaluate", "register", "main"), "nats", "val_nll with this way to combine outputs"),
+    "base_ece": Metric(("evaluate", "register", "main"), "fraction", "ece of the base model"),
+    "base_nll": Metric(("evaluate", "register", "main"), "nats", "nll of the base model"),
+    "base_val_ece": Metric(("evaluate", "register", "main"), "fraction", "val_ece of the base model"),
+    "base_val_nll": Metric(("evaluate", "register", "main"), "nats", "val_nll of the base model"),
+    "rejected": Metric(("evaluate", "register", "main"), "fraction", "test images without an answer (`reject`)"),
+    "accuracy_answered": Metric(
+        ("evaluate", "register", "main"), "fraction", "accuracy on the test images that are answered"
+    ),
+    "accuracy_int8": Metric(("evaluate", "register", "main"), "fraction", "test accuracy of quantised members"),
+    "val_accuracy_int8": Metric(
+        ("evaluate", "register", "main"), "fraction", "validation accuracy of quantised members"
+    ),
     "in_group_accuracy": Metric(
-        ("evaluate", "main", "member", "cell"),
+        ("evaluate", "register", "main", "member", "cell"),
         "fraction",
         "images that the member of their class tells from its other classes",
     ),
     "none_accuracy": Metric(
-        ("evaluate", "main", "member", "cell"),
+        ("evaluate", "register", "main", "member", "cell"),
         "fraction",
         'share of "none" among the answers to images of other members\' classes, at the threshold for balanced_accuracy',
     ),
-    "errors_between_groups": Metric(("evaluate", "main"), "fraction", "errors that are answers in another group"),
-    "errors_in_groups": Metric(("evaluate", "main"), "fraction", "errors that are answers in the right group"),
+    "errors_between_groups": Metric(
+        ("evaluate", "register", "main"), "fraction", "errors that are answers in another group"
+    ),
+    "errors_in_groups": Metric(
+        ("evaluate", "register", "main"), "fraction", "errors that are answers in the right group"
+    ),
     "binary_accuracy": Metric(
         ("member",),
         "fraction",
@@ -104,23 +132,27 @@ METRICS = {
     "average_precision": Metric(
         ("member",), "fraction", "mean precision over all recalls, of a member's score for its classes"
     ),
-    "binary_accuracy_mean": Metric(("evaluate", "main"), "fraction", "mean of the members' binary_accuracy"),
-    "binary_accuracy_min": Metric(("evaluate", "main"), "fraction", "least of the members' binary_accuracy"),
+    "binary_accuracy_mean": Metric(
+        ("evaluate", "register", "main"), "fraction", "mean of the members' binary_accuracy"
+    ),
+    "binary_accuracy_min": Metric(
+        ("evaluate", "register", "main"), "fraction", "least of the members' binary_accuracy"
+    ),
     # Sizes. FLOPs are 2 x multiply-accumulates at batch 1.
     "params": Metric(("baseline", "member"), "count", "parameters of the network"),
     "flops": Metric(("baseline", "member"), "FLOPs", "FLOPs of the network"),
     "bytes": Metric(("member",), "bytes", "size of the weights"),
-    "params_base": Metric(("prune", "evaluate", "main"), "count", "parameters of the base model"),
-    "params_max": Metric(("prune", "evaluate", "main"), "count", "parameters of the largest member"),
-    "params_total": Metric(("prune", "evaluate", "main"), "count", "parameters of all members"),
-    "flops_base": Metric(("prune", "evaluate", "main", "cell"), "FLOPs", "FLOPs of the base model"),
-    "flops_max": Metric(("prune", "evaluate", "main", "cell"), "FLOPs", "FLOPs of the largest member"),
-    "flops_total": Metric(("prune", "evaluate", "main", "cell"), "FLOPs", "FLOPs of all members"),
+    "params_base": Metric(("prune", "evaluate", "register", "main"), "count", "parameters of the base model"),
+    "params_max": Metric(("prune", "evaluate", "register", "main"), "count", "parameters of the largest member"),
+    "params_total": Metric(("prune", "evaluate", "register", "main"), "count", "parameters of all members"),
+    "flops_base": Metric(("prune", "evaluate", "register", "main", "cell"), "FLOPs", "FLOPs of the base model"),
+    "flops_max": Metric(("prune", "evaluate", "register", "main", "cell"), "FLOPs", "FLOPs of the largest member"),
+    "flops_total": Metric(("prune", "evaluate", "register", "main", "cell"), "FLOPs", "FLOPs of all members"),
     "flops_share": Metric(("cell",), "fraction", "flops_max / flops_base"),
-    "flops_speedup": Metric(("evaluate", "main", "trial"), "ratio", "flops_base / flops_max"),
+    "flops_speedup": Metric(("evaluate", "register", "main", "trial"), "ratio", "flops_base / flops_max"),
     "predicted_flops_max": Metric(("group",), "FLOPs", "predicted FLOPs of the largest member, at `ratio`"),
     "predicted_flops_total": Metric(("group",), "FLOPs", "predicted FLOPs of all members, at `ratio`"),
-    "members": Metric(("prune", "evaluate", "main"), "count", "members of the ensemble"),
+    "members": Metric(("prune", "evaluate", "register", "main"), "count", "members of the ensemble"),
     "channels_kept": Metric(("prune",), "fraction", "removable channels that a member keeps, mean over members"),
     "proof_error": Metric(("prune",), "absolute", "largest difference between a member and the masked network"),
     "groups": Metric(("group",), "count", "groups of classes"),
@@ -128,19 +160,35 @@ METRICS = {
     "coupling_between": Metric(("group",), "channels", "mean coupling of two classes of different groups"),
     "separability": Metric(("cell",), "fraction", "val_in_group_accuracy of the cut members, before any retraining"),
     # Time.
-    "latency_base_ms": Metric(("evaluate", "main", "trial"), "ms", "one batch in the base model, median"),
-    "latency_member_max_ms": Metric(
-        ("evaluate", "main", "trial"), "ms", "one batch in the slowest member by itself, median"
+    "latency_base_ms": Metric(
+        ("evaluate", "register", "main", "trial", "promote"), "ms", "one batch in the base model, median"
     ),
-    "latency_ensemble_ms": Metric(("evaluate", "main"), "ms", "one batch in all members, with the combination, median"),
-    "latency_ensemble_int8_ms": Metric(("evaluate", "main"), "ms", "one image in quantised members, median"),
+    "latency_member_max_ms": Metric(
+        ("evaluate", "register", "main", "trial"), "ms", "one batch in the slowest member by itself, median"
+    ),
+    "latency_ensemble_ms": Metric(
+        ("evaluate", "register", "main", "promote"), "ms", "one batch in all members, with the combination, median"
+    ),
+    "latency_<network>_low_ms": Metric(
+        ("evaluate", "register", "main"),
+        "ms",
+        "lower bound of the 95 % interval of the median, of base model or ensemble",
+    ),
+    "latency_<network>_high_ms": Metric(("evaluate", "register", "main"), "ms", "upper bound of that interval"),
+    "latency_ensemble_int8_ms": Metric(
+        ("evaluate", "register", "main"), "ms", "one image in quantised members, median"
+    ),
     "latency_ms": Metric(("member",), "ms", "one batch in the member by itself, median"),
     "latency_p<quantile>_ms": Metric(("predict",), "ms", "quantile of the time of one image"),
-    "speedup_critical_path": Metric(("evaluate", "main"), "ratio", "latency_base_ms / latency_member_max_ms"),
-    "speedup_ensemble": Metric(("evaluate", "main"), "ratio", "latency_base_ms / latency_ensemble_ms"),
-    "speedup_int8": Metric(("evaluate", "main"), "ratio", "exact members / quantised members, in one runtime"),
+    "speedup_critical_path": Metric(
+        ("evaluate", "register", "main"), "ratio", "latency_base_ms / latency_member_max_ms"
+    ),
+    "speedup_ensemble": Metric(("evaluate", "register", "main"), "ratio", "latency_base_ms / latency_ensemble_ms"),
+    "speedup_int8": Metric(
+        ("evaluate", "register", "main"), "ratio", "exact members / quantised members, in one runtime"
+    ),
     "overhead_ensemble": Metric(
-        ("evaluate", "main"), "ratio", "time of the ensemble / of its members on the threads without a gap"
+        ("evaluate", "register", "main"), "ratio", "time of the ensemble / of its members on the threads without a gap"
     ),
     "overhead": Metric(("activations",), "ratio", "pass with the statistics / without"),
     "train_images": Metric(("retrain",), "count", "images of the training split"),

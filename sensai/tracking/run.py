@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from mlflow.entities import Metric, RunStatus
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunStatus
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NAME
 
 from sensai.errors import EndedEarlyError, described
 from sensai.files import storage_error
@@ -28,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 _LONGEST_PARAM = 6000
 _LONGEST_REASON = 1000
+# The UI shows it beside the name.
+_DIGEST_CHARACTERS = 12
 _INTERRUPTED = "interrupted"
 # The open runs of this process, in the order in which they began, and the first of them.
 _begun: "dict[str, Run]" = {}
@@ -57,16 +59,31 @@ class Run:
     def __post_init__(self) -> None:
         self._buffer = LogBuffer(self.client, self.id, self.artifact_uri)
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Log values, all with the same time."""
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0, model_id: str | None = None) -> None:
+        """Log values, all with the same time; with the id of a logged model also on that model."""
         now = int(time.time() * 1000)
-        self._buffer.add(Entries(metrics=[Metric(key, float(value), now, step) for key, value in metrics.items()]))
+        values = [Metric(key, float(value), now, step, model_id) for key, value in metrics.items()]
+        self._buffer.add(Entries(metrics=values))
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log the parameters that the run does not have yet: MLflow refuses another value."""
         missing = {key: value for key, value in params.items() if key not in self.logged}
         texts = {key: "" if value is None else str(value)[:_LONGEST_PARAM] for key, value in missing.items()}
         self._buffer.add(Entries(params=texts))
+
+    def log_dataset(self, name: str, digest: str, place: str, counts: Mapping[str, int], context: str) -> None:
+        """Log the data set that the run reads, at once.
+
+        Args:
+            name: of the data set.
+            digest: of its content, of which the first characters are stored.
+            place: its folder, or its name where it has none.
+            counts: split -> number of images.
+            context: the splits that are read, as the UI shows it.
+        """
+        source, profile = json.dumps({"uri": place}), json.dumps({"images": dict(counts)})
+        dataset = Dataset(name, digest[:_DIGEST_CHARACTERS], "local", source, profile=profile)
+        self.client.log_inputs(self.id, [DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)])])
 
     def describe(self, text: str | None) -> None:
         """Set a docstring as the run's description in the UI, where its line breaks would be kept."""

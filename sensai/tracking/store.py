@@ -177,6 +177,10 @@ class Store:
             limit=_MOST_RUNS,
         )
 
+    def newest(self, stage: str, limit: int) -> list[StoredRun]:
+        """Return so many finished runs of a stage, in any experiment, newest first."""
+        return self._search(f"tags.`{tags.STAGE}` = '{stage}' and attributes.status = 'FINISHED'", limit)
+
     @contextmanager
     def downloaded(self, run_id: str, path: str) -> Iterator[Path]:
         """Yield a local copy of a run's artifact.

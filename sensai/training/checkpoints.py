@@ -18,6 +18,12 @@ from sensai.models.widths import load_tensors
 _KEPT = 2
 
 
+def epoch_text(metrics: Mapping[str, float], metric: str) -> str:
+    """Return the training loss of an epoch and a validation metric, as progress bars show them."""
+    shown = {"loss": "train_loss", f"validation {metric.replace('_', ' ')}": metric}
+    return ", ".join(f"{title} {metrics[name]:.4f}" for title, name in shown.items() if name in metrics)
+
+
 @dataclass
 class TrainingHistory:
     """The training of one network so far.

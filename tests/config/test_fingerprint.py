@@ -33,6 +33,7 @@ NEVER = {
     "force",
     "work_dir",
     "traceback",
+    "quiet",
     "from_run",
     "shards",
 }
@@ -58,6 +59,7 @@ OTHER = {
     "force": True,
     "work_dir": "{folder}/elsewhere",
     "traceback": True,
+    "quiet": True,
     "from_run": "0" * 32,
     "base_epochs": 4,
     "base_lr": 0.2,

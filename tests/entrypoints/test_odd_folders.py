@@ -102,7 +102,7 @@ def test_every_entry_point_in_an_odd_folder(folder: Path) -> None:
         folder, "grouping_study", **tiny("grouping_study", epochs=0, methods="random", group_counts="2", repeats=1)
     )
     ended_well(folder, "contention", **tiny("contention", trainings="1", workers=0, contention_images=40))
-    ended_well(folder, "promote", max_accuracy_drop=1)
+    ended_well(folder, "promote", max_accuracy_drop=1, allow_no_gain=True)
     images = folder / "a b#?% é"
     images.mkdir()
     Image.new("L", (8, 8)).save(images / "50% #1?.png")

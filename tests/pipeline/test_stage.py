@@ -91,9 +91,7 @@ class TestFromAnEmptyStore:
 
     def test_the_name_tells_stage_and_method(self, pruned: Pruned) -> None:
         name = pruned.place.run(pruned.run_id).info.run_name
-        assert name.startswith("prune ")
-        assert "small_cnn" in name
-        assert name.endswith("ratio=0.5")
+        assert name == "prune 0.5 small_cnn tiny_data.py:tiny"
 
     def test_the_name_tells_data_groups_and_loss(self) -> None:
         own = {
@@ -105,9 +103,11 @@ class TestFromAnEmptyStore:
         }
         config = RetrainConfig(**own, method="random", n_groups=3, loss="joint")
         name = run_name(config, retrain.title(config))
-        assert name == "retrain cifar10-part resnet20 3 groups random ratio=0.3 epochs=2 loss=joint"
+        assert name == "retrain 3 random 0.3 2 epochs loss=joint resnet20 cifar10-part"
         control = RetrainConfig(**own, method="random", n_groups=1)
-        assert retrain.title(control) == "1 group random ratio=0.3 epochs=2"
+        assert retrain.title(control) == "control 0.3 2 epochs"
+        replicas = RetrainConfig(**own, method="replicas", n_groups=3)
+        assert retrain.title(replicas) == "3 replicas 0.3 2 epochs"
 
     def test_the_comparison_of_runs_opens_with_accuracy(self, pruned: Pruned) -> None:
         assert next(iter(pruned.place.run(pruned.run_id).data.metrics)) == "val_accuracy"
@@ -196,7 +196,7 @@ class TestRunOfMlflow:
         assert set(run.data.params) == pruned.place.config("prune", ratio=0.25).own_values().keys()
         assert json.loads(run.data.tags["sensai.config"])["ratio"] == 0.25
         assert stage_of(run) == "prune"
-        assert run.info.run_name.endswith("ratio=0.25")
+        assert run.info.run_name.startswith("prune 0.25 ")
         assert "sensai.reused" not in run.data.tags
         assert "plans.json" in pruned.place.artifacts(opened)
 

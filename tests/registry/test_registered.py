@@ -72,6 +72,31 @@ def registry(registered: Registry) -> Iterator[Registry]:
 KINDS = ["number", "alias", "latest", "logged model", "run"]
 
 
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "sensai.registry.registered"]
+
+
+def test_without_a_champion_the_candidate_answers_and_the_command_that_promotes_is_told(
+    empty_database: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = Place.make(tmp_path, empty_database)
+    uri = register(place, "mine", ENSEMBLE)
+    with place.active():
+        assert find(place.client, uri).uri == "models:/mine/1"
+        assert not told(caplog)
+        place.client.delete_registered_model_alias("mine", "champion")
+        assert find(place.client, uri).uri == "models:/mine/1"
+        (said,) = told(caplog)
+        assert said.startswith(f"{uri}: there is no champion yet; version 1 answers, the candidate.")
+        assert said.endswith("sensai promote --model_name mine")
+        for other in ("models:/mine@chosen", "models:/other@champion"):
+            with pytest.raises(InputError, match=f"model_uri='{other}'"):
+                find(place.client, other)
+        place.client.delete_registered_model_alias("mine", "candidate")
+        with pytest.raises(InputError, match="alias champion not found"):
+            find(place.client, uri)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_by_whatever_it_is_named_the_answers_are_those_of_the_ensemble(registry: Registry, kind: str) -> None:
     with open_model(registry.place.client, registry.uris[kind]) as model:

@@ -30,7 +30,7 @@ def test_every_criterion_gives_other_plans_from_one_pass(pruned: Pruned) -> None
     for name, run_id in runs.items():
         assert upstream(place, run_id, "activations") == pruned.upstream("activations")
         run = place.run(run_id)
-        assert run.info.run_name.endswith(f"ratio=0.5 by {name}")
+        assert run.info.run_name.startswith(f"prune 0.5 by {name} ")
         assert run.data.params["criterion"] == name
         assert run.data.metrics["proof_error"] < 1e-4
     # Filters are what they are, whatever the class.

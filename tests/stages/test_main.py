@@ -112,7 +112,7 @@ def test_the_ui_describes_runs_versions_and_the_experiment(finished: FinishedMai
     version = client.get_model_version(name, "1").description
     accuracy = finished.place.run(finished.run_id).data.metrics["accuracy"]
     assert version.startswith("3 members of `small_cnn` on ")
-    assert f"| accuracy | {accuracy:.6g} |" in version
+    assert f"| ensemble | {accuracy:.4f} |" in version
     assert "champion" in client.get_registered_model(name).description
     experiment = client.get_experiment(finished.place.experiment)
     assert "sensai.stage" in experiment.tags["mlflow.note.content"]

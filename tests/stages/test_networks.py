@@ -133,7 +133,7 @@ def test_an_edited_network_is_not_answered_from_the_cache(place: Place, file: Pa
 
 def test_the_name_of_a_run_does_not_hold_the_path(place: Place, file: Path) -> None:
     run = place.run(baseline.run(place.config("baseline", arch=f"{file}:make", base_epochs=0)))
-    assert run.info.run_name == "baseline tiny_data.py:tiny nets.py:make"
+    assert run.info.run_name == "baseline nets.py:make tiny_data.py:tiny"
     assert run.data.tags["sensai.arch"] == f"{file}:make"
 
 

@@ -9,6 +9,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -42,18 +43,31 @@ class Shelf:
         *,
         flops: float = 100.0,
         latency: float = 1.0,
+        base_flops: float = 1000.0,
+        base_latency: float = 10.0,
+        right: tuple[int, int] | None = None,
         val_digest: str = "images",
         host: str = "here",
         leakage: str = "",
     ) -> int:
-        """Register a version; the base model has 0.9 on validation data."""
+        """Register a version; the base model has 0.9 on validation data.
+
+        With `right`, of a hundred validation images so many are answered rightly by the ensemble and by the base model.
+        """
         accuracies = {"val_accuracy": val_accuracy, "base_val_accuracy": 0.9, "accuracy": 0.5}
-        costs = {"flops_max": flops, "latency_ensemble_ms": latency}
+        costs = {"flops_max": flops, "latency_ensemble_ms": latency, "flops_base": base_flops}
+        costs |= {"latency_base_ms": base_latency, "latency_base_low_ms": 0.9 * base_latency}
+        costs |= {"latency_base_high_ms": 1.1 * base_latency, "latency_ensemble_low_ms": 0.8 * latency}
+        costs |= {"latency_ensemble_high_ms": 1.2 * latency}
         about = {"sensai.val_digest": val_digest, "sensai.host": host} | (
             {"sensai.leakage": leakage} if leakage else {}
         )
         evaluated = self._run("evaluate", accuracies | costs, about)
         client, run_id = self.place.client, self._run("register", {})
+        if right:
+            ensemble, base = ([int(image >= count) for image in range(100)] for count in right)
+            answers = pd.DataFrame({"label": 0, "ensemble": ensemble, "base": base})
+            client.log_text(evaluated, answers.to_csv(index=False), "val_answers.csv")
         if not self.versions:
             client.create_registered_model(MODEL)
         manifest = json.dumps(
@@ -116,7 +130,9 @@ def test_the_first_candidate_that_is_accurate_enough_is_promoted(shelf: Shelf) -
     run = shelf.place.run(shelf.promote())
     assert shelf.champion == 1
     assert run.info.status == "FINISHED"
-    assert run.data.metrics == pytest.approx({"version": 1, "accuracy_drop": 0.004})
+    assert run.data.metrics == pytest.approx(
+        {"version": 1, "accuracy_drop": 0.004, "latency_ensemble_ms": 1, "latency_base_ms": 10}
+    )
 
 
 def test_one_that_loses_too_much_is_not_promoted_and_its_run_says_why(shelf: Shelf) -> None:
@@ -129,8 +145,9 @@ def test_one_that_loses_too_much_is_not_promoted_and_its_run_says_why(shelf: She
     (failed,) = [run for run in shelf.place.of("promote") if run.info.status == "FAILED"]
     assert "loses 0.0060" in failed.data.tags["sensai.failure"]
     table = pd.read_csv(shelf.place.artifact(failed.info.run_id, "comparison.csv"))
-    assert list(table["role"]) == ["candidate", "champion"]
-    assert list(table["accuracy_drop"]) == pytest.approx([0.006, 0.004])
+    assert list(table["role"]) == ["candidate", "base model", "champion"]
+    assert list(table["accuracy_drop"]) == pytest.approx([0.006, 0, 0.004])
+    assert list(table["latency"]) == [1, 10, 1]
     shelf.promote(max_accuracy_drop=0.01)
     assert shelf.champion == 2
 
@@ -160,6 +177,8 @@ def test_the_warning_of_the_candidates_evaluation_is_repeated(shelf: Shelf, capl
         ("flops", 100, 9.0, True),
         ("flops", 101, 0.1, False),
         ("latency", 900, 1.0, True),
+        # A tenth more counts as equal: medians of one machine differ by as much from run to run.
+        ("latency", 900, 1.09, True),
         ("latency", 1, 1.1, False),
     ],
 )
@@ -172,7 +191,7 @@ def test_it_must_cost_no_more_than_the_champion(
     if promoted:
         shelf.promote(cost=cost)
     else:
-        with pytest.raises(InputError, match=f"cost='{cost}': version 2 has .* more than the champion's"):
+        with pytest.raises(InputError, match=f"cost='{cost}': version 2 has .* more than the champion's .*version 1"):
             shelf.promote(cost=cost)
     assert shelf.champion == (2 if promoted else 1)
 
@@ -233,11 +252,51 @@ def test_one_that_was_made_champion_by_hand_has_none_to_go_back_to(shelf: Shelf)
 
 @given(lost=st.integers(0, 100), right=st.integers(100, 1000))
 def test_exactly_the_bound_is_within_whatever_rounding_leaves(lost: int, right: int) -> None:
-    candidate = promotion.Standing(1, (right - lost) / 1000, right / 1000, 1.0, 1.0, "images", "here")
-    promotion.check(candidate, None, lost / 1000, "flops")
+    small, large = promotion.Costs(1, 1), promotion.Costs(2, 2)
+    candidate = promotion.Standing(1, (right - lost) / 1000, right / 1000, small, large, "images", "here")
+    promotion.check(candidate, None, lost / 1000, "flops", allow_no_gain=False)
     if lost:
         with pytest.raises(InputError, match="version 1 loses"):
-            promotion.check(candidate, None, (lost - 0.5) / 1000, "flops")
+            promotion.check(candidate, None, (lost - 0.5) / 1000, "flops", allow_no_gain=False)
+
+
+def test_one_that_is_slower_and_not_more_accurate_than_the_base_model_needs_the_word_of_the_user(shelf: Shelf) -> None:
+    """A network of 3 MFLOPs: ten small ones together took 26 times as long, and became champion without a word."""
+    shelf.add(0.9, latency=12.3, base_latency=0.47, right=(90, 90))
+    with pytest.raises(InputError) as refused:
+        shelf.promote()
+    assert str(refused.value) == (
+        "cost='latency': version 1 is neither faster nor more accurate than the base model: 12.3 ms (9.84 to 14.8) against "
+        "0.47 ms (0.423 to 0.517), and 0.9000 against 0.9000 on validation data (+0.0000, interval +0.0000 to +0.0000); "
+        "allow_no_gain=true promotes it all the same"
+    )
+    assert shelf.champion is None
+    shelf.promote(allow_no_gain=True)
+    assert shelf.champion == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "cost", "promoted"),
+    [
+        ({"latency": 9.0}, "latency", True),
+        ({"latency": 9.5}, "latency", False),
+        ({"latency": 20.0}, "flops", True),
+        ({"flops": 1000.0}, "flops", False),
+        ({"latency": 20.0, "right": (99, 90)}, "latency", True),
+        # One image more may be chance.
+        ({"latency": 20.0, "right": (91, 90)}, "latency", False),
+    ],
+)
+def test_what_counts_as_faster_and_as_more_accurate(
+    shelf: Shelf, given: dict[str, Any], cost: str, promoted: bool
+) -> None:
+    shelf.add(0.9, **given)
+    if promoted:
+        shelf.promote(cost=cost)
+    else:
+        with pytest.raises(InputError, match=f"cost='{cost}': version 1 is neither faster nor more accurate"):
+            shelf.promote(cost=cost)
+    assert shelf.champion == (1 if promoted else None)
 
 
 def test_a_version_that_is_gone_is_not_gone_back_to(shelf: Shelf) -> None:

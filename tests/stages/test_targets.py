@@ -16,7 +16,7 @@ def test_prune_meets_a_target_or_says_what_is_in_reach(pruned: Pruned) -> None:
     metrics = run.data.metrics
     assert metrics["flops_max"] <= 0.2 * metrics["flops_base"]
     assert metrics["flops_max"] > 0.15 * metrics["flops_base"]
-    assert run.info.run_name.endswith("target_flops=0.2")
+    assert "flops=0.2" in run.info.run_name
     for whole in ("member", "ensemble"):
         with pytest.raises(InputError, match=r"target_flops=1e-05: .* no less than 0\.\d+ can be reached"):
             prune.run(pruned.place.config("prune", target_flops=1e-5, target_of=whole))
@@ -28,7 +28,7 @@ def test_a_target_of_the_ensemble_leaves_the_other_members_smaller(pruned: Prune
     plans: dict[str, list[MemberPlan]] = {}
     for whole in ("member", "ensemble"):
         run = place.run(prune.run(place.config("prune", target_flops=0.2, target_of=whole)))
-        assert run.info.run_name.endswith("of the ensemble") == (whole == "ensemble")
+        assert ("of the ensemble" in run.info.run_name) == (whole == "ensemble")
         sizes[whole] = pd.read_csv(place.artifact(run.info.run_id, "members.csv"))["flops"]
         plans[whole] = prune.load(Store.connect(), run.info.run_id)
         assert sizes[whole].max() <= 0.2 * run.data.metrics["flops_base"]

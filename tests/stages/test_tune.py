@@ -71,7 +71,7 @@ def test_without_trials_it_recommends_what_a_person_logged(pruned: Pruned) -> No
     new = [stage_of(run) for run in place.new_runs(before) if stage_of(run) != "member"]
     assert sorted(new) == ["evaluate", "register", "retrain", "tune"]
     (version,) = place.client.search_model_versions("name = 'sensai-ensemble'")
-    assert version.tags["sensai.upstream.prune"] == pruned.run_id
+    assert place.run(version.run_id).data.tags["sensai.upstream.prune"] == pruned.run_id
     assert place.client.get_model_version_by_alias("sensai-ensemble", "candidate").version == version.version
     metrics = place.run(run_id).data.metrics
     assert metrics["trials"] == 1

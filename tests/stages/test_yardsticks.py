@@ -12,6 +12,7 @@ from sensai.pipeline.session import Session
 from sensai.stages import main, report
 from sensai.stages.evaluate import judging
 from sensai.stages.main import yardsticks
+from sensai.tracking import Store
 from tests.helpers.pipeline import FinishedMain, Place, parent_of
 
 ROW = {
@@ -28,12 +29,11 @@ def place(finished_main: FinishedMain, tmp_path: Path) -> Place:
     return finished_main.place.copy(tmp_path)
 
 
-def test_yardsticks_are_made_like_the_ensemble(
-    place: Place, finished_main: FinishedMain, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_yardsticks_are_made_like_the_ensemble(place: Place, finished_main: FinishedMain) -> None:
     before = place.runs()
     with place.active():
         parent = place.run(main.run(place.config("main", yardsticks=",".join(ROW))))
+        findings = main.found(Store.connect(), parent.info.run_id)
     tags, metrics = parent.data.tags, parent.data.metrics
     # The ensemble's own stages are answered from the store; the report shows more than it did.
     for stage in ("baseline", "activations", "group", "prune", "retrain", "evaluate", "register"):
@@ -42,7 +42,7 @@ def test_yardsticks_are_made_like_the_ensemble(
     assert {parent_of(run) for run in new if run.info.run_id != parent.info.run_id} == {parent.info.run_id}
     made = {name: place.run(tags[f"sensai.yardstick.{name}"]) for name in ROW}
     page = place.artifact(tags["sensai.upstream.report"], "report.html").read_text()
-    printed = capsys.readouterr().out.splitlines()
+    printed = "\n".join([*findings.facts, f"Next: {findings.next}"]).splitlines()
     for name, run in made.items():
         configured = json.loads(run.data.tags["sensai.config"])
         made_of = (configured["method"], configured["n_groups"])

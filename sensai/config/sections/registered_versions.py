@@ -35,8 +35,12 @@ class Promote(EntryPoint):
         0.005, description="largest loss of validation accuracy against the base model, as a fraction"
     )
     cost: Literal["flops", "latency"] = Field(
-        "flops",
-        description="cost that may not exceed the champion's: FLOPs of the largest member, or the ensemble's latency",
+        "latency",
+        description="cost that is compared with those of base model and champion: the ensemble's latency, where a tenth counts "
+        "as equal, or FLOPs of the largest member",
+    )
+    allow_no_gain: bool = Field(
+        False, description="promote also a version that is neither faster nor more accurate than the base model"
     )
     rollback: bool = Field(False, description="go back to the champion before the present one")
     work_dir: Annotated[WorkDir, Usage(operational=True)] = Field(

@@ -6,7 +6,6 @@ as step. A run that is started again goes on with the repeats that are missing.
 """
 
 import json
-import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,16 +19,16 @@ from sensai.data.dataset import Dataset, Split
 from sensai.data.dataset_names import FOLDER
 from sensai.data.folders import image_folder
 from sensai.evaluation import host
+from sensai.pipeline.closing import Findings
 from sensai.pipeline.context import Context
 from sensai.pipeline.devices import device_of
 from sensai.pipeline.stage import Stage
 from sensai.stages import prune
 from sensai.stages.contention.job import Job, save_job
 from sensai.stages.contention.measuring import measure_repeats
-from sensai.tracking import tags
+from sensai.tracking import Store, tags
 from sensai.tracking.artifact_names import CONTENTION, CONTENTION_FIGURE, CONTENTION_SUMMARY
 
-_log = logging.getLogger(__name__)
 _LOGGED = ["images_per_s", "start_s", "step_ms", "data_share", "peak_mib", "threads"]
 
 
@@ -41,7 +40,6 @@ def _execute(config: ContentionConfig, context: Context) -> None:
     save_job(job_of(config, images, context), folder, images, context.base_model.network, ensemble, max(counts))
     measured = measure_repeats(folder, config.tasks, counts, config.repeats)
     table, speedups = summary(measured), ratios(measured, "naive")
-    _log.info("%s", table.round(3).to_string(index=False))
     context.run.log_frame(measured, CONTENTION)
     context.run.log_frame(table, CONTENTION_SUMMARY)
     context.run.log_figure(static.contention(table), CONTENTION_FIGURE)
@@ -90,11 +88,19 @@ def _metrics(rows: pd.DataFrame, speedups: pd.DataFrame) -> dict[str, float]:
     }
 
 
+def found(store: Store, run_id: str) -> Findings:
+    """Return the table of a run."""
+    with store.downloaded(run_id, CONTENTION_SUMMARY) as file:
+        return Findings([pd.read_csv(file).round(3).to_string(index=False)])
+
+
 stage = Stage(
     version=3,
     config=ContentionConfig,
     previous=prune.stage,
     execute=_execute,
+    found=found,
+    reads=("train",),
     title=prune.run_title,
     inputs=lambda config, _: {"host": host(), "device": device_of(config).type},
 )

@@ -20,7 +20,9 @@ from sensai.data.batches import batches
 from sensai.data.dataset import Dataset, Split
 from sensai.ensemble import Ensemble
 from sensai.errors import InputError
+from sensai.evaluation.verdict import NEXT
 from sensai.grouping.partitions import Group, is_partition
+from sensai.pipeline.closing import Findings, sentence
 from sensai.pipeline.context import Context
 from sensai.pipeline.devices import device_of
 from sensai.pipeline.stage import Stage
@@ -29,7 +31,7 @@ from sensai.stages import retrain
 from sensai.stages.evaluate import combining, int8, judging, latencies
 from sensai.stages.evaluate.leakage import warn_of_leakage
 from sensai.stages.group import class_label
-from sensai.tracking import tags
+from sensai.tracking import Store, tags
 from sensai.tracking.artifact_names import (
     ANSWERS,
     CONFUSION,
@@ -257,13 +259,28 @@ def _log_member_runs(
             retrain.log_member_metrics(metrics, fitted, run)
 
 
+def found(store: Store, run_id: str) -> Findings:
+    """Return what a run found: its numbers, and the verdict."""
+    metrics, lines = store.metrics_of(run_id), store.tags_of(run_id).get(tags.VERDICT, "").splitlines()
+    fact = sentence(
+        metrics,
+        "test accuracy {accuracy:accuracy}, of the base model {base_accuracy:accuracy}",
+        "{latency_ensemble_ms:ms}, the base model {latency_base_ms:ms}",
+        "the slowest member alone {latency_member_max_ms:ms}",
+    )
+    # The last line of a verdict is the next command; a verdict of an earlier version is missing.
+    return Findings([fact, *lines[:-1]], "".join(lines[-1:]).removeprefix(NEXT))
+
+
 stage = Stage(
     version=8,
     config=EvaluateConfig,
     previous=retrain.stage,
     execute=_execute,
     title=retrain.title,
+    reads=("val", "test"),
     inputs=lambda config, _: {"host": _timing_host(config)},
+    found=found,
     check=check,
 )
 run = stage.run

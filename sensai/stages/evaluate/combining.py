@@ -16,7 +16,7 @@ from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import RAW, Calibration, cross_fitted, fit, methods_for, rejection_threshold
 from sensai.errors import InputError
 from sensai.tracking import Run, Store
-from sensai.tracking.artifact_names import CALIBRATION, COMBINATIONS, RELIABILITY_FIGURE
+from sensai.tracking.artifact_names import CALIBRATION, COMBINATIONS, RELIABILITY_FIGURE, VAL_ANSWERS
 
 _BASE = "base model"
 # `evaluate` logs it anyway.
@@ -79,6 +79,8 @@ def calibrate(
     method = config.combine or (evaluation.likeliest(held_out, val.outputs.labels) if val else RAW.method)
     _log_comparison(table, method, run)
     run.log_figure(_reliability(tested, test), RELIABILITY_FIGURE)
+    if val is not None:
+        run.log_frame(_val_answers(held_out[method], val), VAL_ANSWERS)
     chosen = fitted[method]
     if val is not None and config.reject is not None:
         validated = chosen(val.outputs.members, ensemble.groups)
@@ -121,6 +123,11 @@ def _compared(
     if val is not None:
         tables.append(_judged(held_out | {_BASE: val.base}, val.outputs.labels).add_prefix("val_"))
     return pd.concat(tables, axis=1)
+
+
+def _val_answers(held_out: np.ndarray, val: Answered) -> pd.DataFrame:
+    """Return class indices, one row a validation image: those behind `val_accuracy` and `base_val_accuracy`."""
+    return pd.DataFrame({"label": val.outputs.labels, "ensemble": held_out.argmax(1), "base": val.base.argmax(1)})
 
 
 def _log_comparison(table: pd.DataFrame, method: str, run: Run) -> None:

@@ -1,6 +1,7 @@
 """Measure how long base model, members and ensemble take for live images, in their fastest runtime or a given one."""
 
 import json
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
 from sensai.pipeline.context import Context
 from sensai.runtimes import RUNTIMES, Combine, Comparison, Prepared, candidates, compare, prepare, prepare_base
+from sensai.terminal import waiting
 from sensai.tracking import artifact_names, tags
 
 # Raised whenever a change in the way of timing gives the same members other times.
@@ -32,11 +34,13 @@ class Latencies:
         base: of the base model.
         members: of each member by itself.
         ensemble: of all members together.
+        intervals: `base` and `ensemble` -> 95 % interval of the median.
     """
 
     base: float
     members: list[float]
     ensemble: float
+    intervals: Mapping[str, tuple[float, float]]
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics that `evaluate` logs."""
@@ -47,6 +51,8 @@ class Latencies:
             "latency_ensemble_ms": self.ensemble,
             "speedup_critical_path": self.base / slowest,
             "speedup_ensemble": self.base / self.ensemble,
+            **{f"latency_{network}_low_ms": low for network, (low, _) in self.intervals.items()},
+            **{f"latency_{network}_high_ms": high for network, (_, high) in self.intervals.items()},
         }
 
 
@@ -97,7 +103,7 @@ def measured(
     run.log_metrics({"overhead_ensemble": comparison.overhead})
     chosen = {network: f"{each.runtime} x{each.threads}" for network, each in comparison.chosen.items()}
     run.set_tags({tags.RUNTIME: json.dumps(chosen)})
-    return Latencies(comparison.base_ms, comparison.member_ms, comparison.ensemble_ms)
+    return Latencies(comparison.base_ms, comparison.member_ms, comparison.ensemble_ms, comparison.intervals)
 
 
 def _compared(
@@ -112,7 +118,8 @@ def _compared(
     """Compare the times for images (N, C, H, W) in a runtime or, for `auto`, in the fastest of the device."""
     on_gpu = device.type == "cuda"
     names = (runtime,) if runtime != _AUTO else candidates(device.type)
-    with torch.cuda.device(device) if on_gpu else nullcontext():
+    what = f"opens base model and {len(ensemble.members)} members in {', '.join(names)}, and times them"
+    with waiting(what), torch.cuda.device(device) if on_gpu else nullcontext():
         return compare(
             prepare_base(base, ensemble),
             prepared,

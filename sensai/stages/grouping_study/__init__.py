@@ -15,12 +15,14 @@ from sensai.analysis.figures import static
 from sensai.config import GroupingStudyConfig
 from sensai.data.dataset import Dataset
 from sensai.errors import InputError, UnreachableTargetError
+from sensai.pipeline.closing import Findings
 from sensai.pipeline.context import Context
 from sensai.pipeline.stage import Stage
 from sensai.stages import activations, evaluate
 from sensai.stages.grouping_study.cell_table import measures_of, table_of
 from sensai.stages.grouping_study.cells import run_cells
 from sensai.stages.grouping_study.design import cells_of, controls_of, logged_cells
+from sensai.tracking import Store
 from sensai.tracking.artifact_names import CELLS, COMPARISONS, measure_figure, measure_summary
 
 _log = logging.getLogger(__name__)
@@ -39,7 +41,6 @@ def _execute(config: GroupingStudyConfig, context: Context) -> None:
     table = pd.concat(comparisons, ignore_index=True)
     context.run.log_frame(table, COMPARISONS)
     context.run.log_metrics({"cells": len(cells), "comparisons": len(table)})
-    _log.info("%s", table.round(4).to_string(index=False))
 
 
 def _computed(config: GroupingStudyConfig, context: Context) -> list[StoredRun]:
@@ -69,11 +70,18 @@ def _title(config: GroupingStudyConfig) -> str:
     return f"{config.text('methods')} in {config.text('group_counts')} groups, {trained}"
 
 
+def found(store: Store, run_id: str) -> Findings:
+    """Return the comparisons of a run."""
+    with store.downloaded(run_id, COMPARISONS) as file:
+        return Findings([pd.read_csv(file).round(4).to_string(index=False)])
+
+
 stage = Stage(
     version=2,
     config=GroupingStudyConfig,
     previous=activations.stage,
     execute=_execute,
+    found=found,
     title=_title,
     inputs=lambda config, session: (
         {"cells": sorted(run.info.run_id for run in logged_cells(config, session))} if config.source == "logged" else {}

@@ -5,7 +5,6 @@ val_in_group_accuracy of the members as they are cut, with the answers they come
 """
 
 import json
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from sensai.ensemble import Ensemble
 from sensai.ensemble.building import build_ensemble, fit_none_biases
 from sensai.ensemble.calibration import RAW
 from sensai.evaluation import Outputs, Size, accuracies, calibrated_accuracy, right_in_group, run_networks, size
+from sensai.pipeline.closing import Findings, kept_whole, sentence
 from sensai.pipeline.context import Context
 from sensai.pipeline.stage import Stage
 from sensai.pruning import pruning_error
@@ -30,7 +30,6 @@ from sensai.tracking import Store
 from sensai.tracking.artifact_names import LAYERS, MEMBERS_TABLE, PLANS, VAL_ANSWERS, WIDTHS_FIGURE
 from sensai.tracking.metric_names import CALIBRATED_VAL_ACCURACY
 
-_log = logging.getLogger(__name__)
 # The number of images of the proof; more would not make it stronger.
 PROOF_IMAGES = 2
 
@@ -38,8 +37,6 @@ PROOF_IMAGES = 2
 def _execute(config: PruneConfig, context: Context) -> None:
     candidates = removable(config, context)
     sites = candidates.sites
-    for layer, reason in sites.kept_whole.items():
-        _log.info("%s is kept whole: %s", layer, reason)
     base = context.base_model
     prediction = SizePrediction(base.network, sites, base.spec.input_shape)
     groups = group.load(context.store, context.upstream["group"])
@@ -219,10 +216,26 @@ def title(config: Prune) -> str:
 
 
 def run_title(config: Prune) -> str:
-    """Return the part of a run's name that tells one ensemble before training from another."""
+    """Return the part of a run's name that tells one ensemble before training from another, the shortest first."""
     by_class = config.method == "singletons" and not config.overlaps
-    return title(config) if by_class else f"{group.title(config)} {title(config)}"
+    cut = title(config).removeprefix("ratio=").replace("target_flops=", "flops=")
+    return cut if by_class else f"{group.short_title(config)} {cut}"
 
 
-stage = Stage(version=4, config=PruneConfig, previous=group.stage, execute=_execute, title=run_title)
+def found(store: Store, run_id: str) -> Findings:
+    """Return what a run found."""
+    fact = sentence(
+        store.metrics_of(run_id),
+        "{members:count} members with {channels_kept:share} of the channels",
+        "the largest {flops_max:flops}, all {flops_total:flops}, the base model {flops_base:flops}",
+        "validation accuracy as cut {calibrated_val_accuracy:accuracy}",
+    )
+    with store.downloaded(run_id, PLANS) as file:
+        whole = kept_whole(json.loads(file.read_text())["kept_whole"])
+    return Findings([fact, *whole], f"sensai retrain --from_run {run_id}")
+
+
+stage = Stage(
+    version=4, config=PruneConfig, previous=group.stage, execute=_execute, title=run_title, found=found, reads=("val",)
+)
 run = stage.run

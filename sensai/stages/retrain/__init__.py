@@ -30,6 +30,7 @@ from sensai.evaluation import Size, size
 from sensai.files import temporary_folder, write_text
 from sensai.models.layout import laid_out
 from sensai.pipeline import callbacks
+from sensai.pipeline.closing import Findings, sentence
 from sensai.pipeline.context import Context
 from sensai.pipeline.lineage import upstream_tags
 from sensai.pipeline.run_lifecycle import Description, open_run
@@ -41,7 +42,7 @@ from sensai.stages.retrain.gradual import epochs_of_steps, plans_of_steps, train
 from sensai.stages.retrain.open_workers import open_workers
 from sensai.tracking import Run, Store, tags
 from sensai.tracking.artifact_names import CURVE_FIGURE, CURVES, MEMBERS
-from sensai.training.checkpoints import TrainingHistory
+from sensai.training.checkpoints import TrainingHistory, epoch_text
 from sensai.training.members import Workers, retrain_members
 from sensai.training.precision import Precision, faster_precision
 from sensai.training.stopping import DEFAULT_STOP_RULES
@@ -110,6 +111,7 @@ def _train(
         def on_epoch(number: int, epoch: int, metrics: dict[str, float]) -> None:
             total = epochs_before[number] + epoch
             runs[number].log_metrics({f"curve/{name}": value for name, value in metrics.items()}, total)
+            bars[number].set_postfix_str(epoch_text(metrics, training.optimizer.metric), refresh=False)
             bars[number].update()
             watcher.on_epoch(number, len(runs), total, metrics.get(training.optimizer.metric, math.nan))
 
@@ -192,6 +194,8 @@ def _progress_bars(workers: Workers, epochs: int) -> Iterator[dict[int, "tqdm[An
             )
             for worker, members in enumerate(workers.members)
         ]
+        for bar in bars:
+            bar.set_postfix_str("workers start, then the first epoch")
         yield {number: bar for members, bar in zip(workers.members, bars, strict=True) for number in members}
 
 
@@ -319,7 +323,7 @@ def title(config: Retrain) -> str:
     """Return the name of a run, by which retrainings differ."""
     gradually = f" cut_steps={config.cut_steps}" if config.epochs and config.cut_steps > 1 else ""
     loss = f" loss={config.loss}" if config.epochs and config.loss != "bce" else ""
-    return f"{prune.run_title(config)} epochs={config.epochs}{loss}{gradually}"
+    return f"{prune.run_title(config)} {config.epochs} epochs{loss}{gradually}"
 
 
 def _inputs(config: RetrainConfig, _session: Session) -> dict[str, int | None]:
@@ -327,5 +331,25 @@ def _inputs(config: RetrainConfig, _session: Session) -> dict[str, int | None]:
     return {"jobs": config.jobs} if config.epochs and config.budget else {}
 
 
-stage = Stage(version=6, config=RetrainConfig, previous=prune.stage, execute=_execute, title=title, inputs=_inputs)
+def found(store: Store, run_id: str) -> Findings:
+    """Return what a run found."""
+    fact = sentence(
+        store.metrics_of(run_id),
+        "validation accuracy {calibrated_val_accuracy:accuracy} ({val_accuracy:accuracy} of raw scores)",
+        "{seconds:count} s",
+        "{epochs_saved:count} epochs saved by stops",
+    )
+    return Findings([fact], f"sensai evaluate --from_run {run_id}")
+
+
+stage = Stage(
+    version=6,
+    config=RetrainConfig,
+    previous=prune.stage,
+    execute=_execute,
+    title=title,
+    inputs=_inputs,
+    found=found,
+    reads=("train", "val"),
+)
 run = stage.run

@@ -11,20 +11,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sensai.config import ActivationsConfig, TuneConfig
+from sensai.config import ActivationsConfig, PromoteConfig, TuneConfig
+from sensai.config.arguments import as_command
 from sensai.data.dataset import Dataset
 from sensai.errors import InputError
+from sensai.pipeline.closing import Findings, sentence
 from sensai.pipeline.lineage import lineage, upstream_tags
 from sensai.pipeline.run_lifecycle import open_entry_run
 from sensai.pipeline.session import Session
-from sensai.pipeline.stage import data_name, data_tags, run_name
+from sensai.pipeline.stage import data_name, data_tags, log_data, run_name
 from sensai.registry.promotion import nominate
 from sensai.stages import activations, evaluate, group, prune, register, retrain
 from sensai.stages.evaluate import latencies
 from sensai.stages.tune.optuna_study import search
 from sensai.stages.tune.search_space import space_of
 from sensai.stages.tune.tuning_results import log_best, log_findings
-from sensai.tracking import Run, tags
+from sensai.tracking import Run, Store, tags
 from sensai.tracking.artifact_names import SPACE
 from sensai.tracking.metric_names import CALIBRATED_VAL_ACCURACY
 from sensai.tuning.space import Values
@@ -46,6 +48,7 @@ def run(config: TuneConfig) -> str:
         parent.log_json(content, SPACE)
         study_name = config.study or f"{data_name(config)} {Path(config.arch).name} {about[:12]}"
         parent.set_tags({tags.STUDY: study_name, **data_tags(config, session)})
+        log_data(parent, config, session, ("train", "val"))
         # All trials stand on these activations.
         activations_run = activations.stage.ensure(_activations(config), session, parent.id)
         upstream = lineage(store, "activations", activations_run)
@@ -57,6 +60,23 @@ def run(config: TuneConfig) -> str:
         if config.register_best and chosen is not None:
             _register(config, chosen, session, parent)
     return parent.id
+
+
+def found(store: Store, run_id: str) -> Findings:
+    """Return what the study recommends."""
+    run = store.run(run_id)
+    fact = sentence(
+        run.data.metrics,
+        "{trials:count} results",
+        "recommended: validation accuracy {best_calibrated_val_accuracy:accuracy} (base model {base_val_accuracy:accuracy})",
+        "{best_flops_speedup:.3g}x fewer FLOPs in the largest member",
+        "registered as version {version:count}",
+    )
+    following = f"sensai report --from_run {run_id}"
+    if "version" in run.data.metrics:
+        model_name = json.loads(run.data.tags[tags.CONFIG])["model_name"]
+        following = as_command("promote", PromoteConfig(model_name=model_name))
+    return Findings([fact], following)
 
 
 def _register(config: TuneConfig, chosen: Values, session: Session, parent: Run) -> None:
