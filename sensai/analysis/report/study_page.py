@@ -56,8 +56,13 @@ class _Study:
     @property
     def cost(self) -> str:
         """Return the label of the cost."""
+        return f"{self.measured}, as a share of the base model's"
+
+    @property
+    def measured(self) -> str:
+        """Return what the cost is, in words."""
         objective = self.config["objective"]
-        return f"{_COSTS.get(objective, objective)}, as a share of the base model's"
+        return _COSTS.get(objective, objective)
 
     @cached_property
     def base_accuracy(self) -> float:
@@ -232,19 +237,16 @@ def _figures(study: _Study) -> Iterator[Part]:
     yield _plot(study, "Hypervolume", reading, HYPERVOLUME, interactive_tuning.hypervolume)
     weights = study.table(IMPORTANCES)
     if len(weights):
-        reading, objective = (
-            "A long bar: the parameter decides much of the result (PED-ANOVA, as shares).",
-            study.config["objective"],
-        )
+        reading = "A long bar: the parameter decides much of the result (PED-ANOVA, as shares)."
         yield _plot(
             study,
             *("Importances", reading, IMPORTANCES),
-            lambda table: interactive_tuning.importances(table, objective),
+            lambda table: interactive_tuning.importances(table, study.measured),
         )
     low, high = trials["cost"].min(), trials["cost"].max()
     reading = (
         "A figure a parameter, a mark a trial that has it. Dark marks are cheap, bright ones dear "
-        f"({low:.3g} to {high:.3g} of the base model's {study.config['objective']})."
+        f"({low:.3g} to {high:.3g} of the base model's cost)."
     )
     yield Plot("Accuracy by parameter", reading, interactive_tuning.slices(trials), study.content(TRIALS))
     correlations = study.table(FIDELITIES)
