@@ -93,7 +93,7 @@ def _measure(pairs: int) -> dict[str, float]:
 
 
 def _read_tables(*, fresh: bool = False) -> int:
-    return len(runs.stage_runs("retrain", fresh=fresh)) + len(runs.members(fresh=fresh))
+    return len(runs.stage_runs("retrain", fresh=fresh, wide=True)) + len(runs.members(fresh=fresh, wide=True))
 
 
 def _read_pages() -> int:

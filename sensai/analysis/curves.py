@@ -63,7 +63,7 @@ def _of_member_runs(run_ids: Sequence[str], tracking_uri: str | None) -> list[pd
     This takes six requests a member.
     """
     client = tracking_client(tracking_uri)
-    members = runs.members(run_ids, tracking_uri=tracking_uri)
+    members = runs.members(run_ids, wide=True, tracking_uri=tracking_uri)
     members = members[members["split"] == "val"]
     rows = members[[name for name in _COLUMNS if name != "epoch"]].to_dict("records")
     return [_curve(client, row) for row in rows]

@@ -32,10 +32,10 @@ def export(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     retrained = retrainings()
     _add(retrained, folder / "retrainings.parquet")
-    _add(runs.members(), folder / "members.parquet")
+    _add(runs.members(wide=True), folder / "members.parquet")
     _add(curves.curves(list(retrained["run_id"])), folder / "curves.parquet")
     _add(collected_answers(retrained), folder / "answers.parquet")
-    _add(runs.overview(), folder / "runs.parquet")
+    _add(runs.overview(wide=True), folder / "runs.parquet")
 
 
 def _add(table: pd.DataFrame, path: Path) -> None:

@@ -2,10 +2,10 @@
 
 import json
 
-import numpy as np
 import pandas as pd
 
 from sensai.analysis import runs
+from sensai.analysis.runs.run_roles import role_of
 
 # A table without rows has these types too. Counts are NA in runs that are older than their parameter or metric.
 _CONFIG = {
@@ -68,7 +68,7 @@ def retrainings() -> pd.DataFrame:
         epochs_saved; combination, accuracy, base_accuracy (test split, fractions) and evaluate_run, which are missing where
         there is no evaluation. Whatever a run did not log is missing.
     """
-    pruned = runs.stage_runs("prune").add_prefix("prune.")
+    pruned = runs.stage_runs("prune", wide=True).add_prefix("prune.")
     evaluated = _evaluated().drop_duplicates("upstream.retrain").add_prefix("evaluate.")
     joined = (
         _stage_runs("retrain", "upstream.prune")
@@ -82,26 +82,9 @@ def retrainings() -> pd.DataFrame:
     return table.assign(role=role_of(table))[list(_COLUMNS)].astype(_COLUMNS)
 
 
-def role_of(table: pd.DataFrame) -> pd.Series:
-    """Return what each row is compared as: ensemble, replicas, control or base; NaN where its members are not known.
-
-    Args:
-        table: columns method, members, flops_max and flops_base. Replicas are told by the method. A single network is the
-            control, or with all FLOPs of the base model that model, trained further.
-    """
-    single = (table["members"] == 1).fillna(False)
-    whole = (table["flops_max"] == table["flops_base"]).fillna(False)
-    roles = np.select(
-        [table["members"].isna(), table["method"] == "replicas", single & whole, single],
-        ["", "replicas", "base", "control"],
-        "ensemble",
-    )
-    return pd.Series(roles, index=table.index, dtype="str").replace("", np.nan)
-
-
 def _places() -> pd.DataFrame:
     """Return how and where retrain runs ran: columns run_id and those of `_PLACED`; the precision only if it was measured."""
-    logged = runs.overview()
+    logged = runs.overview(wide=True)
     own = logged[logged["stage"] == "retrain"].drop(columns="cell")
     trials = own["trial"].map(lambda number: json.dumps([{"trial": int(number)}]), na_action="ignore")
     # Cells of several places may share a training.
@@ -131,5 +114,5 @@ def _metric(frame: pd.DataFrame, name: str) -> pd.Series:
 
 def _stage_runs(stage: str, upstream: str) -> pd.DataFrame:
     """Return `runs.stage_runs` with the column of an upstream stage, which it lacks if there is no run."""
-    frame = runs.stage_runs(stage)
+    frame = runs.stage_runs(stage, wide=True)
     return frame.assign(**{upstream: frame.get(upstream, pd.Series(dtype="str"))})

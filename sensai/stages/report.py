@@ -15,7 +15,7 @@ from mlflow.utils.uri import is_local_uri
 
 from sensai.analysis.differences import IncomparableError
 from sensai.analysis.report import comparison_page, evaluation_page, study_page
-from sensai.config import ReportConfig, TuneConfig
+from sensai.config import CONFIGS, ReportConfig, TuneConfig
 from sensai.errors import DamagedError, InputError
 from sensai.pipeline.closing import Findings
 from sensai.pipeline.context import Context
@@ -71,7 +71,7 @@ def _execute(config: ReportConfig, context: Context) -> None:
     evaluate_run, uri = context.upstream["evaluate"], context.store.client.tracking_uri
     commands = judging.commands_after(config, judging.registering(config, evaluate_run), yardsticks)
     try:
-        html = _rendered(lambda: evaluation_page.render(evaluate_run, uri, yardsticks, commands))
+        html = _rendered(lambda: evaluation_page.render(evaluate_run, uri, yardsticks, commands, _meanings()))
     except IncomparableError as error:
         given = config.text("yardstick_runs")
         raise InputError(f"from_run={config.from_run!r}, yardstick_runs={given!r}: {error}") from error
@@ -85,7 +85,7 @@ def found(store: Store, run_id: str) -> Findings:
 
 
 stage = Stage(
-    version=7, config=ReportConfig, previous=evaluate.stage, execute=_execute, title=retrain.title, found=found
+    version=8, config=ReportConfig, previous=evaluate.stage, execute=_execute, title=retrain.title, found=found
 )
 
 
@@ -116,7 +116,7 @@ def _studied(tuned: StoredRun, store: Store) -> _Subject:
         f"report of {tuned.info.run_name}",
         {"from_run": run_id},
         _shared([tuned]) | upstream_tags(upstream),
-        lambda: study_page.render(run_id, store.client.tracking_uri),
+        lambda: study_page.render(run_id, store.client.tracking_uri, _meanings()),
     )
 
 
@@ -126,7 +126,7 @@ def _compared(found: Sequence[StoredRun], store: Store) -> _Subject:
         f"report of {len(run_ids)} runs",
         {"compare_runs": ",".join(run_ids)},
         _shared(found),
-        lambda: comparison_page.render(run_ids, store.client.tracking_uri),
+        lambda: comparison_page.render(run_ids, store.client.tracking_uri, _meanings()),
     )
 
 
@@ -146,6 +146,15 @@ def _by_itself(subject: _Subject, config: ReportConfig, store: Store, adopted: R
     with open_run(store, description, adopted=adopted) as own:
         own.log_text(_rendered(subject.render), PAGE)
     return own.id
+
+
+def _meanings() -> dict[str, str]:
+    """Return name of a parameter -> its meaning."""
+    return {
+        name: str(parameter.description)
+        for config in CONFIGS.values()
+        for name, parameter in config.model_fields.items()
+    }
 
 
 def _rendered(render: Callable[[], str]) -> str:

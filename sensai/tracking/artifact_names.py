@@ -77,13 +77,13 @@ class Artifact(NamedTuple):
     meaning: str
 
 
-_ENTRY_POINTS = (
+ENTRY_POINTS = (
     *("main", "baseline", "activations", "group", "prune", "retrain", "evaluate", "register", "promote", "predict"),
     *("serve", "report", "tune", "contention", "grouping_study"),
 )
 ARTIFACTS = {
     CONFIG: Artifact(
-        _ENTRY_POINTS, "the parameters with which the run can be repeated: `sensai <entry point> --config config.yaml`"
+        ENTRY_POINTS, "the parameters with which the run can be repeated: `sensai <entry point> --config config.yaml`"
     ),
     MODEL: Artifact(("baseline",), "folder of the base model: weights (safetensors) and architecture (JSON)"),
     STATISTICS: Artifact(("activations",), "sums of every channel by class: zeros, magnitude, elements"),

@@ -14,13 +14,13 @@ from plotly.offline import get_plotlyjs
 
 from sensai.analysis.differences import IncomparableError
 from sensai.analysis.report import evaluation_page
-from sensai.analysis.report.page import RunLink, render_page
+from sensai.analysis.report.page import Opening, RunLink, render_page
 from sensai.analysis.report.yardstick_comparison import MEASURE, Comparison, summary_table
 from sensai.evaluation.roles import TITLES
 from tests.analysis.conftest import Logbook
 from tests.helpers.pipeline import FinishedMain
 
-FIGURES = ["Accuracy and size", "Widths", "Confusion", "Similarity", "Coupling"]
+FIGURES = ["Accuracy and cost", "Accuracy and size", "Widths", "Confusion", "Similarity", "Coupling"]
 METRICS = {
     "base_accuracy": 0.98765,
     "base_top5_accuracy": 1.0,
@@ -42,14 +42,20 @@ METRICS = {
 def render(evaluate_run: str, tracking_uri: str, **yardstick_runs: str) -> str:
     """Return the page on an evaluation beside some yardsticks, with a command for every choice."""
     commands = {name: f"use {name}" for name in TITLES} | {MEASURE: "measure"}
-    return evaluation_page.render(evaluate_run, tracking_uri, yardstick_runs, commands)
+    return evaluation_page.render(evaluate_run, tracking_uri, yardstick_runs, commands, {"dataset": "name of the data"})
 
 
 def rows(page: str, heading: str) -> list[list[str]]:
     """Return the cells of the first table below a heading."""
     table = page.partition(f"<h2>{heading}</h2>")[2].partition("</table>")[0]
     found = [re.findall(r"<t[hd](?: [^>]*)?>(.*?)</t[hd]>", row, re.DOTALL) for row in table.split("</tr>")]
-    return [[html.unescape(cell) for cell in row] for row in found if row]
+    return [[html.unescape(re.sub("</?a[^>]*>", "", cell)) for cell in row] for row in found if row]
+
+
+def numbers(page: str) -> dict[str, tuple[str, str]]:
+    """Return label -> value and note of the numbers on the first screen."""
+    shown = re.findall(r'<dt>(.*?)</dt><dd class="value">(.*?)</dd><dd>(.*?)</dd>', page)
+    return {label: (value, note) for label, value, note in shown}
 
 
 class TestSummary:
@@ -92,7 +98,8 @@ def evaluation(logbook: Logbook, classes: list[str]) -> str:
         METRICS,
         name="evaluate <i>set</i> & co",
     )
-    layers = pd.DataFrame({"classes": classes, "depth": 0, "site": "conv", "channels": 8, "kept": 4})
+    numbered = {"member": range(len(classes)), "classes": classes}
+    layers = pd.DataFrame({**numbered, "depth": 0, "site": "conv", "channels": 8, "kept": 4})
     logbook.client.log_text(ids["prune"], layers.to_csv(index=False), "layers.csv")
     logbook.client.log_text(ids["activations"], "<b>1</b>,site\n1.0,0.5\n0.5,1.0\n", "class_similarity.csv")
     logbook.client.log_text(ids["group"], "<b>1</b>,site\n7,2\n2,7\n", "coupling.csv")
@@ -100,7 +107,7 @@ def evaluation(logbook: Logbook, classes: list[str]) -> str:
     logbook.client.log_dict(ids["group"], groups, "groups.json")
     logbook.client.log_text(evaluate, "<b>1</b>,site\n3,1\n0,4\n", "confusion.csv")
     accuracies = {"binary_accuracy": 0.123456, "balanced_accuracy": 0.5}
-    table = pd.DataFrame({"member": range(len(classes)), "classes": classes, "flops": 1000, **accuracies})
+    table = pd.DataFrame({**numbered, "flops": 1000, **accuracies})
     logbook.client.log_text(evaluate, table.to_csv(index=False), "members.csv")
     answers(logbook, evaluate, right=3)
     return evaluate
@@ -125,15 +132,15 @@ def test_names_are_text_and_never_markup(nasty: str, store_uri: str) -> None:
     for markup in ("<b>", "<i>", "<script>alert"):
         assert markup not in page
     assert "&lt;b&gt;bold&lt;/b&gt;+a&amp;b" in page
-    assert json.loads(parameters(page)) == {"dataset": "<script>alert(1)</script>"}
-    assert "<title>evaluate &lt;i&gt;set&lt;/i&gt; &amp; co</title>" in page
+    assert rows(page, "Parameters")[1:] == [["dataset", "<script>alert(1)</script>", "name of the data"]]
+    assert "<span>evaluate &lt;i&gt;set&lt;/i&gt; &amp; co</span>" in page
 
 
 def test_the_tables_hold_the_logged_values(nasty: str, store_uri: str) -> None:
     page = render(nasty, store_uri)
     summary = rows(page, "Base model and ensemble")
     assert [row for row in summary if row[0] == "ensemble"] == [["ensemble", *summary_table(METRICS).loc["ensemble"]]]
-    assert rows(page, "Members")[1:] == [["0", "<b>bold</b>+a&b", "1000", "0.1235", "0.5"]]
+    assert rows(page, "Members")[1:] == [["0", "<b>bold</b>+a&b", "1,000", "0.1235", "0.5000"]]
     assert nasty in page
 
 
@@ -151,7 +158,7 @@ def test_combinations_are_shown_where_they_were_logged(logbook: Logbook, nasty: 
     logbook.client.log_text(nasty, "combine,accuracy,val_nll\nraw,0.5,1.23456\nbase model,0.75,\n", "combine.csv")
     page = render(nasty, store_uri)
     table = rows(page, "Combination of outputs")
-    assert table[1:] == [["raw", "0.5", "1.235"], ["base model", "0.75", ""]]
+    assert table[1:] == [["raw", "0.5000", "1.235"], ["base model", "0.7500", ""]]
 
 
 def test_yardsticks_stand_beside_the_ensemble(logbook: Logbook, nasty: str, store_uri: str) -> None:
@@ -161,7 +168,7 @@ def test_yardsticks_stand_beside_the_ensemble(logbook: Logbook, nasty: str, stor
     assert rows(page, "Base model and ensemble")[-1] == ["control", "0.7500", "", "", "3", ""]
     assert control in page
     # Where one has timed nothing, as in an old store, there is no verdict.
-    assert "<h2>Verdict</h2>" not in page
+    assert "There is no verdict" in page
 
 
 def test_the_verdict_stands_first_with_the_next_command(logbook: Logbook, nasty: str, store_uri: str) -> None:
@@ -171,13 +178,13 @@ def test_the_verdict_stands_first_with_the_next_command(logbook: Logbook, nasty:
     assert page.index("<h2>Verdict</h2>") < page.index("<h2>Base model and ensemble</h2>")
     told = html.unescape(page)
     assert (
-        "<p>On this machine the control is the best choice: 5.0x faster than the ensemble and 50.0 points less" in told
+        '<p class="lead">On this machine the control is the best choice: 5.0x faster than the ensemble and 50.0' in told
     )
-    assert "<p>Next: use control</p>" in told
-    assert "<p>Next: measure</p>" in render(nasty, store_uri)
+    assert "Next: <code>use control</code>" in told
+    assert "Next: <code>measure</code>" in render(nasty, store_uri)
     # Times of different machines are not compared.
     logbook.client.set_tag(control, "sensai.host", '{"cores": "64"}')
-    assert "<h2>Verdict</h2>" not in render(nasty, store_uri, control=control)
+    assert "There is no verdict" in render(nasty, store_uri, control=control)
 
 
 def test_differences_in_accuracy_have_their_intervals(logbook: Logbook, nasty: str, store_uri: str) -> None:
@@ -217,19 +224,24 @@ def without_data(page: str) -> str:
     return re.sub(r'(base64,|"bdata":")[A-Za-z0-9+/=]+', r"\1", page)
 
 
-def parameters(page: str) -> str:
-    return html.unescape(re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL)[0])
+def parameters(page: str) -> dict[str, str]:
+    """Return name -> value of the parameters that the page lists."""
+    return {name: value for name, value, *_ in rows(page, "Parameters")[1:]}
 
 
 def figures(page: str) -> dict[str, dict]:
-    """Return title -> the figure that a browser will draw."""
-    found = re.findall(r'<h2>([^<]*)</h2>\s*<figure>.*?<script type="application/json">(.*?)</script>', page, re.DOTALL)
+    """Return title -> the first figure below it that a browser will draw."""
+    found = re.findall(
+        r'<h2>([^<]*)</h2>\s*<p class="reading">[^<]*</p>\s*<figure>.*?<script type="application/json">(.*?)</script>',
+        page,
+        re.DOTALL,
+    )
     return {title: json.loads(figure) for title, figure in found}
 
 
 def downloads(page: str) -> dict[str, str]:
     """Return name -> the CSV behind a link."""
-    found = re.findall(r'<a download="([^"]*)" href="data:text/csv;base64,([^"]*)">', page)
+    found = re.findall(r'<a class="csv" download="([^"]*)" href="data:text/csv;base64,([^"]*)">', page)
     return {html.unescape(name): base64.b64decode(content).decode() for name, content in found}
 
 
@@ -257,9 +269,9 @@ def test_figures_are_those_whose_data_were_logged(logbook: Logbook, nasty: str, 
 
     assert shown() == FIGURES
     logbook.client.log_text(nasty, "a+b,c\n3,1\n0,4\n", "confusion_groups.csv")
-    assert shown()[2:4] == ["Confusion", "Confusion between groups"]
+    assert shown()[3:5] == ["Confusion", "Confusion between groups"]
     png(logbook, nasty, "confusion_in_groups.png")
-    assert re.findall(r'<img alt="([^:"]*)', own_part(render(nasty, store_uri))) == ["Confusion in groups"]
+    assert re.findall(r'<img alt="([^."]*)', own_part(render(nasty, store_uri))) == ["Confusion in groups"]
 
 
 def test_all_data_are_there_to_download(nasty: str, store_uri: str) -> None:
@@ -270,9 +282,46 @@ def test_all_data_are_there_to_download(nasty: str, store_uri: str) -> None:
 
 
 def test_runs_are_linked_where_a_server_shows_them() -> None:
-    page = render_page("p", [], [RunLink("evaluate", "abc"), RunLink("prune", "def", "http://localhost:5000/#/x")], {})
-    assert "evaluate: <code>abc</code>" in page
-    assert 'prune: <a href="http://localhost:5000/#/x"><code>def</code></a>' in page
+    links = [RunLink("evaluate", "abc"), RunLink("prune", "def", 'http://localhost:5000/#/x?"&<')]
+    page = render_page("p", [], Opening("o", ["s"]), [], links, {}, {})
+    assert rows(page, "Runs")[1:] == [["evaluate", "abc"], ["prune", "def"]]
+    assert '<a href="http://localhost:5000/#/x?&#34;&amp;&lt;">def</a>' in page
+    assert own_part(page).count('<a href="http') == 1
+
+
+def test_the_first_screen_is_a_title_in_words_four_numbers_and_accuracy_against_cost(
+    logbook: Logbook, nasty: str, store_uri: str
+) -> None:
+    for name, value in {"dataset": "/data/my.py:digits", "arch": "small_cnn"}.items():
+        logbook.client.set_tag(nasty, f"sensai.{name}", value)
+    logbook.client.log_metric(nasty, "members", 10)
+    control = logbook.run({"stage": "evaluate"}, METRICS | {"members": 1.0, "latency_ensemble_ms": 0.3})
+    answers(logbook, control, right=1)
+    page = render(nasty, store_uri, control=control)
+    assert "<h1>Ensemble of 10 small networks in place of small_cnn on my.py:digits</h1>" in page
+    assert numbers(page) == {
+        "Accuracy on test images": ("96.0 %", "base model 98.8 %: -25.0 points (-75.0 to +0.0)"),
+        "Answer, all on this machine": ("1.5 ms", "base model 0.512 ms: 2.9x slower"),
+        "Slowest network by itself": ("0.25 ms", "base model 0.512 ms: 2.0x faster"),
+        "FLOPs of the largest network": ("773 k", "base model 2.99 M: 3.9x fewer"),
+    }
+    marks = {trace["name"]: (trace["x"], trace["y"]) for trace in figures(page)["Accuracy and cost"]["data"]}
+    # On this machine, and with a machine a network; the accuracy beside it is the ensemble's with the paired difference.
+    assert marks["ensemble"] == ([1.5, 0.25], [0.96, 0.96])
+    assert marks["base model"] == ([0.51234], [pytest.approx(1.21)])
+    assert marks["control"] == ([0.3], [pytest.approx(0.46)])
+    # Without times that can be compared, FLOPs are the cost.
+    logbook.client.set_tag(control, "sensai.host", '{"cores": "64"}')
+    figure = figures(render(nasty, store_uri, control=control))["Accuracy and cost"]
+    assert figure["layout"]["xaxis"]["title"]["text"] == "FLOPs of an answer"
+    assert figure["data"][0]["x"] == [2241698.0, 772770.0]
+
+
+def test_every_section_begins_with_how_to_read_it(nasty: str, store_uri: str) -> None:
+    page = own_part(render(nasty, store_uri))
+    sections = page.partition("</nav>")[2].split("<section")[1:]
+    assert len(sections) > 8
+    assert [each[:80] for each in sections if not re.search('</h2>\\s*<p class="reading">[^<]+[.]</p>', each)] == []
 
 
 def test_the_coupling_is_in_the_order_that_was_logged(logbook: Logbook, nasty: str, store_uri: str) -> None:
@@ -289,7 +338,7 @@ def test_the_coupling_is_in_the_order_that_was_logged(logbook: Logbook, nasty: s
 def test_the_report_of_main(finished: FinishedMain) -> None:
     page = finished.place.artifact(finished.upstream("report"), "report.html").read_text()
     assert_stands_alone(page)
-    (image,) = re.findall(r'alt="Reliability[^"]*" src="data:image/png;base64,([^"]+)"', page)
+    (image,) = re.findall(r'alt="Reliability[.][^"]*" src="data:image/png;base64,([^"]+)"', page)
     assert min(Image.open(io.BytesIO(base64.b64decode(image))).size) > 200
     assert list(figures(page)) == [*FIGURES, "Learning curves"]
     curves = pd.read_csv(io.StringIO(downloads(page)["Learning curves.csv"]))
@@ -306,5 +355,8 @@ def test_the_report_of_main(finished: FinishedMain) -> None:
     gain = run.data.metrics["accuracy"] - run.data.metrics["base_accuracy"]
     assert rows(page, "Differences in accuracy")[-1][:2] == ["ensemble - base model", f"{gain:+.4f}"]
     for stage in ("baseline", "activations", "group", "prune", "retrain", "evaluate"):
-        assert f"{stage}: <code>{finished.upstream(stage)}</code>" in page
-    assert json.loads(parameters(page))["ratio"] == 0.5
+        assert [stage, finished.upstream(stage)] in rows(page, "Runs")
+    assert parameters(page)["ratio"] == "0.5"
+    header, *shown = rows(page, "Parameters")
+    assert header == ["parameter", "value", "meaning"]
+    assert not [row for row in shown if not row[2]]

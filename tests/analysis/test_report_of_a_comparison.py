@@ -11,6 +11,7 @@ from tests.analysis.test_report import (
     assert_stands_alone,
     downloads,
     figures,
+    numbers,
     own_part,
     parameters,
     rows,
@@ -33,21 +34,27 @@ def evaluated(
 def test_a_row_each_with_what_differs_and_what_came_out(logbook: Logbook, store_uri: str) -> None:
     first, second = evaluated(logbook, 0.5, 0.875, 1e6), evaluated(logbook, 0.25, 0.9375, 2e6)
     third = logbook.run({"stage": "prune", "config": json.dumps({"ratio": 0.5, "method": None, "seed": 0})}, {"x": 1.5})
-    page = comparison_page.render([first, second, third], store_uri)
+    page = comparison_page.render([first, second, third], store_uri, {})
     assert_stands_alone(page)
     assert [row[:4] + row[6:] for row in rows(page, "What differs")] == [
-        ["run_id", "name", "stage", "status", "ratio", "method"],
-        [first, "<i>ratio</i> 0.5", "evaluate", "FINISHED", "0.5", "<b>singletons</b>"],
-        [second, "<i>ratio</i> 0.25", "evaluate", "FINISHED", "0.25", "<b>singletons</b>"],
-        [third, "a run", "prune", "FINISHED", "0.5", ""],
+        ["name", "run", "stage", "status", "ratio", "method"],
+        ["<i>ratio</i> 0.5", first[:8], "evaluate", "FINISHED", "0.5", "<b>singletons</b>"],
+        ["<i>ratio</i> 0.25", second[:8], "evaluate", "FINISHED", "0.25", "<b>singletons</b>"],
+        ["a run", third[:8], "prune", "FINISHED", "0.5", ""],
     ]
     header, *found = rows(page, "What came out")
-    assert [row[header.index("accuracy")] for row in found] == ["0.875", "0.9375", ""]
-    assert [row[header.index("flops_max")] for row in found] == ["1000000", "2000000", ""]
-    assert [row[header.index("x")] for row in found] == ["", "", "1.5"]
+    assert [row[header.index("top-1 accuracy")] for row in found] == ["0.8750", "0.9375", ""]
+    assert [row[header.index("FLOPs of the largest member")] for row in found] == ["1,000,000", "2,000,000", ""]
+    header, *measures = rows(page, "All measures")
+    assert header == ["measure", *(f"run {run_id[:8]}" for run_id in (first, second, third)), "logged as"]
+    assert ["FLOPs of all members", "3,000,000", "6,000,000", "", "flops_total"] in measures
+    assert ["x", "", "", "1.5", "x"] in measures
     # What they have in common.
-    assert json.loads(parameters(page)) == {"seed": 0}
+    assert parameters(page) == {"seed": "0"}
     assert list(figures(page)) == ["Accuracy and FLOPs"]
+    assert "3 runs that differ in 2 of their parameters: ratio, method." in page
+    assert numbers(page)["Highest accuracy on test images"] == ("93.8 %", "&lt;i&gt;ratio&lt;/i&gt; 0.25")
+    assert numbers(page)["Fewest FLOPs of the largest member"][0] == "1 M"
     markup = without_data(own_part(page))
     assert "<b>" not in markup
     assert "<i>" not in markup
@@ -62,7 +69,7 @@ def test_the_front_is_of_what_no_other_beats_on_the_same_data(logbook: Logbook, 
         evaluated(logbook, 0.5, 0.25, 9e6, ("digits", "2")),
         evaluated(logbook, 0.5, 0.5, 9e6, ("/some/where/own.py:own", "3")),
     ]
-    page = comparison_page.render(ids, store_uri)
+    page = comparison_page.render(ids, store_uri, {})
     table = pd.read_csv(io.StringIO(downloads(page)["Accuracy and FLOPs.csv"])).set_index("run_id")
     assert table["front"].to_dict() == dict(zip(ids, [True, True, False, False, True, True], strict=True))
     names = [trace["name"] for trace in figures(page)["Accuracy and FLOPs"]["data"]]
@@ -76,6 +83,6 @@ def test_the_front_is_of_what_no_other_beats_on_the_same_data(logbook: Logbook, 
 
 def test_runs_without_accuracies_have_no_figure(logbook: Logbook, store_uri: str) -> None:
     ids = [logbook.run({"stage": "prune"}, {"val_accuracy": 0.5}) for _ in range(2)]
-    page = comparison_page.render(ids, store_uri)
+    page = comparison_page.render(ids, store_uri, {})
     assert not figures(page)
     assert_stands_alone(page)

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
-import pytest
 
 from sensai.analysis.report import study_page
 from sensai.analysis.report.page import Table
@@ -14,6 +13,7 @@ from tests.analysis.test_report import (
     assert_stands_alone,
     downloads,
     figures,
+    numbers,
     own_part,
     parameters,
     rows,
@@ -107,7 +107,7 @@ def said(page: str) -> str:
 
 def test_it_says_what_was_asked_and_what_came_out(logbook: Logbook, store_uri: str) -> None:
     run_id, _ = tuned(logbook, version=3.0)
-    page = study_page.render(run_id, store_uri)
+    page = study_page.render(run_id, store_uri, {})
     assert "objective=flops_max, mode=front, max_accuracy_drop=0.1, trials=2." in page
     assert rows(page, "What was searched")[1:] == [
         ["method", "singletons, <b>own</b>", ""],
@@ -116,15 +116,15 @@ def test_it_says_what_was_asked_and_what_came_out(logbook: Logbook, store_uri: s
         ["loss", "bce, kd", "policy is ratio"],
     ]
     assert "3 results, 1 of them logged before; 2 on the front." in said(page)
-    assert f"Trial 0 (run {'a' * 32}) is the cheapest that loses at most 0.1 against the base model" in said(page)
+    assert '<p class="lead">Trial 0 is the cheapest that loses at most 0.1 against the base model' in said(page)
     assert "(calibrated_val_accuracy) is 0.5000, that of the base model 0.9375, a drop of 0.0625" in said(page)
     assert "4.00 times fewer FLOPs" in said(page)
     # What the trial does not have is not said of it.
-    assert "Its configuration: epochs=0, method=singletons, ratio=0.5." in said(page)
+    assert f"Its configuration: epochs=0, method=singletons, ratio=0.5. Its run: {'a' * 32}." in said(page)
     assert "registered as version 3 of ensemble" in said(page)
-    assert json.loads(parameters(page)) == CONFIG
-    for each in (run_id, "d" * 32):
-        assert f"<code>{each}</code>" in page
+    assert parameters(page) == {name: "" if value is None else str(value) for name, value in CONFIG.items()}
+    assert rows(page, "Runs")[1:] == [["tune", run_id], ["baseline", "d" * 32]]
+    assert numbers(page)["Accuracy on validation images"] == ("50.0 %", "base model 93.8 %: -43.8 points")
 
 
 def test_a_study_of_an_earlier_version_is_told_by_its_raw_accuracy(logbook: Logbook, store_uri: str) -> None:
@@ -133,21 +133,21 @@ def test_a_study_of_an_earlier_version_is_told_by_its_raw_accuracy(logbook: Logb
     run_id, content = tuned(logbook, best, TRIALS.rename(columns=raw))
     importances = content["importances.csv"].replace("calibrated_", "")
     logbook.client.log_text(run_id, importances, "importances.csv")
-    page = study_page.render(run_id, store_uri)
+    page = study_page.render(run_id, store_uri, {})
     assert "Its accuracy on validation data (val_accuracy) is 0.5000, that of the base model 0.9375" in said(page)
     assert list(figures(page)) == FIGURES
 
 
 def test_where_nothing_is_within_it_says_so(logbook: Logbook, store_uri: str) -> None:
     run_id, _ = tuned(logbook, {**BEST, "within": False})
-    told = said(study_page.render(run_id, store_uri))
+    told = said(study_page.render(run_id, store_uri, {}))
     assert "comes nearest: nothing is within what was asked for (the cheapest that loses" in told
     assert "registered" not in told
 
 
 def test_a_study_without_a_finished_trial(logbook: Logbook, store_uri: str) -> None:
     reason = {"within": False, "reason": "there is no finished trial"}
-    page = study_page.render(tuned(logbook, reason, TRIALS.iloc[:0])[0], store_uri)
+    page = study_page.render(tuned(logbook, reason, TRIALS.iloc[:0])[0], store_uri, {})
     assert "Nothing is recommended: there is no finished trial." in said(page)
     assert not figures(page)
     assert_stands_alone(page)
@@ -155,7 +155,7 @@ def test_a_study_without_a_finished_trial(logbook: Logbook, store_uri: str) -> N
 
 def test_figures_and_tables_hold_what_was_logged(logbook: Logbook, store_uri: str) -> None:
     run_id, content = tuned(logbook)
-    page = study_page.render(run_id, store_uri)
+    page = study_page.render(run_id, store_uri, {})
     assert_stands_alone(page)
     assert list(figures(page)) == FIGURES
     found = downloads(page)
@@ -163,29 +163,64 @@ def test_figures_and_tables_hold_what_was_logged(logbook: Logbook, store_uri: st
     assert {name: found[f"{name}.csv"] for name in FIGURES} == {
         name: content[table] for name, table in zip(FIGURES, shown, strict=True)
     }
-    assert [row[:2] for row in rows(page, "Front")[1:]] == [["0", "a" * 32], ["3", "c" * 32]]
-    assert [row[6] for row in rows(page, "Trials")] == ["flops_max", "250000", "500000", "750000"]
+    assert [row[:2] for row in rows(page, "Front")[1:]] == [["0", "a" * 8], ["3", "c" * 8]]
+    assert [row[5] for row in rows(page, "Trials")] == [
+        *("FLOPs of the largest member", "250,000", "500,000", "750,000"),
+    ]
+    told = [row[-1] for row in rows(page, "Trials")[1:]]
+    assert told == [
+        "method=singletons, ratio=0.5",
+        "method=<b>own</b>, n_groups=2, ratio=0.25",
+        "method=<b>own</b>, n_groups=4, ratio=0.125",
+    ]
+    # A column a parameter is in the CSV.
+    assert found["Trials.csv"] == content["trials.csv"]
     assert rows(page, "Rank correlations of fidelities")[1:] == [["0", "2", "3", "0.75"]]
 
 
 def test_names_are_text_and_never_markup(logbook: Logbook, store_uri: str) -> None:
-    page = without_data(own_part(study_page.render(tuned(logbook)[0], store_uri)))
+    page = without_data(own_part(study_page.render(tuned(logbook)[0], store_uri, {})))
     assert not [markup for markup in ("<b>", "<i>") if markup in page]
     assert "&lt;i&gt;mine&lt;/i&gt;" in page
 
 
-@pytest.mark.parametrize("url", ["http://host/#/runs/1", 'http://host/?"&<'])
-def test_cells_that_name_a_run_lead_to_it(url: str) -> None:
-    frame = pd.DataFrame({"run_id": ["1", "<1>", "2"], "more": ["11", "1", "a 1"]})
-    html = Table("t", frame, links={"1": url, "<1>": "http://other"}).html()
-    escaped = url.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-    assert html.count(f'<td><a href="{escaped}">1</a></td>') == 2
-    assert '<td><a href="http://other">&lt;1&gt;</a></td>' in html
-    assert html.count("<a ") == 3
+def cells(table: Table, column: int) -> list[str]:
+    return [row[column].text for row in table.rows]
 
 
-def test_whole_numbers_are_shown_in_full_and_others_to_four_digits() -> None:
-    frame = pd.DataFrame({"a": [1234567.0, None], "b": [0.123456, 1234567.0], "c": [3, 4], "d": [None, None]})
-    html = Table("t", frame.astype({"d": "float64"})).html()
-    cells = [part.partition("</td>")[0] for part in html.split("<td>")[1:]]
-    assert cells == ["1234567", "0.1235", "3", "", "", "1.235e+06", "4", ""]
+def test_cells_that_name_a_run_lead_to_it() -> None:
+    ids = ["1" * 32, "<1>", "2"]
+    table = Table(
+        "t", "", pd.DataFrame({"run_id": ids, "more": ["1" * 32, "1", "a 1"]}), {"1" * 32: "url", "<1>": "other"}
+    )
+    first, second, third = table.rows
+    assert first == (("1" * 8, "url", "1" * 32), ("1" * 32, "url", ""))
+    assert [each.url for each in (*second, *third)] == ["other", "", "", ""]
+
+
+def test_numbers_are_written_as_their_units_ask() -> None:
+    frame = pd.DataFrame(
+        {
+            "flops": [1234567.0, None],
+            "accuracy": [0.123456, 1.0],
+            "own": [0.123456, 1234567.5],
+            "whole": [12345.0, 3.0],
+            "seed": [1, 0],
+            "none": [None, None],
+        }
+    )
+    table = Table("t", "", frame)
+    assert [column.name for column in table.columns] == ["flops", "accuracy", "own", "whole", "seed"]
+    assert [cells(table, column) for column in range(5)] == [
+        *(["1,234,567", ""], ["0.1235", "1.0000"], ["0.1235", "1.235e+06"], ["12345", "3"], ["1", "0"]),
+    ]
+
+
+def test_columns_have_words_with_the_logged_name_and_its_meaning() -> None:
+    frame = pd.DataFrame({"classes": ["007"], "flops_max": [1.0], "config.ratio": [0.5], "text": ["a"]})
+    columns = Table("t", "", frame).columns
+    assert [each.words.heading for each in columns] == ["classes", "FLOPs of the largest member", "ratio", "text"]
+    assert columns[1].explained == "flops_max: FLOPs of the largest member"
+    assert columns[2].explained == "config.ratio"
+    # Names of classes are texts, even where they look like numbers.
+    assert [each.is_text for each in columns] == [True, False, False, True]

@@ -29,12 +29,12 @@ class TestExport:
         results.export(tmp_path / "a" / "folder")
         tables = read(tmp_path / "a" / "folder")
         pd.testing.assert_frame_equal(tables["retrainings"], retrainings())
-        pd.testing.assert_frame_equal(tables["members"], runs.members())
+        pd.testing.assert_frame_equal(tables["members"], runs.members(wide=True))
         pd.testing.assert_frame_equal(tables["curves"], curves.curves([finished.upstream("retrain")]))
         assert len(tables["curves"]) == 3
         pd.testing.assert_frame_equal(tables["answers"], collected_answers(retrainings()))
         assert len(tables["answers"]) == 2
-        pd.testing.assert_frame_equal(tables["runs"], runs.overview())
+        pd.testing.assert_frame_equal(tables["runs"], runs.overview(wide=True))
 
     def test_again_nothing_changes(self, finished: FinishedMain, tmp_path: Path) -> None:
         folder = tmp_path / "tables"
@@ -57,7 +57,11 @@ class TestExport:
         (tmp_path / "empty").mkdir()
         folder, empty = tmp_path / "tables", Place.make(tmp_path / "empty", empty_database)
         with finished_main.place.active():
-            expected = {"retrainings": retrainings(), "members": runs.members(), "runs": runs.overview()}
+            expected = {
+                "retrainings": retrainings(),
+                "members": runs.members(wide=True),
+                "runs": runs.overview(wide=True),
+            }
         for place in [empty, finished_main.place] if empty_first else [finished_main.place, empty]:
             with place.active():
                 results.export(folder)

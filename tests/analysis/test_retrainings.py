@@ -6,7 +6,8 @@ from collections.abc import Mapping
 import pandas as pd
 import pytest
 
-from sensai.analysis.retrainings import retrainings, role_of
+from sensai.analysis.retrainings import retrainings
+from sensai.analysis.runs.run_roles import role_of
 from sensai.tracking.code_version import code_commit
 from tests.analysis.conftest import Logbook
 from tests.helpers.pipeline import FinishedMain

@@ -31,9 +31,9 @@ DIGEST_BYTES = 32
 
 def cached() -> pd.DataFrame:
     """Return the table read through a filled cache, after asserting that it equals that of the store."""
-    frame = runs.stage_runs("prune")
+    frame = runs.stage_runs("prune", wide=True)
     kept = kept_files()
-    assert_frame_equal(frame, runs.stage_runs("prune", fresh=True))
+    assert_frame_equal(frame, runs.stage_runs("prune", wide=True, fresh=True))
     for path, content in kept.items():
         path.write_bytes(content)
     return frame
@@ -83,15 +83,15 @@ class TestSameTable:
             logbook.run(
                 {"stage": "prune", "config": json.dumps({"ratio": None, "own": [1], "n": number})}, {"x": 1e-17}
             )
-        first, second = runs.stage_runs("prune"), runs.stage_runs("prune")
+        first, second = runs.stage_runs("prune", wide=True), runs.stage_runs("prune", wide=True)
         assert len(first) == 2 * count
         assert_frame_equal(first, second)
-        assert_frame_equal(first, runs.stage_runs("prune", fresh=True))
+        assert_frame_equal(first, runs.stage_runs("prune", wide=True, fresh=True))
 
     def test_values_that_are_no_number(self, logbook: Logbook) -> None:
         logbook.run({"stage": "prune"}, {"a": float("nan"), "b": float("inf"), "ä/b c": -0.0})
-        first = runs.stage_runs("prune")
-        assert_frame_equal(first, runs.stage_runs("prune"))
+        first = runs.stage_runs("prune", wide=True)
+        assert_frame_equal(first, runs.stage_runs("prune", wide=True))
 
     @pytest.mark.parametrize("finished_only", [True, False])
     def test_with_reused_and_unfinished_runs(self, logbook: Logbook, finished_only: bool) -> None:
@@ -101,7 +101,7 @@ class TestSameTable:
             logbook.run({"stage": "prune"}, status=status)
             logbook.run({"reused": answer}, status=status)
         several = [
-            runs.stage_runs("prune", include_reused=True, finished_only=finished_only, fresh=fresh)
+            runs.stage_runs("prune", wide=True, include_reused=True, finished_only=finished_only, fresh=fresh)
             for fresh in (False, False, True)
         ]
         assert len(several[0]) == (4 if finished_only else 8)
@@ -118,18 +118,19 @@ class TestSameTable:
         assert_frame_equal(first, runs.members(fresh=True))
 
     def test_members_of_few_and_of_many_runs(self, logbook: Logbook) -> None:
+        one, two, three = (logbook.run({"stage": stage}) for stage in ("retrain", "evaluate", "retrain"))
         for number in range(3):
-            member_run(logbook, "retrain", "one", number, "cat")
-            member_run(logbook, "evaluate", "two", number, "cat")
-            member_run(logbook, "retrain", "three", number, "cat")
-        many = ["one", "two", *(f"none {number}" for number in range(30))]
-        assert len(runs.members(["one", "two"])) == 6
-        assert_frame_equal(runs.members(["one", "two"]), runs.members(many))
+            member_run(logbook, "retrain", one, number, "cat")
+            member_run(logbook, "evaluate", two, number, "cat")
+            member_run(logbook, "retrain", three, number, "cat")
+        many = [one, two, *(logbook.run({"stage": "retrain"}) for _ in range(30))]
+        assert len(runs.members([one, two])) == 6
+        assert_frame_equal(runs.members([one, two]), runs.members(many))
 
     def test_stages_do_not_mix(self, logbook: Logbook) -> None:
         one, other = prune_run(logbook), logbook.run({"stage": "retrain"})
         for _ in range(2):
-            assert list(runs.stage_runs("prune")["run_id"]) == [one]
+            assert list(runs.stage_runs("prune", wide=True)["run_id"]) == [one]
             assert list(runs.stage_runs("retrain")["run_id"]) == [other]
 
 
@@ -137,20 +138,21 @@ class TestOnlyWhatIsNewIsRead:
     """What the store hands out."""
 
     def test_nothing_new(self, spread: list[str], given: list[str]) -> None:
-        assert len(runs.stage_runs("prune")) == FAR_APART
+        assert len(runs.stage_runs("prune", wide=True)) == FAR_APART
         # The newest, which may have company, and the oldest, which is the last there is.
         assert sorted(given) == sorted([spread[-1], spread[0]])
 
     def test_new_runs(self, logbook: Logbook, spread: list[str], given: list[str]) -> None:
         new = [prune_run(logbook, 7), prune_run(logbook, 8)]
-        assert list(runs.stage_runs("prune")["run_id"]) == [*new[::-1], *spread[::-1]]
+        assert list(runs.stage_runs("prune", wide=True)["run_id"]) == [*new[::-1], *spread[::-1]]
         # And that which would have been the last there is, had nothing been new.
         assert set(given) == {*new, spread[-1], spread[0], spread[2]}
 
     def test_members_of_a_run_are_asked_for_alone(self, logbook: Logbook, given: list[str]) -> None:
-        wanted = [member_run(logbook, "retrain", "one", number, "cat") for number in range(2)]
-        member_run(logbook, "retrain", "other", 0, "cat")
-        assert list(runs.members(["one"])["run_id"]) == wanted
+        one, other = (logbook.run({"stage": "retrain"}) for _ in range(2))
+        wanted = [member_run(logbook, "retrain", one, number, "cat") for number in range(2)]
+        member_run(logbook, "retrain", other, 0, "cat")
+        assert list(runs.members([one])["run_id"]) == wanted
         assert sorted(given) == sorted(wanted)
 
     @pytest.mark.processes
@@ -162,12 +164,12 @@ class TestOnlyWhatIsNewIsRead:
             for number in range(FAR_APART):
                 made.append(prune_run(logbook, number))
                 logbook.skip(HOUR)
-            frame = runs.stage_runs("prune")
+            frame = runs.stage_runs("prune", wide=True)
             given.clear()
-            assert_frame_equal(frame, runs.stage_runs("prune"))
+            assert_frame_equal(frame, runs.stage_runs("prune", wide=True))
             assert sorted(given) == sorted([made[-1], made[0]])
             logbook.client.delete_run(made[1])
-            assert list(runs.stage_runs("prune")["run_id"]) == [made[4], made[3], made[2], made[0]]
+            assert list(runs.stage_runs("prune", wide=True)["run_id"]) == [made[4], made[3], made[2], made[0]]
 
 
 class TestWhatHappensToRuns:
@@ -263,9 +265,9 @@ class TestWhatHappensToRuns:
     def test_what_is_changed_after_the_end_shows_when_read_anew(self, logbook: Logbook, spread: list[str]) -> None:
         logbook.client.update_run(spread[0], name="another name")
         logbook.client.log_metric(spread[0], "later", 0.5)
-        assert "another name" not in set(runs.stage_runs("prune")["name"])
+        assert "another name" not in set(runs.stage_runs("prune", wide=True)["name"])
         for fresh in (True, False):
-            row = runs.stage_runs("prune", fresh=fresh).iloc[-1]
+            row = runs.stage_runs("prune", wide=True, fresh=fresh).iloc[-1]
             assert (row["name"], row["metrics.later"]) == ("another name", 0.5)
 
 
@@ -274,10 +276,10 @@ class TestFiles:
 
     def test_one_with_a_wrong_byte_anywhere(self, spread: list[str]) -> None:
         ((path, whole),) = kept_files().items()
-        frame = runs.stage_runs("prune")
+        frame = runs.stage_runs("prune", wide=True)
         for position in range(0, len(whole), 97):
             path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x41]) + whole[position + 1 :])
-            assert_frame_equal(frame, runs.stage_runs("prune"))
+            assert_frame_equal(frame, runs.stage_runs("prune", wide=True))
 
     @pytest.mark.parametrize("digest", ["none", "of the table alone", "of another version"])
     def test_a_table_without_the_digest_of_this_form(self, spread: list[str], digest: str) -> None:
@@ -316,7 +318,7 @@ class TestFiles:
         (tmp_path / "file").touch()
         monkeypatch.setenv("SENSAI_CACHE", str(tmp_path / "file" / "cache"))
         with pytest.warns(UserWarning, match="set SENSAI_CACHE"):
-            assert list(runs.stage_runs("prune")["run_id"]) == [made]
+            assert list(runs.stage_runs("prune", wide=True)["run_id"]) == [made]
 
     @pytest.mark.processes
     def test_two_processes_at_once(self, logbook: Logbook, store_uri: str) -> None:

@@ -2,7 +2,7 @@
 
 import gc
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,7 +16,7 @@ from tests.helpers.pipeline import FinishedMain
 
 TIME = "datetime64[ms, UTC]"
 STAGE_COLUMNS = {
-    **dict.fromkeys(["run_id", "name", "stage", "status"], "str"),
+    **dict.fromkeys(["run_id", "name", "role", "stage", "status"], "str"),
     "start": TIME,
     "seconds": "float64",
     **dict.fromkeys(["parent", "fingerprint", "reused"], "str"),
@@ -25,6 +25,7 @@ MEMBER_COLUMNS = {
     **dict.fromkeys(["run_id", "stage_run", "split"], "str"),
     "member": "int64",
     "classes": "str",
+    "role": "str",
     **dict.fromkeys(
         [
             *("binary_accuracy", "balanced_accuracy", "roc_auc", "average_precision"),
@@ -35,12 +36,13 @@ MEMBER_COLUMNS = {
     "stopped_by": "str",
 }
 LINEAGE_COLUMNS = {
-    **dict.fromkeys(["stage", "run_id", "name", "status", "fingerprint", "data_digest"], "str"),
+    **dict.fromkeys(["stage", "run_id", "name", "role", "status", "fingerprint", "data_digest"], "str"),
     "start": TIME,
 }
 LAYER_COLUMNS = {
     "member": "int64",
     "classes": "str",
+    "role": "str",
     "depth": "int64",
     "site": "str",
     "channels": "int64",
@@ -55,13 +57,13 @@ STUDY_COLUMNS = {
     "seconds": "float64",
 }
 OVERVIEW_COLUMNS = {
-    **dict.fromkeys(["run_id", "stage", "name"], "str"),
+    **dict.fromkeys(["run_id", "stage", "name", "role"], "str"),
     "start": TIME,
     "seconds": "float64",
     **dict.fromkeys(["parent", "dataset", "arch", "data_digest", "study", "trial", "cell", "retrain_run"], "str"),
     **dict.fromkeys(["precision", "device", "commit", "config"], "str"),
 }
-ABOUT = ["name", "stage", "status", "start", "seconds"]
+ABOUT = ["name", "stage", "role", "status", "start", "seconds"]
 STAGES = ["baseline", "activations", "group", "prune", "retrain", "evaluate", "register", "report"]
 
 
@@ -89,14 +91,14 @@ class TestStageRuns:
     @pytest.mark.parametrize("count", [0, 1, 5])
     def test_columns_and_types_are_the_same_for_any_number(self, logbook: Logbook, count: int) -> None:
         ids = [prune_run(logbook, number) for number in range(count)]
-        frame = runs.stage_runs("prune")
+        frame = runs.stage_runs("prune", wide=True)
         assert types(frame, STAGE_COLUMNS) == STAGE_COLUMNS
         assert list(frame["run_id"]) == ids[::-1]
         assert list(frame.index) == list(range(count))
 
     def test_values_have_the_types_of_the_configuration(self, logbook: Logbook) -> None:
         ids = [prune_run(logbook, number, **{"mlflow.parentRunId": "the parent"}) for number in (1, 2)]
-        frame = runs.stage_runs("prune").set_index("run_id")
+        frame = runs.stage_runs("prune", wide=True).set_index("run_id")
         assert {name: str(frame.dtypes[f"config.{name}"]) for name in ("ratio", "epochs", "force", "policy")} == {
             "ratio": "float64",
             "epochs": "int64",
@@ -115,8 +117,8 @@ class TestStageRuns:
         done = prune_run(logbook)
         running = logbook.run({"stage": "prune"}, status="RUNNING")
         failed = logbook.run({"stage": "prune"}, status="FAILED")
-        assert list(runs.stage_runs("prune")["run_id"]) == [done]
-        frame = runs.stage_runs("prune", finished_only=False).set_index("run_id")
+        assert list(runs.stage_runs("prune", wide=True)["run_id"]) == [done]
+        frame = runs.stage_runs("prune", wide=True, finished_only=False).set_index("run_id")
         assert frame["status"].to_dict() == {done: "FINISHED", running: "RUNNING", failed: "FAILED"}
         assert frame["seconds"].isna().to_dict() == {done: False, running: True, failed: False}
         assert types(frame.reset_index(), STAGE_COLUMNS) == STAGE_COLUMNS
@@ -127,7 +129,7 @@ class TestStageRuns:
         second = logbook.run({"stage": "prune"}, experiment=elsewhere)
         logbook.run({"stage": "retrain"})
         logbook.run({})
-        assert list(runs.stage_runs("prune")["run_id"]) == [second, first]
+        assert list(runs.stage_runs("prune", wide=True)["run_id"]) == [second, first]
         assert runs.stage_runs("tune").empty
 
     def test_a_run_that_was_answered_from_the_store_is_listed_when_asked_for(self, logbook: Logbook) -> None:
@@ -135,8 +137,8 @@ class TestStageRuns:
         asked = logbook.run({"reused": answer}, name="asked again")
         logbook.run({"reused": answer}, status="FAILED")
         logbook.run({"reused": logbook.run({"stage": "retrain"})})
-        assert list(runs.stage_runs("prune")["run_id"]) == [answer]
-        frame = runs.stage_runs("prune", include_reused=True)
+        assert list(runs.stage_runs("prune", wide=True)["run_id"]) == [answer]
+        frame = runs.stage_runs("prune", wide=True, include_reused=True)
         assert list(frame["run_id"]) == [asked, answer]
         assert list(frame["reused"]) == [answer, ""]
         assert list(frame["name"]) == ["asked again", "prune 3"]
@@ -148,7 +150,132 @@ class TestStageRuns:
     def test_every_page_is_read(self, logbook: Logbook, monkeypatch: pytest.MonkeyPatch, page: int) -> None:
         ids = [prune_run(logbook, number) for number in range(5)]
         monkeypatch.setattr("sensai.analysis.runs.queries.PAGE", page)
-        assert list(runs.stage_runs("prune")["run_id"]) == ids[::-1]
+        assert list(runs.stage_runs("prune", wide=True)["run_id"]) == ids[::-1]
+
+    @pytest.mark.parametrize("count", [0, 1, 5])
+    def test_by_default_there_are_the_columns_that_matter(self, logbook: Logbook, count: int) -> None:
+        for number in range(count):
+            prune_run(logbook, number)
+        frame = runs.stage_runs("prune")
+        asked = [f"config.{name}" for name in ("dataset", "arch", "method", "n_groups", "ratio", "epochs", "seed")]
+        found = ("val_accuracy", "members", "channels_kept", "flops_base", "flops_max", "flops_total")
+        metrics = [f"metrics.{name}" for name in found]
+        assert list(frame.columns) == ["run_id", "name", "role", "start", "seconds", *asked, *metrics]
+        assert set(frame[metrics].dtypes.astype("str")) == {"float64"}
+        assert frame.equals(runs.stage_runs("prune", wide=True).reindex(columns=frame.columns).astype(frame.dtypes))
+        states = runs.stage_runs("prune", include_reused=True, finished_only=False).columns
+        assert set(states) - set(frame.columns) == {"status", "reused"}
+
+    def test_a_stage_that_there_is_none_of_is_an_error_with_near_names(self, logbook: Logbook) -> None:
+        with pytest.raises(ValueError, match=r"^stage='pruned': did you mean prune or predict or tune\?$"):
+            runs.stage_runs("pruned")
+
+
+def cut_run(logbook: Logbook, method: str, members: int, flops_max: float, stage: str = "prune", **more: str) -> str:
+    """Log a run of networks of some size, cut from one of 100 FLOPs."""
+    metrics = {"members": members, "flops_max": flops_max, "flops_base": 100.0, "val_accuracy": 0.5}
+    config = json.dumps({"method": method, "ratio": 0.5})
+    return logbook.run({"stage": stage, "config": config, **more}, metrics)
+
+
+class TestRoles:
+    """The column `role`."""
+
+    def test_it_follows_from_method_and_sizes(self, logbook: Logbook) -> None:
+        made = {
+            cut_run(logbook, "singletons", 10, 20.0): "ensemble",
+            cut_run(logbook, "random", 1, 20.0): "control",
+            cut_run(logbook, "random", 1, 100.0): "base",
+            cut_run(logbook, "replicas", 5, 20.0): "replicas",
+        }
+        assert runs.stage_runs("prune").set_index("run_id")["role"].to_dict() == made
+        later = {logbook.run({"stage": "retrain", "upstream.prune": each}): role for each, role in made.items()}
+        assert runs.stage_runs("retrain").set_index("run_id")["role"].to_dict() == later
+        assert runs.overview().set_index("run_id")["role"].to_dict() == made | later
+        for each, role in later.items():
+            assert runs.compare([each]).loc["role", each] == role
+            assert runs.lineage(each)["role"].tolist() == [role, role]
+
+    def test_of_many_runs_it_is_the_same(self, logbook: Logbook) -> None:
+        control, ensemble = cut_run(logbook, "random", 1, 20.0), cut_run(logbook, "random", 3, 20.0)
+        pruned = [control, ensemble, *(cut_run(logbook, "random", 3, 20.0) for _ in range(25))]
+        for each in pruned:
+            logbook.run({"stage": "retrain", "upstream.prune": each})
+        frame = runs.stage_runs("retrain", wide=True)
+        assert set(frame[frame["role"] == "control"]["upstream.prune"]) == {control}
+        assert set(frame["role"]) == {"control", "ensemble"}
+
+    def test_that_of_an_evaluation_is_as_it_was_logged(self, logbook: Logbook) -> None:
+        logbook.run({"stage": "evaluate", "role": "replicas"})
+        assert runs.stage_runs("evaluate")["role"].tolist() == ["replicas"]
+
+    def test_runs_without_members_have_none(self, logbook: Logbook) -> None:
+        logbook.run({"stage": "baseline"})
+        logbook.run({"stage": "retrain", "upstream.prune": "f" * 32})
+        assert runs.overview()["role"].isna().all()
+
+    def test_the_control_is_not_mistaken_for_the_ensemble(self, logbook: Logbook) -> None:
+        """The query of the README."""
+        logbook.client.log_metric(cut_run(logbook, "random", 1, 20.0), "val_accuracy", 0.678, step=1)
+        logbook.client.log_metric(cut_run(logbook, "singletons", 10, 20.0), "val_accuracy", 0.428, step=1)
+        pruned = runs.stage_runs("prune", fresh=True)
+        ensembles = pruned[pruned["role"] == "ensemble"]
+        assert ensembles.groupby("config.ratio")["metrics.val_accuracy"].max().to_dict() == {0.5: 0.428}
+
+
+class TestIds:
+    """Runs by whole and by shortened ids."""
+
+    def test_a_beginning_that_is_unique_will_do(self, finished: FinishedMain) -> None:
+        evaluated, pruned = finished.upstream("evaluate"), finished.upstream("prune")
+        assert runs.members([evaluated[:12]]).equals(runs.members([evaluated]))
+        assert runs.layers(pruned[:12]).equals(runs.layers(pruned))
+        assert runs.sizes(pruned[:12]).equals(runs.sizes(pruned))
+        assert runs.lineage(pruned[:12])["run_id"].iloc[-1] == pruned
+        assert list(runs.compare([pruned[:12], evaluated]).columns) == [pruned, evaluated]
+        assert runs.table(evaluated[:12], "confusion.csv").equals(runs.table(evaluated, "confusion.csv"))
+
+    def test_one_that_is_not_unique_is_an_error_that_names_the_runs(self, logbook: Logbook) -> None:
+        ids = [prune_run(logbook) for _ in range(17)]
+        shared = next(each[0] for each in ids if sum(other[0] == each[0] for other in ids) > 1)
+        with pytest.raises(ValueError, match=f"'{shared}' is the beginning of [0-9]+ ids: {shared}") as error:
+            runs.lineage(shared)
+        assert any(each in str(error.value) for each in ids)
+
+    @pytest.mark.parametrize("read", [runs.lineage, runs.layers, runs.sizes, lambda each: runs.members([each])])
+    def test_one_that_names_no_run_is_an_error_with_near_ones(
+        self, logbook: Logbook, read: Callable[[str], object]
+    ) -> None:
+        run_id = prune_run(logbook)
+        wrong = run_id[:-1] + ("0" if run_id[-1] != "0" else "1")
+        with pytest.raises(ValueError, match=f"'{wrong}' names none, did you mean {run_id}"):
+            read(wrong)
+
+    def test_the_name_of_a_run_leads_to_its_id(self, logbook: Logbook) -> None:
+        run_id = prune_run(logbook, 3)
+        with pytest.raises(ValueError, match=f"'prune 3' names none, did you mean {run_id}"):
+            runs.lineage("prune 3")
+
+    def test_members_of_a_stage_without_members_are_an_error(self, logbook: Logbook) -> None:
+        run_id = prune_run(logbook)
+        with pytest.raises(ValueError, match=f"runs of retrain or evaluate, but {run_id} is one of prune"):
+            runs.members([run_id])
+
+    def test_members_of_a_reused_run_are_those_of_the_one_that_answered(self, logbook: Logbook) -> None:
+        answer = logbook.run({"stage": "retrain"})
+        member = member_run(logbook, "retrain", answer, 0, "cat")
+        assert list(runs.members([logbook.run({"reused": answer})])["run_id"]) == [member]
+
+
+def test_no_bar_is_shown_where_a_table_is_read(
+    logbook: Logbook, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", raising=False)
+    run_id = prune_run(logbook)
+    logbook.client.log_text(run_id, "a\n1\n", "a.csv")
+    capfd.readouterr()
+    assert runs.table(run_id, "a.csv")["a"].tolist() == [1]
+    assert capfd.readouterr().err == ""
 
 
 class TestMembers:
@@ -157,7 +284,7 @@ class TestMembers:
     @pytest.mark.parametrize("count", [0, 1, 4])
     def test_columns_and_types_are_the_same_for_any_number(self, logbook: Logbook, count: int) -> None:
         ids = [member_run(logbook, "retrain", "a retraining", number, "cat") for number in reversed(range(count))]
-        frame = runs.members()
+        frame = runs.members(wide=True)
         assert types(frame, MEMBER_COLUMNS) == MEMBER_COLUMNS
         assert list(frame.columns) == list(MEMBER_COLUMNS)
         assert list(frame["run_id"]) == ids[::-1]
@@ -167,7 +294,7 @@ class TestMembers:
         member_run(logbook, "retrain", "r", 0, "cat", "dog")
         member_run(logbook, "evaluate", "e", 0, "cat", "dog")
         logbook.run({"stage": "member", "upstream.retrain": "r"}, status="FAILED")
-        test, val = (row for _, row in runs.members().iterrows())
+        test, val = (row for _, row in runs.members(wide=True).iterrows())
         assert (test["stage_run"], test["split"], test["classes"]) == ("e", "test", "cat+dog")
         assert (val["stage_run"], val["split"], val["classes"]) == ("r", "val", "cat+dog")
         assert (val["epochs_run"], val["flops"], val["binary_accuracy"]) == (7.0, 1000.0, 0.9)
@@ -175,19 +302,27 @@ class TestMembers:
         assert pd.isna(test["roc_auc"])
 
     def test_those_of_some_runs(self, logbook: Logbook) -> None:
-        for stage, stage_run in (("retrain", "one"), ("retrain", "two"), ("evaluate", "three")):
+        one, _, three = made = [logbook.run({"stage": stage}) for stage in ("retrain", "retrain", "evaluate")]
+        for stage, stage_run in zip(("retrain", "retrain", "evaluate"), made, strict=True):
             for number in range(2):
                 member_run(logbook, stage, stage_run, number, "cat")
-        assert set(runs.members(["one", "three"])["stage_run"]) == {"one", "three"}
-        assert len(runs.members(["one", "three"])) == 4
-        assert types(runs.members([]), MEMBER_COLUMNS) == MEMBER_COLUMNS
+        assert set(runs.members([one, three])["stage_run"]) == {one, three}
+        assert len(runs.members([one, three])) == 4
+        assert types(runs.members([], wide=True), MEMBER_COLUMNS) == MEMBER_COLUMNS
         assert runs.members([]).empty
+
+    def test_by_default_there_are_the_columns_that_matter(self, logbook: Logbook) -> None:
+        member_run(logbook, "retrain", "r", 0, "cat")
+        assert list(runs.members().columns) == [
+            *("run_id", "stage_run", "split", "member", "classes", "role"),
+            *("binary_accuracy", "balanced_accuracy", "roc_auc", "params", "flops"),
+        ]
 
     def test_every_page_is_read(self, logbook: Logbook, monkeypatch: pytest.MonkeyPatch) -> None:
         for number in range(5):
             member_run(logbook, "retrain", "r", number, "cat")
         monkeypatch.setattr("sensai.analysis.runs.queries.PAGE", 2)
-        assert list(runs.members()["member"]) == [0, 1, 2, 3, 4]
+        assert list(runs.members(wide=True)["member"]) == [0, 1, 2, 3, 4]
 
 
 @pytest.fixture
@@ -209,7 +344,7 @@ class TestOfMain:
         assert len(runs.lineage(without_artifacts.run_id)) == 9
 
     def test_every_parameter_and_metric_of_a_stage_is_a_column(self, finished: FinishedMain) -> None:
-        (row,) = (row for _, row in runs.stage_runs("evaluate").iterrows())
+        (row,) = (row for _, row in runs.stage_runs("evaluate", wide=True).iterrows())
         run = finished.place.run(finished.upstream("evaluate"))
         metrics = {name.removeprefix("metrics."): value for name, value in row.items() if name.startswith("metrics.")}
         assert metrics == run.data.metrics
@@ -219,10 +354,13 @@ class TestOfMain:
             name.removeprefix("upstream."): value for name, value in row.items() if name.startswith("upstream.")
         }
         assert upstream == {stage: finished.upstream(stage) for stage in STAGES[:5]}
-        assert runs.stage_runs("main")["config.model_name"].tolist() == ["sensai-ensemble"]
+        assert runs.stage_runs("main", wide=True)["config.model_name"].tolist() == ["sensai-ensemble"]
 
     def test_overview_has_every_run_but_those_of_members(self, finished: FinishedMain) -> None:
-        frame = runs.overview()
+        assert list(runs.overview().columns) == [
+            *("run_id", "stage", "name", "role", "start", "seconds", "dataset", "arch", "study"),
+        ]
+        frame = runs.overview(wide=True)
         assert types(frame, OVERVIEW_COLUMNS) == OVERVIEW_COLUMNS
         assert list(frame.columns) == list(OVERVIEW_COLUMNS)
         others = {
@@ -238,7 +376,8 @@ class TestOfMain:
         assert evaluated["retrain_run"] == finished.upstream("retrain")
 
     def test_members_of_one_run(self, finished: FinishedMain) -> None:
-        frame = runs.members([finished.upstream("retrain")])
+        frame = runs.members([finished.upstream("retrain")], wide=True)
+        assert set(frame["role"]) == {"ensemble"}
         assert list(frame["classes"]) == ["top", "middle", "bottom"]
         assert set(frame["split"]) == {"val"}
         assert set(frame["stopped_by"]) == {"epochs"}
@@ -263,7 +402,7 @@ class TestOfMain:
     @pytest.mark.parametrize("stage", ["prune", "evaluate"])
     def test_sizes_are_those_of_the_pruning_it_stands_on(self, finished: FinishedMain, stage: str) -> None:
         frame = runs.sizes(finished.upstream(stage))
-        assert list(frame.columns) == ["member", "classes", "channels_kept", "params", "flops", "bytes"]
+        assert list(frame.columns) == ["member", "classes", "role", "channels_kept", "params", "flops", "bytes"]
         assert list(frame["classes"]) == ["top", "middle", "bottom"]
         assert frame["channels_kept"].tolist() == [96] * 3
         metrics = finished.place.run(finished.upstream("prune")).data.metrics
@@ -316,11 +455,11 @@ class TestReused:
     # What looks like a number or like nothing at all is a class's name all the same.
     @pytest.mark.parametrize("name", ["cat", "1", "007", "NA", "1e3"])
     def test_layers(self, logbook: Logbook, name: str) -> None:
-        answer = prune_run(logbook)
+        answer = cut_run(logbook, "random", 3, 20.0)
         logbook.client.log_text(answer, f"member,classes,depth,site,channels,kept\n0,{name},0,conv,8,5\n", "layers.csv")
         frame = runs.layers(logbook.run({"reused": answer}))
         assert types(frame, LAYER_COLUMNS) == LAYER_COLUMNS
-        assert frame.iloc[0].tolist() == [0, name, 0, "conv", 8, 5]
+        assert frame.iloc[0].tolist() == [0, name, "ensemble", 0, "conv", 8, 5]
 
     def test_layers_of_a_run_that_stands_on_no_pruning(self, logbook: Logbook) -> None:
         with pytest.raises((ValueError, mlflow.MlflowException), match=r"prune|layers\.csv"):
@@ -333,8 +472,8 @@ def test_garbage_is_looked_for_afterwards_as_before(logbook: Logbook, enabled: b
     try:
         (gc.enable if enabled else gc.disable)()
         runs.members()
-        with pytest.raises(mlflow.MlflowException):
-            runs.stage_runs("no 'stage'")
+        with pytest.raises(ValueError, match="names none"):
+            runs.members(["no run"])
         assert gc.isenabled() == enabled
     finally:
         (gc.enable if before else gc.disable)()
@@ -455,7 +594,9 @@ class TestCompare:
         assert frame.loc[["name", "stage", "config.ratio"], asked].tolist() == ["asked", "prune", 0.1]
 
     def test_runs_that_there_are_none_of_are_named_together(self, logbook: Logbook) -> None:
-        with pytest.raises(ValueError, match=r"run_ids must name runs .* none of these: 0123abcd, no run's id$"):
+        with pytest.raises(
+            ValueError, match=r"^run_ids must name .*: '0123abcd' names none.*; \"no run's id\" names none"
+        ):
             runs.compare(["0123abcd", prune_run(logbook), "no run's id"])
 
     def test_over_what_main_logs(self, finished: FinishedMain) -> None:

@@ -152,7 +152,7 @@ def test_pages_on_studies(store_uri: str, tmp_path: Path, name: str, document: d
     def check(content: bytes) -> None:
         path.write_bytes(content)
         with only(DamagedError):
-            assert study_page.render(run_id, store_uri).startswith("<!")
+            assert study_page.render(run_id, store_uri, {}).startswith("<!")
 
     check()
     path.write_bytes(b"")

@@ -18,12 +18,12 @@ try {
   const section = await page.evaluateHandle(title =>
     [...document.querySelectorAll("section")].find(each => each.querySelector("h2").textContent === title), table);
   const names = () => section.evaluate((found, name) => {
-    const place = [...found.querySelectorAll("th")].findIndex(each => each.textContent === name);
+    const place = [...found.querySelectorAll("thead th")].findIndex(each => each.textContent === name);
     return [...found.querySelectorAll("tbody tr")].map(row => row.cells[place].textContent);
   }, key);
   const sorted = [await names()];
   const button = await section.evaluateHandle((found, name) =>
-    [...found.querySelectorAll("th button")].find(each => each.textContent === name), column);
+    [...found.querySelectorAll("thead th button")].find(each => each.textContent === name), column);
   for (let press = 0; press < 2; press++) {
     await button.asElement().focus();
     await page.keyboard.press("Enter");
@@ -44,7 +44,7 @@ try {
     await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2 - 1);
     await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
     await page.waitForFunction(found => found.querySelector(".hoverlayer text"), {timeout: 20_000}, plot);
-    const title = await plot.evaluate(found => found.closest("section").querySelector("h2").textContent);
+    const title = await plot.evaluate(found => found.closest(".picture, section").querySelector("h2").textContent);
     hovers[title] = await plot.evaluate(found => found.querySelector(".hoverlayer").textContent);
   }
   await page.emulateMediaFeatures([{name: "prefers-color-scheme", value: "dark"}]);

@@ -252,7 +252,7 @@ def test_a_report_without_validation_data_shows_what_was_learnt(place: Place) ->
     dataset = f"{ROOT}/tests/helpers/tiny_data.py:one_of_each"
     few = {"dataset": dataset, "base_epochs": 1, "epochs": 2, "method": "random", "n_groups": 1}
     page = place.artifact(report.run(place.config("report", **few)), "report.html").read_text()
-    assert "Train loss of each member on training data" in page
+    assert "A line a member: its train loss on training images" in page
 
 
 def test_members_are_validated_by_retrain_and_tested_by_evaluate(finished: FinishedMain) -> None:
@@ -433,7 +433,7 @@ def assert_groups_are_evaluated(finished: FinishedMain, groups: list[list[int]])
     assert members["in_group_accuracy"][single] == 1
     assert members["none_accuracy"].between(0, 1).all()
     page = finished.place.artifact(finished.upstream("report"), "report.html").read_text()
-    assert 'alt="Confusion in groups: ' in page
+    assert 'alt="Confusion in groups. ' in page
 
 
 def test_the_control_is_one_network_of_all_classes(place: Place) -> None:

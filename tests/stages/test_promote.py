@@ -426,7 +426,7 @@ def test_the_table_of_ensembles_has_versions_tags_and_metrics(shelf: Shelf) -> N
     shelf.add(0.9, flops=7.0)
     shelf.promote()
     shelf.add(0.9)
-    table = runs.ensembles(MODEL)
+    table = runs.ensembles(MODEL, wide=True)
     assert list(table["version"]) == [2, 1]
     assert list(table["aliases"]) == ["candidate", "champion"]
     assert table["metrics.flops_max"].tolist() == [100.0, 7.0]

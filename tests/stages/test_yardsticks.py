@@ -13,6 +13,7 @@ from sensai.stages import main, report
 from sensai.stages.evaluate import judging
 from sensai.stages.main import yardsticks
 from sensai.tracking import Store
+from tests.analysis.test_report import rows
 from tests.helpers.pipeline import FinishedMain, Place, parent_of
 
 ROW = {
@@ -57,7 +58,7 @@ def test_yardsticks_are_made_like_the_ensemble(place: Place, finished_main: Fini
         row = next(line for line in printed if line.startswith(head)).removeprefix(head)
         gain = metrics["accuracy"] - run.data.metrics["accuracy"]
         assert float(row.split()[0]) == pytest.approx(gain, abs=1e-4)
-        for cell in (f"<td>{ROW[name]}</td>", f"<td>{head.strip()}</td>", run.info.run_id):
+        for cell in (f">{ROW[name]}</th>", f">{head.strip()}</th>", run.info.run_id):
             assert cell in page
     # The largest network of at most so many FLOPs.
     for name in ("control", "replicas", "control_equal_flops"):
@@ -92,7 +93,7 @@ def test_the_ensemble_is_judged_without_yardsticks_too(finished: FinishedMain) -
     assert command.endswith("--yardsticks control,replicas")
     assert all(line in place.client.get_model_version("sensai-ensemble", "1").description for line in lines)
     page = place.artifact(finished.upstream("report"), "report.html").read_text()
-    assert f"<p>{lines[0]}</p>" in page
+    assert f'<p class="lead">{lines[0]}</p>' in page
 
 
 def test_the_command_that_measures_yardsticks_names_the_same_ensemble(finished: FinishedMain) -> None:
@@ -185,4 +186,4 @@ def test_a_yardstick_that_was_answered_from_the_store_is_the_run_that_answered(
     place.client.set_terminated(asked)
     with place.active():
         page = place.artifact(report.run(place.config("report", control_run=asked)), "report.html").read_text()
-    assert f"evaluate of the control: <code>{answer}</code>" in page
+    assert ["evaluate of the control", answer] in rows(page, "Runs")

@@ -147,24 +147,25 @@ def make(checkout: Path) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def tables(runs: Any, curves: Any) -> dict[str, str]:
+def tables(runs: Any, curves: Any, **wide: bool) -> dict[str, str]:
     """Return all run tables as CSV.
 
     Args:
         runs: the package of run tables, of the old code or of the new.
         curves: the module of learning curves.
+        wide: `wide=True` for new code, whose tables are narrow by default.
     """
-    stages = {stage: runs.stage_runs(stage, finished_only=False) for stage in STAGES}
+    stages = {stage: runs.stage_runs(stage, finished_only=False, **wide) for stage in STAGES}
     retrained = list(stages["retrain"]["run_id"])
     (registered,) = stages["register"]["run_id"]
     others = {
-        "members": runs.members(retrained),
+        "members": runs.members(retrained, **wide),
         "layers": runs.layers(registered),
         "sizes": runs.sizes(registered),
         "lineage": runs.lineage(registered),
         "compare": runs.compare(retrained),
         "studies": runs.studies(),
-        "ensembles": runs.ensembles(),
+        "ensembles": runs.ensembles(**wide),
         "curves": curves.curves(retrained),
     }
     return {name: table.to_csv() for name, table in (stages | others).items()}

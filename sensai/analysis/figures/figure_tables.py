@@ -10,6 +10,8 @@ from sensai.tracking.metric_names import CALIBRATED_VAL_ACCURACY
 
 # An axis with more labels than these is not legible.
 MOST_LABELS = 40
+# A longer name takes the place of the figure.
+MOST_LETTERS = 24
 MEMBER_MEASURES = ("balanced_accuracy", "binary_accuracy")
 FLOPS_LABEL = "FLOPs of the member"
 SITES_LABEL = "site, by depth"
@@ -52,6 +54,11 @@ class Slice(NamedTuple):
 def label_of(name: str) -> str:
     """Return the name of a column as a reader sees it."""
     return name.replace("_", " ")
+
+
+def short(name: str) -> str:
+    """Return a name of classes as it fits beside an axis or into a legend."""
+    return name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}\u2026"
 
 
 def owners(groups: Sequence[Sequence[int]]) -> np.ndarray:

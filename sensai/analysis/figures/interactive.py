@@ -2,21 +2,62 @@
 
 from html import escape
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.colors import qualitative
 
-from sensai.analysis.figures.figure_tables import (
-    FLOPS_LABEL,
-    KEPT_LABEL,
-    MEMBER_MEASURES,
-    SITES_LABEL,
-    label_of,
-    with_shares,
-)
+from sensai.analysis.figures.figure_tables import FLOPS_LABEL, MEMBER_MEASURES, MOST_LABELS, label_of, short
+from sensai.analysis.figures.interactive_theme import ACCURACY_TICKS, GREY, PALETTE, line_style, log_ticks, themed
 
-_HEIGHT = 500
-_COLOURS = qualitative.D3
+_TESTED = "accuracy on test images"
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "star")
+
+
+def choices(table: pd.DataFrame, cost: str) -> go.Figure:
+    """Draw accuracy against cost of networks that may answer, each as a mark; a hollow mark is its cost on machines of its own.
+
+    A dotted line is the accuracy of the first network, the ensemble. The bar of another one is the interval of the difference
+    between both.
+
+    Args:
+        table: a row a network, the ensemble first; columns `name`, `accuracy`, `low`, `high` (bounds of the bar, NaN: none),
+            `together` and `apart` (costs, positive; the same where it is one network).
+        cost: label of the costs.
+    """
+    traces = [_choice(row, number) for number, row in enumerate(table.to_dict("records"))]
+    costs = table[["together", "apart"]].to_numpy()
+    ticks = log_ticks(costs.min(), costs.max())
+    figure = themed(
+        traces,
+        xaxis={"title": {"text": cost}, "type": "log", "tickvals": ticks, "ticktext": [f"{each:,g}" for each in ticks]},
+        yaxis={"title": {"text": _TESTED}, **ACCURACY_TICKS},
+    )
+    return figure.add_hline(table["accuracy"].iloc[0], line={"color": GREY, "width": 1, "dash": "dot"}, layer="below")
+
+
+def _choice(row: dict, number: int) -> go.Scatter:
+    """Draw one network: a filled mark, and a hollow one with a line to it where its cost on machines of its own differs."""
+    costs = {"together": row["together"]} | ({"apart": row["apart"]} if row["apart"] != row["together"] else {})
+    symbol, colour = _SYMBOLS[number % len(_SYMBOLS)], PALETTE[number % len(PALETTE)]
+    bounds = [abs(row[name] - row["accuracy"]) for name in ("high", "low")]
+    where = {"together": "all on this machine", "apart": "a machine for each network"}
+    return go.Scatter(
+        x=list(costs.values()),
+        y=[row["accuracy"]] * len(costs),
+        mode="lines+markers",
+        name=row["name"],
+        line={"color": colour, "width": 1.5},
+        marker={"symbol": [symbol, f"{symbol}-open"][: len(costs)], "size": 13, "line": {"width": 2, "color": colour}},
+        error_y=None if np.isnan(bounds[0]) else _bar(bounds, len(costs)),
+        text=[where[name] for name in costs],
+        hovertemplate="%{text}<br>%{x:.4g}<br>accuracy %{y:.4f}",
+    )
+
+
+def _bar(bounds: list[float], marks: int) -> dict[str, object]:
+    """Return an error bar on the first of some marks; `bounds` are its lengths upwards and downwards."""
+    above, below = ([each, *[0.0] * (marks - 1)] for each in bounds)
+    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.5, "width": 5}
 
 
 def members(table: pd.DataFrame) -> go.Figure:
@@ -25,20 +66,19 @@ def members(table: pd.DataFrame) -> go.Figure:
     Args:
         table: columns `classes`, `flops`, `binary_accuracy`, `balanced_accuracy`.
     """
-    figure = go.Figure(
-        [
-            go.Scatter(
-                x=table["flops"],
-                y=table[measure],
-                mode="markers",
-                name=label_of(measure),
-                text=[escape(classes) for classes in table["classes"]],
-                hovertemplate="%{text}<br>%{x:,} FLOPs<br>%{y:.4f}",
-            )
-            for measure in MEMBER_MEASURES
-        ]
-    )
-    return figure.update_layout(template="none", height=_HEIGHT, xaxis_title=FLOPS_LABEL, yaxis_title="accuracy")
+    traces = [
+        go.Scatter(
+            x=table["flops"],
+            y=table[measure],
+            mode="markers",
+            name=label_of(measure),
+            marker={"size": 9, "symbol": _SYMBOLS[number], "opacity": 0.85},
+            text=[escape(classes) for classes in table["classes"]],
+            hovertemplate="%{text}<br>%{x:,} FLOPs<br>%{y:.4f}",
+        )
+        for number, measure in enumerate(MEMBER_MEASURES)
+    ]
+    return themed(traces, xaxis_title=FLOPS_LABEL, yaxis={"title": {"text": _TESTED}, **ACCURACY_TICKS})
 
 
 def learning_curves(table: pd.DataFrame, measure: str) -> go.Figure:
@@ -48,17 +88,27 @@ def learning_curves(table: pd.DataFrame, measure: str) -> go.Figure:
         table: columns `run_id`, `classes`, `epoch`, `train_loss`, `stopped_by`, and the measure.
         measure: the column that is drawn.
     """
-    figure = go.Figure([_learning_curve(rows, measure) for _, rows in table.groupby("run_id", sort=False)])
-    return figure.update_layout(template="none", height=_HEIGHT, xaxis_title="epoch", yaxis_title=label_of(measure))
+    found = [rows for _, rows in table.groupby("run_id", sort=False)]
+    traces = [_learning_curve(rows, measure, number) for number, rows in enumerate(found)]
+    # Plotly would also mark halves of epochs.
+    step = 1 if table["epoch"].nunique() <= MOST_LABELS // 4 else None
+    ticks = {} if measure == "train_loss" else ACCURACY_TICKS
+    return themed(
+        traces,
+        xaxis={"title": {"text": "epoch"}, "tickformat": "d", "dtick": step},
+        yaxis={"title": {"text": label_of(measure)}, **ticks},
+        showlegend=len(found) <= MOST_LABELS,
+    )
 
 
-def _learning_curve(rows: pd.DataFrame, measure: str) -> go.Scatter:
+def _learning_curve(rows: pd.DataFrame, measure: str, number: int) -> go.Scatter:
     before = len(rows) - 1
     return go.Scatter(
         x=rows["epoch"],
         y=rows[measure],
         mode="lines+markers",
-        name=escape(rows["classes"].iloc[0]),
+        name=escape(short(rows["classes"].iloc[0])),
+        line={"width": 1.5, **line_style(number)},
         text=[*[""] * before, f"<br>stopped by {escape(rows['stopped_by'].iloc[0])}"],
         customdata=rows["train_loss"],
         marker={"size": [*[4] * before, 10], "symbol": [*["circle"] * before, "x"]},
@@ -76,10 +126,10 @@ def accuracies(table: pd.DataFrame) -> go.Figure:
     traces = [
         trace
         for number, (data, rows) in enumerate(table.groupby("data", sort=False))
-        for trace in _of_data(rows, escape(str(data)), _COLOURS[number % len(_COLOURS)])
+        for trace in _of_data(rows, escape(str(data)), PALETTE[number % len(PALETTE)])
     ]
-    return go.Figure(traces).update_layout(
-        template="none", height=_HEIGHT, xaxis_title="FLOPs of the largest member", yaxis_title="accuracy on test data"
+    return themed(
+        traces, xaxis_title="FLOPs of the largest member", yaxis={"title": {"text": _TESTED}, **ACCURACY_TICKS}
     )
 
 
@@ -94,7 +144,7 @@ def _of_data(rows: pd.DataFrame, data: str, colour: str) -> list[go.Scatter]:
             name=f"ensembles, {data}",
             text=[f"{escape(name)}<br>run {run_id}" for name, run_id in zip(rows["name"], rows["run_id"], strict=True)],
             customdata=rows[["flops_total"]],
-            marker={"color": colour, "size": 9},
+            marker={"color": colour, "size": 11},
             hovertemplate="%{text}<br>accuracy %{y:.4f}<br>%{x:,} FLOPs of the largest member"
             "<br>%{customdata[0]:,} of all<extra></extra>",
         ),
@@ -102,7 +152,7 @@ def _of_data(rows: pd.DataFrame, data: str, colour: str) -> list[go.Scatter]:
             x=best["flops_max"],
             y=best["accuracy"],
             mode="lines",
-            line={"shape": "hv", "color": colour, "width": 1},
+            line={"shape": "hv", "color": colour, "width": 1.5},
             name=f"front, {data}",
             hoverinfo="skip",
         ),
@@ -111,29 +161,7 @@ def _of_data(rows: pd.DataFrame, data: str, colour: str) -> list[go.Scatter]:
             y=bases["base_accuracy"],
             mode="markers",
             name=f"base model, {data}",
-            marker={"symbol": "star", "size": 13, "color": colour},
+            marker={"symbol": "star", "size": 14, "color": colour},
             hovertemplate="base model<br>accuracy %{y:.4f}<br>%{x:,} FLOPs<extra></extra>",
         ),
     ]
-
-
-def widths(layers: pd.DataFrame) -> go.Figure:
-    """Draw the kept share of each site by depth, a line a member.
-
-    Args:
-        layers: columns `classes`, `depth`, `site`, `channels`, `kept`.
-    """
-    figure = go.Figure(
-        [
-            go.Scatter(
-                x=rows["depth"],
-                y=rows["share"],
-                mode="lines+markers",
-                name=escape(str(classes)),
-                customdata=rows[["site", "kept", "channels"]],
-                hovertemplate="%{customdata[0]}<br>%{customdata[1]} of %{customdata[2]} channels",
-            )
-            for classes, rows in with_shares(layers).groupby("classes", sort=False)
-        ]
-    )
-    return figure.update_layout(template="none", height=_HEIGHT, xaxis_title=SITES_LABEL, yaxis_title=KEPT_LABEL)

@@ -1,29 +1,24 @@
 """Interactive figures of a study; the pointer shows the configuration of each trial."""
 
-import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from sensai.analysis.figures.figure_tables import (
     EPOCHS,
     VOLUME_LABELS,
     accuracy_column,
     importance_bars,
-    label_of,
     parameter_columns,
     parameter_name,
     trial_groups,
 )
 from sensai.analysis.figures.figure_tables import slices as parameter_slices
+from sensai.analysis.figures.interactive_theme import ACCURACY_TICKS, GREY, themed
 
-_HEIGHT, _PANEL_HEIGHT = 500, 240
-_COLUMNS = 3
-_GREY = "#888"
 _SYMBOLS = {"tune": "circle", "logged": "diamond"}
 
 
@@ -54,7 +49,7 @@ def front(table: pd.DataFrame, best: pd.DataFrame, base_accuracy: float, cost: s
         y=best[accuracy],
         mode="lines",
         name="front",
-        line={"shape": "hv", "color": _GREY, "width": 1.5},
+        line={"shape": "hv", "color": GREY, "width": 1.5},
         hoverinfo="skip",
     )
     base = go.Scatter(
@@ -62,11 +57,13 @@ def front(table: pd.DataFrame, best: pd.DataFrame, base_accuracy: float, cost: s
         y=[base_accuracy],
         mode="markers",
         name="base model",
-        marker={"symbol": "star", "size": 14, "color": _GREY},
+        marker={"symbol": "star", "size": 14, "color": GREY},
         hovertemplate="base model<br>accuracy %{y:.4f}<extra></extra>",
     )
-    return go.Figure([line, *trials, base]).update_layout(
-        template="none", height=_HEIGHT, xaxis_title=cost, yaxis_title=label_of(accuracy)
+    return themed(
+        [line, *trials, base],
+        xaxis_title=cost,
+        yaxis={"title": {"text": "accuracy on validation images"}, **ACCURACY_TICKS},
     )
 
 
@@ -80,13 +77,11 @@ def hypervolume(volumes: pd.DataFrame) -> go.Figure:
         x=list(range(1, len(volumes) + 1)),
         y=volumes["hypervolume"],
         mode="lines+markers",
-        line={"shape": "hv"},
+        line={"shape": "hv", "width": 1.5},
         customdata=volumes["trial"],
         hovertemplate="trial %{customdata}<br>hypervolume %{y:.4f}<extra></extra>",
     )
-    return go.Figure(line).update_layout(
-        template="none", height=_HEIGHT, xaxis_title=VOLUME_LABELS[0], yaxis_title=VOLUME_LABELS[1]
-    )
+    return themed([line], xaxis_title=VOLUME_LABELS[0], yaxis_title=VOLUME_LABELS[1])
 
 
 def importances(weights: pd.DataFrame, objective: str) -> go.Figure:
@@ -100,44 +95,39 @@ def importances(weights: pd.DataFrame, objective: str) -> go.Figure:
         go.Bar(y=weights["parameter"], x=values, orientation="h", name=label, hovertemplate="%{y}<br>%{x:.3f}")
         for label, values in importance_bars(weights, objective).items()
     ]
-    return go.Figure(bars).update_layout(
-        template="none",
+    return themed(
+        bars,
         height=100 + 50 * len(weights),
         xaxis_title="importance",
-        yaxis={"autorange": "reversed", "automargin": True, "type": "category"},
+        yaxis={"autorange": "reversed", "type": "category"},
     )
 
 
-def slices(table: pd.DataFrame, cost: str) -> go.Figure:
-    """Draw accuracy against each parameter, coloured by cost; a panel leaves out trials without its parameter.
+def slices(table: pd.DataFrame) -> list[go.Figure]:
+    """Draw accuracy against each parameter, a figure each, coloured by cost; a figure leaves out trials without its parameter.
 
     Args:
         table: columns `trial`, `run_id`, `calibrated_val_accuracy`, `cost`, `epochs`, `source`, `params.<parameter>`.
-        cost: label of the cost.
     """
-    panels = parameter_slices(table)
-    columns = min(_COLUMNS, len(panels))
-    rows = math.ceil(len(panels) / columns)
-    figure = make_subplots(rows, columns, shared_yaxes="all", subplot_titles=[panel.title for panel in panels])
     shown, accuracy = _configurations(table), accuracy_column(table)
-    for place, panel in enumerate(panels):
-        points = go.Scatter(
-            x=panel.values if panel.numeric else panel.values.map(escape),
-            y=panel.trials[accuracy],
-            mode="markers",
-            text=shown[panel.trials.index],
-            marker={"color": panel.trials["cost"], "coloraxis": "coloraxis", "size": 7},
-            hovertemplate="%{text}<extra></extra>",
+    costs = {"colorscale": "Viridis", "cmin": table["cost"].min(), "cmax": table["cost"].max(), "showscale": False}
+    return [
+        themed(
+            [
+                go.Scatter(
+                    x=panel.values if panel.numeric else panel.values.map(escape),
+                    y=panel.trials[accuracy],
+                    mode="markers",
+                    text=shown[panel.trials.index],
+                    marker={"color": panel.trials["cost"], "size": 8, **costs},
+                    hovertemplate="%{text}<extra></extra>",
+                )
+            ],
+            xaxis={"title": {"text": panel.title}, "type": "-" if panel.numeric else "category"},
+            yaxis={"title": {"text": "accuracy"}, **ACCURACY_TICKS},
         )
-        where = {"row": place // columns + 1, "col": place % columns + 1}
-        figure.add_trace(points, **where)
-        figure.update_xaxes(type="-" if panel.numeric else "category", **where)
-    return figure.update_layout(
-        template="none",
-        height=100 + _PANEL_HEIGHT * rows,
-        showlegend=False,
-        coloraxis={"colorscale": "Viridis", "colorbar": {"title": {"text": cost, "side": "right"}}},
-    )
+        for panel in parameter_slices(table)
+    ]
 
 
 def _configurations(table: pd.DataFrame) -> "pd.Series[str]":

@@ -14,8 +14,10 @@ from mlflow.entities import Run
 
 from sensai.analysis.curves import curves
 from sensai.analysis.figures import interactive, interactive_matrices
+from sensai.analysis.figures.figure_tables import label_of
 from sensai.analysis.grouped import Grouped
-from sensai.analysis.report.page import Image, Part, Plot, Table, Text, render_page
+from sensai.analysis.report.opening import opening, title
+from sensai.analysis.report.page import Image, Part, Plot, Table, render_page
 from sensai.analysis.report.page_inputs import Logged, table_of
 from sensai.analysis.report.yardstick_comparison import Comparison
 from sensai.evaluation.roles import TITLES
@@ -34,6 +36,9 @@ from sensai.tracking.artifact_names import (
     SIMILARITY,
 )
 from sensai.tracking.tracking_store import tracking_client
+
+# The shape of figures of matrices.
+_SQUARE = "square"
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,13 @@ class _Evaluation:
         return self.logged.reading(self.runs[stage], name)
 
 
-def render(evaluate_run: str, tracking_uri: str, yardstick_runs: Mapping[str, str], commands: Mapping[str, str]) -> str:
+def render(
+    evaluate_run: str,
+    tracking_uri: str,
+    yardstick_runs: Mapping[str, str],
+    commands: Mapping[str, str],
+    parameters: Mapping[str, str],
+) -> str:
     """Return the page on one evaluate run, as HTML without references to other files or hosts.
 
     Args:
@@ -78,6 +89,7 @@ def render(evaluate_run: str, tracking_uri: str, yardstick_runs: Mapping[str, st
         tracking_uri: of the store that holds it.
         yardstick_runs: name of a yardstick -> its evaluate run.
         commands: the next command after the verdict (see `Comparison.verdict`).
+        parameters: name of a parameter -> its meaning.
 
     Raises:
         IncomparableError: a run has no answers, or a yardstick is on other data.
@@ -85,50 +97,56 @@ def render(evaluate_run: str, tracking_uri: str, yardstick_runs: Mapping[str, st
     """
     evaluation = _Evaluation.of(evaluate_run, tracking_uri)
     comparison = Comparison.of(evaluate_run, yardstick_runs, tracking_uri)
-    verdict = comparison.verdict(commands)
-    parts: list[Part] = [
-        *_warning(evaluation),
-        *([Text("Verdict", verdict.lines)] if verdict else []),
-        Table("Base model and ensemble", comparison.summary().reset_index()),
-        Table("Differences in accuracy", comparison.gains().reset_index()),
-        *_tables(evaluation),
-    ]
+    parts: list[Part] = [*_comparisons(comparison), *_tables(evaluation), *_figures(evaluation)]
     links = [evaluation.logged.link(stage, run_id) for stage, run_id in evaluation.runs.items()]
     for name, run_id in yardstick_runs.items():
         links.append(evaluation.logged.link(f"evaluate of the {TITLES[name]}", run_id))
     config = json.loads(evaluation.run.data.tags.get(tags.CONFIG, "{}"))
-    return render_page(evaluation.run.info.run_name, [*parts, *_figures(evaluation)], links, config)
+    return render_page(
+        title(evaluation.run, comparison.role),
+        [evaluation.run.info.run_name, f"{pd.Timestamp(evaluation.run.info.start_time, unit='ms'):%Y-%m-%d %H:%M} UTC"],
+        opening(comparison, commands),
+        parts,
+        links,
+        config,
+        parameters,
+    )
 
 
-def _warning(evaluation: _Evaluation) -> Iterator[Text]:
-    """Yield the warning of the evaluation if there is one."""
-    if warning := evaluation.run.data.tags.get(tags.LEAKAGE):
-        yield Text("Warning", [f"{warning[0].upper()}{warning[1:]}."])
+def _comparisons(comparison: Comparison) -> Iterator[Table]:
+    networks = (
+        "A row a network. An ensemble on one machine costs what its own row says; with a machine for each member an answer "
+        "takes as long as the largest member."
+    )
+    yield Table("Base model and ensemble", networks, comparison.summary().reset_index())
+    differences = (
+        "A row a comparison on the same test images. Above zero the first network is more accurate; an interval that includes "
+        "zero leaves open which one is."
+    )
+    yield Table("Differences in accuracy", differences, comparison.gains().rename_axis("compared").reset_index())
 
 
 def _tables(evaluation: _Evaluation) -> Iterator[Table]:
-    names = {COMBINATIONS: "Combination of outputs", RUNTIMES: "Runtimes", MEMBERS_TABLE: "Members"}
     there = evaluation.artifacts("evaluate")
-    for name, title in names.items():
+    for name, heading, reading in _TABLES:
         # Earlier versions did not log all of them.
         if name in there:
-            yield Table(title, evaluation.logged.table(evaluation.runs["evaluate"], name))
+            yield Table(heading, reading, evaluation.logged.table(evaluation.runs["evaluate"], name))
 
 
 def _figures(evaluation: _Evaluation) -> Iterator[Plot | Image]:
     """Yield the figures that were logged, in the order of `_PLOTS` and `_IMAGES`."""
     there = {stage: evaluation.artifacts(stage) for stage in ("activations", "prune", "evaluate")}
-    for stage, name, title, note, draw in _PLOTS:
+    for stage, name, heading, reading, draw, shape in _PLOTS:
         if name in there[stage]:
             with evaluation.reading(stage, name) as content:
                 figure = draw(content)
-            yield Plot(title, f"{note} (run {evaluation.runs[stage]})", figure, content)
+            yield Plot(heading, reading, [figure], content, shape)
     yield _coupling(evaluation)
     yield from _learning_curves(evaluation)
-    for stage, name, title, note in _IMAGES:
-        if name in there[stage]:
-            content = evaluation.logged.content(evaluation.runs[stage], name)
-            yield Image(title, f"{note} (run {evaluation.runs[stage]})", content)
+    for name, heading, reading in _IMAGES:
+        if name in there["evaluate"]:
+            yield Image(heading, reading, evaluation.logged.content(evaluation.runs["evaluate"], name))
 
 
 def _coupling(evaluation: _Evaluation) -> Plot:
@@ -137,8 +155,11 @@ def _coupling(evaluation: _Evaluation) -> Plot:
     with evaluation.reading("group", COUPLING) as content:
         matrix, _ = _matrix(content)
         figure = interactive_matrices.coupling_heatmap(matrix, grouped.class_names, grouped.groups, grouped.order)
-    note = "Channels that the plans of both classes remove, classes in the order of a dendrogram"
-    return Plot("Coupling", f"{note} (run {evaluation.runs['group']})", figure, content)
+    reading = (
+        "The stronger a colour, the more channels both of its classes can do without, and the better they fit into one group. "
+        "Similar classes stand beside each other; the strips have a colour a group."
+    )
+    return Plot("Coupling", reading, [figure], content, _SQUARE)
 
 
 def _learning_curves(evaluation: _Evaluation) -> Iterator[Plot]:
@@ -153,8 +174,11 @@ def _learning_curves(evaluation: _Evaluation) -> Iterator[Plot]:
     measure = next(name for name in ("balanced_accuracy", "accuracy", "train_loss") if name in table)
     figure = interactive.learning_curves(table, measure)
     where = "training" if measure == "train_loss" else "validation"
-    note = f"{measure.replace('_', ' ').capitalize()} of each member on {where} data, until it was stopped"
-    yield Plot("Learning curves", f"{note} (run {retrain_run})", figure, table.to_csv(index=False).encode())
+    reading = (
+        f"A line a member: its {label_of(measure)} on {where} images after each epoch. A cross marks the epoch after which it "
+        "stopped."
+    )
+    yield Plot("Learning curves", reading, [figure], table.to_csv(index=False).encode())
 
 
 def _matrix(content: bytes) -> tuple[np.ndarray, list[str]]:
@@ -164,50 +188,80 @@ def _matrix(content: bytes) -> tuple[np.ndarray, list[str]]:
     return pd.read_csv(text, header=None).to_numpy(), names
 
 
-def _heatmap(told: str) -> Callable[[bytes], go.Figure]:
-    return lambda content: interactive_matrices.heatmap(*_matrix(content), told)
+def _confusion(content: bytes) -> go.Figure:
+    return interactive_matrices.confusion(*_matrix(content))
+
+
+def _similarity(content: bytes) -> go.Figure:
+    return interactive_matrices.heatmap(*_matrix(content), "%{z:.3f}")
 
 
 def _of_table(draw: Callable[[pd.DataFrame], go.Figure]) -> Callable[[bytes], go.Figure]:
     return lambda content: draw(table_of(content))
 
 
-# An entry is stage, artifact, title, note and the function that draws the figure.
-_PLOTS = (
+# An entry is artifact, title and how to read it.
+_TABLES = (
     (
-        "evaluate",
+        COMBINATIONS,
+        "Combination of outputs",
+        "A row a way to make one answer of the members' outputs. The one in use was chosen by validation images alone; lower "
+        "calibration error and log-likelihood loss mean more honest probabilities.",
+    ),
+    (
+        RUNTIMES,
+        "Runtimes",
+        "A row a network, runtime and number of threads. Sort by the median to find the fastest of each network.",
+    ),
+    (
         MEMBERS_TABLE,
-        "Accuracy and size",
-        "A point a member, on the test split",
-        _of_table(interactive.members),
-    ),
-    (
-        "prune",
-        LAYERS,
-        "Widths",
-        "Share of each site's channels that each member keeps",
-        _of_table(interactive.widths),
-    ),
-    (
-        *("evaluate", CONFUSION, "Confusion", "Test images by class and answer"),
-        _heatmap("%{y}<br>answered %{x}<br>%{z} images"),
-    ),
-    (
-        *("evaluate", GROUP_CONFUSION, "Confusion between groups", "Test images by group of class and answer"),
-        _heatmap("%{y}<br>answered %{x}<br>%{z} images"),
-    ),
-    (
-        *("activations", SIMILARITY, "Similarity", "Correlation of the classes' APoZ"),
-        _heatmap("%{y}<br>%{x}<br>%{z:.3f}"),
+        "Members",
+        "A row a member, judged on test images by how well it tells its own classes from all others. Sort by balanced accuracy "
+        "to find the weakest.",
     ),
 )
-# An entry is stage, artifact, title and note.
+# An entry is stage, artifact, title, how to read it, the function that draws the figure, and its shape.
+_PLOTS = (
+    (
+        *("evaluate", MEMBERS_TABLE, "Accuracy and size"),
+        "Two marks a member: up is more accurate, left is smaller. The time of an ensemble hangs on the largest one.",
+        *(_of_table(interactive.members), ""),
+    ),
+    (
+        *("prune", LAYERS, "Widths"),
+        "A row a member, a column a site of the network from input to output. The stronger a colour, the more channels the "
+        "member keeps.",
+        *(_of_table(interactive_matrices.widths), ""),
+    ),
+    (
+        *("evaluate", CONFUSION, "Confusion"),
+        "A row a class, a column an answer, in numbers of test images. Errors are coloured; right answers stand on the grey "
+        "diagonal.",
+        *(_confusion, _SQUARE),
+    ),
+    (
+        *("evaluate", GROUP_CONFUSION, "Confusion between groups"),
+        "A row the group of the class, a column the group of the answer, in numbers of test images. Coloured cells are errors "
+        "that no member could have avoided by itself.",
+        *(_confusion, _SQUARE),
+    ),
+    (
+        *("activations", SIMILARITY, "Similarity"),
+        "The stronger a colour, the more alike two classes use the channels of the base model (correlation of their APoZ).",
+        *(_similarity, _SQUARE),
+    ),
+)
+# An entry is artifact, title and how to read it.
 _IMAGES = (
     (
-        "evaluate",
         CONFUSION_IN_GROUPS_FIGURE,
         "Confusion in groups",
-        "Test images answered in their group, by class and answer",
+        "A panel a group, with the test images that were answered in the right group: a row a class, a column an answer.",
     ),
-    ("evaluate", RELIABILITY_FIGURE, "Reliability", "Accuracy by largest probability, before and after combination"),
+    (
+        RELIABILITY_FIGURE,
+        "Reliability",
+        "A panel a way to combine outputs: accuracy against the largest probability. On the dotted line probabilities are "
+        "honest; below it they promise too much.",
+    ),
 )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,8 +13,9 @@ import plotly.graph_objects as go
 from mlflow.entities import Run
 
 from sensai.analysis.figures import interactive_tuning
-from sensai.analysis.figures.figure_tables import accuracy_column
-from sensai.analysis.report.page import Part, Plot, Table, Text, render_page
+from sensai.analysis.figures.figure_tables import accuracy_column, parameter_columns, parameter_name
+from sensai.analysis.report.column_words import in_percent
+from sensai.analysis.report.page import Number, Opening, Part, Plot, Table, Text, render_page
 from sensai.analysis.report.page_inputs import Logged, table_of
 from sensai.analysis.rounding import rounded_accuracy
 from sensai.tracking import tags
@@ -21,6 +23,17 @@ from sensai.tracking.artifact_names import BEST, FIDELITIES, FRONT, HYPERVOLUME,
 from sensai.tracking.tracking_store import tracking_client
 
 _ASKED = ("objective", "mode", "limit", "min_val_accuracy", "max_accuracy_drop", "trials", "fidelities", "warm_start")
+
+_COSTS = {
+    "flops_max": "FLOPs of the largest member",
+    "flops_total": "FLOPs of all members",
+    "latency": "time of the slowest member",
+}
+# The columns of the tables of trials, besides the accuracy that the study ranks by. One column tells their configurations.
+_FIRST, _LAST = (
+    ("trial", "run_id", "source"),
+    ("cost", "flops_max", "flops_total", "flops_speedup", "members", "epochs"),
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +56,13 @@ class _Study:
     @property
     def cost(self) -> str:
         """Return the label of the cost."""
-        return f"{self.config['objective']} as a share of the base model's"
+        return f"{self.measured}, as a share of the base model's"
+
+    @property
+    def measured(self) -> str:
+        """Return what the cost is, in words."""
+        objective = self.config["objective"]
+        return _COSTS.get(objective, objective)
 
     @cached_property
     def base_accuracy(self) -> float:
@@ -53,6 +72,10 @@ class _Study:
     def reading(self, name: str) -> AbstractContextManager[bytes]:
         """Open an artifact of the run; its content is read within the block."""
         return self.logged.reading(self.run.info.run_id, name)
+
+    def content(self, name: str) -> bytes:
+        """Return the content of an artifact of the run."""
+        return self.logged.content(self.run.info.run_id, name)
 
     def table(self, name: str) -> pd.DataFrame:
         """Return a table that the run logged as CSV."""
@@ -69,27 +92,35 @@ class _Study:
         return self.table(FRONT)
 
 
-def render(tune_run: str, tracking_uri: str) -> str:
+def render(tune_run: str, tracking_uri: str, parameters: Mapping[str, str]) -> str:
     """Return the page on the study of one run of `tune`, as HTML without references to other files or hosts.
 
     Args:
         tune_run: a finished run of `tune`.
         tracking_uri: of the store that holds it.
+        parameters: name of a parameter -> its meaning.
 
     Raises:
         DamagedError: an artifact of the run cannot be read.
     """
     logged = Logged(tracking_client(tracking_uri))
     study = _Study(logged, logged.client.get_run(tune_run))
-    found = _figures(study) if len(study.trials) else ()
+    figures = _figures(study) if len(study.trials) else ()
     links = [logged.link("tune", tune_run)]
     links += [
         logged.link(key.removeprefix(tags.UPSTREAM), run_id)
         for key, run_id in study.run.data.tags.items()
         if key.startswith(tags.UPSTREAM)
     ]
+    run_tags = study.run.data.tags
     return render_page(
-        study.run.info.run_name, [_asked(study), _space(study), _found(study), *found], links, study.config
+        f"Search for small ensembles of {run_tags[tags.ARCH]} on {Path(run_tags[tags.DATASET]).name}",
+        [study.run.info.run_name, f"study {run_tags[tags.STUDY]}"],
+        _opening(study),
+        [_asked(study), _space(study), *figures],
+        links,
+        study.config,
+        parameters,
     )
 
 
@@ -109,7 +140,8 @@ def _asked(study: _Study) -> Text:
 def _space(study: _Study) -> Table:
     with study.reading(SPACE) as content:
         rows = [(name, *_described(entry)) for name, entry in json.loads(content).items()]
-    return Table("What was searched", pd.DataFrame(rows, columns=["parameter", "values", "when"]))
+    reading = "A row a parameter that the study chose, with the values among which it chose."
+    return Table("What was searched", reading, pd.DataFrame(rows, columns=["parameter", "values", "when"]))
 
 
 def _described(entry: Sequence[Any] | Mapping[str, Any]) -> tuple[str, str]:
@@ -134,32 +166,49 @@ def _listed(values: Sequence[Any]) -> str:
     return ", ".join(map(str, values))
 
 
-def _found(study: _Study) -> Text:
+def _opening(study: _Study) -> Opening:
     with study.reading(BEST) as content:
-        return Text("What came out", list(_told(json.loads(content), study)))
+        best = json.loads(content)
+        sentences, numbers = list(_told(best, study)), list(_numbers(best, study))
+    return Opening("What came out", sentences, numbers=numbers, plot=_front(study) if len(study.trials) else None)
+
+
+def _numbers(best: Mapping[str, Any], study: _Study) -> Iterator[Number]:
+    """Yield the number of results, and three numbers of the recommended trial if there is one."""
+    yield Number("Results", f"{len(study.trials)}", f"{len(study.front)} of them on the front")
+    if "reason" in best:
+        return
+    accuracy, base = best[accuracy_column(study.trials)], best["base_val_accuracy"]
+    note = f"base model {in_percent(base)}: {100 * (accuracy - base):+.1f} points"
+    yield Number("Accuracy on validation images", in_percent(accuracy), note)
+    yield Number("Cost", in_percent(best["cost"]), study.cost)
+    yield Number("FLOPs of the largest member", f"{best['flops_speedup']:.1f}x fewer", "than those of the base model")
 
 
 def _told(best: Mapping[str, Any], study: _Study) -> Iterator[str]:
-    """Yield the content of best.json in sentences."""
+    """Yield the content of best.json in sentences, the most important one first."""
     logged = int((study.trials["source"] == "logged").sum())
-    yield f"{len(study.trials)} results, {logged} of them logged before; {len(study.front)} on the front."
+    results = f"{len(study.trials)} results, {logged} of them logged before; {len(study.front)} on the front."
     if "reason" in best:
         yield f"Nothing is recommended: {best['reason']}."
+        yield results
         return
     rule = best["rule"]
     verdict = f"is {rule}" if best["within"] else f"comes nearest: nothing is within what was asked for ({rule})"
     accuracy = accuracy_column(study.trials)
+    yield f"Trial {best['trial']} {verdict}."
     yield (
-        f"Trial {best['trial']} (run {best['run_id']}) {verdict}. Its accuracy on validation data ({accuracy}) is "
+        f"Its accuracy on validation data ({accuracy}) is "
         f"{rounded_accuracy(best[accuracy])}, that of the base model "
         f"{rounded_accuracy(best['base_val_accuracy'])}, a drop of "
         f"{best['accuracy_drop']:.4f}; its {best['objective']} is {best['cost']:.4f} of the base model's, its largest member "
         f"has {best['flops_speedup']:.2f} times fewer FLOPs."
     )
-    yield f"Its configuration: {', '.join(_configuration(best, study.trials))}."
+    yield f"Its configuration: {', '.join(_configuration(best, study.trials))}. Its run: {best['run_id']}."
     if "version" in study.run.data.metrics:
         version = int(study.run.data.metrics["version"])
         yield f"It was evaluated and registered as version {version} of {study.config['model_name']}."
+    yield results
 
 
 def _configuration(best: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
@@ -169,33 +218,63 @@ def _configuration(best: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
     return [f"{name}={best['parameters'][name]}" for name in dict.fromkeys(names)]
 
 
+def _front(study: _Study) -> Plot:
+    reading = (
+        "A mark a trial: left is cheaper, up more accurate. No trial beats those on the line; a star is the base model."
+    )
+    figure = interactive_tuning.front(study.trials, study.front, study.base_accuracy, study.cost)
+    return Plot("Accuracy and cost", reading, [figure], study.content(TRIALS))
+
+
 def _figures(study: _Study) -> Iterator[Part]:
     """Yield the figures and tables of a study with trials."""
     trials, best = study.trials, study.front
-    figure = interactive_tuning.front(trials, best, study.base_accuracy, study.cost)
-    yield _plot(study, "Accuracy and cost", "A point a trial; the line is the front", TRIALS, lambda _: figure)
-    yield Table("Front", best, links=study.logged.links(best["run_id"]))
-    note = "What the front dominates after each trial, accuracy times cost"
-    yield _plot(study, "Hypervolume", note, HYPERVOLUME, interactive_tuning.hypervolume)
+    reading = "A row a trial that no other beats in both accuracy and cost, the cheapest first."
+    yield _runs_table(study, "Front", reading, best)
+    reading = (
+        "The gain of the front after each trial (accuracy times cost). Once the line is flat, more trials help little."
+    )
+    yield _plot(study, "Hypervolume", reading, HYPERVOLUME, interactive_tuning.hypervolume)
     weights = study.table(IMPORTANCES)
     if len(weights):
-        note, objective = "How much each parameter matters, as shares (PED-ANOVA)", study.config["objective"]
+        reading = "A long bar: the parameter decides much of the result (PED-ANOVA, as shares)."
         yield _plot(
             study,
-            *("Importances", note, IMPORTANCES),
-            lambda table: interactive_tuning.importances(table, objective),
+            *("Importances", reading, IMPORTANCES),
+            lambda table: interactive_tuning.importances(table, study.measured),
         )
-    yield _plot(
-        study,
-        *("Accuracy by parameter", "A point a trial that has the parameter, coloured by cost", TRIALS),
-        lambda table: interactive_tuning.slices(table, study.cost),
+    low, high = trials["cost"].min(), trials["cost"].max()
+    reading = (
+        "A figure a parameter, a mark a trial that has it. Dark marks are cheap, bright ones dear "
+        f"({low:.3g} to {high:.3g} of the base model's cost)."
     )
+    yield Plot("Accuracy by parameter", reading, interactive_tuning.slices(trials), study.content(TRIALS))
     correlations = study.table(FIDELITIES)
     if len(correlations):
-        yield Table("Rank correlations of fidelities", correlations)
-    yield Table("Trials", trials, links=study.logged.links(trials["run_id"]))
+        reading = (
+            "Near 1: trials of few epochs rank configurations as long ones do, and save time. Near 0: they mislead."
+        )
+        yield Table("Rank correlations of fidelities", reading, correlations)
+    yield _runs_table(study, "Trials", "A row a result that the study knows. Click a heading to sort.", trials)
 
 
-def _plot(study: _Study, title: str, note: str, name: str, draw: Callable[[pd.DataFrame], go.Figure]) -> Plot:
+def _runs_table(study: _Study, title: str, reading: str, trials: pd.DataFrame) -> Table:
+    names = [*_FIRST, accuracy_column(trials), *_LAST]
+    told = {
+        parameter_name(name): trials[name] for name in parameter_columns(trials) if parameter_name(name) not in names
+    }
+    rows = pd.DataFrame(told, index=trials.index).to_dict("records")
+    shown = trials[[name for name in names if name in trials]].assign(configuration=list(map(_in_a_cell, rows)))
+    return Table(title, reading, shown, study.logged.links(trials["run_id"]), full=trials)
+
+
+def _in_a_cell(configuration: Mapping[Any, Any]) -> str:
+    given = {name: value for name, value in configuration.items() if pd.notna(value)}
+    return ", ".join(
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in given.items()
+    )
+
+
+def _plot(study: _Study, title: str, reading: str, name: str, draw: Callable[[pd.DataFrame], go.Figure]) -> Plot:
     with study.reading(name) as content:
-        return Plot(title, f"{note} (run {study.run.info.run_id})", draw(table_of(content)), content)
+        return Plot(title, reading, [draw(table_of(content))], content)

@@ -10,7 +10,7 @@ from sensai.analysis.differences import accuracy_difference, base_difference
 from sensai.analysis.rounding import rounded_accuracy
 from sensai.evaluation.accuracy_difference import Difference
 from sensai.evaluation.roles import BASE_MODEL, ENSEMBLE, TITLES
-from sensai.evaluation.verdict import Verdict, base_model, evaluated, verdict
+from sensai.evaluation.verdict import Choice, Verdict, base_model, evaluated, verdict
 from sensai.tracking import tags
 from sensai.tracking.tracking_store import tracking_client
 
@@ -80,27 +80,44 @@ class Comparison:
         }
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("accuracy")
 
-    def verdict(self, commands: Mapping[str, str]) -> Verdict | None:
-        """Return the verdict; None where a run has timed nothing, or on another machine than the others.
+    @property
+    def role(self) -> str:
+        """Return the role of what was evaluated."""
+        return self.evaluation.data.tags.get(tags.ROLE, ENSEMBLE)
+
+    def choices(self, commands: Mapping[str, str]) -> list[Choice]:
+        """Return the ensemble, its base model and the yardsticks as choices, in this order.
+
+        The list is empty where a run has timed nothing, or on another machine than the others.
 
         Args:
-            commands: the next command, by the name of the best choice; and under `MEASURE` the one that measures yardsticks.
+            commands: the next command, by the name of the best choice.
         """
         runs = (self.evaluation, *self.yardsticks.values())
         if len({run.data.tags.get(tags.HOST) for run in runs}) > 1:
-            return None
-        role = self.evaluation.data.tags.get(tags.ROLE, ENSEMBLE)
-        judged = evaluated(role, self.evaluation.data.metrics, None, commands[role])
+            return []
+        judged = evaluated(self.role, self.evaluation.data.metrics, None, commands[self.role])
         rivals = [
             evaluated(name, run.data.metrics, -self.differences[name], commands[name])
             for name, run in self.yardsticks.items()
         ]
         timed = [each for each in rivals if each is not None]
         if judged is None or len(timed) < len(rivals):
+            return []
+        return [judged, base_model(judged, -self.differences[BASE_MODEL], commands[BASE_MODEL]), *timed]
+
+    def verdict(self, commands: Mapping[str, str]) -> Verdict | None:
+        """Return the verdict; None where there are no `choices`.
+
+        Args:
+            commands: the next command, by the name of the best choice; and under `MEASURE` the one that measures yardsticks.
+        """
+        choices = self.choices(commands)
+        if not choices:
             return None
-        base = base_model(judged, -self.differences[BASE_MODEL], commands[BASE_MODEL])
-        unmeasured = role == ENSEMBLE and not rivals
-        return verdict(judged, [base, *timed], commands[MEASURE] if unmeasured else "")
+        judged, *rivals = choices
+        unmeasured = self.role == ENSEMBLE and not self.yardsticks
+        return verdict(judged, rivals, commands[MEASURE] if unmeasured else "")
 
 
 def summary_table(

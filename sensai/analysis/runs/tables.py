@@ -6,16 +6,24 @@ from typing import IO
 
 import pandas as pd
 
+from sensai.analysis.runs.run_ids import whole_ids
 from sensai.files import reading
 from sensai.tracking.artifacts import downloaded
+from sensai.tracking.tracking_store import tracking_client
 
 
 def table(run_id: str, path: str) -> pd.DataFrame:
     """Return a table that a run logged as CSV.
 
+    Args:
+        run_id: whole or shortened.
+        path: name of the artifact.
+
     Raises:
+        ValueError: the id names no run, or several.
         DamagedError: the artifact is no such table.
     """
+    (run_id,) = whole_ids(tracking_client(), [run_id])
     with downloaded(run_id, path) as file, reading(f"run {run_id}: its artifact {path!r}"):
         return read_table(file)
 

@@ -8,8 +8,9 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from sensai.analysis.figures.interactive import accuracies, learning_curves, members, widths
-from sensai.analysis.figures.interactive_matrices import coupling_heatmap, heatmap
+from sensai.analysis.figures.interactive import accuracies, choices, learning_curves, members
+from sensai.analysis.figures.interactive_matrices import confusion, coupling_heatmap, heatmap, widths
+from sensai.analysis.figures.interactive_theme import log_ticks
 
 GROUPS = [[0, 2], [1, 3]]
 NAMES = ["<b>crane</b>", "crane", "a & b", "crane"]
@@ -84,20 +85,68 @@ def test_members_are_points_that_tell_their_classes() -> None:
     np.testing.assert_array_equal(decoded(traces[1]["y"]), [0.5, 1])
 
 
-def test_widths_are_a_line_a_member_over_depth() -> None:
+def test_widths_are_a_row_a_member_under_the_names_of_the_sites() -> None:
     layers = pd.DataFrame(
         {
-            "classes": ["a", "a", "b", "b"],
+            "member": [0, 0, 1, 1],
+            "classes": ["a", "a", "<b>", "<b>"],
             "depth": [0, 1, 0, 1],
             "site": ["x", "y"] * 2,
             "channels": 8,
             "kept": [8, 4, 2, 1],
         }
     )
-    traces, _ = content(widths(layers))
-    assert [trace["name"] for trace in traces] == ["a", "b"]
-    np.testing.assert_array_equal(decoded(traces[1]["y"]), [0.25, 0.125])
-    assert traces[1]["customdata"] == [["x", 2, 8], ["y", 1, 8]]
+    ((cells,), layout) = content(widths(layers))
+    np.testing.assert_array_equal(decoded(cells["z"]), [[1, 0.5], [0.25, 0.125]])
+    assert decoded(cells["text"]).tolist() == [[8, 4], [2, 1]]
+    assert list(layout["xaxis"]["labelalias"].values()) == ["x", "y"]
+    assert list(layout["yaxis"]["labelalias"].values()) == ["a", "&lt;b&gt;"]
+
+
+def test_errors_have_colours_and_right_answers_have_none() -> None:
+    matrix = np.array([[36, 0, 2], [1, 35, 0], [0, 0, 37]])
+    (errors, right), layout = content(confusion(matrix, NAMES[:3]))
+    np.testing.assert_array_equal(decoded(errors["z"]), [[0, 0, 2], [1, 0, 0], [0, 0, 0]])
+    assert (errors["zmin"], errors["zmax"]) == (0, 2)
+    assert errors["text"] == [["", "", "2"], ["1", "", ""], ["", "", ""]]
+    np.testing.assert_array_equal(decoded(right["z"]), [36, 35, 37])
+    np.testing.assert_array_equal(decoded(right["x"]), decoded(right["y"]))
+    # One colour for any number.
+    assert len({colour for _, colour in right["colorscale"]}) == 1
+    assert list(layout["yaxis"]["labelalias"].values()) == ["&lt;b&gt;crane&lt;/b&gt;", "crane", "a &amp; b"]
+
+
+def test_a_confusion_of_many_classes_has_no_numbers() -> None:
+    (errors, right), _ = content(confusion(np.eye(1000, dtype=int), [f"class {label}" for label in range(1000)]))
+    assert not {"text", "texttemplate"} & (errors.keys() | right.keys())
+    assert errors["z"]["dtype"] == "u1"
+
+
+def test_choices_are_marks_with_intervals_and_a_hollow_mark_for_machines_of_their_own() -> None:
+    table = pd.DataFrame(
+        {
+            "name": ["ensemble", "base model"],
+            "accuracy": [0.75, 0.875],
+            "low": [None, 0.8],
+            "high": [None, 0.9],
+            "together": [4.0, 1.0],
+            "apart": [0.5, 1.0],
+        }
+    )
+    (ensemble, base), layout = content(choices(table, "ms"))
+    assert (ensemble["x"], ensemble["y"]) == ([4.0, 0.5], [0.75, 0.75])
+    assert ensemble["marker"]["symbol"] == ["circle", "circle-open"]
+    assert "error_y" not in ensemble
+    assert base["x"] == [1.0]
+    assert base["error_y"]["array"] == pytest.approx([0.025])
+    assert base["error_y"]["arrayminus"] == pytest.approx([0.075])
+    assert layout["xaxis"]["ticktext"] == ["0.5", "1", "2", "5"]
+    assert layout["shapes"][0]["y0"] == 0.75
+
+
+def test_ticks_of_a_logarithmic_axis_are_round_numbers_around_the_values() -> None:
+    assert log_ticks(0.061, 1.25) == pytest.approx([0.05, 0.1, 0.2, 0.5, 1, 2])
+    assert log_ticks(3e6, 3e6) == pytest.approx([2e6, 5e6])
 
 
 def test_learning_curves_are_marked_where_they_were_stopped() -> None:

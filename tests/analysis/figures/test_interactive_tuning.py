@@ -38,11 +38,15 @@ def test_every_trial_is_a_point_that_tells_its_configuration(count: int) -> None
 
 @pytest.mark.parametrize("count", [1, 30])
 def test_slices_leave_out_trials_without_the_parameter(count: int) -> None:
-    traces, layout = content(interactive_tuning.slices(trials(count), "flops_max"))
-    assert [each["text"] for each in layout["annotations"]] == ["epochs", "ratio", "method", "loss"]
-    assert [len(trace["text"]) for trace in traces] == [count, count, count, count - 1]
-    assert set(traces[2]["x"]) <= {"singletons", "&lt;b&gt;"}
-    assert layout["xaxis3"]["type"] == "category"
+    figures = [content(figure) for figure in interactive_tuning.slices(trials(count))]
+    titles = [layout["xaxis"]["title"]["text"] for _, layout in figures]
+    assert titles == ["epochs", "ratio", "method", "loss"]
+    points = [trace for (trace,), _ in figures]
+    assert [len(trace["text"]) for trace in points] == [count, count, count, count - 1]
+    assert set(points[2]["x"]) <= {"singletons", "&lt;b&gt;"}
+    assert figures[2][1]["xaxis"]["type"] == "category"
+    # One scale for all of them.
+    assert len({(trace["marker"]["cmin"], trace["marker"]["cmax"]) for trace in points}) == 1
 
 
 def test_hypervolume_and_importances() -> None:
