@@ -229,8 +229,8 @@ _PLOTS = (
     ),
     (
         *("prune", LAYERS, "Widths"),
-        "A row a member, a column a site of the network from input to output. The number is that of the channels that the member "
-        "keeps; the stronger the colour, the larger their share.",
+        "A row a member, a column a site of the network from input to output. The number is that of the channels that the "
+        "member keeps; the stronger the colour, the larger their share.",
         *(_of_table(interactive_matrices.widths), ""),
     ),
     (
