@@ -11,6 +11,7 @@ import pandas as pd
 from mlflow.tracking import MlflowClient
 
 from sensai.analysis import runs
+from sensai.analysis.runs.run_ids import whole_ids
 from sensai.files import reading
 from sensai.tracking.artifact_names import CURVES
 from sensai.tracking.artifacts import artifact_names, downloaded
@@ -32,14 +33,18 @@ def curves(run_ids: Sequence[str], *, tracking_uri: str | None = None) -> pd.Dat
     """Return every epoch of every member of some retrain runs.
 
     Args:
-        run_ids: ids of retrain runs.
+        run_ids: ids of retrain runs, whole or shortened.
         tracking_uri: of the store that holds them; None: the one that MLflow is set to.
 
     Returns:
         Columns stage_run, run_id (the member's), member, classes, stopped_by, epoch (from 0), and one float64 column a metric:
         train_loss, and loss, accuracy, balanced_accuracy, roc_auc of the validation split (fractions). With a joint loss
         the metrics of the validation split are of all classes together.
+
+    Raises:
+        ValueError: an id names no run, several, or one of another stage.
     """
+    run_ids = whole_ids(tracking_client(tracking_uri), run_ids)
     logged = [run_id for run_id in run_ids if CURVES in artifact_names(run_id, tracking_uri)]
     tables = [_table(run_id, tracking_uri) for run_id in logged]
     if earlier := [run_id for run_id in run_ids if run_id not in logged]:

@@ -12,6 +12,7 @@ from mlflow.tracking import MlflowClient
 
 from sensai.analysis.resampling import percentile_interval, resampled
 from sensai.analysis.runs import read_table
+from sensai.analysis.runs.run_ids import whole_ids
 from sensai.evaluation.accuracy_difference import Difference
 from sensai.files import reading
 from sensai.tracking import tags
@@ -30,7 +31,7 @@ def accuracy_difference(
     """Return the accuracy of the ensemble of one evaluate run less that of another's.
 
     Args:
-        run_a: an evaluate run, or a run that reused its results.
+        run_a: an evaluate run, or a run that reused its results; its id, whole or shortened.
         run_b: likewise, on the same data.
         confidence: of the interval, in (0, 1).
         seed: of the resamples.
@@ -38,6 +39,7 @@ def accuracy_difference(
 
     Raises:
         IncomparableError: a run has no answers, or the runs are on different data.
+        ValueError: an id names no run, or several.
     """
     client = tracking_client(tracking_uri)
     first, second = (_evaluation(client, run_id) for run_id in (run_a, run_b))
@@ -119,8 +121,9 @@ def paired_difference(right_a: np.ndarray, right_b: np.ndarray, confidence: floa
 
 
 def _evaluation(client: MlflowClient, run_id: str) -> Run:
-    """Return the run that an id names, or the run whose results it reused."""
-    run = client.get_run(run_id)
+    """Return the run that an id names, whole or shortened, or the run whose results it reused."""
+    (whole,) = whole_ids(client, [run_id])
+    run = client.get_run(whole)
     reused = run.data.tags.get(tags.REUSED)
     return client.get_run(reused) if reused else run
 

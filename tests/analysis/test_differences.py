@@ -56,7 +56,7 @@ def test_the_store_can_be_named(logbook: Logbook, store_uri: str, empty_database
     (tmp_path / "other.db").write_bytes(empty_database.read_bytes())
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/other.db")
     assert base_difference(run_id, tracking_uri=store_uri) == expected
-    with pytest.raises(mlflow.MlflowException):
+    with pytest.raises(ValueError, match="names none"):
         base_difference(run_id)
 
 

@@ -10,7 +10,7 @@ import mlflow
 import pandas as pd
 import pytest
 
-from sensai.analysis import runs
+from sensai.analysis import curves, differences, runs
 from tests.analysis.conftest import Logbook
 from tests.helpers.pipeline import FinishedMain
 
@@ -234,6 +234,9 @@ class TestIds:
         assert runs.lineage(pruned[:12])["run_id"].iloc[-1] == pruned
         assert list(runs.compare([pruned[:12], evaluated]).columns) == [pruned, evaluated]
         assert runs.table(evaluated[:12], "confusion.csv").equals(runs.table(evaluated, "confusion.csv"))
+        assert differences.base_difference(evaluated[:12]) == differences.base_difference(evaluated)
+        retrained = finished.upstream("retrain")
+        assert curves.curves([retrained[:12]]).equals(curves.curves([retrained]))
 
     def test_one_that_is_not_unique_is_an_error_that_names_the_runs(self, logbook: Logbook) -> None:
         ids = [prune_run(logbook) for _ in range(17)]

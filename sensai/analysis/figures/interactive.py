@@ -111,7 +111,7 @@ def _learning_curve(rows: pd.DataFrame, measure: str, number: int) -> go.Scatter
         line={"width": 1.5, **line_style(number)},
         text=[*[""] * before, f"<br>stopped by {escape(rows['stopped_by'].iloc[0])}"],
         customdata=rows["train_loss"],
-        marker={"size": [*[4] * before, 10], "symbol": [*["circle"] * before, "x"]},
+        marker={"size": [*[4] * before, 10], "symbol": [*["circle"] * before, "x"], "line": {"width": 0}},
         hovertemplate="epoch %{x}<br>%{y:.4f}<br>training loss %{customdata:.4g}%{text}",
     )
 

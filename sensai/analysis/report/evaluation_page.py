@@ -224,13 +224,13 @@ _TABLES = (
 _PLOTS = (
     (
         *("evaluate", MEMBERS_TABLE, "Accuracy and size"),
-        "Two marks a member: up is more accurate, left is smaller. The time of an ensemble hangs on the largest one.",
+        "Two marks a member: up is more accurate, left is smaller. An ensemble is as slow as its largest member.",
         *(_of_table(interactive.members), ""),
     ),
     (
         *("prune", LAYERS, "Widths"),
-        "A row a member, a column a site of the network from input to output. The stronger a colour, the more channels the "
-        "member keeps.",
+        "A row a member, a column a site of the network from input to output. The number is that of the channels that the "
+        "member keeps; the stronger the colour, the larger their share.",
         *(_of_table(interactive_matrices.widths), ""),
     ),
     (
