@@ -52,7 +52,7 @@ LAYERS = [
     {"config"},
     {"pipeline"},
     {"stages"},
-    {"cli"},
+    {"cli", "mlflow_ui"},
     {"__main__"},
 ]
 # They begin a description of a thing, not of what a function does.

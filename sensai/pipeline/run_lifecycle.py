@@ -64,7 +64,8 @@ def enter_store(name: str = "") -> Iterator[tuple[Store, Run | None]]:
 
 def refuse_opened_run(stage: str, error: InputError) -> None:
     """Name the run that `mlflow run` opened for a call whose parameters are refused, and end it with the reason."""
-    with suppress(InputError), enter_store(f"{stage} refused: {error}"[:_LONGEST_NAME]) as (_, adopted):
+    # The store may be broken too, but the refusal is what the user is to read.
+    with suppress(Exception), enter_store(f"{stage} refused: {error}"[:_LONGEST_NAME]) as (_, adopted):
         if adopted:
             raise error
 

@@ -12,7 +12,7 @@ from sensai.config.completion import SCRIPTS
 
 CASES = [
     ("pru", {"prune"}),
-    ("", {*CONFIGS, "completion", "--help", "--version"}),
+    ("", {*CONFIGS, "completion", "ui", "--help", "--version"}),
     ("gr", {"group", "grouping_study"}),
     ("completion ", set(SCRIPTS)),
     ("prune --rat", {"--ratio"}),
@@ -22,6 +22,7 @@ CASES = [
     ("evaluate --combine r", {"raw"}),
     ("group --method least", {"least_similar"}),
     ("baseline --arch resnet1", {"resnet110", "resnet164"}),
+    ("ui --p", {"--port"}),
     # Anything may follow; bash then completes the names of files.
     ("prune --data_dir ", set()),
     # Not a parameter of this one.
