@@ -19,7 +19,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 # small network and five replicas. MLflow opens the store before the project's code runs: it is made first, in a way that bears
 # several processes, and working folders with any characters.
 DEMO := arch=vgg11_bn image_size=32 base_epochs=2 base_batch_size=32 base_lr=0.02 method=most_similar n_groups=5 \
-  target_flops=0.0625 loss=joint epochs=3 batch_size=32 lr=0.05 precision=fp32
+  target_flops=0.0625 loss=joint epochs=2 batch_size=32 lr=0.05 precision=fp32 runtime=onnx-sessions
 demo: $(STAMP)
 	@python -m sensai.tracking.tracking_store mlflow run . --env-manager local $(DEMO:%=-P %)
 	@echo "open the MLflow UI with: make ui"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sensai.config import ContentionConfig
+    from sensai.pipeline.closing import Findings
+    from sensai.tracking import Store
 
 
 def run(config: "ContentionConfig") -> str:
@@ -16,3 +18,10 @@ def run(config: "ContentionConfig") -> str:
     from sensai.stages.contention.experiment import stage
 
     return stage.run(config)
+
+
+def found(store: "Store", run_id: str) -> "Findings":
+    """Return what a run measured, in words."""
+    from sensai.stages.contention import experiment
+
+    return experiment.found(store, run_id)
