@@ -32,6 +32,7 @@ def study(file: Path, seeds: list[int]) -> None:
     file.write_text(yaml.safe_dump({"seeds": seeds, "parameters": shared, "rows": rows}))
 
 
+@pytest.mark.long
 def test_a_study_goes_on_from_its_finished_cells(
     finished_main: FinishedMain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

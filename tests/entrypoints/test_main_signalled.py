@@ -74,7 +74,11 @@ def signalled(store_uri: str, folder: Path, number: int, runs: int, seconds: flo
 @pytest.mark.processes
 @pytest.mark.parametrize(
     ("number", "runs", "jobs"),
-    [(signal.SIGTERM, 0, 1), pytest.param(signal.SIGINT, 2, 1, marks=pytest.mark.long), (signal.SIGTERM, 6, 2)],
+    [
+        (signal.SIGTERM, 0, 1),
+        pytest.param(signal.SIGINT, 2, 1, marks=pytest.mark.long),
+        pytest.param(signal.SIGTERM, 6, 2, marks=pytest.mark.long),
+    ],
 )
 def test_main_ends_when_it_is_asked_to(store_uri: str, tmp_path: Path, number: int, runs: int, jobs: int) -> None:
     signalled(store_uri, tmp_path, number, runs, random.Random(runs).uniform(0, 1), jobs)
