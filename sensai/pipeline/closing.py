@@ -21,7 +21,7 @@ _MOST_REASONS = 3
 
 @dataclass(frozen=True)
 class Findings:
-    """What a run found, in words.
+    """Hold what a run found, in words.
 
     Attributes:
         facts: sentences or tables; the first one stands for the run where it is one among many.

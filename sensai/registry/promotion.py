@@ -28,7 +28,7 @@ Cost = Literal["flops", "latency"]
 
 @dataclass(frozen=True)
 class Costs:
-    """What an answer costs.
+    """Hold what an answer costs.
 
     Attributes:
         flops: of the largest network.
