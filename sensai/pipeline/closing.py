@@ -9,13 +9,13 @@ from typing import Any
 from mlflow.entities import Run as StoredRun
 from mlflow.exceptions import MlflowException
 
+from sensai.analysis.rounding import in_short
 from sensai.errors import InputError
 from sensai.terminal import say
 from sensai.tracking import Store
 from sensai.tracking.run_pages import run_page
 
 _log = logging.getLogger(__name__)
-_UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _MOST_REASONS = 3
 
 
@@ -94,8 +94,7 @@ class _Numbers(string.Formatter):
             case "count":
                 return f"{number:,.0f}"
             case "flops":
-                scale, unit = next(((scale, unit) for scale, unit in _UNITS if number >= scale), (1, ""))
-                return f"{number / scale:.3g} {unit}FLOPs"
+                return f"{in_short(number)}FLOPs"
             case "ms":
                 return f"{number:.3g} ms"
         return super().format_field(value, format_spec)

@@ -4,16 +4,19 @@ import os
 import re
 import subprocess
 from dataclasses import replace
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
 
 import pytest
 
 from sensai import terminal
+from sensai.cli import parse
 from sensai.config import CONFIGS
 from sensai.pipeline.closing import Findings, closing_lines, headline, kept_whole, sentence
 from sensai.pipeline.nearest_run import why_none_fits
 from sensai.pipeline.session import Session
-from sensai.stages import prune
+from sensai.stages import ENTRY_POINTS, prune
 from sensai.tracking import Store
 from tests.conftest import Entry, command, tiny
 from tests.helpers.pipeline import FinishedMain, Pruned
@@ -35,12 +38,14 @@ def test_the_first_layers_that_stay_whole_are_named_with_their_reasons() -> None
     assert kept_whole(reasons) == ["kept whole: layer0 (reason 0), layer1 (reason 1), layer2 (reason 2), and 2 more"]
 
 
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_every_entry_point_with_a_run_says_what_it_found(name: str) -> None:
+    module = import_module(f"sensai.stages.{name}")
+    assert callable(getattr(module, "found", None)) or signature(module.run).return_annotation is None
+
+
 @pytest.mark.parametrize("stage", EVERY_STAGE)
 def test_every_stage_says_what_it_found_and_the_next_command_takes_its_run(finished: FinishedMain, stage: str) -> None:
-    from importlib import import_module
-
-    from sensai.cli import parse
-
     store, run_id = Store.connect(), finished.upstream(stage)
     found = import_module(f"sensai.stages.{stage}").found(store, run_id)
     assert all(found.facts)

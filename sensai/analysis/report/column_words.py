@@ -127,9 +127,3 @@ def written(value: float, unit: str) -> str:
 def in_percent(fraction: float) -> str:
     """Return a fraction in percent."""
     return f"{100 * fraction:.1f} %"
-
-
-def in_short(flops: float) -> str:
-    """Return a number of FLOPs to three digits, in units as papers have them."""
-    unit, factor = next(((unit, factor) for unit, factor in (("G", 1e9), ("M", 1e6)) if flops >= factor), ("k", 1e3))
-    return f"{flops / factor:.3g} {unit}"

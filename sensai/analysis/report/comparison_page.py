@@ -10,9 +10,10 @@ from mlflow.entities import Run
 
 from sensai.analysis import runs
 from sensai.analysis.figures import interactive
-from sensai.analysis.report.column_words import ColumnWords, in_percent, in_short, words_for, written
+from sensai.analysis.report.column_words import ColumnWords, in_percent, words_for, written
 from sensai.analysis.report.page import Number, Opening, Plot, Table, render_page
 from sensai.analysis.report.page_inputs import Logged
+from sensai.analysis.rounding import in_short
 from sensai.tracking import tags
 from sensai.tracking.tracking_store import tracking_client
 

@@ -7,9 +7,10 @@ import pandas as pd
 from mlflow.entities import Run
 
 from sensai.analysis.figures import interactive
-from sensai.analysis.report.column_words import in_percent, in_short
+from sensai.analysis.report.column_words import in_percent
 from sensai.analysis.report.page import Number, Opening, Plot
 from sensai.analysis.report.yardstick_comparison import Comparison
+from sensai.analysis.rounding import in_short
 from sensai.evaluation.accuracy_difference import Difference
 from sensai.evaluation.roles import BASE_MODEL, TITLES
 from sensai.tracking import tags
