@@ -67,7 +67,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(if $(findstring %,$(WHOLE)),$(error MLflow cannot be installed in a folder with % in its name: $(WHOLE); name another: make VENV=/folder))
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) --constraint constraints.txt uv torch torchvision
-	@$(UV) --constraint constraints.txt --editable ".[dev,ray,serve]"
+	@$(UV) --constraint constraints.txt --editable ".[dev,docs,ray,serve,timm]"
 	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/|/torch/testing/' $(VENV)/lib || true
 	@touch $@
 
