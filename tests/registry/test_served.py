@@ -20,7 +20,7 @@ ENSEMBLE = ensemble_of([(3, 0), (2,), (1,)])
 FORMATS = {"uint8": ImageFormat(), "float32": ImageFormat("float32")}
 
 
-@pytest.fixture(scope="module", params=FORMATS)
+@pytest.fixture(scope="module", params=["uint8", pytest.param("float32", marks=pytest.mark.long)])
 def served(
     request: pytest.FixtureRequest, empty_database: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, str]]:
