@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
 from sensai import evaluation
 from sensai.analysis.figures import static
@@ -16,8 +15,9 @@ from sensai.config import EvaluateConfig
 from sensai.data.dataset import Split
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
+from sensai.pipeline.base_model import BaseModel
 from sensai.pipeline.context import Context
-from sensai.runtimes import RUNTIMES, Combine, Comparison, Prepared, candidates, compare, prepare, prepare_base
+from sensai.runtimes import RUNTIMES, Combine, Comparison, Prepared, candidates, compare, prepare
 from sensai.terminal import waiting
 from sensai.tracking import artifact_names, tags
 
@@ -74,7 +74,7 @@ def timing_host(runtime: str, device: torch.device, images: int = 1) -> dict[str
 
 
 def critical_path(
-    base: nn.Module, ensemble: Ensemble, split: Split, runtime: str, device: torch.device
+    base: BaseModel, ensemble: Ensemble, split: Split, runtime: str, device: torch.device
 ) -> dict[str, float]:
     """Measure `latency_base_ms` and `latency_member_max_ms` of one image as `evaluate` does, without the whole ensemble."""
     comparison = _compared(base, ensemble, prepare(ensemble), None, split.images[split.rows[:1]], runtime, device)
@@ -95,7 +95,7 @@ def measured(
         return calibration(outputs, ensemble.groups)
 
     images = split.images[split.rows[: config.latency_batch_size]]
-    base, run = context.base_model.network, context.run
+    base, run = context.base_model, context.run
     comparison = _compared(base, ensemble, prepared, combine, images, config.runtime, context.device)
     table = pd.DataFrame(comparison.rows())
     run.log_frame(table, artifact_names.RUNTIMES)
@@ -107,7 +107,7 @@ def measured(
 
 
 def _compared(
-    base: nn.Module,
+    base: BaseModel,
     ensemble: Ensemble,
     prepared: Prepared,
     combine: Combine | None,
@@ -121,7 +121,7 @@ def _compared(
     what = f"opens base model and {len(ensemble.members)} members in {', '.join(names)}, and times them"
     with waiting(what), torch.cuda.device(device) if on_gpu else nullcontext():
         return compare(
-            prepare_base(base, ensemble),
+            base.prepared(ensemble),
             prepared,
             np.ascontiguousarray(images.transpose(0, 2, 3, 1)),
             combine,
