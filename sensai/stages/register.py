@@ -33,8 +33,6 @@ from sensai.terminal import waiting
 from sensai.tracking import Store, tags
 from sensai.tracking.artifact_names import VERSION
 
-# People tell versions apart by these metrics; all others are on the logged model.
-_TAGGED_METRICS = ("accuracy", "base_accuracy", "latency_ensemble_ms", "latency_base_ms")
 _HEADS = {"top5_accuracy": "top-5 accuracy", "params": "parameters", "flops": "FLOPs", "latency_ms": "latency, ms"}
 # MLflow refuses longer ones.
 _LONGEST_DESCRIPTION = 5000
@@ -52,7 +50,7 @@ def _execute(config: RegisterConfig, context: Context) -> None:
         "arch": Path(config.arch).name,
         "pruning": prune_title(config),
         "members": str(len(ensemble.members)),
-        **{name: f"{metrics[name]:.3g}" for name in _TAGGED_METRICS if name in metrics},
+        **{name: f"{metrics[name]:.3g}" for name in tags.VERSION_METRICS if name in metrics},
         # `promote` finds the measurements by this one.
         **upstream_tags({"evaluate": evaluate_run}),
     }
@@ -72,7 +70,7 @@ def _execute(config: RegisterConfig, context: Context) -> None:
     context.run.log_json(content, VERSION)
     # The UI compares versions by the metrics of their logged models, which are their sources: models:/<model id>.
     _, _, model_id = (find(store.client, config.model_name, version).source or "").rpartition("/")
-    first = {name: metrics[name] for name in _TAGGED_METRICS if name in metrics}
+    first = {name: metrics[name] for name in tags.VERSION_METRICS if name in metrics}
     context.run.log_metrics(first | metrics, model_id=model_id)
     context.run.log_metrics({"version": version})
 
