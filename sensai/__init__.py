@@ -1,3 +1,3 @@
 """sensAI: class-parallel ensembles of pruned members, one per class or group of classes."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

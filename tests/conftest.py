@@ -50,6 +50,7 @@ TOGETHER = {
     "tests/pipeline/test_ui_columns.py": "main",
     "tests/registry/test_versions.py": "main",
     "tests/stages/test_yardsticks.py": "main",
+    "tests/docs/test_readme.py": "main",
     "tests/stages/test_main.py": "main",
     "tests/stages/test_predict.py": "main",
     "tests/stages/test_register.py": "main",
