@@ -15,10 +15,10 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 
 .PHONY: demo check test test-long lint docs ui mlproject reference constraints clean
 
-# The main job on the built-in digits, as an MLflow Project, with the quickest yardstick. MLflow opens the store before the
+# The main job on the built-in digits, as an MLflow Project. MLflow opens the store before the
 # project's code runs: it is made first, in a way that bears several processes, and working folders with any characters.
 demo: $(STAMP)
-	@python -m sensai.tracking.tracking_store mlflow run . --env-manager local -P yardsticks=control
+	@python -m sensai.tracking.tracking_store mlflow run . --env-manager local -P config=entrypoints/demo.yaml
 	@echo "open the MLflow UI with: make ui"
 
 # Each test process has a core to itself; threads that wait leave theirs to others.

@@ -1,6 +1,6 @@
 """The picture of the idea in README.md and on the site, for light and dark pages.
 
-python analysis/idea_picture.py
+python -m analysis.idea_picture
 
 The script writes docs/pictures/idea_light.svg and docs/pictures/idea_dark.svg.
 """
