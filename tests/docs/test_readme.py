@@ -1,14 +1,20 @@
 """README is short, in the order in which a newcomer asks, and its code runs."""
 
 import re
+from pathlib import Path
 from typing import Any
 
+import mlflow
 import pandas as pd
 import pytest
+import torch
 import yaml
+from sklearn.datasets import load_digits
+from torch.utils.data import DataLoader, Subset, TensorDataset
 
 import sensai
 from analysis import idea_picture
+from sensai.models.factory import NetworkSpec, build
 from tests.conftest import ROOT
 from tests.helpers.pipeline import FinishedMain
 
@@ -57,6 +63,24 @@ def test_its_query_answers(finished: FinishedMain) -> None:
     assert isinstance(best, pd.Series)
     assert best.between(0, 1).all()
     assert best.index.tolist() == [0.5]
+
+
+@pytest.mark.long
+def test_its_ten_lines_of_python_run(store_uri: str, tmp_path: Path) -> None:
+    (lines,) = re.findall(r"```python\n(import sensai\n.*?)```", README, flags=re.DOTALL)
+    digits = load_digits()
+    images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
+    data = TensorDataset(images, torch.tensor(digits.target))
+    train, val, test = (
+        DataLoader(Subset(data, range(*bounds)), 64) for bounds in ((0, 1000), (1000, 1400), (1400, 1797))
+    )
+    namespace: dict[str, Any] = {"model": build(NetworkSpec("small_cnn", 10, 1, (8, 8), {}))}
+    namespace |= {"train_loader": train, "val_loader": val, "test_loader": test}
+    exec(lines, namespace)
+    assert namespace["result"].table.loc["ensemble", "accuracy"] > 0.5
+    assert list((tmp_path / "ensemble").iterdir())
+    assert (tmp_path / "ensemble.onnx").stat().st_size > 0
+    assert mlflow.MlflowClient(store_uri).get_model_version("sensai-ensemble", "1")
 
 
 def test_the_version_is_one_and_has_its_changes() -> None:

@@ -67,12 +67,8 @@ def test_a_stage_of_a_git_uri_runs_with_the_code_of_its_commit(
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "mlflow", "run", f"{address}/{repository.name}"),
-                "-e",
-                "prune",
-                "--env-manager",
-                "local",
-            ]
-            + parameters,
+                *("-e", "prune", "--env-manager", "local", *parameters),
+            ],
             cwd=home,
             env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
             capture_output=True,

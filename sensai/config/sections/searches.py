@@ -61,7 +61,8 @@ class Tune(Register):
     )
     space: Annotated[FilePath, Usage(by_content=True)] = Field(
         "",
-        description="JSON or YAML file with the search space: parameter -> allowed values (default: see docs/tutorials/tuning.md)",
+        description="JSON or YAML file with the search space: parameter -> allowed values "
+        "(default: see docs/tutorials/tuning.md)",
     )
     fidelities: Fidelities = Field(
         (),
