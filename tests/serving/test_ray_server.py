@@ -25,7 +25,7 @@ import requests
 from sensai.cluster.nodes import Node
 from sensai.errors import InputError
 from sensai.registry.registered import find
-from sensai.serving.application import Placement
+from sensai.serving.ray_server import Placement
 from tests.conftest import Entry, command
 from tests.helpers.asking import BAD_VALUES, ask, predictions, reason, with_value
 from tests.helpers.ensembles import NAMES, ensemble_of, images, probabilities, register, swap_artifact
