@@ -58,6 +58,7 @@ class HttpApplication:
         self.app.add_exception_handler(MlflowException, _of_mlflow)
         self.app.add_exception_handler(RefusedRequestError, _of_refusal)
         self.app.add_exception_handler(HTTPException, _of_http)
+        self.app.add_exception_handler(Exception, _of_defect)
 
     def _add_routes(self) -> None:
         add = self.app.add_api_route
@@ -141,3 +142,8 @@ async def _of_http(request: Request, error: Exception) -> Response:
     message = f"{request.method} {request.url.path[:200]}: {error.detail}; /docs lists what there is"
     content = json.dumps({"error_code": code, "message": message})
     return Response(content, error.status_code, headers=error.headers, media_type=JSON)
+
+
+async def _of_defect(_: Request, __: Exception) -> Response:
+    content = json.dumps({"error_code": "INTERNAL_ERROR", "message": "an unexpected error; the server's log has it"})
+    return Response(content, 500, media_type=JSON)

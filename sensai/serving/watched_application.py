@@ -1,4 +1,4 @@
-"""What stands before the routes of a server: the token, the access log, metrics, and the answer to unexpected errors."""
+"""What stands before the routes of a server: the token, the access log, metrics, and the log of unexpected errors."""
 
 import json
 import logging
@@ -49,12 +49,9 @@ class WatchedApplication:
             await self._answer(scope, receive, watch)
         except ClientDisconnect:
             status = _GONE
+        # The routes have answered with status 500 before they let it pass.
         except Exception:
             _log.exception("%s %s", scope["method"], scope["path"][:_LONGEST_PATH])
-            if not status:
-                await _refused(500, "INTERNAL_ERROR", "an unexpected error; the server's log has it")(
-                    scope, receive, watch
-                )
         finally:
             self._record(scope, status, time.perf_counter() - start)
 
@@ -62,8 +59,8 @@ class WatchedApplication:
         if self._token is None or scope["path"] in OPEN_PATHS or self._token.is_in(Headers(scope=scope)):
             await self._app(scope, receive, send)
             return
-        answer = _refused(401, "UNAUTHENTICATED", "needs the header Authorization: Bearer <token>")
-        answer.headers["WWW-Authenticate"] = "Bearer"
+        refusal = {"error_code": "UNAUTHENTICATED", "message": "needs the header Authorization: Bearer <token>"}
+        answer = Response(json.dumps(refusal), 401, {"WWW-Authenticate": "Bearer"}, JSON)
         await answer(scope, receive, send)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
@@ -82,7 +79,3 @@ class WatchedApplication:
         self._log(
             facts | {name: round(value, 3) if isinstance(value, float) else value for name, value in more.items()}
         )
-
-
-def _refused(status: int, code: str, message: str) -> Response:
-    return Response(json.dumps({"error_code": code, "message": message}), status, media_type=JSON)
