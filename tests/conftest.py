@@ -37,7 +37,8 @@ if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > BYTES:
 # each other on two cores; `finished_main` takes half a minute in each process that requests it.
 TOGETHER = {
     "tests/training/test_ray.py": "ray",
-    "tests/serving/test_serve.py": "ray",
+    "tests/serving/test_contract.py": "ray",
+    "tests/serving/test_ray_server.py": "ray",
     "tests/analysis/test_collected_answers.py": "main",
     "tests/analysis/test_differences.py": "main",
     "tests/analysis/test_guide.py": "main",
