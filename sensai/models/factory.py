@@ -1,4 +1,4 @@
-"""Build networks by name: a part of the family, of torchvision, or the user's own."""
+"""Build networks by name: a part of the family, of another package, or the user's own."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from sensai.data.dataset_names import InputRule
 from sensai.errors import InputError, suggestion
-from sensai.models.architecture_names import ELSEWHERE, TORCHVISION
+from sensai.models import libraries
+from sensai.models.architecture_names import ELSEWHERE
 from sensai.models.architectures import ARCHITECTURES
 from sensai.models.wrappers import materialise
 from sensai.plugins import factory_digest, load_factory, users_code
@@ -59,7 +60,7 @@ class NetworkSpec:
 
 def is_own(arch: str) -> bool:
     """Return True for a name that refers to the user's own code."""
-    return ":" in arch and not arch.startswith(TORCHVISION)
+    return ":" in arch and not libraries.is_of_library(arch)
 
 
 def source_digest(arch: str) -> str:
@@ -80,11 +81,8 @@ def input_rule(arch: str) -> InputRule:
     if arch in ARCHITECTURES:
         traits: Mapping[str, Any] = ARCHITECTURES[arch].traits
         return InputRule(traits["side"], traits["channels"], traits["smallest"])
-    if arch.startswith(TORCHVISION):
-        # Imported here, since torchvision takes seconds and most networks do without.
-        from sensai.models import torchvision_networks
-
-        return torchvision_networks.input_rule(arch.removeprefix(TORCHVISION))
+    if found := libraries.find(arch):
+        return found.library.input_rule(found.name)
     if is_own(arch):
         return InputRule(image_size=None, channels=None)
     raise _unknown(arch)
@@ -92,11 +90,8 @@ def input_rule(arch: str) -> InputRule:
 
 def auxiliary_heads(arch: str) -> tuple[str, ...]:
     """Return the first parts of the keys that checkpoints may hold for heads that only training uses."""
-    if not arch.startswith(TORCHVISION):
-        return ()
-    from sensai.models import torchvision_networks
-
-    return torchvision_networks.auxiliary_heads(arch.removeprefix(TORCHVISION))
+    found = libraries.find(arch)
+    return found.library.auxiliary_heads(found.name) if found else ()
 
 
 def build(spec: NetworkSpec) -> nn.Module:
@@ -107,11 +102,8 @@ def build(spec: NetworkSpec) -> nn.Module:
     """
     if spec.arch in ARCHITECTURES:
         return _build_part(spec)
-    if spec.arch.startswith(TORCHVISION):
-        from sensai.models import torchvision_networks
-
-        name = spec.arch.removeprefix(TORCHVISION)
-        return torchvision_networks.build(name, spec.num_classes, spec.image_size, spec.arch_args)
+    if found := libraries.find(spec.arch):
+        return found.library.build(found.name, spec.num_classes, spec.input_shape, spec.arch_args)
     if is_own(spec.arch):
         return _build_own(spec)
     raise _unknown(spec.arch)
