@@ -1,7 +1,8 @@
 """Build networks by name: a part of the family, of another package, or the user's own."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from sensai.data.dataset_names import InputRule
 from sensai.errors import InputError, suggestion
 from sensai.models import libraries
-from sensai.models.architecture_names import ELSEWHERE
+from sensai.models.architecture_names import ELSEWHERE, LIVE
 from sensai.models.architectures import ARCHITECTURES
 from sensai.models.wrappers import materialise
 from sensai.plugins import factory_digest, load_factory, users_code
@@ -27,6 +28,7 @@ class NetworkSpec:
     Attributes:
         source: SHA-256 of the file of the user's own network, which must not change under its weights; else empty.
         channels_last: the network takes images and weights in this memory format (see `layout`); else contiguous ones.
+        network: the user's own network where no name makes it; it is copied, and not stored.
     """
 
     arch: str
@@ -36,10 +38,11 @@ class NetworkSpec:
     arch_args: dict[str, Any] = field(default_factory=dict)
     source: str = ""
     channels_last: bool = False
+    network: nn.Module | None = field(default=None, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the specification as plain JSON values."""
-        return asdict(self)
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "network"}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "NetworkSpec":
@@ -100,6 +103,13 @@ def build(spec: NetworkSpec) -> nn.Module:
     Raises:
         InputError: an unknown architecture, `arch_args` that it does not take, or a function of the user's that fails.
     """
+    if spec.network is not None:
+        return deepcopy(spec.network)
+    if spec.arch.startswith(LIVE):
+        raise InputError(
+            f"model=None: this was made of a network in memory, {spec.arch.removeprefix(LIVE)!r}, which no name makes again; "
+            "give one of the same architecture, with any weights"
+        )
     if spec.arch in ARCHITECTURES:
         return _build_part(spec)
     if found := libraries.find(spec.arch):
@@ -153,8 +163,7 @@ def _build_own(spec: NetworkSpec) -> nn.Module:
     if not isinstance(network, nn.Module):
         raise InputError(f"arch={spec.arch!r}: the function gave {type(network).__name__}, not a torch.nn.Module")
     _finish_lazy(network, spec)
-    network.register_forward_pre_hook(_own_input)
-    return network
+    return with_own_input(network)
 
 
 def _finish_lazy(network: nn.Module, spec: NetworkSpec) -> None:
@@ -164,6 +173,11 @@ def _finish_lazy(network: nn.Module, spec: NetworkSpec) -> None:
         raise InputError(f"arch={spec.arch!r}: {left!r} has no shape yet, since no image comes by its lazy layer")
 
 
+def with_own_input(network: nn.Module) -> nn.Module:
+    """Let a network compute in a copy of its input, in place; it may compute in the input itself, which others read too."""
+    network.register_forward_pre_hook(_own_input)
+    return network
+
+
 def _own_input(_network: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    # It may compute in its input, which other networks read too.
     return tuple(each.clone() if isinstance(each, Tensor) else each for each in inputs)

@@ -3,17 +3,22 @@
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from sensai.errors import InputError
+from sensai.models.architecture_names import LIVE
 from sensai.models.factory import NetworkSpec
 from sensai.models.storage import load_network
 from sensai.pruning import provable
 from sensai.sites import SiteMap, find_sites
 from sensai.terminal import waiting
-from sensai.tracking import Store
+
+if TYPE_CHECKING:
+    # The Python interface has base models too, and no store.
+    from sensai.tracking import Store
 
 # The artifact that the stage `baseline` logs.
 MODEL = "model"
@@ -36,6 +41,11 @@ class BaseModel:
     spec: NetworkSpec
     device: torch.device
 
+    @property
+    def name(self) -> str:
+        """Return its architecture, of a network in memory the name of its class."""
+        return self.spec.arch.removeprefix(LIVE)
+
     @cached_property
     def sites(self) -> SiteMap:
         """Return the removable channels, also those that only `scope=all` removes.
@@ -52,7 +62,7 @@ class BaseModel:
         return sites
 
 
-def load_base_model(store: Store, run_id: str) -> tuple[nn.Module, NetworkSpec]:
+def load_base_model(store: "Store", run_id: str) -> tuple[nn.Module, NetworkSpec]:
     """Load the base model of a run of `baseline`, in eval mode, on the CPU."""
     with store.downloaded(run_id, MODEL) as folder:
         return load_network(folder)

@@ -69,7 +69,7 @@ def build(name: str, num_classes: int, input_shape: tuple[int, int, int], argume
     channels, height, width = input_shape
     configuration = get_pretrained_cfg(name)
     # Only these, mostly transformers, take the size; others refuse the argument.
-    sized = {"img_size": (height, width)} if configuration and configuration.fixed_input_size else {}
+    sized: dict[str, Any] = {"img_size": (height, width)} if configuration and configuration.fixed_input_size else {}
     try:
         return timm.create_model(name, num_classes=num_classes, in_chans=channels, **sized, **arguments)
     # The constructors may raise any error for values that they cannot use.
