@@ -1,6 +1,6 @@
 """Check for every network that its pruned members compute the same as the masked network, and list what can be removed.
 
-python benchmarks/exactness.py [--networks vgg19_bn torchvision:resnet50 ...] [--side 96]
+python benchmarks/exactness.py [--networks vgg19_bn torchvision:resnet50 timm:rexnet_100 ...] [--side 96]
 python benchmarks/exactness.py --layers docs/reference/layers.md
 
 Weights and statistics are random. Plans of ratio 0.1, 0.5 and 0.9 and a random plan prune each network in both scopes.
@@ -34,8 +34,10 @@ from synthetic import random_statistics
 from torch import Tensor, nn
 
 from sensai.evaluation import host
-from sensai.models import names, torchvision_networks
+from sensai.models import architecture_names as names
+from sensai.models.architectures import ARCHITECTURES
 from sensai.models.factory import NetworkSpec, build, input_rule
+from sensai.models.libraries import torchvision_networks
 from sensai.models.storage import load_network, save_network
 from sensai.policy.plans import ratio_plan
 from sensai.pruning import head_rows, member_network, provable, pruning_error
@@ -45,12 +47,28 @@ _CLASSES = 10
 _GROUP = (1, 2)
 # The windows of MaxViT fit only into images of this size.
 _MAXVIT, _MAXVIT_SIDE = "torchvision:maxvit_t", 224
+# Families of CNNs that torchvision has not, or builds otherwise; timm has more than a thousand networks.
+_TIMM = [
+    f"{names.TIMM}{name}"
+    for name in (
+        *("cspresnet50", "dla34", "ese_vovnet19b_dw", "ghostnet_100", "hrnet_w18_small", "inception_resnet_v2"),
+        *(
+            "legacy_xception",
+            "mixnet_s",
+            "nfnet_l0",
+            "res2net50_26w_4s",
+            "resnet18d",
+            "rexnet_100",
+            "tf_efficientnet_lite0",
+        ),
+    )
+]
 
 
 def main() -> None:
     """Print a line for each network or layer, and one JSON line last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="*", default=[*names.ARCHITECTURES, *_torchvision()])
+    parser.add_argument("--networks", nargs="*", default=[*ARCHITECTURES, *_torchvision(), *_TIMM])
     parser.add_argument(
         "--side", type=int, default=96, help="height and width of the images, for networks that take any size"
     )
@@ -119,7 +137,7 @@ def _check_network(name: str, side: int, other: Executor) -> dict[str, object]:
 def _network(name: str, side: int) -> tuple[nn.Module, NetworkSpec]:
     rule = input_rule(name)
     side = _MAXVIT_SIDE if name == _MAXVIT else max(side, rule.smallest or 0)
-    if name in names.ARCHITECTURES:
+    if name in ARCHITECTURES:
         side = rule.image_size or 32
     spec = NetworkSpec(name, _CLASSES, 3, (side, side))
     torch.manual_seed(0)

@@ -52,7 +52,7 @@ LAYERS = [
     {"config"},
     {"pipeline"},
     {"stages"},
-    {"cli", "mlflow_ui"},
+    {"api", "cli", "mlflow_ui"},
     {"__main__"},
 ]
 # They begin a description of a thing, not of what a function does.

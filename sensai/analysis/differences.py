@@ -10,7 +10,7 @@ import pandas as pd
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from sensai.analysis.resampling import percentile_interval, resampled
+from sensai.analysis.resampling import paired_difference
 from sensai.analysis.runs import read_table
 from sensai.analysis.runs.run_ids import whole_ids
 from sensai.evaluation.accuracy_difference import Difference
@@ -97,27 +97,6 @@ def right_in_group(run_id: str, *, tracking_uri: str | None = None) -> np.ndarra
     """
     client = tracking_client(tracking_uri)
     return _answers(client, _evaluation(client, run_id), VAL_ANSWERS)["right_in_group"].to_numpy(np.float64, copy=True)
-
-
-def paired_difference(right_a: np.ndarray, right_b: np.ndarray, confidence: float = 0.95, seed: int = 0) -> Difference:
-    """Return the difference of two accuracies with the percentile interval of a bootstrap over images.
-
-    Both answers to an image are drawn together. If the difference is the same on all images, as between a run and itself,
-    resamples have no spread and the interval is the estimate.
-
-    Args:
-        right_a: bool (N,), True where the first answered rightly.
-        right_b: bool (N,), likewise of the second.
-        confidence: of the interval, in (0, 1).
-        seed: of the resamples.
-    """
-    differences = right_a.astype(np.int8) - right_b.astype(np.int8)
-    estimate = float(differences.mean())
-    low = high = estimate
-    # Without spread there is nothing to draw. A single image never has any, and scipy would refuse it.
-    if np.ptp(differences):
-        low, high = percentile_interval(resampled((differences,), np.mean, seed), confidence)
-    return Difference(estimate, low, high, len(differences))
 
 
 def _evaluation(client: MlflowClient, run_id: str) -> Run:

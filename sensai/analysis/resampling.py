@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.stats import bootstrap, permutation_test
 
+from sensai.evaluation.accuracy_difference import Difference
+
 RESAMPLES = 9999
 # So many resamples are drawn at once, as their indices take 40 MB for 50,000 images.
 _BATCH = 100
@@ -41,6 +43,27 @@ def percentile_interval(distribution: np.ndarray, confidence: float) -> tuple[fl
     """Return the bounds that leave out equal shares of a statistic's resamples, float64 (RESAMPLES,), below and above."""
     low, high = np.quantile(distribution, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
+
+
+def paired_difference(right_a: np.ndarray, right_b: np.ndarray, confidence: float = 0.95, seed: int = 0) -> Difference:
+    """Return the difference of two accuracies with the percentile interval of a bootstrap over images.
+
+    Both answers to an image are drawn together. If the difference is the same on all images, as between a run and itself,
+    resamples have no spread and the interval is the estimate.
+
+    Args:
+        right_a: bool (N,), True where the first answered rightly.
+        right_b: bool (N,), likewise of the second.
+        confidence: of the interval, in (0, 1).
+        seed: of the resamples.
+    """
+    differences = right_a.astype(np.int8) - right_b.astype(np.int8)
+    estimate = float(differences.mean())
+    low = high = estimate
+    # Without spread there is nothing to draw. A single image never has any, and scipy would refuse it.
+    if np.ptp(differences):
+        low, high = percentile_interval(resampled((differences,), np.mean, seed), confidence)
+    return Difference(estimate, low, high, len(differences))
 
 
 def permutation_p_value(values_a: np.ndarray, values_b: np.ndarray, level: float, seed: int) -> float:

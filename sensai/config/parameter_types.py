@@ -31,7 +31,7 @@ from sensai.ensemble.combiners import COMBINERS
 from sensai.errors import suggestion
 from sensai.evaluation.roles import YARDSTICKS
 from sensai.grouping.methods import METHODS
-from sensai.models.architecture_names import ELSEWHERE, TORCHVISION
+from sensai.models.architecture_names import ELSEWHERE, TIMM, TORCHVISION
 from sensai.models.architectures import ARCHITECTURES
 from sensai.policy.criteria import CRITERIA
 from sensai.runtimes.implementations import RUNTIMES
@@ -297,7 +297,7 @@ LossName = Annotated[str, AfterValidator(PartName(LOSSES))]
 ScheduleName = Annotated[str, AfterValidator(PartName(SCHEDULES))]
 CombineMethod = Annotated[str, AfterValidator(PartName(COMBINERS))]
 DatasetName = Annotated[Text, AfterValidator(PartOrCode(DATASETS))]
-ArchName = Annotated[Text, AfterValidator(PartOrCode(ARCHITECTURES, f"{TORCHVISION}<name>", ELSEWHERE))]
+ArchName = Annotated[Text, AfterValidator(PartOrCode(ARCHITECTURES, f"{TORCHVISION}<name>, {TIMM}<name>", ELSEWHERE))]
 DeviceName = Annotated[str, AfterValidator(_device)]
 Augment = Literal["auto", "none", "crop", "crop_flip"]
 OptionalCombineMethod = Annotated[CombineMethod | None, BeforeValidator(none_if_empty)]

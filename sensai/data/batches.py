@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sensai.data.dataset import Split
+from sensai.data.loaders import LoaderSplit
 from sensai.data.sets import DATASETS
 from sensai.data.transforms import AutoAugment, Mixing, auto_augmented, mix
 
@@ -62,9 +63,13 @@ class OnDeviceDataset:
         return np.arange(len(self))
 
 
-def on_device_dataset(split: Split, device: torch.device) -> Split | OnDeviceDataset:
+# Decoded or streamed images, of which batches are made here, or a loader that makes them.
+AnySplit = Split | LoaderSplit
+
+
+def on_device_dataset(split: AnySplit, device: torch.device) -> AnySplit | OnDeviceDataset:
     """Return the same images in the same order, in a GPU's memory if they are decoded and fit; else the split itself."""
-    if device.type != "cuda" or not isinstance(split.images, np.ndarray):
+    if device.type != "cuda" or isinstance(split, LoaderSplit) or not isinstance(split.images, np.ndarray):
         return split
     free, _ = torch.cuda.mem_get_info(device)
     if len(split) * split.images[0].nbytes > free * _SHARE_OF_MEMORY:
@@ -74,16 +79,23 @@ def on_device_dataset(split: Split, device: torch.device) -> Split | OnDeviceDat
 
 
 def batches(
-    split: Split | OnDeviceDataset, batch_size: int, normalization: Normalization, device: torch.device
+    split: AnySplit | OnDeviceDataset, batch_size: int, normalization: Normalization, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield all images in order, as (images float32 (N, C, H, W), labels int64 (N,)) on the device."""
+    """Yield all images in order, as (images float32 (N, C, H, W), labels int64 (N,)) on the device.
+
+    A loader makes its batches itself, and its floats are as the network takes them.
+    """
+    if isinstance(split, LoaderSplit):
+        for given, own_labels in split.batches():
+            yield _as_taken(given, normalization, device), _moved(own_labels, device)
+        return
     parts = [split.rows[start : start + batch_size] for start in range(0, len(split), batch_size)]
     for images, labels in _raw_batches(split, parts, device):
         yield normalization(images), labels
 
 
 def training_batches(
-    split: Split | OnDeviceDataset,
+    split: AnySplit | OnDeviceDataset,
     batch_size: int,
     normalization: Normalization,
     device: torch.device,
@@ -100,7 +112,7 @@ def training_batches(
     A last batch of one image is omitted, because batch norm needs two.
 
     Args:
-        split: of the images.
+        split: of the images; a loader makes its batches itself, augmented as it does.
         batch_size: images of a batch.
         normalization: of the images.
         device: of the batches.
@@ -115,9 +127,15 @@ def training_batches(
         Images float32 (N, C, H, W), and labels int64 (N,), or float32 (N, K) of mixed images (see `mix`).
     """
     key = [seed, epoch, 0, stream] if stream else [seed, epoch]
-    order = np.random.default_rng(key).permutation(split.rows)
     # Each has a generator of its own, so that what one of them draws does not depend on the others.
     shifts, operations, shares = (_generator(*key, number) for number in (1, 2, 3))
+    if isinstance(split, LoaderSplit):
+        for given, labels in split.batches(key):
+            if len(given) > 1:
+                images, labels = _as_taken(given, normalization, device), _moved(labels, device)
+                yield (images, labels) if mixing is None else mix(images, labels, mixing, shares)
+        return
+    order = np.random.default_rng(key).permutation(split.rows)
     parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     for raw, labels in _raw_batches(split, [rows for rows in parts if len(rows) > 1], device):
         images = normalization(auto_augmented(augment(raw, augmentation, shifts), auto_augment, operations))
@@ -129,10 +147,20 @@ def _generator(*numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(np.random.default_rng(numbers).integers(2**63 - 1)))
 
 
-def steps_per_epoch(split: Split, batch_size: int) -> int:
+def steps_per_epoch(split: AnySplit, batch_size: int) -> int:
     """Return the number of batches that `training_batches` yields."""
+    if isinstance(split, LoaderSplit):
+        return split.steps
     full, rest = divmod(len(split), batch_size)
     return full + (rest > 1)
+
+
+def _as_taken(images: Tensor, normalization: Normalization, device: torch.device) -> Tensor:
+    """Return images of a loader on the device as the network takes them, float32 (N, C, H, W)."""
+    moved = _moved(images, device)
+    if moved.dtype == torch.uint8:
+        return normalization(moved)
+    return moved.to(torch.float32, memory_format=normalization.memory_format)
 
 
 def _raw_batches(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.special import softmax
+from torch import Tensor
 
 from sensai.ensemble import combine
 from sensai.ensemble.combiners import COMBINERS
@@ -55,6 +56,14 @@ class Calibration:
             logits = [torch.from_numpy(member).double() for member in outputs]
             return combine(logits, list(groups), number_of_classes(groups)).numpy()
         return np.asarray(softmax(_side_by_side(outputs) @ self.weight.T + self.bias, axis=1))
+
+    def of_tensors(self, outputs: Sequence[Tensor], groups: Sequence[Group]) -> Tensor:
+        """Return what a call returns, as a tensor of float32 (N, K) on the device of the outputs."""
+        if self.weight is None or self.bias is None:
+            return combine(list(outputs), list(groups), number_of_classes(groups))
+        side_by_side = torch.cat(list(outputs), dim=1).double()
+        weight, bias = (torch.from_numpy(each).to(side_by_side.device) for each in (self.weight, self.bias))
+        return torch.softmax(side_by_side @ weight.T + bias, dim=1).float()
 
     def to_json(self) -> dict[str, Any]:
         """Return the calibration as JSON can hold it."""

@@ -106,8 +106,12 @@ def save_ensemble(ensemble: Ensemble, folder: Path) -> None:
     write_text(folder / MANIFEST, json.dumps(manifest, indent=1))
 
 
-def load_ensemble(folder: Path) -> Ensemble:
+def load_ensemble(folder: Path, network: nn.Module | None = None) -> Ensemble:
     """Return the ensemble that `save_ensemble` wrote, bit for bit, in eval mode.
+
+    Args:
+        folder: of its files.
+        network: of the base model's architecture, where no name makes one; it is not changed.
 
     Raises:
         ValueError: the manifest is of another format version.
@@ -118,10 +122,10 @@ def load_ensemble(folder: Path) -> Ensemble:
     members = [
         Member(
             tuple(entry["classes"]),
-            rebuild({"spec": manifest["spec"], "widths": entry["widths"]}, folder / entry["weights"])[0],
+            rebuild({"spec": manifest["spec"], "widths": entry["widths"]}, folder / entry["weights"], network)[0],
         )
         for entry in manifest["members"]
     ]
     normalization = Normalization(tuple(manifest["mean"]), tuple(manifest["std"]))
-    spec = NetworkSpec.from_json(manifest["spec"])
+    spec = replace(NetworkSpec.from_json(manifest["spec"]), network=network)
     return Ensemble(members, tuple(manifest["class_names"]), spec, normalization).eval()

@@ -28,6 +28,11 @@ def number_of_classes(groups: Sequence[Group]) -> int:
     return 1 + max(max(group) for group in groups)
 
 
+def class_label(classes: Group, class_names: Sequence[str]) -> str:
+    """Return the classes of a member as people read them."""
+    return "+".join(class_names[label] for label in classes)
+
+
 def membership(groups: Sequence[Group], num_classes: int) -> np.ndarray:
     """Return bool (K, G): True where a class is in a group."""
     table = np.zeros((num_classes, len(groups)), bool)

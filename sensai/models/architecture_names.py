@@ -1,7 +1,11 @@
-"""Names of torchvision's networks, for checks that come before the heavy imports."""
+"""Names of the networks of other packages, for checks that come before the heavy imports."""
 
 # `torchvision:<name>` is a network of torchvision; whether it exists, torchvision says, whose import takes seconds.
 TORCHVISION = "torchvision:"
+# `timm:<name>` likewise.
+TIMM = "timm:"
+# `live:<class>` is a network that the user holds in memory: no name makes it again.
+LIVE = "live:"
 # Written down for what is suggested instead of a name that does not exist; a test holds the list to torchvision's own.
 TORCHVISION_NETWORKS = """
     alexnet convnext_base convnext_large convnext_small convnext_tiny densenet121 densenet161 densenet169

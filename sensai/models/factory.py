@@ -1,7 +1,8 @@
-"""Build networks by name: a part of the family, of torchvision, or the user's own."""
+"""Build networks by name: a part of the family, of another package, or the user's own."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 
 from sensai.data.dataset_names import InputRule
 from sensai.errors import InputError, suggestion
-from sensai.models.architecture_names import ELSEWHERE, TORCHVISION
+from sensai.models import libraries
+from sensai.models.architecture_names import ELSEWHERE, LIVE
 from sensai.models.architectures import ARCHITECTURES
 from sensai.models.wrappers import materialise
 from sensai.plugins import factory_digest, load_factory, users_code
@@ -26,6 +28,7 @@ class NetworkSpec:
     Attributes:
         source: SHA-256 of the file of the user's own network, which must not change under its weights; else empty.
         channels_last: the network takes images and weights in this memory format (see `layout`); else contiguous ones.
+        network: the user's own network where no name makes it; it is copied, and not stored.
     """
 
     arch: str
@@ -35,10 +38,11 @@ class NetworkSpec:
     arch_args: dict[str, Any] = field(default_factory=dict)
     source: str = ""
     channels_last: bool = False
+    network: nn.Module | None = field(default=None, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the specification as plain JSON values."""
-        return asdict(self)
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "network"}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "NetworkSpec":
@@ -59,7 +63,7 @@ class NetworkSpec:
 
 def is_own(arch: str) -> bool:
     """Return True for a name that refers to the user's own code."""
-    return ":" in arch and not arch.startswith(TORCHVISION)
+    return ":" in arch and not libraries.is_of_library(arch)
 
 
 def source_digest(arch: str) -> str:
@@ -80,11 +84,8 @@ def input_rule(arch: str) -> InputRule:
     if arch in ARCHITECTURES:
         traits: Mapping[str, Any] = ARCHITECTURES[arch].traits
         return InputRule(traits["side"], traits["channels"], traits["smallest"])
-    if arch.startswith(TORCHVISION):
-        # Imported here, since torchvision takes seconds and most networks do without.
-        from sensai.models import torchvision_networks
-
-        return torchvision_networks.input_rule(arch.removeprefix(TORCHVISION))
+    if found := libraries.find(arch):
+        return found.library.input_rule(found.name)
     if is_own(arch):
         return InputRule(image_size=None, channels=None)
     raise _unknown(arch)
@@ -92,11 +93,8 @@ def input_rule(arch: str) -> InputRule:
 
 def auxiliary_heads(arch: str) -> tuple[str, ...]:
     """Return the first parts of the keys that checkpoints may hold for heads that only training uses."""
-    if not arch.startswith(TORCHVISION):
-        return ()
-    from sensai.models import torchvision_networks
-
-    return torchvision_networks.auxiliary_heads(arch.removeprefix(TORCHVISION))
+    found = libraries.find(arch)
+    return found.library.auxiliary_heads(found.name) if found else ()
 
 
 def build(spec: NetworkSpec) -> nn.Module:
@@ -105,13 +103,17 @@ def build(spec: NetworkSpec) -> nn.Module:
     Raises:
         InputError: an unknown architecture, `arch_args` that it does not take, or a function of the user's that fails.
     """
+    if spec.network is not None:
+        return deepcopy(spec.network)
+    if spec.arch.startswith(LIVE):
+        raise InputError(
+            f"model=None: this was made of a network in memory, {spec.arch.removeprefix(LIVE)!r}, which no name makes again; "
+            "give one of the same architecture, with any weights"
+        )
     if spec.arch in ARCHITECTURES:
         return _build_part(spec)
-    if spec.arch.startswith(TORCHVISION):
-        from sensai.models import torchvision_networks
-
-        name = spec.arch.removeprefix(TORCHVISION)
-        return torchvision_networks.build(name, spec.num_classes, spec.image_size, spec.arch_args)
+    if found := libraries.find(spec.arch):
+        return found.library.build(found.name, spec.num_classes, spec.input_shape, spec.arch_args)
     if is_own(spec.arch):
         return _build_own(spec)
     raise _unknown(spec.arch)
@@ -161,8 +163,7 @@ def _build_own(spec: NetworkSpec) -> nn.Module:
     if not isinstance(network, nn.Module):
         raise InputError(f"arch={spec.arch!r}: the function gave {type(network).__name__}, not a torch.nn.Module")
     _finish_lazy(network, spec)
-    network.register_forward_pre_hook(_own_input)
-    return network
+    return with_own_input(network)
 
 
 def _finish_lazy(network: nn.Module, spec: NetworkSpec) -> None:
@@ -172,6 +173,11 @@ def _finish_lazy(network: nn.Module, spec: NetworkSpec) -> None:
         raise InputError(f"arch={spec.arch!r}: {left!r} has no shape yet, since no image comes by its lazy layer")
 
 
+def with_own_input(network: nn.Module) -> nn.Module:
+    """Let a network compute in a copy of its input, in place; it may compute in the input itself, which others read too."""
+    network.register_forward_pre_hook(_own_input)
+    return network
+
+
 def _own_input(_network: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    # It may compute in its input, which other networks read too.
     return tuple(each.clone() if isinstance(each, Tensor) else each for each in inputs)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,17 @@ def describe(model: nn.Module, spec: NetworkSpec) -> dict[str, Any]:
     return {"spec": spec.to_json(), "widths": {name: list(sizes) for name, sizes in widths(model).items()}}
 
 
-def rebuild(description: dict[str, Any], weights: Path) -> tuple[nn.Module, NetworkSpec]:
-    """Return the network of a description and a weights file, in eval mode, bit for bit as it was saved."""
-    spec = NetworkSpec.from_json(description["spec"])
+def rebuild(
+    description: dict[str, Any], weights: Path, network: nn.Module | None = None
+) -> tuple[nn.Module, NetworkSpec]:
+    """Return the network of a description and a weights file, in eval mode, bit for bit as it was saved.
+
+    Args:
+        description: see `describe`.
+        weights: see `save_weights`.
+        network: of the same architecture, where no name makes one; it is not changed.
+    """
+    spec = replace(NetworkSpec.from_json(description["spec"]), network=network)
     target = {name: tuple(sizes) for name, sizes in description["widths"].items()}
     tensors = load_file(weights)
     # Weights are stored without their wrappers, except by versions that did not unwrap layers.
@@ -60,6 +69,6 @@ def save_network(model: nn.Module, spec: NetworkSpec, folder: Path) -> None:
     write_text(folder / SPEC_FILE, json.dumps(describe(model, spec), indent=1))
 
 
-def load_network(folder: Path) -> tuple[nn.Module, NetworkSpec]:
-    """Return the network that `save_network` wrote, with its specification."""
-    return rebuild(json.loads((folder / SPEC_FILE).read_text()), folder / WEIGHTS_FILE)
+def load_network(folder: Path, network: nn.Module | None = None) -> tuple[nn.Module, NetworkSpec]:
+    """Return the network that `save_network` wrote, with its specification (see `rebuild`)."""
+    return rebuild(json.loads((folder / SPEC_FILE).read_text()), folder / WEIGHTS_FILE, network)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -10,13 +11,17 @@ from torch import nn
 from sensai.data.batches import Normalization
 from sensai.ensemble import Ensemble
 from sensai.errors import InputError
+from sensai.models.architecture_names import LIVE
 from sensai.models.factory import NetworkSpec
 from sensai.models.storage import load_network
 from sensai.pruning import provable
 from sensai.runtimes import Prepared, prepare_base
 from sensai.sites import SiteMap, find_sites
 from sensai.terminal import waiting
-from sensai.tracking import Store
+
+if TYPE_CHECKING:
+    # The Python interface has base models too, and no store.
+    from sensai.tracking import Store
 
 # The artifact that the stage `baseline` logs.
 MODEL = "model"
@@ -40,6 +45,11 @@ class BaseModel:
     device: torch.device
     _prepared: dict[Normalization, Prepared] = field(default_factory=dict, repr=False)
 
+    @property
+    def name(self) -> str:
+        """Return its architecture, of a network in memory the name of its class."""
+        return self.spec.arch.removeprefix(LIVE)
+
     @cached_property
     def sites(self) -> SiteMap:
         """Return the removable channels, also those that only `scope=all` removes.
@@ -62,7 +72,7 @@ class BaseModel:
         return self._prepared[like.normalization]
 
 
-def load_base_model(store: Store, run_id: str) -> tuple[nn.Module, NetworkSpec]:
+def load_base_model(store: "Store", run_id: str) -> tuple[nn.Module, NetworkSpec]:
     """Load the base model of a run of `baseline`, in eval mode, on the CPU."""
     with store.downloaded(run_id, MODEL) as folder:
         return load_network(folder)

@@ -3,7 +3,7 @@
 from sensai.pruning.cutting import check_plan, prune, prune_further
 from sensai.pruning.masking import masked
 from sensai.pruning.member_networks import head_rows, member_network
-from sensai.pruning.proof import TOLERANCE, features, provable, pruning_error
+from sensai.pruning.proof import TOLERANCE, features, provable, proven, pruning_error
 
 __all__ = [
     "TOLERANCE",
@@ -13,6 +13,7 @@ __all__ = [
     "masked",
     "member_network",
     "provable",
+    "proven",
     "prune",
     "prune_further",
     "pruning_error",

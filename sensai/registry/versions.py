@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 import mlflow
 import numpy as np
+import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
@@ -14,6 +15,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
+from sensai.analysis.markdown import markdown_table
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
 from sensai.files import temporary_folder
@@ -29,6 +31,11 @@ _ABOUT = (
     "Ensembles of small members that were cut out of one base model by sensAI. `candidate` is the newest version, `champion` "
     "the one that `promote` chose."
 )
+
+
+_HEADS = {"top5_accuracy": "top-5 accuracy", "params": "parameters", "flops": "FLOPs", "latency_ms": "latency, ms"}
+# MLflow refuses longer ones.
+_LONGEST_DESCRIPTION = 5000
 
 
 def register_ensemble(
@@ -92,6 +99,23 @@ def register_ensemble(
     client.set_logged_model_tags(model.model_id, {MLFLOW_MODEL_VERSIONS: named})
     nominate_newest(client, model_name)
     return int(registered.version)
+
+
+def tagged_metrics(metrics: Mapping[str, float]) -> dict[str, str]:
+    """Return the metrics of an evaluation that a version has as tags."""
+    return {name: f"{metrics[name]:.3g}" for name in tags.VERSION_METRICS if name in metrics}
+
+
+def described(title: str, networks: pd.DataFrame, verdict: str) -> str:
+    """Return the description of a version as Markdown.
+
+    Args:
+        title: its first line.
+        networks: side by side, as `summary_table` gives them.
+        verdict: its lines.
+    """
+    table = markdown_table(networks.rename(columns=_HEADS).rename_axis("test split, this machine").reset_index())
+    return "\n".join([title, "", table, "", *(f"{line}  " for line in verdict.splitlines())])[:_LONGEST_DESCRIPTION]
 
 
 def describe_version(client: MlflowClient, model_name: str, number: int, description: str) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         open_runtime,
     )
     from sensai.runtimes.implementations import RUNTIMES, candidates
-    from sensai.runtimes.latency_comparison import Combine, Comparison, compare
+    from sensai.runtimes.latency_comparison import Combine, Comparison, compare, compare_on_device
     from sensai.runtimes.prepared import Prepared, prepare, prepare_base
     from sensai.runtimes.quantisation import quantised
     from sensai.runtimes.runtime import Runtime
@@ -32,7 +32,7 @@ _HOMES = {
         "choice",
     ),
     **dict.fromkeys(("RUNTIMES", "candidates"), "implementations"),
-    **dict.fromkeys(("Combine", "Comparison", "compare"), "latency_comparison"),
+    **dict.fromkeys(("Combine", "Comparison", "compare", "compare_on_device"), "latency_comparison"),
     **dict.fromkeys(("Prepared", "prepare", "prepare_base"), "prepared"),
     "quantised": "quantisation",
     "Runtime": "runtime",
@@ -49,6 +49,7 @@ __all__ = [
     "candidates",
     "check_runtime",
     "compare",
+    "compare_on_device",
     "fastest",
     "in_turn",
     "largest_error",

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import onnx
 import torch
@@ -14,6 +14,19 @@ from torch.fx import GraphModule
 from sensai.runtimes.folding import folded
 
 INPUT = "images"
+
+
+class _Combined(nn.Module):
+    """Several networks on one input, and one output of all theirs."""
+
+    def __init__(self, networks: Sequence[nn.Module], combine: Callable[[list[Tensor]], Tensor]) -> None:
+        super().__init__()
+        self.networks = Together(networks)
+        self.combine = combine
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the combination of their outputs."""
+        return self.combine(self.networks(images))
 
 
 class Together(nn.Module):
@@ -41,24 +54,44 @@ def export_onnx(networks: Sequence[nn.Module], example: Tensor) -> list[onnx.Mod
     """
     graphs = [network if isinstance(network, GraphModule) else folded(network, example) for network in networks]
     outputs = [f"outputs_{number}" for number in range(len(graphs))]
+    model = _exported(Together(graphs), example, outputs)
+    extractor = Extractor(model)
+    models = [extractor.extract_model([INPUT], [output]) for output in outputs]
+    for each in models:
+        # The exporter lists input and output among the inner values too. Shapes are inferred again anyway.
+        del each.graph.value_info[:]
+    return models
+
+
+def export_combined(
+    networks: Sequence[nn.Module], combine: Callable[[list[Tensor]], Tensor], example: Tensor
+) -> onnx.ModelProto:
+    """Export networks and the combination of their outputs as one model, from `images` to `probabilities`.
+
+    Args:
+        networks: on the CPU, in eval mode.
+        combine: returns one tensor from the outputs of all networks.
+        example: any input of at least two images.
+    """
+    graphs = [folded(network, example) for network in networks]
+    return _exported(_Combined(graphs, combine), example, ["probabilities"])
+
+
+def _exported(network: nn.Module, example: Tensor, outputs: Sequence[str]) -> onnx.ModelProto:
+    """Return a network as an ONNX model that takes any number of images."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         # The exporter reports each step, and warns of its own internals.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            Together(graphs),
+            network,
             (example,),
             dynamo=True,
             dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
             input_names=[INPUT],
-            output_names=outputs,
+            output_names=list(outputs),
             optimize=False,
             verbose=False,
         )
     if program is None:
         raise RuntimeError("torch.onnx.export gave no program")
-    extractor = Extractor(program.model_proto)
-    models = [extractor.extract_model([INPUT], [output]) for output in outputs]
-    for model in models:
-        # The exporter lists input and output among the inner values too. Shapes are inferred again anyway.
-        del model.graph.value_info[:]
-    return models
+    return program.model_proto

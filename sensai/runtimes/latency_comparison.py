@@ -2,19 +2,24 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.stats import quantile_test
 
+from sensai.ensemble import Ensemble
 from sensai.runtimes.choice import Timing, fastest, in_turn, measure, open_runtime
+from sensai.runtimes.implementations import RUNTIMES, candidates
 from sensai.runtimes.prepared import Prepared
+from sensai.terminal import waiting
 
 # Each member's runtime has its own threads, which sleep while others are timed.
 _MOST_THREADS = 1000
+_AUTO = "auto"
 
 Combine = Callable[[list[np.ndarray]], object]
 
@@ -52,6 +57,19 @@ class Comparison:
     def overhead(self) -> float:
         """Return the ensemble's time over the time of its members one after another, dealt to the threads without a gap."""
         return self.ensemble_ms * min(self.threads, len(self.member_ms)) / self.members_ms
+
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics that `evaluate` logs."""
+        slowest = max(self.member_ms)
+        return {
+            "latency_base_ms": self.base_ms,
+            "latency_member_max_ms": slowest,
+            "latency_ensemble_ms": self.ensemble_ms,
+            "speedup_critical_path": self.base_ms / slowest,
+            "speedup_ensemble": self.base_ms / self.ensemble_ms,
+            **{f"latency_{network}_low_ms": low for network, (low, _) in self.intervals.items()},
+            **{f"latency_{network}_high_ms": high for network, (_, high) in self.intervals.items()},
+        }
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the fields of every timing, with its network."""
@@ -111,6 +129,40 @@ def compare(
     base_ms, members_ms, ensemble_ms = (medians.pop(name, math.nan) for name in ("base", "members", "ensemble"))
     intervals = {name: _median_interval(each * 1e3) for name, each in seconds.items() if name in ("base", "ensemble")}
     return Comparison(timings, base_ms, list(medians.values()), members_ms, ensemble_ms, threads, intervals)
+
+
+def compare_on_device(
+    base: Prepared,
+    ensemble: Ensemble,
+    prepared: Prepared,
+    combine: Combine | None,
+    images: np.ndarray,
+    device: torch.device,
+    runtime: str = _AUTO,
+) -> Comparison:
+    """Compare as `compare` does, in a runtime or, for `auto`, in the fastest of a device.
+
+    Args:
+        base: the base model.
+        ensemble: the ensemble.
+        prepared: its members.
+        combine: combines the members' outputs; None: the ensemble is not timed.
+        images: the batch, uint8 (N, C, H, W).
+        device: that computes.
+        runtime: a name, or `auto`.
+    """
+    on_gpu = device.type == "cuda"
+    names = (runtime,) if runtime != _AUTO else candidates(device.type)
+    what = f"opens base model and {len(ensemble.members)} members in {', '.join(names)}, and times them"
+    with waiting(what), torch.cuda.device(device) if on_gpu else nullcontext():
+        return compare(
+            base,
+            prepared,
+            np.ascontiguousarray(images.transpose(0, 2, 3, 1)),
+            combine,
+            1 if {RUNTIMES[name].traits["device"] for name in names} == {"cuda"} else torch.get_num_threads(),
+            names=names,
+        )
 
 
 def _median_interval(values: np.ndarray) -> tuple[float, float]:

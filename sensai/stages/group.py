@@ -4,9 +4,7 @@ Logs groups.json, what their members would cost (sizes.csv, predicted_flops_max,
 all classes (coupling_within, coupling_between, coupling.csv, its heatmap, and in groups.json the order in which that stands).
 """
 
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,11 +18,12 @@ from sensai.data.batches import batches
 from sensai.errors import InputError
 from sensai.evaluation import confusion, run_networks
 from sensai.grouping.costs import MemberCosts
-from sensai.grouping.grouping_inputs import GroupingInputs, form_groups
-from sensai.grouping.partitions import Group
-from sensai.grouping.similarities import class_similarity, confusion_similarity, coupling_means, leaf_order
+from sensai.grouping.grouping_inputs import form_groups
+from sensai.grouping.partitions import Group, class_label
+from sensai.grouping.similarities import confusion_similarity, coupling_means, leaf_order
 from sensai.pipeline.base_model import check_removable
 from sensai.pipeline.closing import Findings, sentence
+from sensai.pipeline.configured import grouping_inputs
 from sensai.pipeline.context import Context, file_digest
 from sensai.pipeline.stage import Stage
 from sensai.sites import Scope, SiteMap, SizePrediction
@@ -39,9 +38,9 @@ def _execute(config: GroupConfig, context: Context) -> None:
     prediction = SizePrediction(base.network, sites, base.spec.input_shape)
     costs = MemberCosts(statistics, prediction, config.ratio)
     matrix = costs.counts.coupling()
-    similarity = partial(_similarity, config, context, statistics, matrix)
     confused = partial(_confused, config, context)
-    groups = form_groups(config.method, _inputs(config, class_names, statistics, costs, similarity, confused))
+    inputs = grouping_inputs(config, class_names, statistics, costs, lambda: matrix, confused)
+    groups = form_groups(config.method, inputs)
     order = leaf_order(matrix)
     content = {
         "groups": [list(group) for group in groups],
@@ -69,37 +68,6 @@ def within_scope(scope: Scope, context: Context) -> tuple[SiteMap, Statistics]:
     return sites, {site.name: statistics[site.name] for site in sites.sites}
 
 
-def _inputs(
-    config: GroupConfig,
-    class_names: tuple[str, ...],
-    statistics: Statistics,
-    costs: MemberCosts,
-    similarity: Callable[[], np.ndarray],
-    confused: Callable[[], np.ndarray],
-) -> GroupingInputs:
-    return GroupingInputs(
-        class_names,
-        statistics,
-        costs,
-        similarity,
-        confused,
-        n_groups=config.n_groups or 1,
-        overlap=config.overlap if config.overlaps else 1,
-        overlap_design=config.overlap_design,
-        seed=config.seed,
-        groups_file=Path(config.groups_file),
-    )
-
-
-def _similarity(config: GroupConfig, context: Context, statistics: Statistics, coupled: np.ndarray) -> np.ndarray:
-    """Return the similarity of each two classes: float64 (K, K)."""
-    if config.similarity == "statistics":
-        return class_similarity(statistics)
-    if config.similarity == "confusion":
-        return _confused(config, context)
-    return coupled.astype(np.float64)
-
-
 def _confused(config: GroupConfig, context: Context) -> np.ndarray:
     """Return how often the base model confuses two classes on the validation split, which serves every choice: float64 (K, K).
 
@@ -125,11 +93,6 @@ def _log_sizes(
     context.run.log_frame(pd.DataFrame(rows), SIZES)
     flops = [flops for _, flops in sizes]
     context.run.log_metrics({"predicted_flops_max": max(flops), "predicted_flops_total": sum(flops)})
-
-
-def class_label(classes: Group, class_names: tuple[str, ...]) -> str:
-    """Return the classes of a member as people read them."""
-    return "+".join(class_names[label] for label in classes)
 
 
 def load(store: Store, run_id: str) -> list[Group]:

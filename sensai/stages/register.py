@@ -11,8 +11,7 @@ from pathlib import Path
 import pandas as pd
 from mlflow.entities import Run as StoredRun
 
-from sensai.analysis.markdown import markdown_table
-from sensai.analysis.report.yardstick_comparison import summary_table
+from sensai.analysis.report.summary import summary_table
 from sensai.config import MainConfig, PromoteConfig, RegisterConfig, TuneConfig
 from sensai.config.arguments import as_command
 from sensai.data.dataset import Dataset
@@ -25,17 +24,13 @@ from sensai.registry.aliases import CANDIDATE
 from sensai.registry.image_format import ImageFormat
 from sensai.registry.promotion import find
 from sensai.registry.pyfunc_model import REJECTED
-from sensai.registry.versions import register_ensemble
+from sensai.registry.versions import described, register_ensemble, tagged_metrics
 from sensai.stages import evaluate, retrain
 from sensai.stages.evaluate import combining
 from sensai.stages.prune import title as prune_title
 from sensai.terminal import waiting
 from sensai.tracking import Store, tags
 from sensai.tracking.artifact_names import VERSION
-
-_HEADS = {"top5_accuracy": "top-5 accuracy", "params": "parameters", "flops": "FLOPs", "latency_ms": "latency, ms"}
-# MLflow refuses longer ones.
-_LONGEST_DESCRIPTION = 5000
 
 
 def _execute(config: RegisterConfig, context: Context) -> None:
@@ -50,7 +45,7 @@ def _execute(config: RegisterConfig, context: Context) -> None:
         "arch": Path(config.arch).name,
         "pruning": prune_title(config),
         "members": str(len(ensemble.members)),
-        **{name: f"{metrics[name]:.3g}" for name in tags.VERSION_METRICS if name in metrics},
+        **tagged_metrics(metrics),
         # `promote` finds the measurements by this one.
         **upstream_tags({"evaluate": evaluate_run}),
     }
@@ -106,9 +101,7 @@ def description(
         verdict: its lines, as `Verdict` gives them.
     """
     members = f"{metrics['members']:.0f} members" if "members" in metrics else "Members"
-    title = f"{members} of `{config.arch}` on `{config.dataset}`, {prune_title(config)}"
-    table = markdown_table(networks.rename(columns=_HEADS).rename_axis("test split, this machine").reset_index())
-    return "\n".join([title, "", table, "", *(f"{line}  " for line in verdict.splitlines())])[:_LONGEST_DESCRIPTION]
+    return described(f"{members} of `{config.arch}` on `{config.dataset}`, {prune_title(config)}", networks, verdict)
 
 
 def found(store: Store, run_id: str) -> Findings:

@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from sensai.data.dataset import Dataset
 from sensai.data.transforms import CHANNELS_OF_AUTO_AUGMENT
 from sensai.ensemble import MANIFEST, Ensemble, save_ensemble
 from sensai.errors import InputError
@@ -19,7 +18,7 @@ from sensai.models.storage import save_network
 from sensai.training.backends.local import run_locally
 from sensai.training.checkpoints import TrainingHistory
 from sensai.training.rendezvous import Rendezvous
-from sensai.training.training_config import Budget, TrainingConfig
+from sensai.training.training_config import Budget, TrainingConfig, TrainingData
 from sensai.training.workers import END, START, TEACHER, WorkerJob, WorkerLostError, member_checkpoints
 
 # Number of the member, epoch, metrics.
@@ -52,7 +51,7 @@ class Workers:
 
 def retrain_members(
     ensemble: Ensemble,
-    dataset: Dataset,
+    dataset: TrainingData,
     config: TrainingConfig,
     workers: Workers,
     *,
@@ -88,7 +87,15 @@ def retrain_members(
     _write_start(ensemble, teacher, folder)
     budgets = _parts(config.budget, workers.members, config.objective.joint)
     jobs = [
-        WorkerJob(folder, tuple(members), dataset, replace(config, budget=budget), device, workers.threads)
+        WorkerJob(
+            folder,
+            tuple(members),
+            dataset,
+            replace(config, budget=budget),
+            device,
+            workers.threads,
+            network=ensemble.spec.network,
+        )
         for members, device, budget in zip(workers.members, workers.devices, budgets, strict=True)
     ]
     # A killed training may have left the file.
@@ -104,7 +111,7 @@ def retrain_members(
     ]
 
 
-def _check(ensemble: Ensemble, dataset: Dataset, config: TrainingConfig) -> None:
+def _check(ensemble: Ensemble, dataset: TrainingData, config: TrainingConfig) -> None:
     """Refuse what means nothing for these members or images.
 
     Raises:

@@ -1,9 +1,9 @@
 """The configuration of a training: objective, optimizer, batches and budget."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
-from sensai.data.batches import Augmentation
+from sensai.data.batches import AnySplit, Augmentation
 from sensai.data.transforms import AutoAugment, Mixing
 from sensai.training.losses import LOSSES
 from sensai.training.precision import Precision
@@ -12,6 +12,22 @@ from sensai.training.stopping import DEFAULT_STOP_RULES
 from sensai.training.weight_averaging import WeightAveraging
 
 Balance = Literal["weight", "sample"]
+
+
+class TrainingData(Protocol):
+    """The images of a training, e.g. a `Dataset`."""
+
+    @property
+    def train(self) -> AnySplit:
+        """Return what is trained on."""
+
+    @property
+    def val(self) -> AnySplit | None:
+        """Return what epochs are judged on; None: nothing is."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Return the shape (C, H, W) of one image."""
 
 
 @dataclass(frozen=True)

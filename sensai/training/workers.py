@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from sensai.cluster.cores import pinned
 from sensai.data.batches import batches, on_device_dataset, steps_per_epoch, training_batches
-from sensai.data.dataset import Dataset
 from sensai.ensemble import Ensemble, load_ensemble
 from sensai.models.layout import laid_out
 from sensai.models.storage import load_network
@@ -23,7 +22,7 @@ from sensai.training.member_trainer import MemberTrainer
 from sensai.training.objectives import Objective
 from sensai.training.precision import Precision, autocast
 from sensai.training.rendezvous import ProcessGroup, Rendezvous, rendezvous
-from sensai.training.training_config import TrainingConfig
+from sensai.training.training_config import TrainingConfig, TrainingData
 from sensai.training.training_loop import Teacher, fit
 
 if TYPE_CHECKING:
@@ -52,15 +51,17 @@ class WorkerJob:
         device: of batches and members.
         threads: of every library.
         rendezvous: with the workers of the other members where all learn together; None: all of them are here.
+        network: of the base model's architecture, where no name makes one.
     """
 
     folder: Path
     members: tuple[int, ...]
-    dataset: Dataset
+    dataset: TrainingData
     config: TrainingConfig
     device: torch.device
     threads: int
     rendezvous: Rendezvous | None = None
+    network: nn.Module | None = None
 
 
 def member_checkpoints(folder: Path, number: int) -> Checkpoints:
@@ -78,7 +79,7 @@ def run_worker(job: WorkerJob) -> dict[int, str]:
         WorkerLostError: a worker that trains with this one has ended.
     """
     with _own_process_state(job), _process_group(job) as group:
-        ensemble = load_ensemble(job.folder / START).to(job.device)
+        ensemble = load_ensemble(job.folder / START, job.network).to(job.device)
         for number in job.members:
             laid_out(ensemble.members[number].network, ensemble.spec.memory_format)
         if job.config.objective.joint:
@@ -142,7 +143,7 @@ def _process_group(job: WorkerJob) -> Iterator[ProcessGroup | None]:
 
 
 def _teacher(job: WorkerJob) -> Teacher:
-    network, _ = load_network(job.folder / TEACHER)
+    network, _ = load_network(job.folder / TEACHER, job.network)
     return partial(teacher_logits, network.to(job.device), job.config.objective.precision)
 
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensai.analysis.differences import IncomparableError, accuracy_difference, base_difference, paired_difference
+from sensai.analysis.differences import IncomparableError, accuracy_difference, base_difference
+from sensai.analysis.resampling import paired_difference
 from sensai.evaluation.accuracy_difference import Difference
 from tests.analysis.conftest import Logbook
 from tests.helpers.pipeline import FinishedMain

@@ -15,7 +15,8 @@ from plotly.offline import get_plotlyjs
 from sensai.analysis.differences import IncomparableError
 from sensai.analysis.report import evaluation_page
 from sensai.analysis.report.page import Opening, RunLink, render_page
-from sensai.analysis.report.yardstick_comparison import MEASURE, Comparison, summary_table
+from sensai.analysis.report.summary import summary_table
+from sensai.analysis.report.yardstick_comparison import MEASURE, Comparison
 from sensai.evaluation.roles import TITLES
 from tests.analysis.conftest import Logbook
 from tests.helpers.pipeline import FinishedMain

@@ -10,9 +10,9 @@ from torch.overrides import TorchFunctionMode
 from torchvision import models
 
 from sensai.errors import InputError
-from sensai.models import torchvision_networks
 from sensai.models.factory import NetworkSpec, auxiliary_heads, build, input_rule
 from sensai.models.foreign_checkpoints import adopt, read_checkpoint
+from sensai.models.libraries import torchvision_networks
 
 
 def spec(name: str, side: int | None = None, **arguments: Any) -> NetworkSpec:

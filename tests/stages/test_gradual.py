@@ -17,8 +17,8 @@ from sensai.models.widths import widths
 from sensai.pipeline.context import Context
 from sensai.pipeline.lineage import lineage
 from sensai.pipeline.session import Session
+from sensai.policy.member_plans import MemberPlan
 from sensai.stages import prune, retrain
-from sensai.stages.prune.planning import MemberPlan
 from sensai.stages.retrain.gradual import epochs_of_steps, plans_of_steps
 from sensai.tracking import Store
 from sensai.training.checkpoints import TrainingHistory

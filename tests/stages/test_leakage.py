@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from sensai.evaluation import Outputs
+from sensai.evaluation.combinations import Answered, leakage_warning
 from sensai.stages import evaluate
-from sensai.stages.evaluate.combining import Answered
-from sensai.stages.evaluate.leakage import leakage_warning
 from sensai.tracking import tags
 from tests.conftest import ROOT
 from tests.helpers.pipeline import Place

@@ -5,8 +5,8 @@ import pytest
 
 from sensai.config import PruneConfig
 from sensai.errors import InputError
+from sensai.policy.member_plans import MemberPlan
 from sensai.stages import prune
-from sensai.stages.prune.planning import MemberPlan
 from sensai.tracking import Store
 from tests.helpers.pipeline import Pruned
 

@@ -71,7 +71,7 @@ class Common(Running):
     )
     arch: Annotated[ArchName, Usage(code=True, everyday=True)] = Field(
         "small_cnn",
-        description="network: a name, torchvision:<name>, path/to/file.py:factory or module:factory",
+        description="network: a name, torchvision:<name>, timm:<name>, path/to/file.py:factory or module:factory",
     )
     arch_args: NetworkArguments = Field(
         JsonObject("", {}),

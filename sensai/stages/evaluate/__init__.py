@@ -20,6 +20,8 @@ from sensai.data.batches import batches
 from sensai.data.dataset import Dataset, Split
 from sensai.ensemble import Ensemble
 from sensai.errors import InputError
+from sensai.evaluation.combinations import Answered
+from sensai.evaluation.ensemble_metrics import accuracy_metrics, members_table, size_metrics
 from sensai.evaluation.verdict import NEXT
 from sensai.grouping.partitions import Group, is_partition
 from sensai.pipeline.closing import Findings, sentence
@@ -30,7 +32,6 @@ from sensai.runtimes import check_runtime, prepare
 from sensai.stages import retrain
 from sensai.stages.evaluate import combining, int8, judging, latencies
 from sensai.stages.evaluate.leakage import warn_of_leakage
-from sensai.stages.group import class_label
 from sensai.tracking import Store, tags
 from sensai.tracking.artifact_names import (
     ANSWERS,
@@ -68,20 +69,10 @@ def _execute(config: EvaluateConfig, context: Context) -> None:
             int8.metrics(prepared, ensemble.groups, calibration, val_images, test_images, context.evaluation_batch)
         )
     thresholds = _thresholds(val, ensemble)
-    members = _members_table(ensemble, evaluation.member_metrics(outputs, ensemble, thresholds), times.members)
-    base_size = evaluation.size(base.network, base.spec.input_shape)
+    members = members_table(ensemble, evaluation.member_metrics(outputs, ensemble, thresholds), times.member_ms)
     metrics = {
-        **_accuracy_metrics(probabilities, test.base, outputs),
-        "members": len(ensemble.members),
-        "binary_accuracy_mean": members["binary_accuracy"].mean(),
-        "binary_accuracy_min": members["binary_accuracy"].min(),
-        "params_base": base_size.params,
-        "params_max": members["params"].max(),
-        "params_total": members["params"].sum(),
-        "flops_base": base_size.flops,
-        "flops_max": members["flops"].max(),
-        "flops_total": members["flops"].sum(),
-        "flops_speedup": base_size.flops / members["flops"].max(),
+        **accuracy_metrics(probabilities, test.base, outputs.labels),
+        **size_metrics(members, base.network, base.spec.input_shape),
         **times.metrics(),
     }
     context.run.log_metrics(metrics)
@@ -140,7 +131,7 @@ def test_split(data: Dataset) -> Split:
     return data.test
 
 
-def _answered(split: Split, ensemble: Ensemble, context: Context) -> combining.Answered:
+def _answered(split: Split, ensemble: Ensemble, context: Context) -> Answered:
     """Return the outputs of members and base model for a split."""
     stream = tqdm(
         batches(split, context.evaluation_batch, ensemble.normalization, context.device),
@@ -149,19 +140,7 @@ def _answered(split: Split, ensemble: Ensemble, context: Context) -> combining.A
     )
     networks = [*(member.network for member in ensemble.members), context.base_model.network]
     outputs = evaluation.run_networks(networks, stream)
-    return combining.Answered(outputs, evaluation.softmax(outputs.members.pop()))
-
-
-def _accuracy_metrics(
-    probabilities: np.ndarray, base_probabilities: np.ndarray, outputs: evaluation.Outputs
-) -> dict[str, float]:
-    own = evaluation.accuracies(probabilities, outputs.labels)
-    base = evaluation.accuracies(base_probabilities, outputs.labels)
-    return {
-        **own,
-        **{f"base_{name}": value for name, value in base.items()},
-        "accuracy_drop": base["accuracy"] - own["accuracy"],
-    }
+    return Answered(outputs, evaluation.softmax(outputs.members.pop()))
 
 
 def _answers(probabilities: np.ndarray, base_probabilities: np.ndarray, outputs: evaluation.Outputs) -> pd.DataFrame:
@@ -175,7 +154,7 @@ def _answers(probabilities: np.ndarray, base_probabilities: np.ndarray, outputs:
     )
 
 
-def _thresholds(val: combining.Answered | None, ensemble: Ensemble) -> list[evaluation.Thresholds | None]:
+def _thresholds(val: Answered | None, ensemble: Ensemble) -> list[evaluation.Thresholds | None]:
     """Return the decision thresholds of each member."""
     if val is None:
         _log.warning(
@@ -184,24 +163,6 @@ def _thresholds(val: combining.Answered | None, ensemble: Ensemble) -> list[eval
         )
         return evaluation.natural_thresholds(ensemble)
     return evaluation.fitted_thresholds(val.outputs, ensemble)
-
-
-def _members_table(ensemble: Ensemble, metrics: list[dict[str, float]], times: list[float]) -> pd.DataFrame:
-    rows = []
-    for number, (member, values, milliseconds) in enumerate(zip(ensemble.members, metrics, times, strict=True)):
-        sizes = evaluation.size(member.network, ensemble.spec.input_shape)
-        rows.append(
-            {
-                "member": number,
-                "classes": class_label(member.classes, ensemble.class_names),
-                **values,
-                "params": sizes.params,
-                "flops": sizes.flops,
-                "bytes": sizes.bytes,
-                "latency_ms": milliseconds,
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 def _log_confusion(matrix: np.ndarray, names: tuple[str, ...], context: Context) -> None:

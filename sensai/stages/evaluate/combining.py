@@ -1,8 +1,7 @@
 """Fit all methods of `combine` on validation data, judge them side by side, and store the one that is chosen."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,32 +12,14 @@ from sensai.analysis.figures import static
 from sensai.config import EvaluateConfig, GroupingStudyConfig, MainConfig, TuneConfig
 from sensai.data.dataset import Dataset, Split
 from sensai.ensemble import Ensemble
-from sensai.ensemble.calibration import RAW, Calibration, cross_fitted, fit, methods_for, rejection_threshold
+from sensai.ensemble.calibration import RAW, Calibration, rejection_threshold
 from sensai.errors import InputError
+from sensai.evaluation.combinations import BASE_ROW, Answered, compared, fit_combinations
 from sensai.tracking import Run, Store
 from sensai.tracking.artifact_names import CALIBRATION, COMBINATIONS, RELIABILITY_FIGURE, VAL_ANSWERS
 
-_BASE = "base model"
 # `evaluate` logs it anyway.
 _LOGGED = "accuracy"
-
-
-@dataclass(frozen=True)
-class Answered:
-    """The answers to all images of a split.
-
-    Attributes:
-        outputs: of the members.
-        base: float64 (N, K), the base model's class probabilities.
-    """
-
-    outputs: evaluation.Outputs
-    base: np.ndarray
-
-    @property
-    def base_right(self) -> np.ndarray:
-        """Return a mask of the images that the base model answers rightly, bool (N,)."""
-        return self.base.argmax(1) == self.outputs.labels
 
 
 def validation_split(
@@ -72,11 +53,10 @@ def calibrate(
     ensemble: Ensemble, test: Answered, val: Answered | None, config: EvaluateConfig, run: Run
 ) -> Calibration:
     """Return the calibration that the ensemble answers with; log all that can be fitted, side by side."""
-    fitted = _fitted(ensemble, val, config)
+    combinations = fit_combinations(ensemble.groups, None if val is None else val.outputs, config.combine)
+    fitted, held_out, method = combinations.fitted, combinations.held_out, combinations.method
     tested = {name: each(test.outputs.members, ensemble.groups) for name, each in fitted.items()}
-    held_out = _held_out(tested, ensemble, val)
-    table = _compared(tested, held_out, test, val)
-    method = config.combine or (evaluation.likeliest(held_out, val.outputs.labels) if val else RAW.method)
+    table = compared(tested, held_out, test, val)
     _log_comparison(table, method, run)
     run.log_figure(_reliability(tested, test), RELIABILITY_FIGURE)
     if val is not None:
@@ -97,34 +77,6 @@ def load(store: Store, run_id: str) -> Calibration:
         return Calibration.from_json(json.loads(file.read_text()))
 
 
-def _fitted(ensemble: Ensemble, val: Answered | None, config: EvaluateConfig) -> dict[str, Calibration]:
-    """Return the calibrations to choose from, by name; without validation data that is `raw` alone."""
-    if val is None:
-        return {RAW.method: RAW}
-    names = [RAW.method, *methods_for(ensemble.groups, len(val.outputs.labels))]
-    if config.combine is not None and config.combine not in names:
-        names.append(config.combine)
-    return {name: fit(name, val.outputs.members, ensemble.groups, val.outputs.labels) for name in names}
-
-
-def _held_out(methods: Iterable[str], ensemble: Ensemble, val: Answered | None) -> dict[str, np.ndarray]:
-    """Return method -> the cross-fitted probabilities of all validation images; empty without them."""
-    if val is None:
-        return {}
-    outputs = val.outputs
-    return {name: cross_fitted(name, outputs.members, ensemble.groups, outputs.labels) for name in methods}
-
-
-def _compared(
-    tested: dict[str, np.ndarray], held_out: dict[str, np.ndarray], test: Answered, val: Answered | None
-) -> pd.DataFrame:
-    """Return metrics of all methods and the base model: on the test split, and with the prefix `val_` on validation data."""
-    tables = [_judged(tested | {_BASE: test.base}, test.outputs.labels)]
-    if val is not None:
-        tables.append(_judged(held_out | {_BASE: val.base}, val.outputs.labels).add_prefix("val_"))
-    return pd.concat(tables, axis=1)
-
-
 def _val_answers(held_out: np.ndarray, val: Answered) -> pd.DataFrame:
     """Return class indices, one row a validation image: those behind `val_accuracy` and `base_val_accuracy`."""
     return pd.DataFrame({"label": val.outputs.labels, "ensemble": held_out.argmax(1), "base": val.base.argmax(1)})
@@ -133,22 +85,16 @@ def _val_answers(held_out: np.ndarray, val: Answered) -> pd.DataFrame:
 def _log_comparison(table: pd.DataFrame, method: str, run: Run) -> None:
     """Log the table; each method's metrics with its name as suffix; the chosen one's and the base model's without."""
     run.log_frame(table.rename_axis("combine").reset_index(), COMBINATIONS)
-    own = {f"{metric}_{name}": table[metric][name] for name in table.index.drop(_BASE) for metric in table}
+    own = {f"{metric}_{name}": table[metric][name] for name in table.index.drop(BASE_ROW) for metric in table}
     further = table.columns.drop(_LOGGED)
     chosen = {metric: table[metric][method] for metric in further}
-    base = {f"base_{metric}": table[metric][_BASE] for metric in further}
+    base = {f"base_{metric}": table[metric][BASE_ROW] for metric in further}
     run.log_metrics(own | chosen | base)
 
 
 def _reliability(tested: dict[str, np.ndarray], test: Answered) -> Figure:
     curves = {
         name: evaluation.reliability_curve(probabilities, test.outputs.labels)
-        for name, probabilities in (tested | {_BASE: test.base}).items()
+        for name, probabilities in (tested | {BASE_ROW: test.base}).items()
     }
     return static.reliability(curves, "Test images: largest probability and accuracy")
-
-
-def _judged(probabilities: dict[str, np.ndarray], labels: np.ndarray) -> pd.DataFrame:
-    """Return a row of `probability_metrics` for each."""
-    rows = {name: evaluation.probability_metrics(each, labels) for name, each in probabilities.items()}
-    return pd.DataFrame.from_dict(rows, orient="index")

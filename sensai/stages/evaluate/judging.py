@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from sensai.analysis.differences import paired_difference
 from sensai.analysis.report.yardstick_comparison import MEASURE
+from sensai.analysis.resampling import paired_difference
 from sensai.config import EvaluateConfig, MainConfig, RegisterConfig, ReportConfig
 from sensai.config.arguments import as_command
 from sensai.config.entry_points import ActivationsConfig

@@ -18,14 +18,16 @@ from sensai.ensemble import Ensemble
 from sensai.ensemble.building import build_ensemble, fit_none_biases
 from sensai.ensemble.calibration import RAW
 from sensai.evaluation import Outputs, Size, accuracies, calibrated_accuracy, right_in_group, run_networks, size
+from sensai.grouping.partitions import class_label
 from sensai.pipeline.closing import Findings, kept_whole, sentence
+from sensai.pipeline.configured import cut_config
 from sensai.pipeline.context import Context
 from sensai.pipeline.stage import Stage
-from sensai.pruning import pruning_error
+from sensai.policy.member_plans import MemberPlan, make_plans
+from sensai.pruning import proven
 from sensai.sites import Plan, SiteMap, SizePrediction
 from sensai.stages import group
-from sensai.stages.group import class_label
-from sensai.stages.prune.planning import MemberPlan, make_plans, removable
+from sensai.stages.prune.planning import removable
 from sensai.tracking import Store
 from sensai.tracking.artifact_names import LAYERS, MEMBERS_TABLE, PLANS, VAL_ANSWERS, WIDTHS_FIGURE
 from sensai.tracking.metric_names import CALIBRATED_VAL_ACCURACY
@@ -40,9 +42,10 @@ def _execute(config: PruneConfig, context: Context) -> None:
     base = context.base_model
     prediction = SizePrediction(base.network, sites, base.spec.input_shape)
     groups = group.load(context.store, context.upstream["group"])
-    plans = make_plans(config, candidates, groups, prediction, base.spec.num_classes)
+    plans = make_plans(cut_config(config), candidates, groups, prediction, base.spec.num_classes)
     context.run.log_json(_to_json(plans, sites), PLANS)
-    error = _proved(plans, sites, context)
+    images = context.example_images(base.spec, PROOF_IMAGES)
+    error = proven(base.network, sites, [(member.classes, member.plan) for member in plans], images)
     ensemble = build(context, plans)
     # MLflow's comparison of runs shows metrics in the order of logging.
     if (outputs := validation_outputs(ensemble, context)) is not None:
@@ -102,21 +105,6 @@ def validation_outputs(ensemble: Ensemble, context: Context) -> Outputs | None:
         return None
     images = batches(val, context.evaluation_batch, ensemble.normalization, context.device)
     return run_networks([member.network for member in ensemble.members], images)
-
-
-def _proved(plans: list[MemberPlan], sites: SiteMap, context: Context) -> float:
-    """Return the largest difference between a member and the masked network.
-
-    Raises:
-        RuntimeError: it is more than rounding leaves.
-    """
-    base = context.base_model
-    images = context.example_images(base.spec, PROOF_IMAGES)
-    errors = [pruning_error(base.network, sites, member.plan, images) for member in plans]
-    for member, (error, tolerance) in zip(plans, errors, strict=True):
-        if error > tolerance:
-            raise RuntimeError(f"member {member.classes}: pruned and masked differ by {error:.3g} > {tolerance:.3g}")
-    return max(error for error, _ in errors)
 
 
 def _log_sizes(ensemble: Ensemble, plans: list[MemberPlan], sites: SiteMap, context: Context) -> None:

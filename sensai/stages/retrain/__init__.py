@@ -23,36 +23,29 @@ from sensai import evaluation
 from sensai.analysis.figures import static
 from sensai.cluster.cores import pinned
 from sensai.config import Retrain, RetrainConfig
-from sensai.data.transforms import Mixing
 from sensai.ensemble import Ensemble, load_ensemble, save_ensemble
 from sensai.ensemble.building import initialise_anew
 from sensai.evaluation import Size, size
 from sensai.files import temporary_folder, write_text
+from sensai.grouping.partitions import class_label
 from sensai.models.layout import laid_out
 from sensai.pipeline import callbacks
 from sensai.pipeline.closing import Findings, sentence
+from sensai.pipeline.configured import training_config
 from sensai.pipeline.context import Context
 from sensai.pipeline.lineage import upstream_tags
+from sensai.pipeline.open_workers import open_workers
 from sensai.pipeline.run_lifecycle import Description, open_run
 from sensai.pipeline.session import Session
 from sensai.pipeline.stage import Stage, stage_tags
 from sensai.stages import prune
-from sensai.stages.group import class_label
 from sensai.stages.retrain.gradual import epochs_of_steps, plans_of_steps, train_in_steps
-from sensai.stages.retrain.open_workers import open_workers
 from sensai.tracking import Run, Store, tags
 from sensai.tracking.artifact_names import CURVE_FIGURE, CURVES, MEMBERS
 from sensai.training.checkpoints import TrainingHistory, epoch_text
 from sensai.training.members import Workers, retrain_members
 from sensai.training.precision import Precision, faster_precision
 from sensai.training.stopping import DEFAULT_STOP_RULES
-from sensai.training.training_config import (
-    BatchConfig,
-    Budget,
-    ObjectiveConfig,
-    OptimizerConfig,
-    TrainingConfig,
-)
 
 _log = logging.getLogger(__name__)
 # Characters of a tag.
@@ -104,7 +97,9 @@ def _train(
     runs: Sequence[Run],
 ) -> list[TrainingHistory]:
     """Train the members after one cut, and log every epoch to the members' runs."""
-    training = _training_config(config, context, epochs, _precision(ensemble, config, context, workers))
+    precision = _precision(ensemble, config, context, workers)
+    augmentation = context.augmentation(config.augmentation)
+    training = training_config(config, augmentation, len(ensemble.class_names), epochs, precision)
     watcher = callbacks.current()
     with _progress_bars(workers, epochs) as bars:
 
@@ -125,38 +120,6 @@ def _train(
             on_epoch=on_epoch,
             why_end=watcher.why_end,
         )
-
-
-def _training_config(config: RetrainConfig, context: Context, epochs: int, precision: Precision) -> TrainingConfig:
-    """Return the configuration of the training after one cut."""
-    objective = ObjectiveConfig(
-        config.loss,
-        kd_weight=config.kd_weight,
-        kd_temperature=config.kd_temperature,
-        logit_standardization=config.logit_standardization,
-        label_smoothing=config.label_smoothing,
-        balance=config.balance,
-        precision=precision,
-    )
-    optimizer = OptimizerConfig(
-        epochs=epochs,
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-        weight_averaging=config.weight_averaging,
-        ema_decay=config.ema_decay,
-        metric="accuracy" if objective.joint else "balanced_accuracy",
-        schedule=config.schedule,
-        decay_epochs=config.decay_epochs,
-        stop_rules=config.stop_rules,
-        patience=config.patience,
-        min_gain=config.min_gain,
-        target=config.target,
-    )
-    mixing = None if config.mix == "none" else Mixing(config.mix, config.mix_alpha, len(context.data.class_names))
-    batch = BatchConfig(
-        config.batch_size, context.augmentation(config.augmentation), config.seed, config.auto_augment, mixing
-    )
-    return TrainingConfig(optimizer, batch, objective, Budget(*config.budget) if config.budget else Budget())
 
 
 def _costs(ensemble: Ensemble) -> list[int]:

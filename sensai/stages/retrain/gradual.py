@@ -7,11 +7,13 @@ from pathlib import Path
 from sensai.config import RetrainConfig
 from sensai.ensemble import Ensemble
 from sensai.ensemble.building import cut_further
+from sensai.pipeline.configured import cut_config
 from sensai.pipeline.context import Context
+from sensai.policy.member_plans import MemberPlan, judging_classes
 from sensai.policy.plans import nested_plans
 from sensai.sites import Plan
 from sensai.stages import prune
-from sensai.stages.prune.planning import MemberPlan, judging_classes, removable
+from sensai.stages.prune.planning import removable
 from sensai.training.checkpoints import TrainingHistory
 
 # Trains an ensemble in place after one cut. Given are the most epochs of each member, the folder of checkpoints, and the epochs
@@ -32,13 +34,12 @@ def epochs_of_steps(count: int, config: RetrainConfig) -> list[int]:
 
 def _nested(plans: Sequence[MemberPlan], config: RetrainConfig, context: Context) -> list[list[MemberPlan]]:
     """Return the plans of every step, ranked as prune ranked them."""
-    candidates = removable(config, context)
-    ranking = "global" if "ranking" in config.ignored() else config.ranking
+    candidates, rule = removable(config, context), cut_config(config)
     of_members = []
     for member in plans:
-        judged_by = judging_classes(config, member.classes, len(context.data.class_names))
+        judged_by = judging_classes(rule, member.classes, len(context.data.class_names))
         keys = candidates.criterion(candidates.statistics, judged_by)
-        nested = nested_plans(member.plan, keys, config.cut_steps, ranking=ranking)
+        nested = nested_plans(member.plan, keys, config.cut_steps, ranking=rule.ranking)
         of_members.append([MemberPlan(member.classes, plan) for plan in nested])
     steps = [list(step) for step in zip(*of_members, strict=True)]
     # With more steps than channels to remove, some steps remove nothing.

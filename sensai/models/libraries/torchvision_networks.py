@@ -38,20 +38,20 @@ def auxiliary_heads(name: str) -> tuple[str, ...]:
     return _AUXILIARY_HEADS if "aux_logits" in _constructor(name) else ()
 
 
-def build(name: str, num_classes: int, image_size: tuple[int, int], arguments: dict[str, Any]) -> nn.Module:
+def build(name: str, num_classes: int, input_shape: tuple[int, int, int], arguments: dict[str, Any]) -> nn.Module:
     """Return a freshly initialised network.
 
     Args:
         name: its name in torchvision.
         num_classes: K, the outputs.
-        image_size: height and width of the input.
+        input_shape: (C, H, W) of one image.
         arguments: keyword arguments of the network's constructor that have a default.
 
     Raises:
         InputError: there is no such network, or it does not take an argument or a value.
     """
     _check_name(name)
-    parameters = _constructor(name)
+    parameters, image_size = _constructor(name), input_shape[1:]
     given = _WITHOUT_HEADS if "aux_logits" in parameters else {}
     given = given | {key: size for key, size in {_SIDE: image_size[0], _SIZE: image_size}.items() if key in parameters}
     allowed = [
