@@ -13,12 +13,12 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 export PATH := $(WHOLE)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: demo check test test-long lint ui mlproject reference constraints clean
+.PHONY: demo check test test-long lint docs ui mlproject reference constraints clean
 
-# The main job on the built-in digits, as an MLflow Project, with the quickest yardstick. MLflow opens the store before the
+# The main job on the built-in digits, as an MLflow Project. MLflow opens the store before the
 # project's code runs: it is made first, in a way that bears several processes, and working folders with any characters.
 demo: $(STAMP)
-	@python -m sensai.tracking.tracking_store mlflow run . --env-manager local -P yardsticks=control
+	@python -m sensai.tracking.tracking_store mlflow run . --env-manager local -P config=entrypoints/demo.yaml
 	@echo "open the MLflow UI with: make ui"
 
 # Each test process has a core to itself; threads that wait leave theirs to others.
@@ -42,6 +42,10 @@ lint: $(STAMP)
 	@ruff format --check .
 	@mypy --num-workers auto
 
+# The site, in build/docs/index.html. Warnings are errors, and so are links to pages, headings and files that do not exist.
+docs: $(STAMP)
+	@sphinx-build --fail-on-warning --keep-going --fresh-env --quiet -d build/doctrees docs build/docs
+
 # The MLflow UI on loopback; it prints the address that opens the runs.
 ui: $(STAMP)
 	@python -m sensai ui
@@ -50,11 +54,11 @@ ui: $(STAMP)
 mlproject: $(STAMP)
 	@python -m sensai.config.mlproject > MLproject.new && mv MLproject.new MLproject
 
-# The reference page of all parameters, likewise.
+# The reference pages of all parameters, and of all that runs log, likewise.
 reference: $(STAMP)
-	@mkdir -p docs/reference
 	@python -m sensai.config.reference > docs/reference/parameters.new
-	@mv docs/reference/parameters.new docs/reference/parameters.md
+	@python -m sensai.tracking.logged_names > docs/reference/metrics.new
+	@for page in parameters metrics; do mv docs/reference/$$page.new docs/reference/$$page.md; done
 
 # The exact versions that everything is run with: the newest that pyproject.toml allows, or with RESOLUTION=lowest-direct the oldest.
 RESOLUTION ?= highest
@@ -72,4 +76,4 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	@rm -rf $(VENV) .sensai mlruns mlflow.db optuna.db
+	@rm -rf $(VENV) .sensai mlruns mlflow.db optuna.db build

@@ -1,31 +1,44 @@
 """The figures and the tables of `contention`, from the collected results.
 
-python analysis/contention_results.py
+python -m analysis.contention_results
 
-Each case in analysis/results/contention.csv gets a figure in docs/results and a table in docs/experiments.md, both under its
-name.
+Each case in analysis/results/contention.csv gets a figure in docs/results, and a table in the documents, both under its name.
 `python analysis/studies/contention.py` measures the cases anew.
 """
 
 import math
-from pathlib import Path
 
 import pandas as pd
 
+from analysis.documents import PAGES, RESULTS, figure, write
 from sensai.analysis.contention_summary import summary
 from sensai.analysis.figures import static
-from sensai.analysis.markdown import write_table
+from sensai.analysis.markdown import markdown_table
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "analysis/results/contention.csv"
+COLLECTED = RESULTS / "contention.csv"
 
 
 def main() -> None:
     """Draw the figures and write the tables."""
-    for case, measured in pd.read_csv(RESULTS).groupby("case"):
-        table = summary(measured)
-        static.contention(table).savefig(ROOT / f"docs/results/{case}.png")
-        write_table(ROOT / "docs/experiments.md", str(case), shown(table))
+    for case, table in tables().items():
+        static.contention(table).savefig(PAGES / f"{case}.png")
+    write(blocks())
+
+
+def tables() -> dict[str, pd.DataFrame]:
+    """Return case -> means and intervals over its repeats."""
+    return {str(case): summary(measured) for case, measured in pd.read_csv(COLLECTED).groupby("case")}
+
+
+def blocks() -> dict[str, str]:
+    """Return the table and the figure of each case, as the documents show them."""
+    found = {}
+    for case, table in tables().items():
+        found[case] = markdown_table(shown(table))
+        found[f"{case} figure"] = figure(
+            "Images a second of trainings and scorings at once, one line a way", f"{case}.png"
+        )
+    return found
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,22 +1,19 @@
-"""The tables of retrainings in README.md and docs/experiments.md, from the collected results.
+"""The tables of retrainings in the documents, from the collected results.
 
-python analysis/retraining_tables.py
+python -m analysis.retraining_tables
 
 Cells that are not collected are given here as text: validation accuracy and size of the base model.
 """
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sensai.analysis.markdown import write_table
+from analysis.documents import RESULTS, write
+from sensai.analysis.markdown import markdown_table
 from sensai.analysis.rounding import rounded_accuracy
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "analysis/results"
-EXPERIMENTS = ROOT / "docs/experiments.md"
 # Documents show so many digits of a run id.
 _DIGITS = 12
 # The seconds of trainings that were killed and resumed, or ran on another machine, are not comparable.
@@ -203,7 +200,7 @@ TABLES = [
     ),
 ]
 
-# Row of README's table -> the retrain run of each of these columns; empty: there is none.
+# Row of the summary -> the retrain run of each of these columns; empty: there is none.
 SUMMARY_COLUMNS = (
     "ten members",
     "five pairs of similar classes",
@@ -218,12 +215,12 @@ SUMMARY = {
 }
 
 
-def main() -> None:
-    """Write the tables into the documents."""
+def blocks() -> dict[str, str]:
+    """Return the tables."""
     runs = collected()
-    for table in TABLES:
-        write_table(EXPERIMENTS, table.name, shown(table, runs))
-    write_table(ROOT / "README.md", "jointly_trained", summary(runs))
+    tables = {table.name: shown(table, runs) for table in TABLES}
+    tables |= {"jointly_trained": summary(runs), "jointly_trained gains": gains(runs)}
+    return {name: markdown_table(table) for name, table in tables.items()}
 
 
 def collected() -> pd.DataFrame:
@@ -260,7 +257,7 @@ def _cells(columns: tuple[str, ...], row: Row, runs: pd.DataFrame) -> list[str]:
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return README's table: test accuracy of ensembles, controls and base models."""
+    """Return the test accuracies of jointly trained ensembles, their controls and base models."""
     return pd.DataFrame([[name, *_summary_row(own, runs)] for name, own in SUMMARY.items()], columns=_summary_names())
 
 
@@ -274,6 +271,23 @@ def _summary_row(own: tuple[str, ...], runs: pd.DataFrame) -> list[str]:
     if (equal := found[-1]) is not None:
         others[-1] += f" ({equal['epochs']} epochs)"
     return [rounded_accuracy(run_of(runs, own[0])["base_accuracy"]), f"**{ten}**", *others]
+
+
+def gains(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the points by which ten members are above each of their rivals."""
+    rows = []
+    for name, own in SUMMARY.items():
+        ten, *rivals = [run_of(runs, run) if run else None for run in own]
+        assert ten is not None
+        less = [ten["base_accuracy"], *(None if run is None else run["accuracy"] for run in rivals)]
+        points = ["" if other is None else f"{100 * (ten['accuracy'] - other):+.1f}" for other in less]
+        rows.append([name, *points])
+    return pd.DataFrame(rows, columns=["ten members less", "base model", *SUMMARY_COLUMNS[1:]])
+
+
+def main() -> None:
+    """Write the tables."""
+    write(blocks())
 
 
 if __name__ == "__main__":

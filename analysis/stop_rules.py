@@ -1,39 +1,49 @@
 """The figure and the table of stop rules, from the trainings of `analysis/studies/stop_curves.py`.
 
-python analysis/stop_rules.py
+python -m analysis.stop_rules
 
-The script makes docs/results/stop_rules.png, and the table `stop_rules` of docs/experiments.md.
+The script makes docs/results/stop_rules.png, and the block `stop_rules` of the documents. Without trainings it makes nothing.
 """
 
 import json
-import sys
 from pathlib import Path
 
 import pandas as pd
 
+from analysis.documents import PAGES, RESULTS, figure, write
 from sensai.analysis.figures.static_stopping import stop_regret
-from sensai.analysis.markdown import write_table
+from sensai.analysis.markdown import markdown_table
 from sensai.analysis.stop_regret import chosen, fronts, measured, replays
 
-ROOT = Path(__file__).resolve().parent.parent
-TRAININGS = ROOT / "analysis/results/stopping"
+TRAININGS = RESULTS / "stopping"
+FIGURE = "stop_rules.png"
 # The mean that a rule may give up on the half that it is fitted on: half a point.
 MOST_GIVEN_UP = 0.005
 
 
 def main() -> None:
     """Draw the figure and write the table."""
-    replayed = replays(collected(TRAININGS))
-    stop_regret(fronts(measured(replayed))).savefig(ROOT / "docs/results/stop_rules.png", dpi=150)
-    write_table(ROOT / "docs/experiments.md", "stop_rules", shown(replayed))
+    trainings = collected(TRAININGS)
+    if not trainings.empty:
+        stop_regret(fronts(measured(replays(trainings)))).savefig(PAGES / FIGURE, dpi=150)
+    write(blocks())
+
+
+def blocks() -> dict[str, str]:
+    """Return the table of stop rules and the figure, as the documents show them; nothing where there are no trainings."""
+    trainings = collected(TRAININGS)
+    if trainings.empty:
+        return {}
+    return {
+        "stop_rules": markdown_table(shown(replays(trainings))),
+        "stop_rules figure": figure("Accuracy given up against epochs saved, one line a rule", FIGURE),
+    }
 
 
 def collected(folder: Path) -> pd.DataFrame:
     """Return the epochs of all trainings in a folder."""
-    files = sorted(folder.glob("*.parquet"))
-    if not files:
-        sys.exit(f"{folder} has no trainings yet; analysis/studies/stop_curves.py makes them")
-    return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
+    frames = [pd.read_parquet(file) for file in sorted(folder.glob("*.parquet"))]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def shown(replayed: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Check for every network that its pruned members compute the same as the masked network, and list what can be removed.
 
 python benchmarks/exactness.py [--networks vgg19_bn torchvision:resnet50 timm:rexnet_100 ...] [--side 96]
-python benchmarks/exactness.py --layers docs/layers.md
+python benchmarks/exactness.py --layers docs/reference/layers.md
 
 Weights and statistics are random. Plans of ratio 0.1, 0.5 and 0.9 and a random plan prune each network in both scopes.
 A line gives the numbers of sites, channels and sites kept whole (with the reasons), and three checks:

@@ -417,7 +417,7 @@ def untried() -> dict[str, str]:
 _HEADER = """# Layers
 
 The effect of pruning on every layer of `torch.nn`, every wrapper of `torch.nn.utils.parametrizations` and every kind of block
-in `forward` of an image classifier. Written by `python benchmarks/exactness.py --layers docs/layers.md` (torch
+in `forward` of an image classifier. Written by `python benchmarks/exactness.py --layers docs/reference/layers.md` (torch
 {version}), which tries each of them between two convolutions:
 
 - **cut**: all its input and output channels can be removed. Each member computes the same as the network with these channels

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sensai.api.retraining_verb import retrain
     from sensai.api.scores import ChannelStatistics, score
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Name -> its module, imported on first use.
 _HOMES = {

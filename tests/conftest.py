@@ -37,7 +37,8 @@ if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > BYTES:
 # each other on two cores; `finished_main` takes half a minute in each process that requests it.
 TOGETHER = {
     "tests/training/test_ray.py": "ray",
-    "tests/serving/test_serve.py": "ray",
+    "tests/serving/test_contract.py": "ray",
+    "tests/serving/test_ray_server.py": "ray",
     "tests/analysis/test_collected_answers.py": "main",
     "tests/analysis/test_differences.py": "main",
     "tests/analysis/test_guide.py": "main",
@@ -50,10 +51,12 @@ TOGETHER = {
     "tests/pipeline/test_ui_columns.py": "main",
     "tests/registry/test_versions.py": "main",
     "tests/stages/test_yardsticks.py": "main",
+    "tests/docs/test_readme.py": "main",
     "tests/stages/test_main.py": "main",
     "tests/stages/test_predict.py": "main",
     "tests/stages/test_register.py": "main",
     "tests/stages/test_shared_classes.py": "main",
+    "tests/tracking/test_names.py": "main",
 }
 
 # With these, every stage does its work on tests/helpers/tiny_data.py within a second or two. Two threads that share a core
@@ -227,6 +230,7 @@ def pruned(pruned_once: "Pruned", tmp_path: Path) -> Iterator["Pruned"]:
     """That store as the test's own copy, with MLflow set to it."""
     with pruned_once.place.copy(tmp_path).active() as place:
         yield replace(pruned_once, place=place)
+        _assert_names(place)
 
 
 @pytest.fixture
@@ -236,3 +240,11 @@ def place(empty_database: Path, tmp_path: Path) -> Iterator["Place"]:
 
     with Place.make(tmp_path, empty_database).active() as made:
         yield made
+        _assert_names(made)
+
+
+def _assert_names(place: "Place") -> None:
+    """Fail where the runs of a test have logged a name that is in no table."""
+    from tests.helpers.logged import undeclared
+
+    assert not undeclared(place), "names that are in no table of sensai.tracking"

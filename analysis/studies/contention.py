@@ -4,8 +4,8 @@ python analysis/studies/contention.py [--sample imagenet-sample.tar] [--folder F
 
 The images of the case bound by loading are JPEG files: those of the archive (train/<class>/<name>.jpg), or else generated ones.
 Both are as large as most of ImageNet's. The study takes about 40 minutes on 2 cores that have nothing else to do. Started
-again after a kill, it goes on with the repeats that are missing. `python analysis/contention_results.py` then makes the figures
-and tables of the documents.
+again after a kill, it goes on with the repeats that are missing. `python -m analysis` then makes the figures and tables of the
+documents.
 """
 
 import argparse

@@ -28,7 +28,7 @@ from sensai.evaluation.roles import BASE_MODEL, CONTROL, ENSEMBLE, REPLICAS, TIT
 from sensai.evaluation.verdict import base_model, evaluated, verdict
 from sensai.models.live_networks import plain_copy
 from sensai.pipeline.devices import device_of
-from sensai.runtimes import compare_on_device, prepare
+from sensai.runtimes import compare_on_device, prepare, prepare_base
 
 _NEXT = {
     BASE_MODEL: "sensai.prune with another target_flops or other groups, or keep the base model",
@@ -258,7 +258,9 @@ def _times(
     def combined(outputs: list[np.ndarray]) -> np.ndarray:
         return ensemble.calibration(outputs, ensemble.groups)
 
-    comparison = compare_on_device(base, ensemble, prepare(ensemble), combined, example, device, runtime)
+    comparison = compare_on_device(
+        prepare_base(base, ensemble), ensemble, prepare(ensemble), combined, example, device, runtime
+    )
     return comparison.metrics(), comparison.member_ms
 
 

@@ -6,6 +6,8 @@ library or a database fails. Every text can be stored.
 
 import os
 import re
+from contextlib import suppress
+from ipaddress import ip_address
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -85,6 +87,13 @@ def _host(value: str) -> str:
     if len(value) > _LONGEST_NAME - 2 or not _HOST.fullmatch(value):
         raise ValueError("must be the name or the IP address of a machine, e.g. 127.0.0.1")
     return value
+
+
+def is_loopback(host: str) -> bool:
+    """Return True if only this machine reaches a server on a host; of names only localhost is known to be such."""
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost"
 
 
 def _address(value: str) -> str:
@@ -173,6 +182,7 @@ ImagesAtOnce = Annotated[int, Field(ge=1, le=65_536)]
 Images = Annotated[int, Field(ge=2, le=10_000_000)]
 Reduction = Annotated[int, Field(ge=2, le=1000)]
 Seconds = Annotated[int, Field(ge=1, le=86_400)]
+Mebibytes = Annotated[int, Field(ge=1, le=1024)]
 Port = Annotated[int, Field(ge=1, lt=2**16)]
 # Whole numbers of databases have 32 bits.
 Version = Annotated[int, Field(ge=1, lt=2**31)]

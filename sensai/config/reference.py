@@ -1,13 +1,13 @@
 """Write the reference page of all parameters from their declarations: `python -m sensai.config.reference`."""
 
 import sys
-from collections.abc import Iterable
 
 from sensai.config.annotations import choices_of, is_number
 from sensai.config.conditions import ALWAYS
 from sensai.config.entry_point import EntryPoint
 from sensai.config.entry_points import CONFIGS
 from sensai.config.usage import Among, Between, Parameter, default_texts, parameters_of
+from sensai.tracking.logged_names import table_row
 
 _HEAD = """\
 <!-- Written by `make reference` from sensai/config. -->
@@ -34,7 +34,7 @@ def _section(title: str, config: type[EntryPoint], owner: str) -> list[str]:
     rows = [
         _row(each, default_texts(config)[each.name]) for each in parameters_of(config).values() if each.owner == owner
     ]
-    return [f"## {title}\n", _line(_COLUMNS), _line("---" for _ in _COLUMNS), *rows, ""] if rows else []
+    return [f"## {title}\n", table_row(_COLUMNS), table_row("---" for _ in _COLUMNS), *rows, ""] if rows else []
 
 
 def _row(parameter: Parameter, default: str) -> str:
@@ -42,7 +42,7 @@ def _row(parameter: Parameter, default: str) -> str:
     when = "" if usage.when == ALWAYS else str(usage.when)
     shown = f"`{default}`" if default else ""
     cells = (f"`{parameter.name}`", _kind(parameter), shown, _meaning(parameter), when, _searched(usage.search))
-    return _line(cells)
+    return table_row(cells)
 
 
 def _kind(parameter: Parameter) -> str:
@@ -64,10 +64,6 @@ def _searched(search: Between | Among | bool) -> str:
         case Among(choices):
             return ", ".join(choices)
     return ""
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 
 
 if __name__ == "__main__":

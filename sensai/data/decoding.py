@@ -1,7 +1,9 @@
 """Read one image file as an array: upright, 8 bits a value, RGB or grey. (c, h, w) pixels."""
 
+import io
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +58,38 @@ def decode(path: Path, parameter: str = "data_dir", channels: int = 3) -> np.nda
         InputError: not an image, broken, too large, of 32 bits a value, or coloured although `channels` is 1.
     """
     with _opened(path, parameter) as image:
-        pixels = _pixels(image, path, parameter)
+        pixels = _pixels(image, f"{parameter}: {str(path)!r}")
     return pixels if channels == len(pixels) else one_channel(pixels, repr(str(path)), parameter)
+
+
+def decode_content(content: bytes, name: str, formats: Sequence[str], most_pixels: int) -> np.ndarray:
+    """Read an image from the bytes of its file, upright as `decode` does.
+
+    Args:
+        content: of the file.
+        name: of the image in messages.
+        formats: names of Pillow's readers that may read it.
+        most_pixels: largest number of pixels.
+
+    Returns:
+        uint8 (3, h, w), of the image's own size.
+
+    Raises:
+        InputError: not an image of these formats, broken, too large, or of 32 bits a value.
+    """
+    try:
+        image = Image.open(io.BytesIO(content), formats=list(formats))
+    except Image.DecompressionBombError as error:
+        raise _too_large(name, error) from error
+    # As in `_opened`.
+    except Exception as error:
+        raise InputError(f"{name} is not an image that can be read: allowed are {', '.join(formats)}") from error
+    with image:
+        if image.width * image.height > most_pixels:
+            raise InputError(
+                f"{name} is too large: {image.width} x {image.height} pixels, at most {most_pixels} are read"
+            )
+        return _pixels(image, name)
 
 
 def one_channel(pixels: np.ndarray, name: str, parameter: str) -> np.ndarray:
@@ -103,9 +135,8 @@ def _opened(path: Path, parameter: str) -> Image.Image:
         ) from error
 
 
-def _pixels(image: Image.Image, path: Path, parameter: str) -> np.ndarray:
-    """Return the pixels, uint8 (3, h, w)."""
-    name = f"{parameter}: {str(path)!r}"
+def _pixels(image: Image.Image, name: str) -> np.ndarray:
+    """Return the pixels, uint8 (3, h, w); `name` is for messages."""
     try:
         image.load()
         if image.mode in ("I", "F"):

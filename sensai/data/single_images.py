@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from sensai.data.decoding import decode, one_channel
+from sensai.data.decoding import decode, decode_content, one_channel
 from sensai.data.listing import images_below, in_words
 from sensai.data.resizing import fit
 from sensai.documents import parse_json, shown
@@ -19,6 +19,10 @@ from sensai.input_paths import searched
 _log = logging.getLogger(__name__)
 _PARAMETER = "images"
 _LONGEST_PATH = 4095
+# Pillow's other readers are less tested, and the senders are not trusted.
+_SENT_FORMATS = ("JPEG", "PNG", "WEBP")
+# Decoded, they take 200 MB.
+_MOST_SENT_PIXELS = 2**26
 _LINE = '{"path": "cat.png"} or {"pixels": [[0, 255, ...], ...]}, and "id" where wanted'
 
 
@@ -75,6 +79,20 @@ def from_files(path: Path, shape: tuple[int, int, int]) -> Iterator[Frame | Refu
             yield Refused(str(path / name), f"{_PARAMETER}: {str(path / name)!r} {found.problems[name]}")
         else:
             yield _from_file(path / name, str(path / name), shape)
+
+
+def from_content(content: bytes, name: str, shape: tuple[int, int, int]) -> np.ndarray:
+    """Return the image in the bytes of a JPEG, PNG or WebP file, uint8 (H, W, C), fitted as `from_files` fits.
+
+    Args:
+        content: of the file.
+        name: of the image in messages.
+        shape: (H, W, C) of the result.
+
+    Raises:
+        InputError: it is no such image, is broken or too large, or is coloured although the network takes one channel.
+    """
+    return _fitted(decode_content(content, name, _SENT_FORMATS, _MOST_SENT_PIXELS), shape, name)
 
 
 def from_json_lines(stream: BinaryIO, shape: tuple[int, int, int]) -> Iterator[Frame | Refused]:

@@ -16,6 +16,13 @@ TITLES = {
     BASE: "base model trained further",
     CONTROL_EQUAL_FLOPS: "control of equal training FLOPs",
 }
+# How each yardstick is explained beside its numbers.
+EXPLANATIONS = {
+    CONTROL: "one network of all classes with the largest member's FLOPs",
+    REPLICAS: "as many such networks as members, averaged",
+    BASE: "the base model, trained further by the members' recipe",
+    CONTROL_EQUAL_FLOPS: "a control that was trained with as many FLOPs as the ensemble",
+}
 
 
 def role_of(groups: Sequence[Sequence[int]], num_classes: int, *, is_cut: bool) -> str:

@@ -50,7 +50,7 @@ class Verdict:
 
     Attributes:
         here: name of the best choice on this machine.
-        apart: name of the best choice on a machine a member.
+        apart: name of the best choice with a machine for each member.
         sentences: the verdict in words.
         command: the next command.
     """
@@ -88,8 +88,11 @@ def evaluated(name: str, metrics: Mapping[str, float], gain: Difference | None, 
     if base is None or together is None or slowest is None:
         return None
     # Earlier versions did not log the number of members, of which all are about as large as the largest.
-    networks = metrics.get("members") or round(metrics["flops_total"] / metrics["flops_max"])
-    return Choice(name, int(networks), together, slowest, base, gain, command)
+    networks = int(metrics.get("members") or round(metrics["flops_total"] / metrics["flops_max"]))
+    if networks == 1:
+        # It is timed twice, as a member and as an ensemble of one; tables show the latter.
+        slowest = together
+    return Choice(name, networks, together, slowest, base, gain, command)
 
 
 def base_model(judged: Choice, gain: Difference, command: str) -> Choice:
@@ -107,20 +110,16 @@ def verdict(judged: Choice, rivals: Sequence[Choice], measure: str = "") -> Verd
     """
     choices = [judged, *rivals]
     here, apart = (_best(choices, time) for time in (_here, _apart))
-    sentences = [_sentence("On this machine", here, judged, rivals, _here)]
+    sentences = [_sentence(f"On this machine{_busy(choices)}", here, judged, rivals, _here)]
     others = [each for each in rivals if each is not here and (here is not judged or each.name != BASE_MODEL)]
     if others:
-        sentences.append(f"Others beside the {TITLES[judged.name]} here: {'; '.join(map(_other(judged), others))}.")
-    if max(each.networks for each in choices) > 1:
-        sentences.append(_sentence("On a machine a member", apart, judged, rivals, _apart))
-    images = next((each.gain.images for each in rivals if each.gain), 0)
-    sentences.append(f"Intervals are 95 % over {images:,} test images, for one seed.")
-    least, most = (limit(each.base_ms for each in choices) for limit in (min, max))
-    if most > _BUSY * least:
         sentences.append(
-            f"The base model took {least:.3g} to {most:.3g} ms in these evaluations: the machine was busy, and the times are "
-            "doubtful."
+            f"The others here, compared with the {TITLES[judged.name]}: {'; '.join(map(_other(judged), others))}."
         )
+    if max(each.networks for each in choices) > 1:
+        sentences.append(_sentence("With a machine for each member", apart, judged, rivals, _apart))
+    images = next((each.gain.images for each in rivals if each.gain), 0)
+    sentences.append(f"Intervals are 95 % over {images:,} test images; each network was trained once, with one seed.")
     if measure:
         sentences.append("No yardstick was measured: one small network, or several averaged, may do better.")
     return Verdict(here.name, apart.name, tuple(sentences), measure or here.command)
@@ -144,6 +143,14 @@ def _best(choices: Sequence[Choice], time: Time) -> Choice:
 
 def _shown_gain(choice: Choice) -> float:
     return choice.gain.difference if choice.gain is not None and choice.gain.is_gain else 0.0
+
+
+def _busy(choices: Sequence[Choice]) -> str:
+    """Return a doubt about the times where the base model, which every evaluation times, took very different ones."""
+    least, most = (limit(each.base_ms for each in choices) for limit in (min, max))
+    if most <= _BUSY * least:
+        return ""
+    return f" (which was busy, so the times are doubtful: the base model took {least:.3g} to {most:.3g} ms)"
 
 
 def _sentence(where: str, best: Choice, judged: Choice, rivals: Sequence[Choice], time: Time) -> str:
@@ -192,6 +199,8 @@ def _doubt(gain: Difference) -> str:
     needed = gain.images_to_decide
     if needed > _MOST_IMAGES:
         return ": undecided"
+    if needed <= gain.images:
+        return ": just undecided"
     return f": undecided; about {needed:,.0f} test images would decide"
 
 

@@ -1,6 +1,6 @@
 """The base model as later stages take it: on the device, with its removable channels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from sensai.data.batches import Normalization
+from sensai.ensemble import Ensemble
 from sensai.errors import InputError
 from sensai.models.architecture_names import LIVE
 from sensai.models.factory import NetworkSpec
 from sensai.models.storage import load_network
 from sensai.pruning import provable
+from sensai.runtimes import Prepared, prepare_base
 from sensai.sites import SiteMap, find_sites
 from sensai.terminal import waiting
 
@@ -40,6 +43,7 @@ class BaseModel:
     network: nn.Module
     spec: NetworkSpec
     device: torch.device
+    _prepared: dict[Normalization, Prepared] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
@@ -60,6 +64,12 @@ class BaseModel:
             sites = provable(self.network, find_sites(self.network, images), images)
         check_removable(sites, self.spec.arch)
         return sites
+
+    def prepared(self, like: Ensemble) -> Prepared:
+        """Return the network for runtimes, with the images of an ensemble made of it; it is exported once a process."""
+        if like.normalization not in self._prepared:
+            self._prepared[like.normalization] = prepare_base(self.network, like)
+        return self._prepared[like.normalization]
 
 
 def load_base_model(store: "Store", run_id: str) -> tuple[nn.Module, NetworkSpec]:

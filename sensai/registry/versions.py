@@ -33,8 +33,6 @@ _ABOUT = (
 )
 
 
-# People tell versions apart by these metrics; all others are on the logged model.
-TAGGED_METRICS = ("accuracy", "base_accuracy", "latency_ensemble_ms", "latency_base_ms")
 _HEADS = {"top5_accuracy": "top-5 accuracy", "params": "parameters", "flops": "FLOPs", "latency_ms": "latency, ms"}
 # MLflow refuses longer ones.
 _LONGEST_DESCRIPTION = 5000
@@ -105,7 +103,7 @@ def register_ensemble(
 
 def tagged_metrics(metrics: Mapping[str, float]) -> dict[str, str]:
     """Return the metrics of an evaluation that a version has as tags."""
-    return {name: f"{metrics[name]:.3g}" for name in TAGGED_METRICS if name in metrics}
+    return {name: f"{metrics[name]:.3g}" for name in tags.VERSION_METRICS if name in metrics}
 
 
 def described(title: str, networks: pd.DataFrame, verdict: str) -> str:

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.stats import quantile_test
-from torch import nn
 
 from sensai.ensemble import Ensemble
 from sensai.runtimes.choice import Timing, fastest, in_turn, measure, open_runtime
 from sensai.runtimes.implementations import RUNTIMES, candidates
-from sensai.runtimes.prepared import Prepared, prepare_base
+from sensai.runtimes.prepared import Prepared
 from sensai.terminal import waiting
 
 # Each member's runtime has its own threads, which sleep while others are timed.
@@ -133,7 +132,7 @@ def compare(
 
 
 def compare_on_device(
-    base: nn.Module,
+    base: Prepared,
     ensemble: Ensemble,
     prepared: Prepared,
     combine: Combine | None,
@@ -157,7 +156,7 @@ def compare_on_device(
     what = f"opens base model and {len(ensemble.members)} members in {', '.join(names)}, and times them"
     with waiting(what), torch.cuda.device(device) if on_gpu else nullcontext():
         return compare(
-            prepare_base(base, ensemble),
+            base,
             prepared,
             np.ascontiguousarray(images.transpose(0, 2, 3, 1)),
             combine,

@@ -1,5 +1,6 @@
-"""An ensemble behind HTTP whose members may run on many machines.
+"""An ensemble behind HTTP, in one process or on a cluster. Nothing here imports torch before it is asked for an image file.
 
-`application` deploys it with Ray Serve. `shards` run on the machines; they need neither torch nor MLflow runs. `protocol`
-defines requests and responses.
+`http_application` has the routes, `watched_application` what stands before them, `protocol` the contents of requests and
+responses. `local_server` runs them in one process with `local_members`. `ray_server` deploys them with Ray Serve; its `shards`
+run on the machines of the cluster.
 """

@@ -24,7 +24,7 @@ from sensai.registry.aliases import CANDIDATE
 from sensai.registry.image_format import ImageFormat
 from sensai.registry.promotion import find
 from sensai.registry.pyfunc_model import REJECTED
-from sensai.registry.versions import TAGGED_METRICS, described, register_ensemble, tagged_metrics
+from sensai.registry.versions import described, register_ensemble, tagged_metrics
 from sensai.stages import evaluate, retrain
 from sensai.stages.evaluate import combining
 from sensai.stages.prune import title as prune_title
@@ -65,7 +65,7 @@ def _execute(config: RegisterConfig, context: Context) -> None:
     context.run.log_json(content, VERSION)
     # The UI compares versions by the metrics of their logged models, which are their sources: models:/<model id>.
     _, _, model_id = (find(store.client, config.model_name, version).source or "").rpartition("/")
-    first = {name: metrics[name] for name in TAGGED_METRICS if name in metrics}
+    first = {name: metrics[name] for name in tags.VERSION_METRICS if name in metrics}
     context.run.log_metrics(first | metrics, model_id=model_id)
     context.run.log_metrics({"version": version})
 

@@ -4,6 +4,7 @@ Several metrics share an entry whose name has a part in `<...>`: `accuracy_<comb
 """
 
 import re
+from collections.abc import Collection
 from typing import NamedTuple
 
 from sensai.evaluation.roles import BASE
@@ -244,7 +245,12 @@ def yardstick_metric(yardstick: str, metric: str) -> str:
 
 def metric_entry(name: str) -> str | None:
     """Return the key of `METRICS` that covers a logged metric; None: no key does."""
-    if name in METRICS:
+    return entry_of(name, METRICS)
+
+
+def entry_of(name: str, table: Collection[str]) -> str | None:
+    """Return the key of a table of names that covers a name: itself, or the first form `..<..>..` that it has."""
+    if name in table:
         return name
-    patterns = (each for each in METRICS if "<" in each)
-    return next((each for each in patterns if re.fullmatch(re.sub("<[a-z]+>", ".+", each), name)), None)
+    forms = (each for each in table if "<" in each)
+    return next((each for each in forms if re.fullmatch(re.sub("<[a-z]+>", ".+", re.escape(each)), name)), None)

@@ -1,47 +1,87 @@
-"""The tables of the documents are those that the scripts in analysis/ make from the collected results."""
+"""The tables and figures of the documents are those that the scripts in analysis/ make from the collected results."""
 
+import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
-from analysis import contention_results, grouping_figures, retraining_tables
-from sensai.analysis.contention_summary import summary
-from sensai.analysis.markdown import markdown_table, write_table
+from analysis import (
+    contention_results,
+    decomposition_tables,
+    documents,
+    drawings,
+    grouping_figures,
+    recorded_tables,
+    retraining_tables,
+    stop_rules,
+)
+from sensai.analysis.markdown import blocks_in, with_blocks
 from sensai.analysis.rounding import rounded_accuracy
-from tests.conftest import ROOT
 
-EXPERIMENTS = (ROOT / "docs/experiments.md").read_text(encoding="utf-8")
-
-
-def block(name: str, frame: pd.DataFrame) -> str:
-    """How a table stands in a document."""
-    return f"<!-- {name} -->\n{markdown_table(frame)}\n\n"
+SCRIPTS = (
+    contention_results,
+    decomposition_tables,
+    grouping_figures,
+    recorded_tables,
+    retraining_tables,
+    stop_rules,
+)
+PAGES = ("contention", "decomposition", "grouping", "recipe", "speed", "stopping", "tuning")
+FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+DECIMAL = re.compile(r"(?<![\d.])\d+\.\d+(?![\d.])")
 
 
 @pytest.fixture(scope="module")
-def collected() -> pd.DataFrame:
-    return retraining_tables.collected()
+def made() -> dict[str, str]:
+    """What the scripts make of the collected results."""
+    return {name: content for script in SCRIPTS for name, content in script.blocks().items()}
 
 
-@pytest.mark.parametrize("table", retraining_tables.TABLES, ids=lambda table: table.name)
-def test_a_table_of_retrainings_is_that_of_the_collected_results(
-    table: retraining_tables.RunTable, collected: pd.DataFrame
-) -> None:
-    assert block(table.name, retraining_tables.shown(table, collected)) in EXPERIMENTS
+def test_documents_show_what_the_scripts_make(made: dict[str, str]) -> None:
+    seen = set()
+    for document in documents.documents():
+        shown = blocks_in(document.read_text(encoding="utf-8"))
+        stale = [name for name in shown.keys() & made.keys() if shown[name] != made[name]]
+        assert not stale, f"{document.name}: `python -m analysis` writes {stale}"
+        seen |= shown.keys()
+    assert made.keys() <= seen
 
 
-def test_the_table_of_readme_is_that_of_the_collected_results(collected: pd.DataFrame) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert block("jointly_trained", retraining_tables.summary(collected)) in readme
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_of_results_says_what_is_not_measured_yet(page: str, made: dict[str, str]) -> None:
+    text = (documents.PAGES / f"{page}.md").read_text(encoding="utf-8")
+    missing = {name: content for name, content in blocks_in(text).items() if name not in made}
+    assert all(content.startswith(documents.NOT_MEASURED) for content in missing.values()), missing.keys()
+    if missing:
+        assert "python analysis/studies/" in text
 
 
-def test_the_tables_of_contention_are_those_of_the_collected_results() -> None:
-    cases = dict(list(pd.read_csv(contention_results.RESULTS).groupby("case")))
-    assert "contention" in cases
-    for case, measured in cases.items():
-        assert block(case, contention_results.shown(summary(measured))) in EXPERIMENTS
+@pytest.mark.parametrize("page", PAGES)
+def test_no_number_on_a_page_of_results_is_typed_by_hand(page: str) -> None:
+    text = (documents.PAGES / f"{page}.md").read_text(encoding="utf-8")
+    prose = FENCED.sub("", with_blocks(text, dict.fromkeys(blocks_in(text), "none")))
+    assert not DECIMAL.findall(re.sub(r"`[^`]*`", "", prose))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_figures_on_a_page_of_results_exist(page: str) -> None:
+    text = (documents.PAGES / f"{page}.md").read_text(encoding="utf-8")
+    figures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)
+    assert not [name for name in figures if not (documents.PAGES / name).is_file()]
+
+
+def test_the_lab_book_lists_its_sections_and_sums_each_up() -> None:
+    text = documents.LAB_BOOK.read_text(encoding="utf-8")
+    _, contents, *sections = text.split("\n## ")
+    titles = [section.partition("\n")[0] for section in sections]
+    # MyST and GitHub make anchors of headings in this way.
+    anchors = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+    assert re.findall(r"^- \[(.+)\]\(#(.+)\)$", contents, re.MULTILINE) == list(zip(titles, anchors, strict=True))
+    assert not [section.partition("\n")[0] for section in sections if not section.partition("\n\n")[2].startswith("> ")]
 
 
 @pytest.mark.parametrize(
@@ -73,24 +113,51 @@ def test_an_interval_stands_in_brackets() -> None:
 
 
 @pytest.mark.parametrize("study", grouping_figures.STUDIES)
-def test_a_grouping_study_has_all_repeats_and_the_means_of_the_document(study: str) -> None:
-    cells = grouping_figures.cells_of(pd.read_parquet(grouping_figures.RESULTS / "retrainings.parquet"), study)
+def test_a_grouping_study_has_all_repeats_and_the_means_of_the_lab_book(study: str) -> None:
+    cells, summary = grouping_figures.collected(study)
     # Two counts of groups, four methods and the control, six seeds.
     assert len(cells) == 60
     assert not cells.duplicated(["n_groups", "ratio", "method", "seed"]).any()
-    intervals = pd.read_csv(grouping_figures.RESULTS / "grouping_intervals.csv")
+    intervals = pd.read_csv(documents.RESULTS / "grouping_intervals.csv")
     own = intervals[intervals["study"] == study]
-    summary = grouping_figures.summary_of(cells, own)
     documented = summary[["n_groups", "method"]].merge(own, on=["n_groups", "method"])
     assert [rounded_accuracy(mean, 3) for mean in summary["mean"]] == [f"{mean:.3f}" for mean in documented["mean"]]
 
 
-def test_a_table_is_replaced_where_its_name_stands_and_nowhere_else(tmp_path: Path) -> None:
-    document = tmp_path / "page.md"
-    document.write_text("| a |\n| --- |\n\n<!-- mine -->\n| a |\n| --- |\n| 1 |\n\nend\n")
-    write_table(document, "mine", pd.DataFrame({"b": [r"\1", ""], "c": ["", "x"]}))
-    assert (
-        document.read_text() == "| a |\n| --- |\n\n<!-- mine -->\n| b | c |\n| --- | --- |\n| \\1 | |\n| | x |\n\nend\n"
-    )
-    with pytest.raises(ValueError, match="other"):
-        write_table(document, "other", pd.DataFrame({"b": []}))
+def test_the_studies_of_decomposition_compare_rows_that_they_have() -> None:
+    for study in decomposition_tables.STUDIES:
+        content = yaml.safe_load((documents.ROOT / f"analysis/studies/{study.name}.yaml").read_text())
+        assert {row for contrast in study.contrasts for row in contrast} <= {row["row"] for row in content["rows"]}
+
+
+def test_ten_members_are_compared_with_each_rival() -> None:
+    found = retraining_tables.gains(retraining_tables.collected()).set_index("ten members less")
+    assert found.loc["VGG-11", ["base model", "control, as many epochs"]].tolist() == ["+2.4", "+1.7"]
+    assert found.loc["ResNet-20", ["base model", "control, 100 epochs"]].tolist() == ["-2.2", ""]
+
+
+def test_a_block_is_replaced_where_its_name_stands_and_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = [tmp_path / "a.md", tmp_path / "b.md"]
+    pages[0].write_text("| a |\n| --- |\n\n<!-- mine -->\n| a |\n| --- |\n| 1 |\n\nend\n")
+    pages[1].write_text("<!-- other -->\nNot measured yet.\n")
+    monkeypatch.setattr(documents, "documents", lambda: pages)
+    documents.write({"mine": "| b |\n| --- |\n| \\1 |"})
+    assert pages[0].read_text() == "| a |\n| --- |\n\n<!-- mine -->\n| b |\n| --- |\n| \\1 |\n\nend\n"
+    assert pages[1].read_text() == "<!-- other -->\nNot measured yet.\n"
+    with pytest.raises(ValueError, match="no document has a line <!-- third -->"):
+        documents.write({"third": "x"})
+    with pytest.raises(ValueError, match="<!-- mine --> must have no empty line"):
+        documents.write({"mine": "a\n\nb"})
+    pages[1].write_text("<!-- mine -->\na\n\n<!-- mine -->\nb\n")
+    with pytest.raises(ValueError, match="several <!-- mine -->"):
+        documents.write({"mine": "x"})
+
+
+@pytest.mark.parametrize("name", drawings.DRAWINGS)
+def test_a_drawing_is_that_of_its_script_and_a_page_shows_it(name: str, tmp_path: Path) -> None:
+    drawings.DRAWINGS[name]().save(tmp_path / "drawn.svg")
+    assert (drawings.FOLDER / f"{name}.svg").read_text() == (tmp_path / "drawn.svg").read_text()
+    ElementTree.parse(tmp_path / "drawn.svg")
+    assert any(f"]({name}.svg)" in page.read_text() for page in drawings.FOLDER.glob("*.md"))

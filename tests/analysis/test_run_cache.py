@@ -156,6 +156,7 @@ class TestOnlyWhatIsNewIsRead:
         assert sorted(given) == sorted(wanted)
 
     @pytest.mark.processes
+    @pytest.mark.long
     def test_over_http(self, tmp_path: Path, given: list[str]) -> None:
         with mlflow_server(tmp_path) as uri:
             mlflow.set_tracking_uri(uri)

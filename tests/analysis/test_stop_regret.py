@@ -171,9 +171,13 @@ def test_the_table_shows_points_and_per_cent(replayed: pd.DataFrame) -> None:
     assert row["members"] == str(3 * MEMBERS)
 
 
-def test_without_trainings_the_script_says_how_they_are_made(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"no trainings yet; analysis/studies/stop_curves\.py makes them"):
-        stop_rules.collected(tmp_path)
+def test_the_page_waits_for_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stop_rules, "TRAININGS", tmp_path)
+    assert stop_rules.blocks() == {}
+    made(2).to_parquet(tmp_path / "trainings.parquet")
+    found = stop_rules.blocks()
+    assert "| patience |" in found["stop_rules"]
+    assert "](stop_rules.png)" in found["stop_rules figure"]
 
 
 @pytest.mark.long

@@ -123,8 +123,11 @@ def test_what_is_said(stage: str, name: str, value: str, said: str) -> None:
         ("retrain", {"backend": "ray", "ray_address": "10.0.0.5:6379"}),
         ("retrain", {"backend": "ray", "ray_address": "[::1]:6379", "budget": "0.5s"}),
         ("retrain", {"backend": "ray", "ray_address": "auto", "budget": "999999999epochs"}),
-        ("serve", {"host": "::1", "resources": "near_camera=0.5, b=3", "model_uri": "models:/a b.c@champion"}),
-        ("serve", {"host": "my-machine.example.org"}),
+        ("serve", {"host": "::1", "ray_address": "auto", "resources": "near_camera=0.5, b=3"}),
+        ("serve", {"host": "127.0.0.2", "model_uri": "models:/a b.c@champion", "follow_alias": True}),
+        ("serve", {"host": "my-machine.example.org", "token_file": "token"}),
+        ("serve", {"host": "0.0.0.0", "open_to_all": True}),
+        ("serve", {"backend": "ray", "shards": 4, "replicas": 2, "threads": 2}),
         ("register", {"model_name": "Früh-1_x+y v2.0"}),
         ("report", {"compare_runs": "a1, b2"}),
         ("grouping_study", {"seed": MOST_SEED - 4, "group_counts": "2, 3", "ratios": "0.3, 0.5"}),
@@ -132,6 +135,25 @@ def test_what_is_said(stage: str, name: str, value: str, said: str) -> None:
 )
 def test_what_is_allowed(stage: str, values: dict[str, object]) -> None:
     CONFIGS[stage].model_validate(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (
+            {"host": "0.0.0.0"},
+            "host='0.0.0.0': others than this machine could ask; give token_file, or open_to_all=true",
+        ),
+        ({"host": "::"}, "host='::': others than this machine"),
+        ({"host": "my-machine.example.org"}, "others than this machine"),
+        ({"shards": 4, "threads": 2}, "shards=4, threads=2: goes with backend=ray or ray_address"),
+        ({"follow_alias": True, "backend": "ray"}, "follow_alias=true: goes with backend=local"),
+        ({"follow_alias": True, "ray_address": "auto"}, "follow_alias=true: goes with backend=local"),
+        ({"follow_alias": True, "model_uri": "models:/a/1"}, "model_uri='models:/a/1': with follow_alias=true must be"),
+    ],
+)
+def test_what_a_server_is_refused(values: dict[str, object], said: str) -> None:
+    assert said in refused(CONFIGS["serve"], **values)
 
 
 def test_seeds_of_repeats() -> None:

@@ -281,6 +281,7 @@ def test_tracking_server_that_refuses(launched: Entry, monkeypatch: pytest.Monke
 
 
 @pytest.mark.processes
+@pytest.mark.long
 def test_tracking_server_that_never_answers(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

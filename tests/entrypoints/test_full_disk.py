@@ -87,6 +87,7 @@ def check_refused(tried: Attempt, stage: str, disk: Path) -> None:
 
 
 @pytest.mark.processes
+@pytest.mark.long
 def test_images_that_the_disk_does_not_hold_are_not_decoded(empty_database: Path, tmp_path: Path) -> None:
     place, disk = Place.make(tmp_path, empty_database), tmp_path / "disk"
     # As `mlflow run` opens it: without, there is no run yet.

@@ -55,6 +55,7 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.mark.processes
+@pytest.mark.long
 def test_data_and_network_of_the_users_folder_are_found(home: Path, store_uri: str, tmp_path: Path) -> None:
     parameters = tiny("baseline", dataset="imagefolder", data_dir="my data", arch="nets.py:make", base_epochs=1)
     done = mlflow_run(home, "baseline", **parameters, work_dir=tmp_path / "work")

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -11,7 +12,7 @@ from sensai.config import CONFIGS, EntryPoint, RetrainConfig, StageConfig, descr
 from sensai.config.arguments import as_yaml
 from sensai.documents import parse_yaml
 from sensai.errors import InputError
-from tests.fuzz.inputs import LONGEST_MESSAGE, as_json, documents, fuzzed, only, scalars, short_texts, texts
+from tests.fuzz.inputs import EXAMPLES, LONGEST_MESSAGE, as_json, documents, fuzzed, only, scalars, short_texts, texts
 
 stages = st.sampled_from(list(CONFIGS))
 # Whoever asks for help gets it, and the process ends.
@@ -48,9 +49,13 @@ def test_command_lines(call: tuple[str, dict[str, str], bool, list[str]]) -> Non
             _use(parse(stage, arguments))
 
 
-@given(stages, st.data())
-@fuzzed
-def test_every_parameter_at_once(stage: str, data: st.DataObject) -> None:
+# Each example tries all parameters of a stage, one by one and together.
+@pytest.mark.parametrize("examples", [40, pytest.param(EXAMPLES, marks=pytest.mark.long)])
+def test_every_parameter_at_once(examples: int) -> None:
+    settings(fuzzed, max_examples=examples)(given(stages, st.data())(_use_every_parameter))()
+
+
+def _use_every_parameter(stage: str, data: st.DataObject) -> None:
     config = CONFIGS[stage]
     given_values: dict[str, Any] = {name: data.draw(st.one_of(texts, scalars)) for name in config.model_fields}
     for some in (given_values, *({name: value} for name, value in given_values.items())):

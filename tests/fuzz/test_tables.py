@@ -24,7 +24,7 @@ from tests.fuzz.inputs import damaged, fuzzed, only, texts
 
 TABLE = pd.DataFrame({"classes": ["a", "b"], "site": ["0", "NA"], "accuracy": [0.5, None]})
 # Each example reads from a store.
-BUDGETS = [12, pytest.param(100, marks=pytest.mark.long)]
+BUDGETS = [4, pytest.param(100, marks=pytest.mark.long)]
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of pandas, about columns of several types
 

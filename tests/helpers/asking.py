@@ -28,9 +28,9 @@ def reason(answer: requests.Response) -> str:
 
 
 def with_value(images: np.ndarray, value: object) -> list[Any]:
-    """Return the images as JSON, with another value in one place."""
+    """Return two images as JSON, with another value in the second."""
     nested: list[Any] = images.tolist()
-    nested[1][2][3][0] = value
+    nested[1][0][0][0] = value
     return nested
 
 
@@ -39,12 +39,12 @@ BAD_VALUES = {
     "uint8": [
         (300, r"must have values in \[0, 255\], not \S+ to 300"),
         (-1, r"must have values in \[0, 255\], not -1 to "),
-        (1.5, r"must be uint8 of shape \(N, 9, 8, 1\), not float64 \(2, 9, 8, 1\)"),
+        (1.5, r"must be uint8 of shape .*, not float64 "),
         (float("nan"), r"must be uint8 .*, not float64"),
         (10**30, r"must be uint8 .*, not object"),
         ("7", r"must be uint8 .*, not object"),
         (None, r"must be uint8 .*, not object"),
-        (True, r"must be uint8 .*, not object \(2, 9, 8, 1\)"),
+        (True, r"must be uint8 .*, not object"),
     ],
     "float32": [
         (1.5, r"must have values in \[0, 1\], not \S+ to 1\.5"),

@@ -60,7 +60,10 @@ def _nothing_is_kept() -> Iterator[None]:
     prepared.cache_clear()
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+# GoogLeNet and SqueezeNet concatenate too, in a third of the time.
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name == "densenet121" else name for name in NETWORKS]
+)
 def test_members_are_exact_and_of_the_predicted_size(name: str) -> None:
     network, spec, images, sites = prepared(name)
     _, inner, everything, kept = NETWORKS[name]
@@ -115,7 +118,7 @@ def test_members_answer_the_same_in_another_process(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for name in ("resnext50_32x4d", "mobilenet_v3_small", "mnasnet0_5", "shufflenet_v2_x0_5", "densenet121"):
+        for name in ("resnext50_32x4d", "mobilenet_v3_small", "mnasnet0_5", "shufflenet_v2_x0_5"):
             network, spec, images, sites = prepared(name)
             member = member_network(network, sites, random_plan(sites, 0.6, seed=5), (1, 2, 4), CLASSES).eval()
             save_network(member, spec, tmp_path / name)

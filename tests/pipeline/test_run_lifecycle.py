@@ -63,13 +63,13 @@ def test_a_block_that_fails_ends_the_run_with_the_reason(
 
 def test_a_run_that_was_begun_stays_open_until_it_is_continued(place: Place) -> None:
     with begin_run(Store.connect(), DESCRIBED) as begun:
-        begun.log_metrics({"seconds": 1})
+        begun.log_metrics({"members": 1})
     assert place.run(begun.id).info.status == "RUNNING"
-    assert place.run(begun.id).data.metrics == {"seconds": 1}
+    assert place.run(begun.id).data.metrics == {"members": 1}
     with continue_run(Store.connect(), begun.id) as run:
-        run.log_metrics({"accuracy": 0.5})
+        run.log_metrics({"val_accuracy": 0.5})
     assert place.run(begun.id).info.status == "FINISHED"
-    assert place.run(begun.id).data.metrics == {"seconds": 1, "accuracy": 0.5}
+    assert place.run(begun.id).data.metrics == {"members": 1, "val_accuracy": 0.5}
     with begin_run(Store.connect(), DESCRIBED) as other:
         pass
     with pytest.raises(RuntimeError), continue_run(Store.connect(), other.id):
@@ -107,12 +107,12 @@ def test_what_goes_wrong_before_a_run_is_described_is_the_failure_of_the_adopted
 
 def test_an_adopted_run_that_is_answered_by_another_points_to_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_run(Store.connect(), DESCRIBED) as found:
-        found.log_metrics({"accuracy": 0.5})
+        found.log_metrics({"val_accuracy": 0.5})
     opened = place.client.create_run(place.experiment).info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", opened)
     with enter_store() as (store, adopted):
         assert reuse(store, found.id, adopted) == found.id
     run = place.run(opened)
     assert (run.info.status, run.data.tags["sensai.reused"]) == ("FINISHED", found.id)
-    assert run.data.metrics == {"accuracy": 0.5}
+    assert run.data.metrics == {"val_accuracy": 0.5}
     assert stage_of(run) == ""

@@ -8,7 +8,7 @@ from torch.nn.utils import parametrizations
 
 from benchmarks.layers import documented, networks, tried, untried
 
-TABLE = documented((Path(__file__).parents[2] / "docs" / "layers.md").read_text())
+TABLE = documented((Path(__file__).parents[2] / "docs" / "reference" / "layers.md").read_text())
 # One network of each kind is enough; the others take a minute.
 SOME = (
     *("PReLU", "Sigmoid", "MaxUnpool2d", "InstanceNorm3d", "Conv1d", "MultiheadAttention", "FractionalMaxPool2d"),

@@ -33,6 +33,7 @@ if "sensai.stages.contention.measured_process" in sys.orig_argv:
 
 
 @pytest.mark.processes
+@pytest.mark.long
 def test_it_logs_the_table_the_figure_and_every_figure_by_number(
     pruned: Pruned, entry: Entry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -31,6 +31,7 @@ def table(place: Place, run_id: str, name: str) -> pd.DataFrame:
     return pd.read_csv(place.artifact(run_id, name))
 
 
+@pytest.mark.long
 def test_a_study_of_retrained_groups(pruned: Pruned) -> None:
     place, before = pruned.place, pruned.place.runs()
     run_id = studied(place, repeats=1, seed=3)

@@ -436,6 +436,7 @@ def assert_groups_are_evaluated(finished: FinishedMain, groups: list[list[int]])
     assert 'alt="Confusion in groups. ' in page
 
 
+@pytest.mark.long
 def test_the_control_is_one_network_of_all_classes(place: Place) -> None:
     finished = run_again(place, method="random", n_groups=1, combine="raw")
     ((classes, logits),) = member_outputs(finished)
@@ -453,6 +454,7 @@ def test_the_control_is_one_network_of_all_classes(place: Place) -> None:
     assert not [name for name in place.artifacts(finished.upstream("evaluate")) if "groups" in name]
 
 
+@pytest.mark.long
 def test_thresholds_members_as_they_were_cut_and_force(place: Place) -> None:
     before = place.runs()
     finished = run_again(
@@ -506,6 +508,7 @@ def test_latencies_are_those_of_the_runtime_that_was_asked_for(finished: Finishe
     )
 
 
+@pytest.mark.long
 def test_all_runtimes_and_integers_beside_the_exact_members(place: Place) -> None:
     evaluated = run_again(place, runtime="auto", int8=True, latency_batch_size=2).upstream("evaluate")
     table = pd.read_csv(place.artifact(evaluated, "runtimes.csv"))

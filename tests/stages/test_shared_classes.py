@@ -35,7 +35,14 @@ def place(finished_main: FinishedMain, tmp_path: Path, monkeypatch: pytest.Monke
     return finished_main.place.copy(tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["replicas", "overlap", pytest.param("beside one of all", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("replicas", marks=pytest.mark.long),
+        "overlap",
+        pytest.param("beside one of all", marks=pytest.mark.long),
+    ],
+)
 def test_a_version_answers_as_its_members_do(place: Place, kind: str) -> None:
     with place.active():
         registered = register.run(place.config("register", **KINDS[kind], epochs=2))

@@ -107,6 +107,7 @@ def test_the_command_that_measures_yardsticks_names_the_same_ensemble(finished: 
     assert config.upstream(evaluate).recipe() == finished.config.upstream(evaluate).recipe()
 
 
+@pytest.mark.long
 def test_where_there_is_no_yardstick_the_pipeline_says_so_and_ends_well(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -290,6 +290,7 @@ def test_old_runs_are_no_trials_of_a_new_study_but_answer_what_it_asks_for(place
     assert (newest["study"], newest["trials"]) == ("new", 1)
 
 
+@pytest.mark.long
 def test_old_cells_are_evaluated_anew_and_not_retrained(place: Place) -> None:
     """Since version 8 of `evaluate` members are judged at fitted thresholds, so old cells are no cells of a new study."""
     (old,) = expected("cell")["parent"].unique()

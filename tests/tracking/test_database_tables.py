@@ -101,6 +101,7 @@ def is_whole(uri: str) -> bool:
 
 
 @pytest.mark.processes
+@pytest.mark.long
 def test_processes_that_come_to_an_empty_sqlite_store_at_once(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     at_once(["stage", "analysis"], tmp_path, MLFLOW_TRACKING_URI=uri)

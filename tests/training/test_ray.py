@@ -77,6 +77,7 @@ def written_since(folder: Path, nanoseconds: int) -> set[tuple[str, int]]:
     return found
 
 
+@pytest.mark.long
 def test_a_node_that_is_lost_costs_only_the_epochs_since_the_last_checkpoints(
     tmp_path: Path, cluster: "Cluster", uninterrupted: tuple[str, Path]
 ) -> None:

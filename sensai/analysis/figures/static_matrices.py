@@ -25,6 +25,8 @@ _CLASSES_A_SHEET = 500
 _LARGEST_SHEET = 4
 # With more groups than these some colours look alike.
 _MOST_COLOURS = 20
+# Errors in orange, right answers in grey: the many right answers would else outshine all errors.
+_ERRORS = colormaps["Oranges"].with_extremes(bad="lightgrey")
 
 
 def heatmap(matrix: np.ndarray, labels: Sequence[str], title: str) -> Figure:
@@ -39,8 +41,21 @@ def heatmap(matrix: np.ndarray, labels: Sequence[str], title: str) -> Figure:
     return figure
 
 
-def heatmaps(panels: Mapping[str, tuple[np.ndarray, Sequence[str]]], title: str) -> Figure:
-    """Draw confusion matrices side by side in one scale of colours, which spans the errors off their diagonals.
+def confusion(matrix: np.ndarray, labels: Sequence[str], title: str) -> Figure:
+    """Draw answers by class, int (K, K): the errors in colour, the right answers of the diagonal in grey."""
+    colours = Normalize(0, max(off_diagonal(matrix).max(initial=0), 1))
+    figure = _sheet(len(labels))
+    axes = figure.subplots()
+    _draw_confusion(axes, matrix, colours)
+    figure.colorbar(ScalarMappable(colours, _ERRORS), ax=axes, label="errors")
+    if len(labels) <= MOST_LABELS:
+        _name_ticks(axes, labels)
+    axes.set_title(title, fontsize=10)
+    return figure
+
+
+def confusions(panels: Mapping[str, tuple[np.ndarray, Sequence[str]]], title: str) -> Figure:
+    """Draw confusion matrices side by side in one scale of colours, as `confusion` draws one.
 
     Args:
         panels: title -> (int (g, g), labels of its g > 1 rows); at most 20 are drawn, those with the most errors.
@@ -56,14 +71,12 @@ def heatmaps(panels: Mapping[str, tuple[np.ndarray, Sequence[str]]], title: str)
     grid = figure.subplots(rows, columns, squeeze=False)
     shown = ((name, panel) for name, panel in panels.items() if name in chosen)
     for axes, (name, (matrix, labels)) in zip(grid.flat, shown, strict=False):
-        axes.imshow(matrix, cmap="viridis", norm=colours, interpolation="auto")
+        _draw_confusion(axes, matrix, colours)
         axes.set_title(name, fontsize=8)
         _name_ticks(axes, labels if len(labels) <= _MOST_PANEL_LABELS else [], fontsize=7)
-        if len(labels) <= _MOST_NUMBERS:
-            _write_numbers(axes, matrix, colours)
     for axes in grid.flat[len(chosen) :]:
         axes.set_axis_off()
-    figure.colorbar(ScalarMappable(colours, "viridis"), ax=grid, extend="max")
+    figure.colorbar(ScalarMappable(colours, _ERRORS), ax=grid, label="errors")
     note = f" (the {len(chosen)} of {len(panels)} with the most errors)" if len(chosen) < len(panels) else ""
     figure.suptitle(title + note, fontsize=10, wrap=True)
     return figure
@@ -98,9 +111,13 @@ def grouped_heatmap(
     return figure
 
 
-def _write_numbers(axes: Axes, matrix: np.ndarray, colours: Normalize) -> None:
+def _draw_confusion(axes: Axes, matrix: np.ndarray, colours: Normalize) -> None:
+    right = np.eye(len(matrix), dtype=bool)
+    axes.imshow(np.ma.masked_array(matrix, right), cmap=_ERRORS, norm=colours, interpolation="auto")
+    if len(matrix) > _MOST_NUMBERS:
+        return
     for (row, column), value in np.ndenumerate(matrix):
-        colour = "black" if colours(value) > 0.5 else "white"
+        colour = "white" if row != column and colours(value) > 0.6 else "black"
         # The numbers lie within the axes, so the layout need not measure each.
         axes.text(column, row, str(value), ha="center", va="center", color=colour, fontsize=7, in_layout=False)
 

@@ -97,10 +97,7 @@ _Row = tuple[str, float, float | None, float | None, float, float]
 
 def _timed(comparison: Comparison, commands: Mapping[str, str]) -> Sequence[_Row]:
     """Return a row a choice with its times in ms; none where the runs cannot be compared in time."""
-    return [
-        _row(comparison, each.name, each.gain, each.ms, each.ms if each.networks == 1 else each.ms_apart)
-        for each in comparison.choices(commands)
-    ]
+    return [_row(comparison, each.name, each.gain, each.ms, each.ms_apart) for each in comparison.choices(commands)]
 
 
 def _sized(comparison: Comparison) -> Sequence[_Row]:

@@ -60,7 +60,9 @@ class Tune(Register):
         None, description="mode=constrained: least calibrated validation accuracy allowed; cost is minimised"
     )
     space: Annotated[FilePath, Usage(by_content=True)] = Field(
-        "", description="JSON or YAML file with the search space: parameter -> allowed values (default: see README)"
+        "",
+        description="JSON or YAML file with the search space: parameter -> allowed values "
+        "(default: see docs/tutorials/tuning.md)",
     )
     fidelities: Fidelities = Field(
         (),

@@ -168,7 +168,7 @@ def _thresholds(val: Answered | None, ensemble: Ensemble) -> list[evaluation.Thr
 def _log_confusion(matrix: np.ndarray, names: tuple[str, ...], context: Context) -> None:
     context.run.log_frame(pd.DataFrame(matrix, columns=list(names)), CONFUSION)
     context.run.log_figure(
-        static_matrices.heatmap(matrix, names, "Test images: true class (row), answer (column)"), CONFUSION_FIGURE
+        static_matrices.confusion(matrix, names, "Test images: true class (row), answer (column)"), CONFUSION_FIGURE
     )
 
 
@@ -181,7 +181,7 @@ def _log_group_confusion(matrix: np.ndarray, ensemble: Ensemble, context: Contex
     context.run.log_frame(pd.DataFrame(between, columns=labels), GROUP_CONFUSION)
     context.run.log_frame(_in_groups_table(inside, groups, names), CONFUSION_IN_GROUPS)
     context.run.log_figure(
-        static_matrices.heatmaps(
+        static_matrices.confusions(
             {"": (between, labels)}, "Test images: group of the true class (row), of the answer (column)"
         ),
         GROUP_CONFUSION_FIGURE,
@@ -192,7 +192,7 @@ def _log_group_confusion(matrix: np.ndarray, ensemble: Ensemble, context: Contex
         if len(group) > 1
     }
     context.run.log_figure(
-        static_matrices.heatmaps(panels, "Test images answered in their group: true class (row), answer (column)"),
+        static_matrices.confusions(panels, "Test images answered in their group: true class (row), answer (column)"),
         CONFUSION_IN_GROUPS_FIGURE,
     )
 

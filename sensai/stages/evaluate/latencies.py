@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
 from sensai import evaluation
 from sensai.analysis.figures import static
@@ -13,6 +12,7 @@ from sensai.config import EvaluateConfig
 from sensai.data.dataset import Split
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
+from sensai.pipeline.base_model import BaseModel
 from sensai.pipeline.context import Context
 from sensai.runtimes import Comparison, Prepared, compare_on_device, prepare
 from sensai.tracking import artifact_names, tags
@@ -39,11 +39,11 @@ def timing_host(runtime: str, device: torch.device, images: int = 1) -> dict[str
 
 
 def critical_path(
-    base: nn.Module, ensemble: Ensemble, split: Split, runtime: str, device: torch.device
+    base: BaseModel, ensemble: Ensemble, split: Split, runtime: str, device: torch.device
 ) -> dict[str, float]:
     """Measure `latency_base_ms` and `latency_member_max_ms` of one image as `evaluate` does, without the whole ensemble."""
     comparison = compare_on_device(
-        base, ensemble, prepare(ensemble), None, split.images[split.rows[:1]], device, runtime
+        base.prepared(ensemble), ensemble, prepare(ensemble), None, split.images[split.rows[:1]], device, runtime
     )
     return {"latency_base_ms": comparison.base_ms, "latency_member_max_ms": max(comparison.member_ms)}
 
@@ -62,7 +62,7 @@ def measured(
         return calibration(outputs, ensemble.groups)
 
     images = split.images[split.rows[: config.latency_batch_size]]
-    base, run = context.base_model.network, context.run
+    base, run = context.base_model.prepared(ensemble), context.run
     comparison = compare_on_device(base, ensemble, prepared, combine, images, context.device, config.runtime)
     table = pd.DataFrame(comparison.rows())
     run.log_frame(table, artifact_names.RUNTIMES)

@@ -14,7 +14,7 @@ from sensai.analysis.report.yardstick_comparison import Comparison
 from sensai.config import MainConfig, PromoteConfig
 from sensai.config.arguments import as_command
 from sensai.data.dataset import SPLITS
-from sensai.evaluation.roles import YARDSTICKS
+from sensai.evaluation.roles import EXPLANATIONS, TITLES, YARDSTICKS
 from sensai.evaluation.verdict import NEXT
 from sensai.pipeline.closing import Findings
 from sensai.pipeline.lineage import upstream_of, upstream_tags
@@ -96,6 +96,7 @@ def found(store: Store, run_id: str) -> Findings:
     comparison = _comparison(evaluate_run, tuple(yardsticks.items()), store.client.tracking_uri)
     *sentences, last = run.data.tags.get(tags.VERDICT, "").splitlines() or [""]
     model_name = json.loads(run.data.tags[tags.CONFIG])["model_name"]
-    registered = f"registered: models:/{model_name}/{run.data.metrics['version']:.0f}"
+    registered = f"registered the ensemble: models:/{model_name}/{run.data.metrics['version']:.0f}"
     tables = [each.to_string() for each in (comparison.summary(), comparison.gains())]
-    return Findings([*tables, *sentences, registered], last.removeprefix(NEXT))
+    meanings = [f"{TITLES[name]}: {EXPLANATIONS[name]}" for name in yardsticks]
+    return Findings([*tables, *meanings, *sentences, registered], last.removeprefix(NEXT))

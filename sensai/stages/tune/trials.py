@@ -150,7 +150,7 @@ class Trials:
             ensemble = prune.cut(context, prune.load(self.store, upstream["prune"]))
             val = context.data.val
             assert val is not None
-            known = critical_path(context.base_model.network, ensemble, val, self.config.runtime, context.device)
+            known = critical_path(context.base_model, ensemble, val, self.config.runtime, context.device)
         run.log_metrics(known)
         return known
 

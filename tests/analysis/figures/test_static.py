@@ -82,34 +82,48 @@ def matrices(panels: int, classes: int) -> dict[str, tuple[np.ndarray, list[str]
 
 def test_panels_name_their_classes_and_tell_errors_apart() -> None:
     panels = matrices(2, 3)
-    figure = static_matrices.heatmaps(panels, "the title")
+    figure = static_matrices.confusions(panels, "the title")
     first, second, *_ = drawn(figure)
     assert [axes.get_title() for axes in (first, second)] == ["group 0", "group 1"]
     for axes, (matrix, labels) in zip((first, second), panels.values(), strict=True):
         assert texts(axes.get_xticklabels()) == texts(axes.get_yticklabels()) == labels
         (image,) = axes.get_images()
-        np.testing.assert_array_equal(image.get_array(), matrix)
+        shown = np.ma.asarray(image.get_array())
+        np.testing.assert_array_equal(np.ma.getmaskarray(shown), np.eye(3, dtype=bool))
+        np.testing.assert_array_equal(shown.data, matrix)
         assert image.get_clim() == (0, 2)
         assert texts(axes.texts) == [str(value) for value in matrix.ravel()]
     assert figure.get_suptitle() == "the title"
 
 
 def test_panels_of_a_hundred_classes_name_none() -> None:
-    panels = [axes for axes in drawn(static_matrices.heatmaps(matrices(10, 100), "the title")) if axes.get_images()]
+    panels = [axes for axes in drawn(static_matrices.confusions(matrices(10, 100), "the title")) if axes.get_images()]
     assert len(panels) == 10
     assert all(len(axes.get_xticks()) == len(axes.texts) == 0 for axes in panels)
     assert all(min(axes.get_window_extent().size) >= 100 for axes in panels)
 
 
 def test_of_too_many_panels_those_with_the_most_errors_are_drawn() -> None:
-    figure = static_matrices.heatmaps(matrices(25, 2), "the title")
+    figure = static_matrices.confusions(matrices(25, 2), "the title")
     titles = [axes.get_title() for axes in figure.axes if axes.get_images()]
     assert titles == [f"group {number}" for number in range(5, 25)]
     assert figure.get_suptitle() == "the title (the 20 of 25 with the most errors)"
 
 
+@pytest.mark.parametrize("count", [2, FEW, LEGIBLE, MANY])
+def test_a_confusion_colours_its_errors_alone(count: int) -> None:
+    matrix = np.diag(np.full(count, 500))
+    matrix[0, 1] = 7
+    axes = drawn(static_matrices.confusion(matrix, names(count), "the title"))[0]
+    (image,) = axes.get_images()
+    right = image.to_rgba(np.ma.masked_all(1))[0]
+    assert image.get_clim() == (0, 7)
+    assert right[0] == right[1] == right[2]
+    assert texts(axes.texts) == ([str(value) for value in matrix.ravel()] if count <= 10 else [])
+
+
 def test_panels_without_an_error() -> None:
-    (axes, *_) = drawn(static_matrices.heatmaps({"": (np.diag([5, 5]), names(2))}, "the title"))
+    (axes, *_) = drawn(static_matrices.confusions({"": (np.diag([5, 5]), names(2))}, "the title"))
     assert axes.get_images()[0].get_clim() == (0, 1)
 
 

@@ -3,7 +3,6 @@
 import importlib.util
 import logging
 import os
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,9 @@ from sensai.cluster.cores import deal
 from sensai.cluster.nodes import Node, room
 from sensai.cluster.ray_cluster import ray_cluster
 from sensai.errors import InputError
-from sensai.registry.registered import find
+from sensai.registry.registered import Registered, find
+from sensai.serving.listening import Address, HttpOptions
+from sensai.serving.open_version import milliseconds_of
 
 NAME = "sensai"
 _LACKING = "needs the package ray[serve]: pip install 'ray[serve]'"
@@ -26,7 +27,7 @@ _SECONDS_TO_COUNT = 10.0
 
 @dataclass(frozen=True)
 class Placement:
-    """The distribution of members over a cluster.
+    """The distribution of members over a cluster: those that take longest first, each to the shard with least to do.
 
     Attributes:
         shards: number of deployments; None: one for each free CPU, at most one a member.
@@ -43,7 +44,7 @@ class Placement:
     resources: Mapping[str, float] | None = None
 
     def dealt(self, costs: list[float], nodes: list[Node]) -> list[list[int]]:
-        """Return the numbers of the members of each shard.
+        """Return the numbers of the members of each shard, given the milliseconds of each member.
 
         Raises:
             InputError: the cluster has no room for so many replicas.
@@ -88,27 +89,32 @@ class Placement:
 
 
 class Served:
-    """An ensemble that serves requests."""
+    """An ensemble that serves requests on a cluster.
 
-    def __init__(self, ingress: Any, shards: int) -> None:
+    Attributes:
+        answered: number of requests with predictions, of those that this ingress has received, when `count` was called.
+    """
+
+    def __init__(self, ingress: Any) -> None:
         self._ingress = ingress
-        self.shards = shards
+        self.answered = 0
 
-    def answered(self) -> int:
-        """Return the number of requests with predictions, of those that this ingress has received."""
-        count: int = self._ingress.answered.remote().result(timeout_s=_SECONDS_TO_COUNT)
-        return count
+    def count(self) -> None:
+        """Ask the ingress for the number of requests."""
+        self.answered = self._ingress.answered.remote().result(timeout_s=_SECONDS_TO_COUNT)
 
 
 @contextmanager
-def served(model_uri: str, placement: Placement, host: str, port: int, ray_address: str) -> Iterator[Served]:
+def served_on_ray(
+    model_uri: str, placement: Placement, address: Address, options: HttpOptions, ray_address: str
+) -> Iterator[Served]:
     """Serve a registered ensemble over HTTP while the block runs.
 
     Args:
         model_uri: of a version, or an alias that is resolved once.
         placement: of its members.
-        host: address on which the head of the cluster listens.
-        port: likewise.
+        address: where the head of the cluster listens.
+        options: of the HTTP interface.
         ray_address: as `ray_cluster` takes it.
 
     Raises:
@@ -118,10 +124,10 @@ def served(model_uri: str, placement: Placement, host: str, port: int, ray_addre
     if importlib.util.find_spec("ray") is None:
         raise InputError(_LACKING)
     model = find(MlflowClient(), model_uri)
-    with model.bundle() as bundle:
-        costs = [member["flops"] for member in bundle.manifest["members"]]
+    costs = _milliseconds(model, placement.threads)
     if not ray_address:
-        _check_free(host, port)
+        with address.listener():
+            pass
         # By default Ray's processes give way to all others on the machine, which is wrong for a server.
         os.environ.setdefault("RAY_worker_niceness", "0")
     with ray_cluster(ray_address) as cluster:
@@ -132,29 +138,39 @@ def served(model_uri: str, placement: Placement, host: str, port: int, ray_addre
             raise InputError(_LACKING) from error
         from sensai.serving.shards import Source
 
-        source = Source(model, mlflow.get_tracking_uri(), str(Path.cwd()), cluster.loopback)
+        source = Source(model, mlflow.get_tracking_uri(), str(Path.cwd()))
         dealt = placement.dealt(costs, cluster.nodes)
         placement.check_resources(len(dealt) * placement.replicas, ray.cluster_resources())
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         if serve.status().proxies:
             raise InputError(f"ray_address={ray_address!r}: Ray Serve runs there already; `serve shutdown` ends it")
         try:
-            _start(host, port)
-            yield Served(_deployed(_application(source, placement, dealt), model_uri), len(dealt))
+            _start(address)
+            application = _application(source, placement, dealt, options)
+            server = Served(_deployed(application, model_uri))
+            yield server
+            server.count()
         finally:
             serve.shutdown()
 
 
-def _start(host: str, port: int) -> None:
+def _milliseconds(model: Registered, threads: int) -> list[float]:
+    """Return the time of each member on this machine, one after another."""
+    with model.bundle() as bundle:
+        numbers = range(len(bundle.manifest["members"]))
+        return [milliseconds_of([bundle.open_member(number, threads)], bundle)[0] for number in numbers]
+
+
+def _start(address: Address) -> None:
     """Start the proxy, which listens on the head of the cluster, perhaps another machine."""
     from ray import serve
 
     quiet = {"log_level": "WARNING", "enable_access_log": False}
     try:
-        serve.start("HeadOnly", {"host": host, "port": port}, logging_config=quiet)
+        serve.start("HeadOnly", {"host": address.host, "port": address.port}, logging_config=quiet)
     except RuntimeError as error:
         *_, why = str(error).strip().splitlines()
-        raise InputError(f"host={host!r}, port={port}: cannot be listened on ({why.strip()})") from error
+        raise address.refused(why.strip()) from error
 
 
 def _deployed(application: Any, model_uri: str) -> Any:
@@ -168,30 +184,20 @@ def _deployed(application: Any, model_uri: str) -> Any:
         raise InputError(f"model_uri={model_uri!r}: cannot be deployed: {' '.join(str(error).split())}") from error
 
 
-def _application(source: Any, placement: Placement, dealt: list[list[int]]) -> Any:
+def _application(source: Any, placement: Placement, dealt: list[list[int]], options: HttpOptions) -> Any:
     from ray import serve
 
     from sensai.serving.shards import Ingress, Shard
 
-    options = {
+    of_shards = {
         "num_replicas": placement.replicas,
         "max_replicas_per_node": placement.replicas_per_node,
         "ray_actor_options": {"num_cpus": placement.threads, "resources": dict(placement.resources or {})},
     }
     shards = [
-        serve.deployment(Shard, name=f"shard-{number}").options(**options).bind(source, numbers, placement.threads)
+        serve.deployment(Shard, name=f"shard-{number}").options(**of_shards).bind(source, numbers, placement.threads)
         for number, numbers in enumerate(dealt)
     ]
     # The ingress mostly waits for the shards, so it takes no CPU.
     ingress = serve.deployment(Ingress, name="ingress", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=100)
-    return ingress.bind(source, shards)
-
-
-def _check_free(host: str, port: int) -> None:
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        raise InputError(f"host={host!r}, port={port}: cannot be listened on ({error})") from error
+    return ingress.bind(source, shards, options)
