@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from sensai import evaluation
 from sensai.analysis.report.summary import summary_numbers, summary_table
 from sensai.analysis.resampling import paired_difference
 from sensai.api.display import as_html
 from sensai.api.live_ensemble import Ensemble
-from sensai.api.parameters import about_model, checked
+from sensai.api.parameters import checked
 from sensai.api.user_images import BATCH, UserImages, first_batch, raw_images, split_of
 from sensai.config import EvaluateConfig
 from sensai.data.batches import batches
@@ -238,8 +238,7 @@ def _answered(
             yield images, labels
 
     networks = [member.network for each in ensembles for member in each.members]
-    with about_model():
-        outputs = evaluation.run_networks([*networks, base], tqdm(digested(), desc=name, unit="batch", leave=False))
+    outputs = evaluation.run_networks([*networks, base], tqdm(digested(), desc=name, unit="batch", leave=False))
     logits = outputs.members.pop()
     if logits.shape[1:] != (len(first.class_names),):
         raise InputError(f"base: gives {logits.shape[1]} logits, and the ensemble has {len(first.class_names)} classes")

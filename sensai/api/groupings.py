@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -46,7 +47,7 @@ class Groups(Sequence[Group]):
     def __len__(self) -> int:
         return len(self.groups)
 
-    def __getitem__(self, number):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN204  (as of a tuple)
+    def __getitem__(self, number: Any) -> Any:
         return self.groups[number]
 
     def __iter__(self) -> Iterator[Group]:

@@ -140,12 +140,12 @@ class Ensemble(plain.Ensemble):
     def __repr__(self) -> str:
         sizes = self.sizes
         largest, together = max(each.flops for each in sizes), sum(each.flops for each in sizes)
-        base = "" if self.base_size is None else f" of the base model's {in_short(self.base_size.flops)}FLOPs"
+        base = "" if self.base_size is None else f", the base model {in_short(self.base_size.flops)}FLOPs"
         number = f"{len(sizes)} networks" if len(sizes) > 1 else "one network"
         return (
             f"{TITLES[self.role].capitalize()} of {number} for {len(self.class_names)} classes, cut from "
             f"{self.spec.arch.removeprefix(LIVE)}; the largest takes {in_short(largest)}FLOPs, all "
-            f"{in_short(together)}FLOPs,{base or ' at batch 1'}; combined by {self.calibration.method}"
+            f"{in_short(together)}FLOPs{base}; combined by {self.calibration.method}"
         )
 
     def _repr_html_(self) -> str:

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pandas as pd
 import torch
 from torch import nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from sensai.api.live_ensemble import Ensemble
 from sensai.api.parameters import checked

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from sensai.activations import ActivationReader, SiteStatistics, Statistics, TaylorReader
 from sensai.api.display import as_html

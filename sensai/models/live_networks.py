@@ -31,7 +31,7 @@ def adopted(model: nn.Module, num_classes: int, input_shape: tuple[int, int, int
 
 
 def plain_copy(model: nn.Module) -> nn.Module:
-    """Return a copy on the CPU, in eval mode, without wrappers that compute weights anew, and with gradients for all."""
+    """Return a copy on the CPU, in eval mode, without gradients and without wrappers that compute weights anew."""
     network = unwrap(copy.deepcopy(model).cpu())
     network.zero_grad(set_to_none=True)
     return with_own_input(network)
