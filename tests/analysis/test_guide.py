@@ -11,8 +11,8 @@ GUIDE = ROOT / "docs" / "tutorials" / "runs.ipynb"
 
 
 def kinds(cell: nbformat.NotebookNode) -> list[list[str]]:
-    """Return the formats of the outputs of a cell."""
-    return [sorted(output.get("data", {})) for output in cell.get("outputs", ())]
+    """Return the formats of what a cell shows, without the warnings of libraries."""
+    return [sorted(output["data"]) for output in cell.get("outputs", ()) if "data" in output]
 
 
 @pytest.mark.processes
