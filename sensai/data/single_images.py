@@ -92,7 +92,8 @@ def from_content(content: bytes, name: str, shape: tuple[int, int, int]) -> np.n
     Raises:
         InputError: it is no such image, is broken or too large, or is coloured although the network takes one channel.
     """
-    return _fitted(decode_content(content, name, _SENT_FORMATS, _MOST_SENT_PIXELS), shape, name)
+    # Its own copy, since Pillow's pixels cannot be written, of which torch warns.
+    return _fitted(decode_content(content, name, _SENT_FORMATS, _MOST_SENT_PIXELS).copy(), shape, name)
 
 
 def from_json_lines(stream: BinaryIO, shape: tuple[int, int, int]) -> Iterator[Frame | Refused]:

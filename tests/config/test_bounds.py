@@ -16,7 +16,17 @@ NUMBERS = ["9" * 400, "-" + "9" * 400, "9" * 5000, "1e308", "nan", "inf", 10**30
 TEXTS = ["\0", "a\0b", "\ud800", "x" * 10_000, "/x" * 10_000]
 LINES = ["x\ny", "\x1b[2J", "\u2028"]
 # Of which the values may have several lines, since they are JSON or names of files.
-MANY_LINES = {"arch_args", "data_dir", "work_dir", "checkpoint", "groups_file", "space", "images"}
+MANY_LINES = {
+    "arch_args",
+    "data_dir",
+    "work_dir",
+    "checkpoint",
+    "groups_file",
+    "space",
+    "images",
+    "token_file",
+    "access_log",
+}
 
 each_entry_point = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 

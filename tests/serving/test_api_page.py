@@ -33,7 +33,11 @@ def test_the_page_asks_the_server(place: Place, browser: Path, picture: Path, tm
     with local_server(place, options=replace(OPTIONS, token=Token.of_file(str(tmp_path / "token")))) as (url, _):
         arguments = [f"{url}/docs", str(picture), "0123456789abcdef", str(tmp_path / "page.png")]
         done = subprocess.run(
-            ["node", str(browser / "api_page.mjs"), *arguments], capture_output=True, text=True, timeout=300, check=False
+            ["node", str(browser / "api_page.mjs"), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
