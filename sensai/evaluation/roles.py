@@ -8,6 +8,8 @@ CONTROL_EQUAL_FLOPS = "control_equal_flops"
 YARDSTICKS = (CONTROL, REPLICAS, BASE, CONTROL_EQUAL_FLOPS)
 # The base model itself, which every evaluation measures too.
 BASE_MODEL = "base model"
+# A word that needs an explanation beside those of `TITLES`.
+MEMBER = "member"
 TITLES = {
     ENSEMBLE: "ensemble",
     BASE_MODEL: "base model",
@@ -16,10 +18,13 @@ TITLES = {
     BASE: "base model trained further",
     CONTROL_EQUAL_FLOPS: "control of equal training FLOPs",
 }
-# How each yardstick is explained beside its numbers.
+# How each is explained beside its numbers.
 EXPLANATIONS = {
+    BASE_MODEL: "the large network of all classes, from which the small ones are cut",
+    MEMBER: "a small network that knows a few of the classes",
+    ENSEMBLE: "all members, whose outputs are combined into one answer",
     CONTROL: "one network of all classes with the largest member's FLOPs",
-    REPLICAS: "as many such networks as members, averaged",
+    REPLICAS: "as many networks of all classes as members, each with the largest member's FLOPs, averaged",
     BASE: "the base model, trained further by the members' recipe",
     CONTROL_EQUAL_FLOPS: "a control that was trained with as many FLOPs as the ensemble",
 }

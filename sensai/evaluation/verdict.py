@@ -5,8 +5,10 @@ time count as equally fast. Among them the best is one that is shown to be more 
 networks. Nothing is trained or read here.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sensai.evaluation.accuracy_difference import Difference
 from sensai.evaluation.roles import BASE_MODEL, REPLICAS, TITLES
@@ -15,8 +17,8 @@ from sensai.evaluation.roles import BASE_MODEL, REPLICAS, TITLES
 ALIKE = 1.1
 # Every evaluation times the base model too. On a quiet machine its times differ by less.
 _BUSY = 1.5
-# The last line of a verdict begins so.
-NEXT = "Next: "
+# The last line of a verdict: what the command is for, and the command. Earlier versions did not say what it is for.
+_NEXT = re.compile("Next(?:, (?P<purpose>[^:]*))?: (?P<command>.*)")
 # No data set of labelled images is larger, so a larger number helps nobody.
 _MOST_IMAGES = 10_000_000
 
@@ -52,22 +54,45 @@ class Verdict:
         here: name of the best choice on this machine.
         apart: name of the best choice with a machine for each member.
         sentences: the verdict in words.
+        purpose: of the next command, like `to use the control`.
         command: the next command.
     """
 
     here: str
     apart: str
     sentences: tuple[str, ...]
+    purpose: str
     command: str
 
     @property
     def lines(self) -> tuple[str, ...]:
         """Return the sentences and the next command."""
-        return (*self.sentences, f"{NEXT}{self.command}")
+        return (*self.sentences, f"Next, {self.purpose}: {self.command}")
 
     def __str__(self) -> str:
         """Return the verdict as one text of several lines."""
         return "\n".join(self.lines)
+
+
+class Told(NamedTuple):
+    """A verdict that was read from its text.
+
+    Attributes:
+        sentences: the verdict in words.
+        purpose: of the next command; empty if the text does not say it.
+        command: the next command.
+    """
+
+    sentences: list[str]
+    purpose: str
+    command: str
+
+
+def read(text: str) -> Told:
+    """Return the parts of a verdict's text; all are empty where there is none."""
+    *sentences, last = text.splitlines() or [""]
+    found = _NEXT.fullmatch(last)
+    return Told(sentences, found["purpose"] or "", found["command"]) if found else Told(sentences, "", "")
 
 
 # Returns the milliseconds of a choice, here or apart.
@@ -122,7 +147,14 @@ def verdict(judged: Choice, rivals: Sequence[Choice], measure: str = "") -> Verd
     sentences.append(f"Intervals are 95 % over {images:,} test images; each network was trained once, with one seed.")
     if measure:
         sentences.append("No yardstick was measured: one small network, or several averaged, may do better.")
-    return Verdict(here.name, apart.name, tuple(sentences), measure or here.command)
+    purpose = "to measure yardsticks" if measure else _purpose(here)
+    return Verdict(here.name, apart.name, tuple(sentences), purpose, measure or here.command)
+
+
+def _purpose(best: Choice) -> str:
+    if best.name == BASE_MODEL:
+        return "to search for a better ensemble"
+    return f"to use the {TITLES[best.name]}"
 
 
 def _here(choice: Choice) -> float:

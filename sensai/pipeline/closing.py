@@ -26,10 +26,12 @@ class Findings:
     Attributes:
         facts: sentences or tables; the first one stands for the run where it is one among many.
         next: the next command; empty: there is none.
+        purpose: of the next command, like `to use the control`; empty: it explains itself.
     """
 
     facts: Sequence[str]
     next: str = ""
+    purpose: str = ""
 
 
 # Returns what the finished run of an id found.
@@ -64,7 +66,8 @@ def closing_lines(stage: str, findings: Findings, run: StoredRun, tracking_uri: 
         f"{stage}: {fact}" if number == 0 and "\n" not in fact else fact for number, fact in enumerate(findings.facts)
     ]
     opens = f"in the UI: {run_page(tracking_uri, run.info.experiment_id, run.info.run_id)}"
-    return [*facts, opens, *([f"next: {findings.next}"] if findings.next else [])]
+    following = f"next, {findings.purpose}" if findings.purpose else "next"
+    return [*facts, opens, *([f"{following}: {findings.next}"] if findings.next else [])]
 
 
 def headline(stage: str, run_id: str, find: Finder, store: Store, *, stored: bool) -> str:

@@ -17,7 +17,7 @@ from sensai.analysis.report import evaluation_page
 from sensai.analysis.report.page import Opening, RunLink, render_page
 from sensai.analysis.report.summary import summary_table
 from sensai.analysis.report.yardstick_comparison import MEASURE, Comparison
-from sensai.evaluation.roles import TITLES
+from sensai.evaluation.roles import EXPLANATIONS, TITLES
 from tests.analysis.conftest import Logbook
 from tests.helpers.pipeline import FinishedMain
 
@@ -181,8 +181,11 @@ def test_the_verdict_stands_first_with_the_next_command(logbook: Logbook, nasty:
     assert (
         '<p class="lead">On this machine the control is the best choice: 5.0x faster than the ensemble and 50.0' in told
     )
-    assert "Next: <code>use control</code>" in told
-    assert "Next: <code>measure</code>" in render(nasty, store_uri)
+    assert "Next, to use the control: <code>use control</code>" in told
+    assert "Next, to measure yardsticks: <code>measure</code>" in render(nasty, store_uri)
+    terms = re.findall("<div><dt>(.*?)</dt><dd>([^<]*)</dd></div>", told)
+    assert [word for word, _ in terms[:5]] == ["base model", "member", "ensemble", "control", "yardstick"]
+    assert terms[3][1] == EXPLANATIONS["control"]
     # Times of different machines are not compared.
     logbook.client.set_tag(control, "sensai.host", '{"cores": "64"}')
     assert "There is no verdict" in render(nasty, store_uri, control=control)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sensai.evaluation.accuracy_difference import Difference
 from sensai.evaluation.roles import ENSEMBLE, TITLES, YARDSTICKS, role_of
-from sensai.evaluation.verdict import Choice, base_model, evaluated, verdict
+from sensai.evaluation.verdict import Choice, base_model, evaluated, read, verdict
 
 IMAGES = 10_000
 
@@ -52,7 +52,7 @@ def test_an_ensemble_pays_on_a_machine_a_member_where_it_is_shown_to_be_more_acc
         "accurate (interval 0.5 to 1.5).",
         "Intervals are 95 % over 10,000 test images; each network was trained once, with one seed.",
     )
-    assert found.command == "use base model"
+    assert (found.purpose, found.command) == ("to search for a better ensemble", "use base model")
 
 
 def test_an_ensemble_pays_here_where_it_is_faster_than_the_base_model_and_more_accurate_than_all_small_ones() -> None:
@@ -116,7 +116,7 @@ def test_without_yardsticks_it_says_so_and_gives_the_command_that_measures_them(
     found = verdict(ensemble(speed=2.0), [base(0.0)], "sensai main --yardsticks control,replicas")
     assert found.here == "ensemble"
     assert found.sentences[-1].startswith("No yardstick was measured")
-    assert found.lines[-1] == "Next: sensai main --yardsticks control,replicas"
+    assert found.lines[-1] == "Next, to measure yardsticks: sensai main --yardsticks control,replicas"
     assert str(found).splitlines() == list(found.lines)
 
 
@@ -200,3 +200,15 @@ def test_the_role_follows_from_the_classes_of_the_members(
 ) -> None:
     assert role_of(groups, 3, is_cut=is_cut) == role
     assert role in TITLES
+
+
+def test_the_text_of_a_verdict_is_read_back() -> None:
+    found = verdict(ensemble(speed=2.0), [base(), control(1.0)])
+    assert read(str(found)) == ([*found.sentences], "to use the control", "use control")
+    # Earlier versions did not say what the command is for.
+    assert read("It is best: by far.\nNext: sensai main --a b:c") == (
+        ["It is best: by far."],
+        "",
+        "sensai main --a b:c",
+    )
+    assert read("") == ([], "", "")

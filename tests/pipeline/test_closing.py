@@ -77,6 +77,8 @@ def test_the_last_lines_say_where_the_run_opens_and_what_comes_next(pruned: Prun
     assert lines[2].endswith(opens.format(run.info.experiment_id, run.info.run_id))
     assert "secret" not in lines[2]
     assert lines[3:] == ["next: sensai retrain"]
+    lines = closing_lines("prune", Findings([], "sensai retrain", "to train"), run, uri)
+    assert lines[1:] == ["next, to train: sensai retrain"]
 
 
 def why(pruned: Pruned, digest: str | None = None, host: str = "{}", **changed: object) -> str:

@@ -1,6 +1,7 @@
 """The yardsticks of `main`: K-way networks beside base model and ensemble, in tables, tags, page and verdict."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def test_yardsticks_are_made_like_the_ensemble(place: Place, finished_main: Fini
     assert {parent_of(run) for run in new if run.info.run_id != parent.info.run_id} == {parent.info.run_id}
     made = {name: place.run(tags[f"sensai.yardstick.{name}"]) for name in ROW}
     page = place.artifact(tags["sensai.upstream.report"], "report.html").read_text()
-    printed = "\n".join([*findings.facts, f"Next: {findings.next}"]).splitlines()
+    printed = "\n".join([*findings.facts, f"Next, {findings.purpose}: {findings.next}"]).splitlines()
     for name, run in made.items():
         configured = json.loads(run.data.tags["sensai.config"])
         made_of = (configured["method"], configured["n_groups"])
@@ -76,7 +77,7 @@ def test_yardsticks_are_made_like_the_ensemble(place: Place, finished_main: Fini
     assert not [line for line in verdict if line.startswith("No yardstick")]
     for name in ROW.values():
         assert name in " ".join(verdict)
-    assert verdict[-1].startswith("Next: sensai ")
+    assert re.match("Next, to (use the|search for) .*: sensai ", verdict[-1])
     version = place.client.get_model_version("sensai-ensemble", "1").description
     assert all(line in version for line in verdict)
 
@@ -88,7 +89,7 @@ def test_the_ensemble_is_judged_without_yardsticks_too(finished: FinishedMain) -
     lines = evaluated.data.tags["sensai.verdict"].splitlines()
     assert lines[0].startswith("On this machine the ")
     assert lines[-2].startswith("No yardstick was measured")
-    command = lines[-1].removeprefix("Next: ")
+    command = lines[-1].removeprefix("Next, to measure yardsticks: ")
     assert command.startswith("sensai main --dataset ")
     assert command.endswith("--yardsticks control,replicas")
     assert all(line in place.client.get_model_version("sensai-ensemble", "1").description for line in lines)

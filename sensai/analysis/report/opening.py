@@ -12,11 +12,12 @@ from sensai.analysis.report.page import Number, Opening, Plot
 from sensai.analysis.report.yardstick_comparison import Comparison
 from sensai.analysis.rounding import in_short
 from sensai.evaluation.accuracy_difference import Difference
-from sensai.evaluation.roles import BASE_MODEL, TITLES
+from sensai.evaluation.roles import BASE_MODEL, ENSEMBLE, EXPLANATIONS, MEMBER, TITLES
 from sensai.tracking import tags
 
 _HERE = "milliseconds of an answer"
 _SIZE = "FLOPs of an answer"
+_YARDSTICK = "a simpler choice, trained by the same recipe, that an ensemble must beat"
 
 
 def title(run: Run, role: str) -> str:
@@ -48,11 +49,20 @@ def opening(comparison: Comparison, commands: Mapping[str, str]) -> Opening:
     return Opening(
         heading="Verdict",
         sentences=found.sentences if found else sentences,
+        terms=_terms(comparison),
+        purpose=found.purpose if found else "",
         command=found.command if found else "",
         numbers=list(_numbers(run.data.metrics, comparison.differences[BASE_MODEL])),
         plot=_plot(comparison, commands),
         warning=f"{warning[:1].upper()}{warning[1:]}." if warning else "",
     )
+
+
+def _terms(comparison: Comparison) -> dict[str, str]:
+    """Return the words of the page with their explanations: the networks, and what a yardstick is."""
+    members = (MEMBER, ENSEMBLE) if comparison.role == ENSEMBLE else ()
+    names = dict.fromkeys((BASE_MODEL, *members, comparison.role, *comparison.yardsticks))
+    return {TITLES.get(name, name): EXPLANATIONS[name] for name in names} | {"yardstick": _YARDSTICK}
 
 
 def _numbers(metrics: Mapping[str, float], difference: Difference) -> Iterator[Number]:

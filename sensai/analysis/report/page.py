@@ -45,12 +45,12 @@ class Cell(NamedTuple):
     Attributes:
         text: as a reader sees it.
         url: where it leads; empty if nowhere.
-        full: all of a text that is shortened, for the pointer.
+        hover: all of a text that is shortened, or its explanation, for the pointer.
     """
 
     text: str
     url: str = ""
-    full: str = ""
+    hover: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ class Table:
         reading: how to read it, in a sentence.
         frame: its columns under their logged names.
         links: text of a cell -> its URL.
+        hovers: text of a cell -> its explanation, for the pointer.
         full: the table for the CSV, where it has more than is shown.
     """
 
@@ -92,6 +93,7 @@ class Table:
     reading: str
     frame: pd.DataFrame
     links: Mapping[str, str] = field(default_factory=dict)
+    hovers: Mapping[str, str] = field(default_factory=dict)
     full: pd.DataFrame | None = None
 
     @cached_property
@@ -122,7 +124,7 @@ class Table:
         text = written(value, words.unit) if is_number else str(value)
         if name == "run_id":
             return Cell(text[:_SHORT_ID], self.links.get(text, ""), text)
-        return Cell(text, self.links.get(text, ""))
+        return Cell(text, self.links.get(text, ""), self.hovers.get(text, ""))
 
 
 @dataclass(frozen=True)
@@ -209,6 +211,8 @@ class Opening:
     Attributes:
         heading: above the words.
         sentences: the result; the first one says the most.
+        terms: word in the sentences -> its explanation.
+        purpose: of the next command, like `to use the control`; empty if it explains itself.
         command: the next command; empty if there is none.
         numbers: those that matter most.
         plot: what the words say, as a figure; None: there is none.
@@ -217,6 +221,8 @@ class Opening:
 
     heading: str
     sentences: Sequence[str]
+    terms: Mapping[str, str] = field(default_factory=dict)
+    purpose: str = ""
     command: str = ""
     numbers: Sequence[Number] = ()
     plot: Plot | None = None

@@ -22,7 +22,7 @@ from sensai.ensemble import Ensemble
 from sensai.errors import InputError
 from sensai.evaluation.combinations import Answered
 from sensai.evaluation.ensemble_metrics import accuracy_metrics, members_table, size_metrics
-from sensai.evaluation.verdict import NEXT
+from sensai.evaluation.verdict import read
 from sensai.grouping.partitions import Group, is_partition
 from sensai.pipeline.closing import Findings, sentence
 from sensai.pipeline.context import Context
@@ -222,15 +222,14 @@ def _log_member_runs(
 
 def found(store: Store, run_id: str) -> Findings:
     """Return what a run found: its numbers, and the verdict."""
-    metrics, lines = store.metrics_of(run_id), store.tags_of(run_id).get(tags.VERDICT, "").splitlines()
+    metrics, verdict = store.metrics_of(run_id), read(store.tags_of(run_id).get(tags.VERDICT, ""))
     fact = sentence(
         metrics,
         "test accuracy {accuracy:accuracy}, of the base model {base_accuracy:accuracy}",
         "{latency_ensemble_ms:ms}, the base model {latency_base_ms:ms}",
         "the slowest member alone {latency_member_max_ms:ms}",
     )
-    # The last line of a verdict is the next command; a verdict of an earlier version is missing.
-    return Findings([fact, *lines[:-1]], "".join(lines[-1:]).removeprefix(NEXT))
+    return Findings([fact, *verdict.sentences], verdict.command, verdict.purpose)
 
 
 stage = Stage(

@@ -15,7 +15,7 @@ from sensai.config import MainConfig, PromoteConfig
 from sensai.config.arguments import as_command
 from sensai.data.dataset import SPLITS
 from sensai.evaluation.roles import EXPLANATIONS, TITLES, YARDSTICKS
-from sensai.evaluation.verdict import NEXT
+from sensai.evaluation.verdict import read
 from sensai.pipeline.closing import Findings
 from sensai.pipeline.lineage import upstream_of, upstream_tags
 from sensai.pipeline.run_lifecycle import open_entry_run
@@ -94,9 +94,9 @@ def found(store: Store, run_id: str) -> Findings:
     yardsticks = {name: made[name] for name in YARDSTICKS if name in made}
     evaluate_run = upstream_of(run.data.tags)["evaluate"]
     comparison = _comparison(evaluate_run, tuple(yardsticks.items()), store.client.tracking_uri)
-    *sentences, last = run.data.tags.get(tags.VERDICT, "").splitlines() or [""]
+    verdict = read(run.data.tags.get(tags.VERDICT, ""))
     model_name = json.loads(run.data.tags[tags.CONFIG])["model_name"]
     registered = f"registered the ensemble: models:/{model_name}/{run.data.metrics['version']:.0f}"
     tables = [each.to_string() for each in (comparison.summary(), comparison.gains())]
     meanings = [f"{TITLES[name]}: {EXPLANATIONS[name]}" for name in yardsticks]
-    return Findings([*tables, *meanings, *sentences, registered], last.removeprefix(NEXT))
+    return Findings([*tables, *meanings, *verdict.sentences, registered], verdict.command, verdict.purpose)
