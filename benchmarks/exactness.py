@@ -35,7 +35,8 @@ from torch import Tensor, nn
 
 from sensai.evaluation import host
 from sensai.models import names, torchvision_networks
-from sensai.models.factory import NetworkSpec, build, input_rule
+from sensai.models.architecture_names import input_rule
+from sensai.models.factory import NetworkSpec, build
 from sensai.models.storage import load_network, save_network
 from sensai.policy.plans import ratio_plan
 from sensai.pruning import head_rows, member_network, provable, pruning_error

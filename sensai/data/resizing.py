@@ -7,8 +7,6 @@ for a network of one channel are refused.
 """
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from sensai.data.dataset_names import InputRule
 from sensai.errors import InputError
@@ -61,20 +59,26 @@ def fit(images: np.ndarray, size: tuple[int, int], channels: int) -> np.ndarray:
         uint8, shape (N, channels, *size).
     """
     if images.shape[2:] != size:
-        images = _resize(torch.from_numpy(np.ascontiguousarray(images)), size).numpy()
+        images = _resize(images, size)
     if images.shape[1] != channels:
         images = np.repeat(images, channels, axis=1)
     return images
 
 
-def _resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def _resize(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     height, width = images.shape[2:]
     (to_height, to_width) = size
     enlargement = max(to_height / height, to_width / width)
     if to_height >= height and to_width >= width and enlargement <= _LARGEST_PADDING:
         top, left = (to_height - height) // 2, (to_width - width) // 2
-        return F.pad(images, (left, to_width - width - left, top, to_height - height - top))
+        return np.pad(images, ((0, 0), (0, 0), (top, to_height - height - top), (left, to_width - width - left)))
     scaled = (max(round(height * enlargement), to_height), max(round(width * enlargement), to_width))
-    images = F.interpolate(images, scaled, mode="bilinear", antialias=True)
+    # Imported here, since sets that are decoded already need no torch.
+    import torch
+    import torch.nn.functional as F
+
+    images = F.interpolate(
+        torch.from_numpy(np.ascontiguousarray(images)), scaled, mode="bilinear", antialias=True
+    ).numpy()
     top, left = (scaled[0] - to_height) // 2, (scaled[1] - to_width) // 2
     return images[:, :, top : top + to_height, left : left + to_width]

@@ -3,18 +3,19 @@
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
-
-import torch
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sensai.config import StageConfig
 from sensai.data.dataset import Dataset, load_dataset
 from sensai.data.dataset_names import FOLDER, InputRule
-from sensai.models.channels import takes_grey_alone
-from sensai.models.factory import input_rule, is_own
-from sensai.pipeline.base_model import BaseModel, load_base_model
+from sensai.models.architecture_names import input_rule, is_own
 from sensai.terminal import waiting
 from sensai.tracking import Store
+
+if TYPE_CHECKING:
+    import torch
+
+    from sensai.pipeline.base_model import BaseModel
 
 T = TypeVar("T")
 
@@ -62,8 +63,9 @@ class Session:
 
         return self._once(key, load)
 
-    def base_model(self, run_id: str, device: torch.device) -> BaseModel:
+    def base_model(self, run_id: str, device: "torch.device") -> "BaseModel":
         """Return the base model of a run of `baseline` on a device."""
+        from sensai.pipeline.base_model import BaseModel, load_base_model
 
         def load() -> BaseModel:
             network, spec = load_base_model(self.store, run_id)
@@ -110,4 +112,6 @@ def _rule(config: StageConfig) -> InputRule:
     rule = input_rule(config.arch)
     if config.dataset != FOLDER or not is_own(config.arch):
         return rule
+    from sensai.models.channels import takes_grey_alone
+
     return rule._replace(channels=1) if takes_grey_alone(config.arch, config.arch_args.values) else rule

@@ -11,7 +11,8 @@ from torchvision import models
 
 from sensai.errors import InputError
 from sensai.models import torchvision_networks
-from sensai.models.factory import NetworkSpec, auxiliary_heads, build, input_rule
+from sensai.models.architecture_names import input_rule
+from sensai.models.factory import NetworkSpec, auxiliary_heads, build
 from sensai.models.foreign_checkpoints import adopt, read_checkpoint
 
 

@@ -17,6 +17,7 @@ from sensai.data.dataset import Split
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
 from sensai.pipeline.context import Context
+from sensai.pipeline.devices import device_of
 from sensai.runtimes import RUNTIMES, Combine, Comparison, Prepared, candidates, compare, prepare, prepare_base
 from sensai.terminal import waiting
 from sensai.tracking import artifact_names, tags
@@ -71,6 +72,15 @@ def timing_host(runtime: str, device: torch.device, images: int = 1) -> dict[str
         "device": device.type,
         "images": str(images),
     }
+
+
+def timing_host_of(config: EvaluateConfig) -> dict[str, str]:
+    """Return the machine and the way of timing of an evaluation.
+
+    Raises:
+        InputError: a GPU that this machine does not have.
+    """
+    return timing_host(config.runtime, device_of(config), config.latency_batch_size)
 
 
 def critical_path(

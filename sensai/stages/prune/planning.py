@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from sensai.policy.plans import BY_APOZ, WidthRule, flops_plans, ratio_plan, thr
 from sensai.policy.replica_plans import replica_criteria
 from sensai.pruning import head_rows
 from sensai.sites import Plan, SiteMap, SizePrediction
-from sensai.stages import group
+from sensai.stages.group.group_execution import within_scope
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def removable(config: PruneConfig | RetrainConfig, context: Context) -> Removabl
     Raises:
         InputError: nothing is within the scope; or `taylor` with a `from_run` whose statistics have no backward pass.
     """
-    sites, statistics = group.within_scope(config.scope, context)
+    sites, statistics = within_scope(config.scope, context)
     norms = partial(norms_of_filters, context.base_model.network, sites.sites)
     named = partial(criterion_of, seed=config.seed, measure_norms=norms)
     return Removable(sites, statistics, _criterion(config, statistics, named), named)
@@ -167,3 +168,23 @@ def _plan(config: PruneConfig, candidates: Removable, ranking: _Ranking) -> Plan
 
 def _rule(config: PruneConfig, candidates: Removable) -> WidthRule:
     return WidthRule(config.min_channels, config.round_to, candidates.sites.branches)
+
+
+def plans_of(content: dict[str, Any]) -> list[MemberPlan]:
+    """Return the plans in the JSON that `prune` logs.
+
+    Raises:
+        ValueError: a channel is not an integer.
+    """
+    return [
+        MemberPlan(tuple(member["classes"]), {site: _indices(removed) for site, removed in member["removed"].items()})
+        for member in content["members"]
+    ]
+
+
+def _indices(removed: list[int]) -> np.ndarray:
+    indices = np.array(removed, np.int64)
+    # NumPy cuts fractions off.
+    if indices.tolist() != removed:
+        raise ValueError("channels must be a list of integers")
+    return indices
