@@ -202,7 +202,7 @@ class Trials:
 
     @property
     def _of_these_data(self) -> tuple[str, str]:
-        return tags.DATA_DIGEST, self.session.dataset(self.config).digest
+        return tags.DATA_DIGEST, self.session.data_digest(self.config)
 
     def _finished(self, stage: Stage[Any]) -> list[StoredRun]:
         """Return the finished runs of a stage on the same data, oldest first, without retrainings of no epochs."""
