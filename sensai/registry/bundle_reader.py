@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 # The version of the manifest that `sensai.registry.bundle` writes.
 FORMAT_VERSION = 3
@@ -114,6 +113,9 @@ class BundleReader:
         Raises:
             ValueError: its file is not the one that was registered.
         """
+        # Imported here, since others read the names of this module only.
+        import onnxruntime
+
         content = self._member(number)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads

@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 from sensai.config import CONFIGS
 from sensai.errors import InputError
 from sensai.stages import prune, retrain, tune
-from sensai.stages.evaluate import latencies
+from sensai.stages.evaluate import measured_host
 from sensai.stages.prune import prune_execution
 from sensai.training.checkpoints import Checkpoints
 from sensai.training.workers import member_checkpoints
@@ -331,7 +331,7 @@ def test_latency_is_measured_once(pruned: Pruned, monkeypatch: pytest.MonkeyPatc
     assert set(other["source"]) == {"logged"}
     assert set(other["cost"]) == set(rows["cost"])
     # Timed otherwise they are no costs of the same kind: neither the study nor what was logged is gone on with.
-    monkeypatch.setattr(latencies, "VERSION", latencies.VERSION + 1)
+    monkeypatch.setattr(measured_host, "VERSION", measured_host.VERSION + 1)
     assert table(place, tuned(place, space=file, objective="latency", trials=0), "trials").empty
 
 

@@ -15,6 +15,7 @@ from sensai.pipeline.context import Context
 from sensai.pipeline.session import Session
 from sensai.pipeline.stage import Stage
 from sensai.stages import retrain
+from sensai.stages.evaluate.measured_host import timing_host_of
 from sensai.tracking import Store, tags
 
 
@@ -40,8 +41,6 @@ def check(config: EvaluateConfig | MainConfig | GroupingStudyConfig | TuneConfig
 
 
 def _inputs(config: EvaluateConfig, _session: Session) -> dict[str, object]:
-    from sensai.stages.evaluate.latencies import timing_host_of
-
     return {"host": timing_host_of(config)}
 
 

@@ -19,6 +19,7 @@ from sensai.runtimes import prepare
 from sensai.stages import retrain
 from sensai.stages.evaluate import combining, int8, judging, latencies, test_split
 from sensai.stages.evaluate.leakage import warn_of_leakage
+from sensai.stages.evaluate.measured_host import timing_host_of
 from sensai.stages.group import class_label
 from sensai.stages.retrain.retrain_execution import log_member_metrics, open_member_run
 from sensai.tracking import tags
@@ -42,9 +43,7 @@ def execute(config: EvaluateConfig, context: Context) -> None:
     test_images, val_images = test_split(context.data), combining.validation_split(config, context.data)
     base = context.base_model
     ensemble = retrain.load(context.store, context.upstream["retrain"]).to(context.device)
-    context.run.set_tags(
-        {tags.HOST: json.dumps(latencies.timing_host_of(config)), tags.VAL_DIGEST: context.data.val_digest}
-    )
+    context.run.set_tags({tags.HOST: json.dumps(timing_host_of(config)), tags.VAL_DIGEST: context.data.val_digest})
 
     val = None if val_images is None else _answered(val_images, ensemble, context)
     test = _answered(test_images, ensemble, context)

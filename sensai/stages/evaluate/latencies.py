@@ -10,20 +10,16 @@ import pandas as pd
 import torch
 from torch import nn
 
-from sensai import evaluation
 from sensai.analysis.figures import static
 from sensai.config import EvaluateConfig
 from sensai.data.dataset import Split
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
 from sensai.pipeline.context import Context
-from sensai.pipeline.devices import device_of
 from sensai.runtimes import RUNTIMES, Combine, Comparison, Prepared, candidates, compare, prepare, prepare_base
 from sensai.terminal import waiting
 from sensai.tracking import artifact_names, tags
 
-# Raised whenever a change in the way of timing gives the same members other times.
-VERSION = 2
 _AUTO = "auto"
 
 
@@ -55,32 +51,6 @@ class Latencies:
             **{f"latency_{network}_low_ms": low for network, (low, _) in self.intervals.items()},
             **{f"latency_{network}_high_ms": high for network, (_, high) in self.intervals.items()},
         }
-
-
-def timing_host(runtime: str, device: torch.device, images: int = 1) -> dict[str, str]:
-    """Return the machine and the way of timing, which latencies must share to be compared.
-
-    Args:
-        runtime: the one asked for, or `auto`.
-        device: its runtimes are tried.
-        images: answered at once.
-    """
-    return {
-        **evaluation.host(),
-        "timing": str(VERSION),
-        "runtime": runtime,
-        "device": device.type,
-        "images": str(images),
-    }
-
-
-def timing_host_of(config: EvaluateConfig) -> dict[str, str]:
-    """Return the machine and the way of timing of an evaluation.
-
-    Raises:
-        InputError: a GPU that this machine does not have.
-    """
-    return timing_host(config.runtime, device_of(config), config.latency_batch_size)
 
 
 def critical_path(

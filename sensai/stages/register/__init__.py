@@ -18,9 +18,8 @@ from sensai.errors import InputError
 from sensai.pipeline.closing import Findings, sentence
 from sensai.pipeline.context import Context
 from sensai.pipeline.stage import Stage
-from sensai.registry.aliases import CANDIDATE
+from sensai.registry.aliases import CANDIDATE, find
 from sensai.registry.bundle_reader import REJECTED
-from sensai.registry.promotion import find
 from sensai.stages import evaluate
 from sensai.stages.prune import title as prune_title
 from sensai.tracking import Store, tags

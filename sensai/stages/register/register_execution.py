@@ -7,8 +7,8 @@ from sensai.config import RegisterConfig
 from sensai.pipeline.context import Context
 from sensai.pipeline.lineage import upstream_tags
 from sensai.pipeline.stage import data_name
+from sensai.registry.aliases import find
 from sensai.registry.image_format import ImageFormat
-from sensai.registry.promotion import find
 from sensai.registry.versions import register_ensemble
 from sensai.stages import retrain
 from sensai.stages.evaluate import combining

@@ -23,7 +23,8 @@ from sensai.pipeline.session import Session
 from sensai.pipeline.stage import Stage
 from sensai.pipeline.study_runs import Candidate, StudyRun, open_study_run
 from sensai.stages import activations, group, prune, retrain
-from sensai.stages.evaluate.latencies import critical_path, timing_host
+from sensai.stages.evaluate.latencies import critical_path
+from sensai.stages.evaluate.measured_host import timing_host
 from sensai.stages.prune import prune_execution
 from sensai.tracking import Store, tags
 from sensai.tracking.metric_names import CALIBRATED_VAL_ACCURACY
