@@ -29,7 +29,7 @@ from sensai.models.storage import save_network
 from sensai.policy.plans import ratio_plan
 from sensai.pruning import member_network, provable, pruning_error
 from sensai.sites import SiteMap, find_sites
-from sensai.stages.prune import PROOF_IMAGES
+from sensai.stages.prune.prune_execution import PROOF_IMAGES
 
 _NETWORKS = {"vgg19_bn": (10, 32), "torchvision:resnet50": (1000, 224)}
 _RATIO = 0.5

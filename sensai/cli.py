@@ -3,7 +3,6 @@
 Parsing comes before the heavy imports, so that a wrong parameter is refused at once.
 """
 
-import gc
 import importlib
 import logging
 import os
@@ -12,12 +11,11 @@ import sys
 from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 # Signals must be caught before anything that takes time.
 from sensai import terminal
-from sensai.cluster.processes import end_with, keep_memory, let_threads_sleep, runs_command
+from sensai.cluster.processes import end_with, keep_memory, let_threads_sleep, runs_command, without_collection
 from sensai.errors import InputError
 from sensai.input_paths import look_first_in
 from sensai.last_resort import explained, full_traceback, kept, use_short_hooks
@@ -49,7 +47,8 @@ def parse(stage: str, arguments: list[str]) -> "EntryPoint":
     Raises:
         InputError: unknown parameters, or values that are not allowed, all of them named.
     """
-    from sensai.config import arguments as command_line
+    with without_collection():
+        from sensai.config import arguments as command_line
 
     return command_line.parse(stage, arguments, defaults_are_given=_OPENED_BY_MLFLOW in os.environ)
 
@@ -116,8 +115,9 @@ class _Launch:
         _quieten(logging.WARNING if config.quiet else logging.INFO)
         let_threads_sleep()
         keep_memory()
-        with terminal.waiting(f"{self._stage}: imports its libraries, which takes longest the first time"):
-            module = _imported(f"sensai.stages.{self._stage}")
+        what = f"{self._stage}: imports its libraries, which takes longest the first time"
+        with terminal.waiting(what), without_collection():
+            module = importlib.import_module(f"sensai.stages.{self._stage}")
         run_id = module.run(config)
         # Stages that print results to standard output report their run id on standard error.
         if run_id:
@@ -196,15 +196,6 @@ def _log_traceback(text: str) -> None:
         # The store itself may be broken.
         except Exception as failure:
             logging.getLogger(__name__).debug("the traceback is no artifact: %s", failure)
-
-
-def _imported(name: str) -> ModuleType:
-    """Import a module without garbage collection, which would take a sixth of the time and find nothing."""
-    gc.disable()
-    try:
-        return importlib.import_module(name)
-    finally:
-        gc.enable()
 
 
 def _quieten(level: int) -> None:

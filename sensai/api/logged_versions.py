@@ -17,10 +17,10 @@ from sensai.errors import InputError
 from sensai.models.architecture_names import LIVE
 from sensai.pipeline.lineage import upstream_tags
 from sensai.pipeline.run_lifecycle import Description, open_run
+from sensai.registry.bundle_reader import REJECTED
 from sensai.registry.image_format import ImageFormat
-from sensai.registry.pyfunc_model import REJECTED
 from sensai.registry.versions import described, register_ensemble, tagged_metrics
-from sensai.stages.evaluate.latencies import timing_host
+from sensai.stages.evaluate.measured_host import timing_host
 from sensai.terminal import waiting
 from sensai.tracking import Run, Store, tags
 from sensai.tracking.artifact_names import ANSWERS, CALIBRATION, CONFUSION, MEMBERS_TABLE, VAL_ANSWERS

@@ -40,7 +40,8 @@ class EntryPoint(BaseModel):
         former: name -> a parameter of the version before that is still read.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A process builds the validators of the one entry point that it runs.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     stage: ClassVar[str]
     owner: ClassVar[str] = ""

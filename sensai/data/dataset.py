@@ -5,7 +5,7 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -130,30 +130,76 @@ def load_dataset(
         InputError: unknown name, missing or broken files, images that do not fit the network.
         StorageError: there is no space for the decoded arrays.
     """
+    prepared = prepare_dataset(name, data_dir, work_dir=work_dir, rule=rule, image_size=image_size)
+    return prepared.split(val_fraction, split_seed)
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """A data set that is decoded or described in a working folder, before a validation split is taken off.
+
+    Its digest identifies the images without reading any, which is all that a cached result needs.
+
+    Attributes:
+        name: as given by the parameter `dataset`.
+        source: of the images.
+        folder: of the decoded arrays.
+        manifest: the description of both.
+    """
+
+    name: str
+    source: Source
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Return the digest of `Dataset`."""
+        digest: str = self.manifest["digest"]
+        return digest
+
+    def split(self, val_fraction: float, split_seed: int) -> Dataset:
+        """Return the data set with its splits; see `load_dataset`.
+
+        Raises:
+            InputError: an array is damaged.
+        """
+        source, manifest = self.source, self.manifest
+        if isinstance(source, FolderSource) and (streamed := manifest.get("streamed")):
+            arrays = source.fitted_to(tuple(streamed)).splits
+        else:
+            arrays = {split: _mapped(self.folder, split) for split in manifest["splits"]}
+        stored = {split: Split(images, labels, np.arange(len(labels))) for split, (images, labels) in arrays.items()}
+        class_names = tuple(manifest["class_names"])
+        if "val" not in stored:
+            stored |= _split_off(stored["train"], class_names, val_fraction, split_seed)
+        if isinstance(source, FolderSource):
+            _warn_of_shared_images(source, manifest["equal_files"], stored)
+        return Dataset(
+            name=self.name,
+            class_names=class_names,
+            train=stored["train"],
+            val=stored.get("val"),
+            test=stored.get("test"),
+            digest=self.digest,
+            mean=tuple(manifest["mean"]),
+            std=tuple(manifest["std"]),
+        )
+
+
+def prepare_dataset(
+    name: str, data_dir: str, *, work_dir: Path, rule: InputRule, image_size: int | None = None
+) -> PreparedDataset:
+    """Return the data set of a name, decoded or described on first use; see `load_dataset`.
+
+    Raises:
+        InputError: unknown name, missing or broken files, images that do not fit the network.
+        StorageError: there is no space for the decoded arrays.
+    """
     source = _source(name, data_dir, work_dir)
     key = hashlib.sha256(f"{source.identity} {image_size} {rule}".encode()).hexdigest()[:32]
     folder = work_dir / "data" / key
-    manifest = _prepared(source, folder, image_size, rule)
-    if isinstance(source, FolderSource) and (streamed := manifest.get("streamed")):
-        arrays = source.fitted_to(tuple(streamed)).splits
-    else:
-        arrays = {split: _mapped(folder, split) for split in manifest["splits"]}
-    stored = {split: Split(images, labels, np.arange(len(labels))) for split, (images, labels) in arrays.items()}
-    class_names = tuple(manifest["class_names"])
-    if "val" not in stored:
-        stored |= _split_off(stored["train"], class_names, val_fraction, split_seed)
-    if isinstance(source, FolderSource):
-        _warn_of_shared_images(source, manifest["equal_files"], stored)
-    return Dataset(
-        name=name,
-        class_names=class_names,
-        train=stored["train"],
-        val=stored.get("val"),
-        test=stored.get("test"),
-        digest=manifest["digest"],
-        mean=tuple(manifest["mean"]),
-        std=tuple(manifest["std"]),
-    )
+    return PreparedDataset(name, source, folder, _prepared(source, folder, image_size, rule))
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,15 @@ that grow by at most a quarter are padded evenly with zeros (28 -> 32). All othe
 for a network of one channel are refused.
 """
 
+from collections.abc import Callable
+
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from sensai.data.dataset_names import InputRule
 from sensai.errors import InputError
+
+# Returns images uint8 (N, C, h, w) in another height and width.
+Scale = Callable[[np.ndarray, tuple[int, int]], np.ndarray]
 
 _LARGEST_PADDING = 1.25
 
@@ -49,32 +52,42 @@ def target_channels(rule: InputRule, native: int) -> int:
     return channels
 
 
-def fit(images: np.ndarray, size: tuple[int, int], channels: int) -> np.ndarray:
+def fit(images: np.ndarray, size: tuple[int, int], channels: int, scale: Scale | None = None) -> np.ndarray:
     """Return images of one size fitted to another by the module's rule.
 
     Args:
         images: uint8, shape (N, C, h, w).
         size: height and width of the result.
         channels: channel count of the result, C or (from C = 1) 3.
+        scale: returns images in another height and width; default: torch does, as fast as can be.
 
     Returns:
         uint8, shape (N, channels, *size).
     """
     if images.shape[2:] != size:
-        images = _resize(torch.from_numpy(np.ascontiguousarray(images)), size).numpy()
+        images = _resize(images, size, scale or _by_torch)
     if images.shape[1] != channels:
         images = np.repeat(images, channels, axis=1)
     return images
 
 
-def _resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def _resize(images: np.ndarray, size: tuple[int, int], scale: Scale) -> np.ndarray:
     height, width = images.shape[2:]
     (to_height, to_width) = size
     enlargement = max(to_height / height, to_width / width)
     if to_height >= height and to_width >= width and enlargement <= _LARGEST_PADDING:
         top, left = (to_height - height) // 2, (to_width - width) // 2
-        return F.pad(images, (left, to_width - width - left, top, to_height - height - top))
-    scaled = (max(round(height * enlargement), to_height), max(round(width * enlargement), to_width))
-    images = F.interpolate(images, scaled, mode="bilinear", antialias=True)
-    top, left = (scaled[0] - to_height) // 2, (scaled[1] - to_width) // 2
+        return np.pad(images, ((0, 0), (0, 0), (top, to_height - height - top), (left, to_width - width - left)))
+    images = scale(images, (max(round(height * enlargement), to_height), max(round(width * enlargement), to_width)))
+    top, left = (images.shape[2] - to_height) // 2, (images.shape[3] - to_width) // 2
     return images[:, :, top : top + to_height, left : left + to_width]
+
+
+def _by_torch(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    # Imported here, since cached results are found without torch.
+    import torch
+    import torch.nn.functional as F
+
+    tensor = torch.from_numpy(np.ascontiguousarray(images))
+    scaled: np.ndarray = F.interpolate(tensor, size, mode="bilinear", antialias=True).numpy()
+    return scaled

@@ -12,6 +12,7 @@ import numpy as np
 from sensai.data.decoding import decode, decode_content, one_channel
 from sensai.data.listing import images_below, in_words
 from sensai.data.resizing import fit
+from sensai.data.scaling import scaled
 from sensai.documents import parse_json, shown
 from sensai.errors import InputError
 from sensai.input_paths import searched
@@ -183,4 +184,4 @@ def _fitted(pixels: np.ndarray, shape: tuple[int, int, int], name: str) -> np.nd
     height, width, channels = shape
     if channels < len(pixels):
         pixels = one_channel(pixels, name, _PARAMETER)
-    return fit(pixels[None], (height, width), channels)[0].transpose(1, 2, 0)
+    return fit(pixels[None], (height, width), channels, scaled)[0].transpose(1, 2, 0)

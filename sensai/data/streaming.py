@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from torch import get_num_threads
 
 from sensai.data.decoding import decode
 from sensai.data.resizing import fit
@@ -58,6 +57,9 @@ class ImageFiles:
         Raises:
             InputError: a file cannot be read, is broken, or is coloured although there is one channel.
         """
+        # Imported here, since cached results are found without torch.
+        from torch import get_num_threads
+
         # The pool has as many threads as the libraries of this process may use; workers limit that number.
         pool = ThreadPoolExecutor(get_num_threads())
         decoding: deque[tuple[np.ndarray, Iterator[None]]] = deque()

@@ -1,4 +1,15 @@
-"""Names of the networks of other packages, for checks that come before the heavy imports."""
+"""Names of networks, and what is known of a network by its name. Imports no torch.
+
+Names of torchvision's networks are listed for suggestions that come before the heavy imports.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sensai.data.dataset_names import InputRule
+from sensai.errors import InputError, suggestion
+from sensai.models.architectures import ARCHITECTURES
+from sensai.plugins import factory_digest
 
 # `torchvision:<name>` is a network of torchvision; whether it exists, torchvision says, whose import takes seconds.
 TORCHVISION = "torchvision:"
@@ -21,3 +32,41 @@ TORCHVISION_NETWORKS = """
 """.split()  # noqa: SIM905 - a literal would take eighty lines
 # A network of torchvision by its name alone -> how it is called here.
 ELSEWHERE = {name: f"{TORCHVISION}{name}" for name in TORCHVISION_NETWORKS}
+
+
+def is_own(arch: str) -> bool:
+    """Return True for a name that refers to the user's own code."""
+    return ":" in arch and not arch.startswith((TORCHVISION, TIMM))
+
+
+def source_digest(arch: str) -> str:
+    """Return the SHA-256 of the file that makes the user's own network; empty for the others.
+
+    Raises:
+        InputError: no such file or module, or an error in it.
+    """
+    return factory_digest(arch, "arch") if is_own(arch) else ""
+
+
+def input_rule(arch: str) -> InputRule:
+    """Return the input that the network takes; the user's own takes images as they are.
+
+    Raises:
+        InputError: an unknown architecture.
+    """
+    if arch in ARCHITECTURES:
+        traits: Mapping[str, Any] = ARCHITECTURES[arch].traits
+        return InputRule(traits["side"], traits["channels"], traits["smallest"])
+    if is_own(arch):
+        return InputRule(image_size=None, channels=None)
+    # Other packages are imported for their own networks alone, since that takes seconds.
+    from sensai.models import libraries
+
+    if found := libraries.find(arch):
+        return found.library.input_rule(found.name)
+    raise unknown(arch)
+
+
+def unknown(arch: str) -> InputError:
+    """Return the error that an unknown architecture raises."""
+    return InputError(f"arch={arch!r}: is no architecture; {suggestion(arch, ARCHITECTURES.names, ELSEWHERE)}")

@@ -8,13 +8,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from sensai.data.dataset_names import InputRule
-from sensai.errors import InputError, suggestion
+from sensai.errors import InputError
 from sensai.models import libraries
-from sensai.models.architecture_names import ELSEWHERE, LIVE
+from sensai.models.architecture_names import LIVE, is_own, source_digest, unknown
 from sensai.models.architectures import ARCHITECTURES
 from sensai.models.wrappers import materialise
-from sensai.plugins import factory_digest, load_factory, users_code
+from sensai.plugins import load_factory, users_code
 
 # By default convolutions on a GPU round their operands to 10 bits (TF32). Then no proof could show that a pruned network
 # computes the same as the masked one.
@@ -61,36 +60,6 @@ class NetworkSpec:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
 
-def is_own(arch: str) -> bool:
-    """Return True for a name that refers to the user's own code."""
-    return ":" in arch and not libraries.is_of_library(arch)
-
-
-def source_digest(arch: str) -> str:
-    """Return the SHA-256 of the file that makes the user's own network; empty for the others.
-
-    Raises:
-        InputError: no such file or module, or an error in it.
-    """
-    return factory_digest(arch, "arch") if is_own(arch) else ""
-
-
-def input_rule(arch: str) -> InputRule:
-    """Return the input that the network takes; the user's own takes images as they are.
-
-    Raises:
-        InputError: an unknown architecture.
-    """
-    if arch in ARCHITECTURES:
-        traits: Mapping[str, Any] = ARCHITECTURES[arch].traits
-        return InputRule(traits["side"], traits["channels"], traits["smallest"])
-    if found := libraries.find(arch):
-        return found.library.input_rule(found.name)
-    if is_own(arch):
-        return InputRule(image_size=None, channels=None)
-    raise _unknown(arch)
-
-
 def auxiliary_heads(arch: str) -> tuple[str, ...]:
     """Return the first parts of the keys that checkpoints may hold for heads that only training uses."""
     found = libraries.find(arch)
@@ -116,7 +85,7 @@ def build(spec: NetworkSpec) -> nn.Module:
         return found.library.build(found.name, spec.num_classes, spec.input_shape, spec.arch_args)
     if is_own(spec.arch):
         return _build_own(spec)
-    raise _unknown(spec.arch)
+    raise unknown(spec.arch)
 
 
 def check_output(network: nn.Module, spec: NetworkSpec) -> None:
@@ -135,10 +104,6 @@ def check_output(network: nn.Module, spec: NetworkSpec) -> None:
         raise InputError(
             f"arch={spec.arch!r}: gives {given} for 2 images, not (2, {spec.num_classes}), one logit a class"
         )
-
-
-def _unknown(arch: str) -> InputError:
-    return InputError(f"arch={arch!r}: is no architecture; {suggestion(arch, ARCHITECTURES.names, ELSEWHERE)}")
 
 
 def _build_part(spec: NetworkSpec) -> nn.Module:

@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from sensai.analysis.rounding import in_short
 from sensai.errors import InputError
+from sensai.pipeline.run_lifecycle import entered_store
 from sensai.terminal import say
 from sensai.tracking import Store
 from sensai.tracking.run_pages import run_page
@@ -52,7 +53,7 @@ def say_closing(stage: str, run_id: str, find: Finder) -> None:
         find: returns the findings.
     """
     try:
-        store = Store.connect()
+        store = entered_store()
         lines = closing_lines(stage, find(store, run_id), store.run(run_id), store.client.tracking_uri)
     except (MlflowException, InputError) as error:
         _log.warning("%s: what run %s found cannot be read: %s", stage, run_id, str(error).partition("\n")[0])

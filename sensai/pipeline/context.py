@@ -5,20 +5,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
-
-import torch
+from typing import TYPE_CHECKING, TypeVar
 
 from sensai.config import StageConfig
-from sensai.data.batches import Augmentation, Normalization, default_augmentation
 from sensai.data.dataset import Dataset
 from sensai.errors import InputError
 from sensai.files import regular_file
-from sensai.models.factory import NetworkSpec
-from sensai.pipeline.base_model import BaseModel
-from sensai.pipeline.devices import device_of
 from sensai.pipeline.session import Session
 from sensai.tracking import Run, Store
+
+# Cached results are found without torch, so it is imported where something is computed.
+if TYPE_CHECKING:
+    import torch
+
+    from sensai.data.batches import Augmentation, Normalization
+    from sensai.models.factory import NetworkSpec
+    from sensai.pipeline.base_model import BaseModel
 
 T = TypeVar("T")
 
@@ -58,12 +60,14 @@ class Context:
         return self.session.dataset(self.config)
 
     @cached_property
-    def device(self) -> torch.device:
+    def device(self) -> "torch.device":
         """Return the device that the parameters name."""
+        from sensai.pipeline.devices import device_of
+
         return device_of(self.config)
 
     @property
-    def base_model(self) -> BaseModel:
+    def base_model(self) -> "BaseModel":
         """Return the base model that the stage stands on, on the device."""
         return self.session.base_model(self.upstream["baseline"], self.device)
 
@@ -76,12 +80,14 @@ class Context:
         """Return the number of images in a forward pass without training."""
         return evaluation_batch(self.data.image_shape)
 
-    def normalization(self, spec: NetworkSpec) -> Normalization:
+    def normalization(self, spec: "NetworkSpec") -> "Normalization":
         """Return the input normalisation that the parameters give, else the data set's, in the network's memory format.
 
         Raises:
             InputError: not one value a channel.
         """
+        from sensai.data.batches import Normalization
+
         channels = self.data.image_shape[0]
         values = []
         for name, default in (("mean", self.data.mean), ("std", self.data.std)):
@@ -92,14 +98,18 @@ class Context:
         mean, std = values
         return Normalization(mean, std, spec.memory_format)
 
-    def example_images(self, spec: NetworkSpec, count: int = 16) -> torch.Tensor:
+    def example_images(self, spec: "NetworkSpec", count: int = 16) -> "torch.Tensor":
         """Return the first training images, normalised, on the device: float32 (count, C, H, W)."""
+        import torch
+
         train = self.data.train
         images = torch.from_numpy(train.images[train.rows[:count]]).to(self.device)
         return self.normalization(spec)(images)
 
-    def augmentation(self, value: str) -> Augmentation:
+    def augmentation(self, value: str) -> "Augmentation":
         """Return the augmentation that a parameter names; `auto` suits the data set."""
+        from sensai.data.batches import default_augmentation
+
         return default_augmentation(self.config.dataset) if value == "auto" else value  # type: ignore[return-value]
 
 

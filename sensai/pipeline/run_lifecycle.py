@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from sensai.cluster.processes import without_collection
 from sensai.config import EntryPoint
 from sensai.config.arguments import as_yaml
 from sensai.errors import InputError
@@ -18,6 +19,8 @@ from sensai.tracking.artifact_names import CONFIG
 from sensai.tracking.code_version import source_tags
 
 _LONGEST_NAME = 100
+# The store that this process entered last.
+_entered: list[Store] = []
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,10 @@ def enter_store(name: str = "") -> Iterator[tuple[Store, Run | None]]:
     Raises:
         InputError: the store does not answer, or refuses what the block asks of it.
     """
-    with waiting("opens the tracking store, and makes it where there is none"):
+    # MLflow imports the library of its database here.
+    with waiting("opens the tracking store, and makes it where there is none"), without_collection():
         store = Store.connect()
+    _entered[:] = [store]
     with store.refusals():
         store.close_orphans()
         adopted = store.adopt()
@@ -60,6 +65,15 @@ def enter_store(name: str = "") -> Iterator[tuple[Store, Run | None]]:
             adopted.set_name(name)
         with adopted.closing() if adopted else nullcontext():
             yield store, adopted
+
+
+def entered_store() -> Store:
+    """Return the store that this process entered last, which spares a second connection.
+
+    Raises:
+        InputError: it has entered none, and the store does not answer.
+    """
+    return _entered[0] if _entered else Store.connect()
 
 
 def refuse_opened_run(stage: str, error: InputError) -> None:

@@ -3,18 +3,19 @@
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
-
-import torch
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sensai.config import StageConfig
-from sensai.data.dataset import Dataset, load_dataset
+from sensai.data.dataset import Dataset, PreparedDataset, prepare_dataset
 from sensai.data.dataset_names import FOLDER, InputRule
-from sensai.models.channels import takes_grey_alone
-from sensai.models.factory import input_rule, is_own
-from sensai.pipeline.base_model import BaseModel, load_base_model
+from sensai.models.architecture_names import input_rule, is_own
 from sensai.terminal import waiting
 from sensai.tracking import Store
+
+if TYPE_CHECKING:
+    import torch
+
+    from sensai.pipeline.base_model import BaseModel
 
 T = TypeVar("T")
 
@@ -51,19 +52,27 @@ class Session:
         Raises:
             InputError: see `load_dataset`.
         """
-        key = (
-            *(config.dataset, config.data_dir, config.work_dir, config.arch, config.arch_args),
-            *(config.image_size, config.val_fraction, config.split_seed),
-        )
+        key = ("dataset", *_place(config), config.val_fraction, config.split_seed)
+        return self._once(key, lambda: self._prepared(config).split(config.val_fraction, config.split_seed))
 
-        def load() -> Dataset:
+    def data_digest(self, config: StageConfig) -> str:
+        """Return the digest of the data set that the parameters name.
+
+        Raises:
+            InputError: see `load_dataset`.
+        """
+        return self._prepared(config).digest
+
+    def _prepared(self, config: StageConfig) -> PreparedDataset:
+        def prepare() -> PreparedDataset:
             with waiting(f"reads the data set {config.dataset}, and decodes it where it is new"):
-                return dataset_of(config)
+                return _prepared_of(config)
 
-        return self._once(key, load)
+        return self._once(_place(config), prepare)
 
-    def base_model(self, run_id: str, device: torch.device) -> BaseModel:
+    def base_model(self, run_id: str, device: "torch.device") -> "BaseModel":
         """Return the base model of a run of `baseline` on a device."""
+        from sensai.pipeline.base_model import BaseModel, load_base_model
 
         def load() -> BaseModel:
             network, spec = load_base_model(self.store, run_id)
@@ -94,14 +103,24 @@ def dataset_of(config: StageConfig) -> Dataset:
     Raises:
         InputError: see `load_dataset`.
     """
-    return load_dataset(
+    return _prepared_of(config).split(config.val_fraction, config.split_seed)
+
+
+def _place(config: StageConfig) -> tuple[Hashable, ...]:
+    """Return what decides the prepared copy of a data set."""
+    return (
+        *(config.dataset, config.data_dir, config.work_dir, config.arch, config.arch_args),
+        config.image_size,
+    )
+
+
+def _prepared_of(config: StageConfig) -> PreparedDataset:
+    return prepare_dataset(
         config.dataset,
         config.data_dir,
         work_dir=Path(config.work_dir),
         rule=_rule(config),
         image_size=config.image_size,
-        val_fraction=config.val_fraction,
-        split_seed=config.split_seed,
     )
 
 
@@ -110,4 +129,6 @@ def _rule(config: StageConfig) -> InputRule:
     rule = input_rule(config.arch)
     if config.dataset != FOLDER or not is_own(config.arch):
         return rule
+    from sensai.models.channels import takes_grey_alone
+
     return rule._replace(channels=1) if takes_grey_alone(config.arch, config.arch_args.values) else rule

@@ -121,7 +121,7 @@ class Stage(Generic[ConfigT]):
         if config.force or session.store.labels or not session.is_first("no stored run fits"):
             return
         host = json.dumps(self.inputs(config, session).get("host", {}))
-        why = why_none_fits(config, fingerprint, session.dataset(config).digest, host, session.store)
+        why = why_none_fits(config, fingerprint, session.data_digest(config), host, session.store)
         if why:
             _log.info("%s: %s", self.name, why)
 
@@ -139,7 +139,7 @@ class Stage(Generic[ConfigT]):
             upstream: fingerprint of the stage before, where a run of it was named.
         """
         if self.previous is None:
-            before = session.dataset(config).digest
+            before = session.data_digest(config)
         else:
             before = upstream or self.previous.fingerprint(config.upstream(self.previous.config), session)
         content = [self.name, self.version, config.fingerprint_parameters(), self.inputs(config, session), before]
@@ -184,7 +184,7 @@ def stage_tags(stage: str, config: StageConfig, session: Session) -> dict[str, s
 
 def data_tags(config: StageConfig, session: Session) -> dict[str, str]:
     """Return the tags that describe data and network."""
-    return {tags.DATASET: config.dataset, tags.DATA_DIGEST: session.dataset(config).digest, tags.ARCH: config.arch}
+    return {tags.DATASET: config.dataset, tags.DATA_DIGEST: session.data_digest(config), tags.ARCH: config.arch}
 
 
 def run_name(config: StageConfig, title: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.tracking import MlflowClient
@@ -34,3 +35,16 @@ def missing_entries(parameter: str) -> Iterator[None]:
         if error.error_code not in _NOT_THERE:
             raise
         raise InputError(f"{parameter}: {str(error).splitlines()[0]}") from error
+
+
+def find(client: MlflowClient, model_name: str, version: int | None) -> ModelVersion:
+    """Return a version by its number, or the candidate if none is given.
+
+    Raises:
+        InputError: there is none.
+    """
+    number = aliases_of(client, model_name).get(CANDIDATE) if version is None else version
+    if number is None:
+        raise InputError(f"model_name={model_name!r}: no version has the alias {CANDIDATE}")
+    with missing_entries(f"model_name={model_name!r}: version={number}"):
+        return client.get_model_version(model_name, str(number))

@@ -12,8 +12,8 @@ from sensai.data.batches import Normalization
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
 from sensai.files import whole_file, write_text
+from sensai.registry.bundle_reader import FORMAT_VERSION, MANIFEST
 from sensai.registry.image_format import ImageFormat
-from sensai.registry.pyfunc_model import FORMAT_VERSION, MANIFEST
 from sensai.runtimes.export import export_onnx
 from sensai.sites import count_flops
 

@@ -1,11 +1,13 @@
 """Formats of the images that a registered ensemble takes. N images of H x W pixels, C channels."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
+
+# `predict` and `serve` do without torch.
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Dtype = Literal["uint8", "float32"]
 Layout = Literal["NHWC", "NCHW"]
@@ -42,11 +44,13 @@ class ImageFormat:
         ordered = images if self.layout == "NHWC" else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
         return ordered if self.dtype == "uint8" else ordered.astype(np.float32) / np.float32(255)
 
-    def to_pixels(self, images: Tensor) -> Tensor:
+    def to_pixels(self, images: "Tensor") -> "Tensor":
         """Return (N, C, H, W) from 0 to 255, as the normalisation takes them."""
         ordered = images.permute(0, 3, 1, 2) if self.layout == "NHWC" else images
-        return ordered if images.dtype == torch.uint8 else ordered * 255
+        return ordered if self.dtype == "uint8" else ordered * 255
 
-    def example(self, channels: int, height: int, width: int) -> Tensor:
+    def example(self, channels: int, height: int, width: int) -> "Tensor":
         """Return two black images."""
+        import torch
+
         return torch.zeros(2, *self.shape(channels, height, width), dtype=getattr(torch, self.dtype))

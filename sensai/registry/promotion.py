@@ -18,7 +18,7 @@ from sensai.errors import InputError
 from sensai.evaluation.accuracy_difference import Difference
 from sensai.evaluation.roles import BASE_MODEL
 from sensai.evaluation.verdict import ALIKE
-from sensai.registry.aliases import CANDIDATE, CHAMPION, aliases_of, missing_entries
+from sensai.registry.aliases import CANDIDATE, CHAMPION, aliases_of, find, missing_entries
 from sensai.registry.registered import check_files
 from sensai.tracking import tags
 from sensai.tracking.artifact_names import VAL_ANSWERS
@@ -98,19 +98,6 @@ class Standing:
         if self.gain is None:
             return both
         return f"{both} ({self.gain.difference:+.4f}, interval {self.gain.low:+.4f} to {self.gain.high:+.4f})"
-
-
-def find(client: MlflowClient, model_name: str, version: int | None) -> ModelVersion:
-    """Return a version by its number, or the candidate if none is given.
-
-    Raises:
-        InputError: there is none.
-    """
-    number = aliases_of(client, model_name).get(CANDIDATE) if version is None else version
-    if number is None:
-        raise InputError(f"model_name={model_name!r}: no version has the alias {CANDIDATE}")
-    with missing_entries(f"model_name={model_name!r}: version={number}"):
-        return client.get_model_version(model_name, str(number))
 
 
 def nominate(client: MlflowClient, model_name: str, version: int) -> None:

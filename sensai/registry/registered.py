@@ -5,7 +5,6 @@ files are not trusted, since others may be able to write there. So no file is ru
 the model that answers is this project's own code.
 """
 
-import hashlib
 import logging
 import shlex
 from collections.abc import Iterator
@@ -22,18 +21,12 @@ from mlflow.tracking import MlflowClient
 from sensai.errors import InputError
 from sensai.files import storage_error, temporary_folder
 from sensai.registry.aliases import CANDIDATE, CHAMPION
-from sensai.registry.pyfunc_model import ARTIFACT, MANIFEST, Bundle, EnsembleModel
+from sensai.registry.bundle_folders import MODEL, RUN, bundle_folder, is_folder, manifest_digest, named_folder
+from sensai.registry.pyfunc_model import Bundle, EnsembleModel
 from sensai.tracking import tags
 
 _log = logging.getLogger(__name__)
 
-# MLflow puts the bundle here, below the folder of a model.
-_IN_MODEL = Path("artifacts") / ARTIFACT
-_FORMS = (
-    "models:/<name>@<alias>, models:/<name>/<version>, models:/<model id>, runs:/<run id>/<name of the model>, or a folder "
-    "with the files of a version"
-)
-_MODEL, _RUN = "models:/", "runs:/"
 # MLflow raises these for a URI that it does not understand, or that leads nowhere.
 _NOT_THERE = (MlflowException, OSError, ValueError, ImportError)
 
@@ -79,10 +72,10 @@ def find(client: MlflowClient, model_uri: str) -> Registered:
         InputError: the URI names nothing, or no ensemble of the store.
     """
     name = f"model_uri={model_uri!r}"
-    if model_uri.startswith(_RUN):
+    if model_uri.startswith(RUN):
         return _by_files(client, name, model_uri)
-    if not model_uri.startswith(_MODEL):
-        return _by_files(client, name, _folder(model_uri))
+    if not model_uri.startswith(MODEL):
+        return _by_files(client, name, str(named_folder(model_uri)))
     try:
         model, *number = get_model_name_and_version(client, model_uri)
         version = client.get_model_version(model, number[0]) if number else None
@@ -95,7 +88,7 @@ def find(client: MlflowClient, model_uri: str) -> Registered:
 
 def _candidate_without_champion(client: MlflowClient, model_uri: str) -> ModelVersion | None:
     """Return the candidate of a model without a champion, for a URI that names the champion, and say so; else None."""
-    model_name, _, alias = model_uri.removeprefix(_MODEL).partition("@")
+    model_name, _, alias = model_uri.removeprefix(MODEL).partition("@")
     try:
         aliases = client.get_registered_model(model_name).aliases
     except _NOT_THERE:
@@ -141,13 +134,13 @@ def _of_version(name: str, version: ModelVersion) -> Registered:
             f"{name}: is no ensemble that sensAI registered, or one from before files were pinned: version {version.version} "
             f"of {version.name!r} has no tag {tags.MANIFEST} to compare them with; register it again"
         )
-    return Registered(name, f"{_MODEL}{version.name}/{version.version}", digest)
+    return Registered(name, f"{MODEL}{version.name}/{version.version}", digest)
 
 
 def _by_files(client: MlflowClient, name: str, uri: str) -> Registered:
     """Return the version that has exactly the manifest at a URI."""
     with _files(uri, name) as folder:
-        digest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+        digest = manifest_digest(folder)
     found = client.search_model_versions(f"tags.`{tags.MANIFEST}` = '{digest}'")
     if not any(_is_of(uri, version) for version in found):
         others = f", which are those of version {found[0].version} of {found[0].name!r}" if found else ""
@@ -159,42 +152,20 @@ def _by_files(client: MlflowClient, name: str, uri: str) -> Registered:
 
 def _is_of(uri: str, version: ModelVersion) -> bool:
     """Return True if a version was made from the run or the logged model that a URI names; a folder may be of any version."""
-    if uri.startswith(_RUN):
-        return uri.removeprefix(_RUN).lstrip("/").partition("/")[0] == version.run_id
-    return not uri.startswith(_MODEL) or uri == version.source
-
-
-def _folder(path: str) -> str:
-    """Return the absolute path of a folder that is named as a model.
-
-    Raises:
-        InputError: it is not a folder.
-    """
-    try:
-        if path and Path(path).is_dir():
-            return str(Path(path).absolute())
-        what = "is a file; " if path and Path(path).exists() else ""
-    # Names that no file system takes raise these.
-    except (OSError, ValueError):
-        what = ""
-    raise InputError(f"model_uri={path!r}: {what}must be {_FORMS}")
+    if uri.startswith(RUN):
+        return uri.removeprefix(RUN).lstrip("/").partition("/")[0] == version.run_id
+    return not uri.startswith(MODEL) or uri == version.source
 
 
 @contextmanager
 def _files(uri: str, name: str) -> Iterator[Path]:
     """Yield the folder of a bundle: a copy from the store, or the folder itself."""
     with temporary_folder() as parent:
-        remote = uri.startswith((_MODEL, _RUN))
         try:
-            model = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(parent)) if remote else uri)
+            model = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(parent)) if not is_folder(uri) else uri)
         except _NOT_THERE as error:
             raise storage_error(error, parent) or InputError(f"{name}: {_first_line(error)}") from error
-        folder = next((each for each in (model / _IN_MODEL, model) if (each / MANIFEST).is_file()), None)
-        if folder is None:
-            raise InputError(
-                f"{name}: is no ensemble that sensAI registered: there is neither {_IN_MODEL / MANIFEST} nor {MANIFEST}"
-            )
-        yield folder
+        yield bundle_folder(model, name)
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,9 +1,11 @@
 """Versions of ensembles in the MLflow model registry."""
 
+import ast
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -18,12 +20,12 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from sensai.analysis.markdown import markdown_table
 from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import Calibration
-from sensai.files import temporary_folder
-from sensai.registry import pyfunc_model
+from sensai.files import temporary_folder, write_text
+from sensai.registry import bundle_reader, pyfunc_model
 from sensai.registry.bundle import export_bundle
+from sensai.registry.bundle_reader import ARTIFACT, PIN, REJECTED, BundleReader
 from sensai.registry.image_format import ImageFormat
 from sensai.registry.promotion import nominate_newest
-from sensai.registry.pyfunc_model import Bundle
 from sensai.runtimes import TOLERANCE, largest_error, prepare
 from sensai.tracking import tags
 
@@ -69,18 +71,20 @@ def register_ensemble(
         RuntimeError: the exported members and the ensemble give different outputs for the example.
     """
     with temporary_folder() as parent:
-        folder = parent / pyfunc_model.ARTIFACT
+        folder = parent / ARTIFACT
         folder.mkdir()
+        script = parent / Path(pyfunc_model.__file__).name
+        write_text(script, _script())
         digest = export_bundle(ensemble, calibration, image_format, folder)
-        _prove(Bundle(folder, digest), ensemble, image_format, example)
+        _prove(BundleReader(folder, digest), ensemble, image_format, example)
         model = Model.log(
             artifact_path=None,
-            name=pyfunc_model.ARTIFACT,
+            name=ARTIFACT,
             flavor=mlflow.pyfunc,
             run_id=run_id,
-            python_model=pyfunc_model.__file__,
-            artifacts={pyfunc_model.ARTIFACT: str(folder)},
-            model_config={pyfunc_model.PIN: digest},
+            python_model=str(script),
+            artifacts={ARTIFACT: str(folder)},
+            model_config={PIN: digest},
             signature=_signature(ensemble, calibration),
             metadata={**asdict(image_format), "image_shape": image_format.shape(*ensemble.spec.input_shape)},
             input_example=image_format.of_pixels(example),
@@ -118,6 +122,17 @@ def described(title: str, networks: pd.DataFrame, verdict: str) -> str:
     return "\n".join([title, "", table, "", *(f"{line}  " for line in verdict.splitlines())])[:_LONGEST_DESCRIPTION]
 
 
+def _script() -> str:
+    """Return the registered model as one script: it must run where sensai is not installed."""
+    reader, model = (Path(str(module.__file__)).read_text() for module in (bundle_reader, pyfunc_model))
+    (own,) = (
+        ast.get_source_segment(model, node)
+        for node in ast.parse(model).body
+        if isinstance(node, ast.ImportFrom) and node.module == bundle_reader.__name__
+    )
+    return f"{reader}\n\n{model.replace(str(own), '', 1)}"
+
+
 def describe_version(client: MlflowClient, model_name: str, number: int, description: str) -> None:
     """Replace the description of a registered version, in Markdown."""
     client.update_model_version(model_name, str(number), description)
@@ -132,7 +147,7 @@ def _make_registered_model(client: MlflowClient, model_name: str) -> None:
             raise
 
 
-def _prove(bundle: Bundle, ensemble: Ensemble, image_format: ImageFormat, example: np.ndarray) -> None:
+def _prove(bundle: BundleReader, ensemble: Ensemble, image_format: ImageFormat, example: np.ndarray) -> None:
     """Ensure that the exported members give the same outputs as those in memory."""
     images, prepared = image_format.of_pixels(example), prepare(ensemble)
     outputs = [bundle.open_member(number)(images) for number in range(len(ensemble.members))]
@@ -149,5 +164,5 @@ def _signature(ensemble: Ensemble, calibration: Calibration) -> ModelSignature:
     images = TensorSpec(np.dtype(object), (-1,))
     columns: list[ColSpec | TensorSpec] = [ColSpec(DataType.float, name) for name in ensemble.class_names]
     if calibration.threshold is not None:
-        columns.append(ColSpec(DataType.boolean, pyfunc_model.REJECTED))
+        columns.append(ColSpec(DataType.boolean, REJECTED))
     return ModelSignature(inputs=Schema([images]), outputs=Schema(columns))

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sensai.registry.pyfunc_model import Bundle, Run
+from sensai.registry.bundle_reader import Run
+from sensai.registry.pyfunc_model import Bundle
 from sensai.serving.protocol import Content
 
 # More images at once are answered in parts, since their activations would fill the memory.

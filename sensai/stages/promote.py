@@ -17,7 +17,7 @@ from sensai.locks import locked
 from sensai.pipeline.closing import Findings, sentence
 from sensai.pipeline.run_lifecycle import open_entry_run
 from sensai.registry import promotion
-from sensai.registry.aliases import CHAMPION
+from sensai.registry.aliases import CHAMPION, find
 from sensai.registry.registered import check_files
 from sensai.tracking import Run, Store, tags
 from sensai.tracking.artifact_names import PROMOTION
@@ -62,7 +62,7 @@ def _lock(config: PromoteConfig) -> Path:
 
 def _promote(config: PromoteConfig, store: Store, run: Run) -> None:
     client = store.client
-    version = promotion.find(client, config.model_name, config.version)
+    version = find(client, config.model_name, config.version)
     champion = promotion.champion_of(client, config.model_name)
     if champion is not None and champion.version == version.version:
         raise InputError(f"version={version.version}: is the champion of {config.model_name!r} already")

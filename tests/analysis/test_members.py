@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sensai.analysis import runs
-from sensai.stages.retrain import classes_tag
+from sensai.stages.retrain.retrain_execution import classes_tag
 from sensai.tracking import Store
 
 

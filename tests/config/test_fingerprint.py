@@ -14,7 +14,7 @@ from sensai.grouping.methods import METHODS
 from sensai.pipeline.session import Session
 from sensai.stages import register, report
 from sensai.stages.contention import experiment
-from sensai.stages.evaluate.latencies import timing_host
+from sensai.stages.evaluate.measured_host import timing_host
 from sensai.stages.main import MEASURED
 from sensai.tracking import Store
 from sensai.training.schedules import SCHEDULES

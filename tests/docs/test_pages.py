@@ -14,8 +14,9 @@ from sensai.data.sets import DATASETS
 from sensai.ensemble.calibration import fit, methods_for
 from sensai.ensemble.combiners import COMBINERS
 from sensai.errors import InputError
+from sensai.models.architecture_names import input_rule
 from sensai.models.architectures import ARCHITECTURES
-from sensai.models.factory import NetworkSpec, build, input_rule
+from sensai.models.factory import NetworkSpec, build
 from sensai.parts import Family
 from sensai.runtimes import RUNTIMES, candidates, fastest, measure, prepare
 from sensai.sites import find_sites

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
 
-from sensai.registry.pyfunc_model import FORMAT_VERSION, Bundle
+from sensai.registry.bundle_reader import FORMAT_VERSION
+from sensai.registry.pyfunc_model import Bundle
 from sensai.serving.protocol import parse_images
 from tests.fuzz.inputs import as_json, damaged, documents, fuzzed, only, scalars
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sensai.models.architecture_names import input_rule
 from sensai.models.architectures import ARCHITECTURES
-from sensai.models.factory import NetworkSpec, build, input_rule
+from sensai.models.factory import NetworkSpec, build
 from sensai.models.layout import with_memory_format
 
 

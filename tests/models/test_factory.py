@@ -9,8 +9,9 @@ from torch import nn
 
 from sensai.errors import InputError
 from sensai.models import architecture_names
+from sensai.models.architecture_names import input_rule
 from sensai.models.architectures import ARCHITECTURES
-from sensai.models.factory import NetworkSpec, build, input_rule
+from sensai.models.factory import NetworkSpec, build
 from sensai.models.libraries import torchvision_networks
 from sensai.models.resnet import ParameterFreeShortcut
 from tests.helpers.networks import EVERY, contract_id, images_for, make, shared

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from sensai.errors import InputError
 from sensai.evaluation import run_networks
-from sensai.models.factory import NetworkSpec, build, check_output, source_digest
+from sensai.models.architecture_names import source_digest
+from sensai.models.factory import NetworkSpec, build, check_output
 
 NETWORK = """
 from dataclasses import dataclass

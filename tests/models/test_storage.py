@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sensai.models.factory import NetworkSpec, build, source_digest
+from sensai.models.architecture_names import source_digest
+from sensai.models.factory import NetworkSpec, build
 from sensai.models.storage import SPEC_FILE, WEIGHTS_FILE, load_network, save_network
 from sensai.models.widths import load_narrow, set_layer_widths, widths
 from sensai.pruning import member_network, prune

@@ -10,7 +10,8 @@ from torch.overrides import TorchFunctionMode
 from torchvision import models
 
 from sensai.errors import InputError
-from sensai.models.factory import NetworkSpec, auxiliary_heads, build, input_rule
+from sensai.models.architecture_names import input_rule
+from sensai.models.factory import NetworkSpec, auxiliary_heads, build
 from sensai.models.foreign_checkpoints import adopt, read_checkpoint
 from sensai.models.libraries import torchvision_networks
 

@@ -19,7 +19,7 @@ from mlflow.tracking import MlflowClient
 from sensai.config import BaselineConfig, RetrainConfig
 from sensai.config.arguments import parse
 from sensai.errors import InputError
-from sensai.pipeline import session as session_module
+from sensai.pipeline import base_model
 from sensai.pipeline.context import Context
 from sensai.pipeline.session import Session
 from sensai.pipeline.stage import Stage, run_name
@@ -169,7 +169,7 @@ class TestCache:
         # The first process of a working folder decodes the images.
         Session.connect().dataset(pruned.place.config("prune"))
         monkeypatch.setattr(np.memmap, "__getitem__", read)
-        monkeypatch.setattr(session_module, "load_base_model", read)
+        monkeypatch.setattr(base_model, "load_base_model", read)
         assert prune.run(pruned.place.config("prune")) == pruned.run_id
 
     def test_a_deleted_run_is_done_again(self, pruned: Pruned) -> None:

@@ -18,8 +18,9 @@ from sensai.ensemble import Ensemble
 from sensai.ensemble.calibration import RAW, Calibration, fit
 from sensai.ensemble.combiners import COMBINERS
 from sensai.registry.bundle import export_bundle
+from sensai.registry.bundle_reader import PIN
 from sensai.registry.image_format import Dtype, ImageFormat, Layout
-from sensai.registry.pyfunc_model import PIN, EnsembleModel
+from sensai.registry.pyfunc_model import EnsembleModel
 from tests.helpers.ensembles import NAMES, SHAPE, ensemble_of, images, outputs_of, probabilities
 
 # A pair of classes that are neither adjacent nor in order, and two single classes.

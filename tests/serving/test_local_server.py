@@ -21,7 +21,8 @@ import requests
 
 from sensai.ensemble import Ensemble
 from sensai.errors import InputError
-from sensai.registry.pyfunc_model import Bundle, Run
+from sensai.registry.bundle_reader import Run
+from sensai.registry.pyfunc_model import Bundle
 from sensai.serving import alias
 from sensai.serving.access import Token
 from sensai.serving.http_application import Limits

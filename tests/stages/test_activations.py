@@ -17,6 +17,7 @@ from sensai.errors import InputError
 from sensai.pipeline import context
 from sensai.pipeline.session import Session, dataset_of
 from sensai.stages import activations, baseline
+from sensai.stages.activations.activations_execution import shards
 from tests.helpers.pipeline import Place
 
 # Seven batches, three classes.
@@ -26,7 +27,7 @@ BATCH, COUNT = 16, 100
 @given(total=st.integers(1, 200), count=st.integers(1, 12), batch_size=st.integers(1, 30))
 def test_shards_are_consecutive_parts_of_whole_batches(total: int, count: int, batch_size: int) -> None:
     rows = np.arange(3, 3 + 2 * total, 2)
-    parts = activations.shards(rows, count, batch_size)
+    parts = shards(rows, count, batch_size)
     assert np.array_equal(np.concatenate(parts), rows)
     assert all(len(part) % batch_size == 0 for part in parts[:-1])
     batches = [-(-len(part) // batch_size) for part in parts]

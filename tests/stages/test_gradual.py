@@ -19,6 +19,7 @@ from sensai.pipeline.lineage import lineage
 from sensai.pipeline.session import Session
 from sensai.policy.member_plans import MemberPlan
 from sensai.stages import prune, retrain
+from sensai.stages.retrain import retrain_execution
 from sensai.stages.retrain.gradual import epochs_of_steps, plans_of_steps
 from sensai.tracking import Store
 from sensai.training.checkpoints import TrainingHistory
@@ -189,7 +190,7 @@ def test_a_killed_run_goes_on_in_the_step_where_it_was(pruned: Pruned, monkeypat
     config = place.config("retrain", **KILLED)
     # Interrupted between two steps: the second is finished, the third has nothing yet.
     with monkeypatch.context() as patch:
-        patch.setattr(retrain, "retrain_members", interrupted_before_the_third)
+        patch.setattr(retrain_execution, "retrain_members", interrupted_before_the_third)
         with pytest.raises(KeyboardInterrupt):
             retrain.run(config)
     interrupted = checkpoints_of(place)

@@ -15,7 +15,8 @@ import pytest
 from sensai.analysis.differences import right_answers, right_in_group
 from sensai.config import PruneConfig
 from sensai.errors import InputError
-from sensai.stages import grouping_study, prune
+from sensai.stages import grouping_study
+from sensai.stages.prune import prune_execution
 from tests.conftest import ROOT, command, tiny
 from tests.helpers.pipeline import Place, Pruned, parent_of, stage_of
 from tests.helpers.processes import still_running
@@ -164,14 +165,14 @@ def test_cells_that_fail_are_named_after_the_others_are_trained(pruned: Pruned) 
 
 
 def test_cells_beside_one_that_fails_are_finished(pruned: Pruned, monkeypatch: pytest.MonkeyPatch) -> None:
-    place, make_plans = pruned.place, prune.make_plans
+    place, make_plans = pruned.place, prune_execution.make_plans
 
     def fails_once(config: PruneConfig, *arguments: object) -> object:
         if config.seed == 1:
             raise InputError("broken on purpose")
         return make_plans(config, *arguments)
 
-    monkeypatch.setattr(prune, "make_plans", fails_once)
+    monkeypatch.setattr(prune_execution, "make_plans", fails_once)
     with pytest.raises(InputError, match="seed=1: broken on purpose"):
         studied(place, methods="random", epochs=0, repeats=2)
     assert sorted(run.info.status for run in place.of("cell")) == ["FAILED", "FINISHED"]

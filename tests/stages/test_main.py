@@ -17,7 +17,7 @@ from sensai.pipeline.session import dataset_of
 from sensai.runtimes import candidates
 from sensai.stages import evaluate, main, report, retrain
 from sensai.stages.evaluate import combining
-from sensai.stages.evaluate.latencies import timing_host
+from sensai.stages.evaluate.measured_host import timing_host
 from sensai.tracking import Store
 from tests.conftest import ROOT
 from tests.helpers.pipeline import FinishedMain, Place, parent_of, stage_of

@@ -22,6 +22,7 @@ from sensai.analysis import runs
 from sensai.config import PromoteConfig
 from sensai.errors import InputError
 from sensai.registry import promotion
+from sensai.registry.aliases import find
 from sensai.stages import promote
 from tests.conftest import ROOT
 from tests.helpers.pipeline import Place
@@ -438,7 +439,7 @@ def test_the_table_of_ensembles_has_versions_tags_and_metrics(shelf: Shelf) -> N
 def test_a_registry_that_does_not_answer_is_no_mistake_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     client = MlflowClient(f"http://127.0.0.1:{free_port()}")
-    for ask in (lambda: promotion.find(client, "mine", 1), lambda: promotion.champion_of(client, "mine")):
+    for ask in (lambda: find(client, "mine", 1), lambda: promotion.champion_of(client, "mine")):
         with pytest.raises(MlflowException) as raised:
             ask()
         assert "Max retries exceeded" in str(raised.value)

@@ -11,6 +11,7 @@ from sensai.errors import InputError
 from sensai.evaluation import cross_fitted_thresholds, member_metrics, run_networks
 from sensai.pipeline.session import Session, dataset_of
 from sensai.stages import retrain
+from sensai.stages.retrain import retrain_execution
 from sensai.tracking import Store
 from tests.conftest import command, tiny
 from tests.helpers.pipeline import Place, Pruned, stage_of
@@ -65,7 +66,7 @@ def test_a_measured_precision_is_logged(place: Place) -> None:
 def test_a_measured_precision_stays_with_the_checkpoints(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed after the measurement, which on another day may come out otherwise."""
     with monkeypatch.context() as patch:
-        patch.setattr(retrain, "retrain_members", _killed)
+        patch.setattr(retrain_execution, "retrain_members", _killed)
         with pytest.raises(KeyboardInterrupt):
             retrained(place, precision="auto")
     (kept,) = (place.folder / "work" / "checkpoints").glob("*/precision.json")

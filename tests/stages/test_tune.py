@@ -19,7 +19,8 @@ from optuna.trial import TrialState
 from sensai.config import CONFIGS
 from sensai.errors import InputError
 from sensai.stages import prune, retrain, tune
-from sensai.stages.evaluate import latencies
+from sensai.stages.evaluate import measured_host
+from sensai.stages.prune import prune_execution
 from sensai.training.checkpoints import Checkpoints
 from sensai.training.workers import member_checkpoints
 from tests.conftest import ROOT, Entry, command, tiny
@@ -199,7 +200,7 @@ def test_where_nothing_is_within_the_nearest_is_named_and_not_registered(pruned:
 
 
 def test_a_failed_trial_says_why_and_is_tried_once_more(pruned: Pruned, monkeypatch: pytest.MonkeyPatch) -> None:
-    place, make_plans, calls = pruned.place, prune.make_plans, []
+    place, make_plans, calls = pruned.place, prune_execution.make_plans, []
 
     def fails_once(*arguments: Any) -> Any:
         calls.append(1)
@@ -207,7 +208,7 @@ def test_a_failed_trial_says_why_and_is_tried_once_more(pruned: Pruned, monkeypa
             raise RuntimeError("broken on purpose")
         return make_plans(*arguments)
 
-    monkeypatch.setattr(prune, "make_plans", fails_once)
+    monkeypatch.setattr(prune_execution, "make_plans", fails_once)
     rows = table(place, tuned(place, space=space(place, {"ratio": [0.3]}), trials=1, epochs=0), "trials")
     assert list(rows["params.ratio"]) == [0.3]
     failed, again = trial_runs(place)
@@ -330,7 +331,7 @@ def test_latency_is_measured_once(pruned: Pruned, monkeypatch: pytest.MonkeyPatc
     assert set(other["source"]) == {"logged"}
     assert set(other["cost"]) == set(rows["cost"])
     # Timed otherwise they are no costs of the same kind: neither the study nor what was logged is gone on with.
-    monkeypatch.setattr(latencies, "VERSION", latencies.VERSION + 1)
+    monkeypatch.setattr(measured_host, "VERSION", measured_host.VERSION + 1)
     assert table(place, tuned(place, space=file, objective="latency", trials=0), "trials").empty
 
 

@@ -26,6 +26,7 @@ from sensai.pipeline.stage import Stage
 from sensai.stages import prune
 from sensai.stages.contention.job import Job, save_job
 from sensai.stages.contention.measuring import measure_repeats
+from sensai.stages.prune.prune_execution import build
 from sensai.tracking import Store, tags
 from sensai.tracking.artifact_names import CONTENTION, CONTENTION_FIGURE, CONTENTION_SUMMARY
 
@@ -35,7 +36,7 @@ _LOGGED = ["images_per_s", "start_s", "step_ms", "data_share", "peak_mib", "thre
 def _execute(config: ContentionConfig, context: Context) -> None:
     context.run.set_tags({tags.HOST: json.dumps(host())})
     counts, images = config.trainings, images_of(config, context.data)
-    ensemble = prune.build(context, prune.load(context.store, context.upstream["prune"]))
+    ensemble = build(context, prune.load(context.store, context.upstream["prune"]))
     folder = context.checkpoints.resolve()
     save_job(job_of(config, images, context), folder, images, context.base_model.network, ensemble, max(counts))
     measured = measure_repeats(folder, config.tasks, counts, config.repeats)

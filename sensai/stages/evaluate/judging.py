@@ -1,6 +1,7 @@
 """The verdict of one evaluation, and the commands that follow a verdict."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -9,12 +10,14 @@ from sensai.analysis.resampling import paired_difference
 from sensai.config import EvaluateConfig, MainConfig, RegisterConfig, ReportConfig
 from sensai.config.arguments import as_command
 from sensai.config.entry_points import ActivationsConfig
-from sensai.ensemble import Ensemble
 from sensai.evaluation.roles import BASE_MODEL, CONTROL, ENSEMBLE, REPLICAS, TITLES, role_of
 from sensai.evaluation.verdict import Verdict, base_model, evaluated, verdict
 
+if TYPE_CHECKING:
+    from sensai.ensemble import Ensemble
 
-def role(ensemble: Ensemble, metrics: Mapping[str, float]) -> str:
+
+def role(ensemble: "Ensemble", metrics: Mapping[str, float]) -> str:
     """Return the role of an ensemble with these sizes (see `role_of`)."""
     is_cut = metrics["params_max"] < metrics["params_base"]
     return role_of(ensemble.groups, len(ensemble.class_names), is_cut=is_cut)

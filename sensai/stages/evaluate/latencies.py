@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sensai import evaluation
 from sensai.analysis.figures import static
 from sensai.config import EvaluateConfig
 from sensai.data.dataset import Split
@@ -16,26 +15,6 @@ from sensai.pipeline.base_model import BaseModel
 from sensai.pipeline.context import Context
 from sensai.runtimes import Comparison, Prepared, compare_on_device, prepare
 from sensai.tracking import artifact_names, tags
-
-# Raised whenever a change in the way of timing gives the same members other times.
-VERSION = 2
-
-
-def timing_host(runtime: str, device: torch.device, images: int = 1) -> dict[str, str]:
-    """Return the machine and the way of timing, which latencies must share to be compared.
-
-    Args:
-        runtime: the one asked for, or `auto`.
-        device: its runtimes are tried.
-        images: answered at once.
-    """
-    return {
-        **evaluation.host(),
-        "timing": str(VERSION),
-        "runtime": runtime,
-        "device": device.type,
-        "images": str(images),
-    }
 
 
 def critical_path(

@@ -22,7 +22,7 @@ from sensai.pipeline.session import Session
 from sensai.pipeline.stage import data_name, data_tags, log_data, run_name
 from sensai.registry.promotion import nominate
 from sensai.stages import activations, evaluate, group, prune, register, retrain
-from sensai.stages.evaluate import latencies
+from sensai.stages.evaluate import measured_host
 from sensai.stages.tune.optuna_study import search
 from sensai.stages.tune.search_space import space_of
 from sensai.stages.tune.tuning_results import log_best, log_findings
@@ -115,7 +115,7 @@ def _digest(config: TuneConfig, content: Mapping[str, Any], session: Session) ->
     # Studies of earlier versions ranked by raw accuracy, and are no part of this one.
     judged = [CALIBRATED_VAL_ACCURACY, config.objective, config.limit, config.min_val_accuracy]
     if config.objective == "latency":
-        judged.append(latencies.VERSION)
+        judged.append(measured_host.VERSION)
     before = activations.stage.fingerprint(_activations(config), session)
     described = [before, versions, fixed, content, judged]
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

@@ -23,7 +23,9 @@ from sensai.pipeline.session import Session
 from sensai.pipeline.stage import Stage
 from sensai.pipeline.study_runs import Candidate, StudyRun, open_study_run
 from sensai.stages import activations, group, prune, retrain
-from sensai.stages.evaluate.latencies import critical_path, timing_host
+from sensai.stages.evaluate.latencies import critical_path
+from sensai.stages.evaluate.measured_host import timing_host
+from sensai.stages.prune import prune_execution
 from sensai.tracking import Store, tags
 from sensai.tracking.metric_names import CALIBRATED_VAL_ACCURACY
 from sensai.tuning.goals import Goal, Outcome
@@ -130,8 +132,8 @@ class Trials:
         if last == retrain.stage.name:
             ensemble = retrain.load(self.store, upstream[last]).to(context.device)
         else:
-            ensemble = prune.build(context, prune.load(self.store, upstream[last]))
-        outputs = prune.validation_outputs(ensemble, context)
+            ensemble = prune_execution.build(context, prune.load(self.store, upstream[last]))
+        outputs = prune_execution.validation_outputs(ensemble, context)
         assert outputs is not None
         return metrics | {CALIBRATED_VAL_ACCURACY: calibrated_accuracy(outputs, ensemble.groups)}
 
@@ -147,7 +149,7 @@ class Trials:
         known = self._known_latencies(upstream["prune"])
         if known is None:
             context = self._context(config, upstream, study_run)
-            ensemble = prune.cut(context, prune.load(self.store, upstream["prune"]))
+            ensemble = prune_execution.cut(context, prune.load(self.store, upstream["prune"]))
             val = context.data.val
             assert val is not None
             known = critical_path(context.base_model, ensemble, val, self.config.runtime, context.device)
@@ -201,7 +203,7 @@ class Trials:
 
     @property
     def _of_these_data(self) -> tuple[str, str]:
-        return tags.DATA_DIGEST, self.session.dataset(self.config).digest
+        return tags.DATA_DIGEST, self.session.data_digest(self.config)
 
     def _finished(self, stage: Stage[Any]) -> list[StoredRun]:
         """Return the finished runs of a stage on the same data, oldest first, without retrainings of no epochs."""

@@ -1,9 +1,5 @@
-"""activations: Measure per class and channel how often it is zero, in one pass over the training split.
+"""Read the statistics of all channels in one pass, and log them."""
 
-Logs images_per_s, overhead, the statistics and a class-similarity heatmap.
-"""
-
-import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -15,27 +11,26 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from sensai.activations import ActivationReader, Statistics, TaylorReader, load_statistics, save_statistics
+from sensai.activations import ActivationReader, TaylorReader, load_statistics, save_statistics
 from sensai.analysis.figures import static_matrices
 from sensai.config import ActivationsConfig
 from sensai.data.batches import batches
 from sensai.files import make_folder, temporary_folder
 from sensai.grouping.similarities import class_similarity
 from sensai.pipeline.base_model import BaseModel
-from sensai.pipeline.closing import Findings, kept_whole, sentence
 from sensai.pipeline.context import Context
-from sensai.pipeline.stage import Stage
 from sensai.sites import SiteMap
-from sensai.stages.baseline import stage as baseline_stage
-from sensai.tracking import Store
 from sensai.tracking.artifact_names import SIMILARITY, SIMILARITY_FIGURE, SITES, STATISTICS
 
 _DIGITS = 6
+
+
 # So many batches are also passed through the plain network, and both are timed.
 _TIMED_BATCHES = 5
 
 
-def _execute(config: ActivationsConfig, context: Context) -> None:
+def execute(config: ActivationsConfig, context: Context) -> None:
+    """Measure the channels and log the statistics."""
     base = context.base_model
     sites = base.sites
     context.run.log_json(_description(sites), SITES)
@@ -137,36 +132,3 @@ def _description(sites: SiteMap) -> dict[str, object]:
         "kept_whole": sites.kept_whole,
         "head": sites.head,
     }
-
-
-def load(store: Store, run_id: str) -> Statistics:
-    """Return the statistics of a run."""
-    with store.downloaded(run_id, STATISTICS) as file:
-        return load_statistics(file)
-
-
-def _title(config: ActivationsConfig) -> str:
-    return "with a backward pass" if config.needs_backward else ""
-
-
-def found(store: Store, run_id: str) -> Findings:
-    """Return what a run found."""
-    with store.downloaded(run_id, SITES) as file:
-        described = json.loads(file.read_text())
-    sites = described["sites"].values()
-    channels = sum(site["channels"] for site in sites)
-    speed = sentence(store.metrics_of(run_id), "{images_per_s:count} images/s")
-    facts = [f"{channels:,} removable channels in {len(sites)} sites{', ' * bool(speed)}{speed}"]
-    return Findings([*facts, *kept_whole(described["kept_whole"])], f"sensai group --from_run {run_id}")
-
-
-stage = Stage(
-    version=3,
-    config=ActivationsConfig,
-    previous=baseline_stage,
-    execute=_execute,
-    title=_title,
-    found=found,
-    reads=("train",),
-)
-run = stage.run

@@ -1,7 +1,4 @@
-"""baseline: Train the K-way classifier, or take that of a checkpoint.
-
-Logs val_accuracy, params, flops, the learning curve and the model.
-"""
+"""Train the base model, or take that of a checkpoint, and log it."""
 
 import logging
 from functools import partial
@@ -18,18 +15,15 @@ from sensai.data.dataset import Dataset
 from sensai.errors import InputError
 from sensai.evaluation import accuracies, run_networks, size, softmax
 from sensai.files import temporary_folder
+from sensai.models.architecture_names import is_own, source_digest
 from sensai.models.behaviour import check_modes
-from sensai.models.factory import NetworkSpec, auxiliary_heads, build, check_output, is_own, source_digest
+from sensai.models.factory import NetworkSpec, auxiliary_heads, build, check_output
 from sensai.models.foreign_checkpoints import adopt, read_checkpoint
 from sensai.models.layout import laid_out, with_memory_format
 from sensai.models.storage import save_network
 from sensai.models.wrappers import unwrap
 from sensai.pipeline.base_model import MODEL
-from sensai.pipeline.closing import Findings, sentence
-from sensai.pipeline.context import Context, file_digest
-from sensai.pipeline.session import Session
-from sensai.pipeline.stage import Stage
-from sensai.tracking import Store
+from sensai.pipeline.context import Context
 from sensai.tracking.artifact_names import CURVE_FIGURE
 from sensai.training.captured import captured
 from sensai.training.checkpoints import Checkpoints, TrainingHistory, epoch_text
@@ -42,7 +36,8 @@ from sensai.training.training_loop import fit
 _log = logging.getLogger(__name__)
 
 
-def _execute(config: BaselineConfig, context: Context) -> None:
+def execute(config: BaselineConfig, context: Context) -> None:
+    """Make the base model and log it."""
     model, spec = _initial_model(config, context)
     if config.base_epochs:
         history = _train(model, spec, config, context)
@@ -128,34 +123,3 @@ def _train(model: nn.Module, spec: NetworkSpec, config: BaselineConfig, context:
         if failures := fit([trainer], training, validation, on_epoch=on_epoch):
             raise InputError(f"base_lr={config.base_lr}: {failures[0]}")
         return member.history
-
-
-def _inputs(config: BaselineConfig, _session: Session) -> dict[str, str]:
-    """Return the files that the base model is made of, by content."""
-    own = source_digest(config.arch)
-    return {"checkpoint": file_digest(config.checkpoint, "checkpoint")} | ({"arch": own} if own else {})
-
-
-def found(store: Store, run_id: str) -> Findings:
-    """Return what a run found."""
-    fact = sentence(
-        store.metrics_of(run_id),
-        "validation accuracy {val_accuracy:accuracy}",
-        "{params:count} parameters",
-        "{flops:flops}",
-        "{epochs_run:count} epochs",
-        "{seconds:count} s",
-    )
-    return Findings([fact], f"sensai activations --from_run {run_id}")
-
-
-stage = Stage(
-    version=5,
-    config=BaselineConfig,
-    previous=None,
-    execute=_execute,
-    inputs=_inputs,
-    reads=("train", "val"),
-    found=found,
-)
-run = stage.run
