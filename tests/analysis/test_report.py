@@ -160,6 +160,8 @@ def test_combinations_are_shown_where_they_were_logged(logbook: Logbook, nasty: 
     page = render(nasty, store_uri)
     table = rows(page, "Combination of outputs")
     assert table[1:] == [["raw", "0.5000", "1.235"], ["base model", "0.7500", ""]]
+    logbook.client.log_dict(nasty, {"method": "raw"}, "calibration.json")
+    assert rows(render(nasty, store_uri), "Combination of outputs")[1][0] == "raw (in use)"
 
 
 def test_yardsticks_stand_beside_the_ensemble(logbook: Logbook, nasty: str, store_uri: str) -> None:
@@ -310,10 +312,17 @@ def test_the_first_screen_is_a_title_in_words_four_numbers_and_accuracy_against_
         "FLOPs of the largest network": ("773 k", "base model 2.99 M: 3.9x fewer"),
     }
     marks = {trace["name"]: (trace["x"], trace["y"]) for trace in figures(page)["Accuracy and cost"]["data"]}
-    # On this machine, and with a machine a network; the accuracy beside it is the ensemble's with the paired difference.
-    assert marks["ensemble"] == ([1.5, 0.25], [0.96, 0.96])
-    assert marks["base model"] == ([0.51234], [pytest.approx(1.21)])
-    assert marks["control"] == ([0.3], [pytest.approx(0.46)])
+    # On this machine, and with a machine for each network; points above the ensemble.
+    assert marks["ensemble"] == ([1.5, 0.25], [0, 0])
+    assert marks["base model"] == ([0.51234], [pytest.approx(25)])
+    assert marks["control"] == ([0.3], [pytest.approx(-50)])
+    chosen = {"base": "torch x1", "ensemble": "onnx-graph x2", "member": "torch x1"}
+    logbook.client.set_tag(nasty, "sensai.runtime", json.dumps(chosen))
+    shown = numbers(render(nasty, store_uri, control=control))
+    assert shown["Answer, all on this machine"][1].endswith(
+        ". In onnx-graph, threads: 2; base model in torch, threads: 1"
+    )
+    assert shown["Slowest network by itself"][1].endswith(". Both in torch, threads: 1")
     # Without times that can be compared, FLOPs are the cost.
     logbook.client.set_tag(control, "sensai.host", '{"cores": "64"}')
     figure = figures(render(nasty, store_uri, control=control))["Accuracy and cost"]
@@ -348,7 +357,7 @@ def test_the_report_of_main(finished: FinishedMain) -> None:
     curves = pd.read_csv(io.StringIO(downloads(page)["Learning curves.csv"]))
     assert curves["classes"].tolist() == ["top", "middle", "bottom"]
     assert curves["balanced_accuracy"].notna().all()
-    assert [trace["text"][-1] for trace in figures(page)["Learning curves"]["data"]] == ["<br>stopped by epochs"] * 3
+    assert [trace["text"][-1] for trace in figures(page)["Learning curves"]["data"]] == ["<br>trained all epochs"] * 3
     assert "Runtimes.csv" in downloads(page)
     run = finished.place.run(finished.upstream("evaluate"))
     summary = summary_table(run.data.metrics)

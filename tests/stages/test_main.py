@@ -252,7 +252,7 @@ def test_a_report_without_validation_data_shows_what_was_learnt(place: Place) ->
     dataset = f"{ROOT}/tests/helpers/tiny_data.py:one_of_each"
     few = {"dataset": dataset, "base_epochs": 1, "epochs": 2, "method": "random", "n_groups": 1}
     page = place.artifact(report.run(place.config("report", **few)), "report.html").read_text()
-    assert "A line a member: its train loss on training images" in page
+    assert "One line per member: its train loss on training images" in page
 
 
 def test_members_are_validated_by_retrain_and_tested_by_evaluate(finished: FinishedMain) -> None:

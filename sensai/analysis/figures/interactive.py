@@ -10,18 +10,20 @@ from sensai.analysis.figures.figure_tables import FLOPS_LABEL, MEMBER_MEASURES, 
 from sensai.analysis.figures.interactive_theme import ACCURACY_TICKS, GREY, PALETTE, line_style, log_ticks, themed
 
 _TESTED = "accuracy on test images"
+# All other columns of a table of learning curves are measured.
+_OF_A_MEMBER = ["stage_run", "run_id", "member", "classes", "stopped_by"]
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "star")
 
 
 def choices(table: pd.DataFrame, cost: str) -> go.Figure:
     """Draw accuracy against cost of networks that may answer, each as a mark; a hollow mark is its cost on machines of its own.
 
-    A dotted line is the accuracy of the first network, the ensemble. The bar of another one is the interval of the difference
-    between both.
+    Up is the difference from the accuracy of the first network, the ensemble, in percentage points; a bar is its interval.
 
     Args:
-        table: a row a network, the ensemble first; columns `name`, `accuracy`, `low`, `high` (bounds of the bar, NaN: none),
-            `together` and `apart` (costs, positive; the same where it is one network).
+        table: one row per network, the ensemble first; columns `name`, `accuracy`, its `difference` from the ensemble's with
+            the bounds `low` and `high` (fractions; NaN: no bar), `together` and `apart` (costs, positive; the same where it is
+            one network).
         cost: label of the costs.
     """
     traces = [_choice(row, number) for number, row in enumerate(table.to_dict("records"))]
@@ -30,27 +32,27 @@ def choices(table: pd.DataFrame, cost: str) -> go.Figure:
     figure = themed(
         traces,
         xaxis={"title": {"text": cost}, "type": "log", "tickvals": ticks, "ticktext": [f"{each:,g}" for each in ticks]},
-        yaxis={"title": {"text": _TESTED}, **ACCURACY_TICKS},
+        yaxis={"title": {"text": f"points above the {table['name'].iloc[0]}"}, "tickformat": "+~g"},
     )
-    return figure.add_hline(table["accuracy"].iloc[0], line={"color": GREY, "width": 1, "dash": "dot"}, layer="below")
+    return figure.add_hline(0, line={"color": GREY, "width": 2}, layer="below")
 
 
 def _choice(row: dict, number: int) -> go.Scatter:
     """Draw one network: a filled mark, and a hollow one with a line to it where its cost on machines of its own differs."""
     costs = {"together": row["together"]} | ({"apart": row["apart"]} if row["apart"] != row["together"] else {})
     symbol, colour = _SYMBOLS[number % len(_SYMBOLS)], PALETTE[number % len(PALETTE)]
-    bounds = [abs(row[name] - row["accuracy"]) for name in ("high", "low")]
+    bounds = [100 * abs(row[name] - row["difference"]) for name in ("high", "low")]
     where = {"together": "all on this machine", "apart": "a machine for each network"}
     return go.Scatter(
         x=list(costs.values()),
-        y=[row["accuracy"]] * len(costs),
+        y=[100 * row["difference"]] * len(costs),
         mode="lines+markers",
         name=row["name"],
         line={"color": colour, "width": 1.5},
         marker={"symbol": [symbol, f"{symbol}-open"][: len(costs)], "size": 13, "line": {"width": 2, "color": colour}},
         error_y=None if np.isnan(bounds[0]) else _bar(bounds, len(costs)),
-        text=[where[name] for name in costs],
-        hovertemplate="%{text}<br>%{x:.4g}<br>accuracy %{y:.4f}",
+        text=[f"{where[name]}<br>accuracy {row['accuracy']:.2%}" for name in costs],
+        hovertemplate="%{text}<br>%{y:+.2f} points<br>%{x:.4g}",
     )
 
 
@@ -78,17 +80,19 @@ def members(table: pd.DataFrame) -> go.Figure:
         )
         for number, measure in enumerate(MEMBER_MEASURES)
     ]
-    return themed(traces, xaxis_title=FLOPS_LABEL, yaxis={"title": {"text": _TESTED}, **ACCURACY_TICKS})
+    # From zero, because members of about the same size would else look far apart.
+    flops = {"title": {"text": FLOPS_LABEL}, "rangemode": "tozero"}
+    return themed(traces, xaxis=flops, yaxis={"title": {"text": _TESTED}, **ACCURACY_TICKS})
 
 
 def learning_curves(table: pd.DataFrame, measure: str) -> go.Figure:
-    """Draw a measure of each member by epoch, a line a member, with a mark at the epoch after which it stopped.
+    """Draw a measure of each member by epoch, with a mark at the last epoch. Members that share all values share a line.
 
     Args:
         table: columns `run_id`, `classes`, `epoch`, `train_loss`, `stopped_by`, and the measure.
         measure: the column that is drawn.
     """
-    found = [rows for _, rows in table.groupby("run_id", sort=False)]
+    found = _curves(table)
     traces = [_learning_curve(rows, measure, number) for number, rows in enumerate(found)]
     # Plotly would also mark halves of epochs.
     step = 1 if table["epoch"].nunique() <= MOST_LABELS // 4 else None
@@ -101,6 +105,16 @@ def learning_curves(table: pd.DataFrame, measure: str) -> go.Figure:
     )
 
 
+def _curves(table: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return the rows of each line: of each member, or of one where a joint loss measured all of them together."""
+    found = [rows for _, rows in table.groupby("run_id", sort=False)]
+    measured = table.columns.difference(_OF_A_MEMBER)
+    first, *others = (rows[measured].reset_index(drop=True) for rows in found)
+    if others and all(each.equals(first) for each in others):
+        return [found[0].assign(classes=f"all {len(found)} members together")]
+    return found
+
+
 def _learning_curve(rows: pd.DataFrame, measure: str, number: int) -> go.Scatter:
     before = len(rows) - 1
     return go.Scatter(
@@ -109,11 +123,15 @@ def _learning_curve(rows: pd.DataFrame, measure: str, number: int) -> go.Scatter
         mode="lines+markers",
         name=escape(short(rows["classes"].iloc[0])),
         line={"width": 1.5, **line_style(number)},
-        text=[*[""] * before, f"<br>stopped by {escape(rows['stopped_by'].iloc[0])}"],
+        text=[*[""] * before, f"<br>{_ended(rows['stopped_by'].iloc[0])}"],
         customdata=rows["train_loss"],
         marker={"size": [*[4] * before, 10], "symbol": [*["circle"] * before, "x"], "line": {"width": 0}},
         hovertemplate="epoch %{x}<br>%{y:.4f}<br>training loss %{customdata:.4g}%{text}",
     )
+
+
+def _ended(reason: str) -> str:
+    return "trained all epochs" if reason == "epochs" else f"stopped early by {escape(reason)}"
 
 
 def accuracies(table: pd.DataFrame) -> go.Figure:

@@ -44,8 +44,11 @@ _OWN = {
     "threads": ColumnWords("threads", "threads of the runtime", "count"),
     "median_ms": ColumnWords("median time [ms]", "from the raw image to the answer, median of the repeats", "ms"),
     "p95_ms": ColumnWords("95th percentile [ms]", "of the time from the raw image to the answer", "ms"),
-    "error": ColumnWords("largest deviation", "largest difference from the outputs of the exact network"),
+    "error": ColumnWords("largest deviation", "largest difference from the outputs of the network as it was trained"),
     "why_not": ColumnWords("why it does not run", "the reason, where a runtime cannot run the network"),
+    "latency_ms": ColumnWords(
+        "time [ms]", "of one batch in the network of the row, in its fastest runtime, median", "ms"
+    ),
     "member": ColumnWords("member", "number of the network within the ensemble"),
     "classes": ColumnWords("classes", "the classes that the member tells from all others, joined by +"),
     "channels_kept": ColumnWords("channels kept", "removable channels that the member keeps", "count"),

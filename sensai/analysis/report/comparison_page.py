@@ -61,11 +61,14 @@ def render(run_ids: Sequence[str], tracking_uri: str, parameters: Mapping[str, s
     links = logged.links(table["run_id"])
     metrics = [name for name in table.columns if name.startswith(_METRICS)]
     main = [f"{_METRICS}{name}" for name in _MAIN if f"{_METRICS}{name}" in metrics]
-    reading = "A row a run. Parameters that are the same in all runs stand at the end of the page."
+    reading = "One row per run. Parameters that are the same in all runs stand at the end of the page."
     parts = [
         Table("What differs", reading, table[table.columns.drop(metrics)], links),
         Table(
-            "What came out", "A row a run, with the measures that matter most.", table[["name", "run_id", *main]], links
+            "What came out",
+            "One row per run, with the measures that matter most.",
+            table[["name", "run_id", *main]],
+            links,
         ),
         _all_measures(compared),
     ]
@@ -100,20 +103,23 @@ def _numbers(table: pd.DataFrame) -> Iterator[Number]:
 
 
 def _row_a_run(compared: pd.DataFrame) -> pd.DataFrame:
-    """Return the table of `runs.compare` with a row a run, its name first, because the page sorts rows."""
+    """Return the table of `runs.compare` with one row per run, its name first, because the page sorts rows."""
     table = compared.T.rename_axis(index="run_id", columns=None).fillna(np.nan).infer_objects().reset_index()
     table = table.assign(start=[f"{start:%Y-%m-%d %H:%M:%S}" for start in table["start"]])
     return table[["name", "run_id", *table.columns.drop(["name", "run_id"])]]
 
 
 def _all_measures(compared: pd.DataFrame) -> Table:
-    """Return the metrics of `runs.compare` with a row a measure, because there are far more measures than runs."""
+    """Return the metrics of `runs.compare` with one row per measure, because there are far more measures than runs."""
     full = compared[compared.index.str.startswith(_METRICS)].rename(index=lambda name: name.removeprefix(_METRICS))
     words = [words_for(name) for name in full.index]
     columns = {f"run {str(run_id)[:_SHORT_ID]}": map(_in_words, full[run_id], words) for run_id in full}
     shown = pd.DataFrame({"measure": [each.heading for each in words], **columns, "logged": full.index}, dtype="str")
     return Table(
-        "All measures", "A row a measure, a column a run.", shown, full=full.rename_axis("measure").reset_index()
+        "All measures",
+        "One row per measure, one column per run.",
+        shown,
+        full=full.rename_axis("measure").reset_index(),
     )
 
 
@@ -131,8 +137,8 @@ def _accuracies(found: Sequence[Run]) -> Plot | None:
     table["data"] = table["dataset"].where(~ambiguous, table["dataset"] + " " + table["digest"].str[:8])
     table["front"] = _on_front(table)
     reading = (
-        "A mark an ensemble: left is smaller, up is more accurate. No other on the same data beats those on the line; the star "
-        "is the base model."
+        "One mark per ensemble: left is smaller, up is more accurate. No other on the same data beats those on the line; the "
+        "star is the base model."
     )
     figure = interactive.accuracies(table)
     return Plot("Accuracy and FLOPs", reading, [figure], table.drop(columns="data").to_csv(index=False).encode())

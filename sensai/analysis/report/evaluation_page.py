@@ -20,9 +20,11 @@ from sensai.analysis.report.opening import opening, title
 from sensai.analysis.report.page import Image, Part, Plot, Table, render_page
 from sensai.analysis.report.page_inputs import Logged, table_of
 from sensai.analysis.report.yardstick_comparison import Comparison
-from sensai.evaluation.roles import TITLES
+from sensai.evaluation.roles import BASE_MODEL, ENSEMBLE, EXPLANATIONS, TITLES
+from sensai.runtimes.implementations import RUNTIMES as RUNTIME_PARTS
 from sensai.tracking import tags
 from sensai.tracking.artifact_names import (
+    CALIBRATION,
     COMBINATIONS,
     CONFUSION,
     CONFUSION_IN_GROUPS_FIGURE,
@@ -115,23 +117,65 @@ def render(
 
 def _comparisons(comparison: Comparison) -> Iterator[Table]:
     networks = (
-        "A row a network. An ensemble on one machine costs what its own row says; with a machine for each member an answer "
-        "takes as long as the largest member."
+        "One row per network. An ensemble on one machine costs what its own row says; with a machine for each member an answer "
+        "takes as long as the slowest member. The row of the largest member has the most parameters, FLOPs and time of any member."
     )
-    yield Table("Base model and ensemble", networks, comparison.summary().reset_index())
+    hovers = {TITLES.get(name, name): meaning for name, meaning in EXPLANATIONS.items()}
+    hovers["largest member"] = "the most parameters, FLOPs and time of any member, not always of the same one"
+    yield Table("Base model and ensemble", networks, comparison.summary().reset_index(), hovers=hovers)
     differences = (
-        "A row a comparison on the same test images. Above zero the first network is more accurate; an interval that includes "
-        "zero leaves open which one is."
+        "One row per comparison on the same test images. Above zero the first network is more accurate; an interval that "
+        "includes zero leaves open which one is."
     )
     yield Table("Differences in accuracy", differences, comparison.gains().rename_axis("compared").reset_index())
 
 
 def _tables(evaluation: _Evaluation) -> Iterator[Table]:
     there = evaluation.artifacts("evaluate")
-    for name, heading, reading in _TABLES:
-        # Earlier versions did not log all of them.
-        if name in there:
-            yield Table(heading, reading, evaluation.logged.table(evaluation.runs["evaluate"], name))
+    # Earlier versions did not log all of them.
+    if COMBINATIONS in there:
+        yield _combinations(evaluation)
+    if RUNTIMES in there:
+        yield _runtimes(evaluation)
+    if MEMBERS_TABLE in there:
+        reading = (
+            "One row per member, judged on test images by how well it tells its own classes from all others. Sort by balanced "
+            "accuracy to find the weakest."
+        )
+        yield Table("Members", reading, evaluation.logged.table(evaluation.runs["evaluate"], MEMBERS_TABLE))
+
+
+def _combinations(evaluation: _Evaluation) -> Table:
+    """Return the ways to combine outputs, the one in use marked where it was logged."""
+    table = evaluation.logged.table(evaluation.runs["evaluate"], COMBINATIONS)
+    shown = table.copy()
+    if CALIBRATION in evaluation.artifacts("evaluate"):
+        with evaluation.reading("evaluate", CALIBRATION) as content:
+            used = json.loads(content)["method"]
+        shown["combine"] = table["combine"].where(table["combine"] != used, f"{used} (in use)")
+    asked = json.loads(evaluation.run.data.tags.get(tags.CONFIG, "{}")).get("combine")
+    why = (
+        "The one in use was asked for."
+        if asked
+        else "The one in use has the lowest validation log-likelihood loss: it was chosen without the test images, so another "
+        "may be more accurate on them."
+    )
+    reading = (
+        f"One row per way to make one answer of the members' outputs. {why} Validation numbers are cross-fitted: each image is "
+        "judged by a fit without it."
+    )
+    return Table("Combination of outputs", reading, shown, full=table)
+
+
+def _runtimes(evaluation: _Evaluation) -> Table:
+    table = evaluation.logged.table(evaluation.runs["evaluate"], RUNTIMES)
+    reading = (
+        "One row per network, runtime and number of threads, in the evaluation of this ensemble; yardsticks were timed in "
+        "their own. The fastest row of each network was then timed anew: those are the times on the first screen. A runtime is "
+        "a way to run the networks; point at its name for its meaning."
+    )
+    hovers = {name: RUNTIME_PARTS[name].help for name in table["runtime"].unique() if name in RUNTIME_PARTS}
+    return Table("Runtimes", reading, table.replace({"network": _TIMED}), hovers=hovers, full=table)
 
 
 def _figures(evaluation: _Evaluation) -> Iterator[Plot | Image]:
@@ -157,7 +201,8 @@ def _coupling(evaluation: _Evaluation) -> Plot:
         figure = interactive_matrices.coupling_heatmap(matrix, grouped.class_names, grouped.groups, grouped.order)
     reading = (
         "The stronger a colour, the more channels both of its classes can do without, and the better they fit into one group. "
-        "Similar classes stand beside each other; the strips have a colour a group."
+        "Similar classes stand beside each other; the strips have one colour per group. The colours span the cells off the "
+        "diagonal, where a class meets itself."
     )
     return Plot("Coupling", reading, [figure], content, _SQUARE)
 
@@ -175,8 +220,8 @@ def _learning_curves(evaluation: _Evaluation) -> Iterator[Plot]:
     figure = interactive.learning_curves(table, measure)
     where = "training" if measure == "train_loss" else "validation"
     reading = (
-        f"A line a member: its {label_of(measure)} on {where} images after each epoch. A cross marks the epoch after which it "
-        "stopped."
+        f"One line per member: its {label_of(measure)} on {where} images after each epoch. Members with a joint loss are "
+        "measured together and share a line. A cross marks the last epoch."
     )
     yield Plot("Learning curves", reading, [figure], table.to_csv(index=False).encode())
 
@@ -200,54 +245,38 @@ def _of_table(draw: Callable[[pd.DataFrame], go.Figure]) -> Callable[[bytes], go
     return lambda content: draw(table_of(content))
 
 
-# An entry is artifact, title and how to read it.
-_TABLES = (
-    (
-        COMBINATIONS,
-        "Combination of outputs",
-        "A row a way to make one answer of the members' outputs. The one in use was chosen by validation images alone; lower "
-        "calibration error and log-likelihood loss mean more honest probabilities.",
-    ),
-    (
-        RUNTIMES,
-        "Runtimes",
-        "A row a network, runtime and number of threads. Sort by the median to find the fastest of each network.",
-    ),
-    (
-        MEMBERS_TABLE,
-        "Members",
-        "A row a member, judged on test images by how well it tells its own classes from all others. Sort by balanced accuracy "
-        "to find the weakest.",
-    ),
-)
+# Networks in the table of runtimes -> what the page calls them.
+_TIMED = {"base": TITLES[BASE_MODEL], "ensemble": TITLES[ENSEMBLE], "member": "largest member"}
 # An entry is stage, artifact, title, how to read it, the function that draws the figure, and its shape.
 _PLOTS = (
     (
         *("evaluate", MEMBERS_TABLE, "Accuracy and size"),
-        "Two marks a member: up is more accurate, left is smaller. An ensemble is as slow as its largest member.",
+        "Two marks per member: up is more accurate, left is smaller. With one machine for each member an ensemble is as slow "
+        "as its largest member.",
         *(_of_table(interactive.members), ""),
     ),
     (
         *("prune", LAYERS, "Widths"),
-        "A row a member, a column a site of the network from input to output. The number is that of the channels that the "
-        "member keeps; the stronger the colour, the larger their share.",
+        "One row per member, one column per site: a layer that can lose channels, from input to output. The number is that of "
+        "the channels that the member keeps; the stronger the colour, the larger their share.",
         *(_of_table(interactive_matrices.widths), ""),
     ),
     (
         *("evaluate", CONFUSION, "Confusion"),
-        "A row a class, a column an answer, in numbers of test images. Errors are coloured; right answers stand on the grey "
-        "diagonal.",
+        "One row per class, one column per answer, in numbers of test images. Errors are coloured; right answers stand on the "
+        "grey diagonal.",
         *(_confusion, _SQUARE),
     ),
     (
         *("evaluate", GROUP_CONFUSION, "Confusion between groups"),
-        "A row the group of the class, a column the group of the answer, in numbers of test images. Coloured cells are errors "
-        "that no member could have avoided by itself.",
+        "The row is the group of the class, the column the group of the answer, in numbers of test images. In a coloured cell "
+        "the answer came from another member than the one that knows the class.",
         *(_confusion, _SQUARE),
     ),
     (
         *("activations", SIMILARITY, "Similarity"),
-        "The stronger a colour, the more alike two classes use the channels of the base model (correlation of their APoZ).",
+        "The stronger a colour, the more alike two classes use the channels of the base model: the correlation of how often "
+        "each channel is zero (APoZ, the average percentage of zeros). The colours span the cells off the diagonal.",
         *(_similarity, _SQUARE),
     ),
 )
@@ -256,12 +285,12 @@ _IMAGES = (
     (
         CONFUSION_IN_GROUPS_FIGURE,
         "Confusion in groups",
-        "A panel a group, with the test images that were answered in the right group: a row a class, a column an answer.",
+        "One panel per group, with the test images answered in the right group: one row per class, one column per answer.",
     ),
     (
         RELIABILITY_FIGURE,
         "Reliability",
-        "A panel a way to combine outputs: accuracy against the largest probability. On the dotted line probabilities are "
-        "honest; below it they promise too much.",
+        "One panel per way to combine outputs: accuracy against the largest probability. On the grey diagonal probabilities "
+        "are honest; below it they promise too much. Marks of few images jump about.",
     ),
 )

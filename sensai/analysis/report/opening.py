@@ -1,5 +1,6 @@
 """The first screen on an evaluation: its title in words, the verdict, four numbers, and accuracy against cost."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def opening(comparison: Comparison, commands: Mapping[str, str]) -> Opening:
         terms=_terms(comparison),
         purpose=found.purpose if found else "",
         command=found.command if found else "",
-        numbers=list(_numbers(run.data.metrics, comparison.differences[BASE_MODEL])),
+        numbers=list(_numbers(run, comparison.differences[BASE_MODEL])),
         plot=_plot(comparison, commands),
         warning=f"{warning[:1].upper()}{warning[1:]}." if warning else "",
     )
@@ -65,21 +66,35 @@ def _terms(comparison: Comparison) -> dict[str, str]:
     return {TITLES.get(name, name): EXPLANATIONS[name] for name in names} | {"yardstick": _YARDSTICK}
 
 
-def _numbers(metrics: Mapping[str, float], difference: Difference) -> Iterator[Number]:
+def _numbers(run: Run, difference: Difference) -> Iterator[Number]:
     """Yield accuracy, both times and FLOPs, each beside that of the base model, where they were logged."""
+    metrics, runtimes = run.data.metrics, json.loads(run.data.tags.get(tags.RUNTIME, "{}"))
     if {"accuracy", "base_accuracy"} <= metrics.keys():
         points, low, high = (100 * each for each in (difference.difference, difference.low, difference.high))
         note = f"base model {in_percent(metrics['base_accuracy'])}: {points:+.1f} points ({low:+.1f} to {high:+.1f})"
         yield Number("Accuracy on test images", in_percent(metrics["accuracy"]), note)
-    times = {"Answer, all on this machine": "latency_ensemble_ms", "Slowest network by itself": "latency_member_max_ms"}
-    for label, name in times.items():
+    times = (
+        ("Answer, all on this machine", "latency_ensemble_ms", "ensemble"),
+        ("Slowest network by itself", "latency_member_max_ms", "member"),
+    )
+    for label, name, network in times:
         if {name, "latency_base_ms"} <= metrics.keys():
             own, base = metrics[name], metrics["latency_base_ms"]
-            yield Number(label, f"{own:.3g} ms", f"base model {base:.3g} ms: {_times(base / own, 'faster', 'slower')}")
+            note = f"base model {base:.3g} ms: {_times(base / own, 'faster', 'slower')}{_with(runtimes, network)}"
+            yield Number(label, f"{own:.3g} ms", note)
     if {"flops_max", "flops_base"} <= metrics.keys():
         own, base = metrics["flops_max"], metrics["flops_base"]
         note = f"base model {in_short(base)}: {_times(base / own, 'fewer', 'more')}"
         yield Number("FLOPs of the largest network", in_short(own), note)
+
+
+def _with(runtimes: Mapping[str, str], network: str) -> str:
+    """Return the runtimes of a network and of the base model in words; nothing where they were not logged."""
+    if not {network, "base"} <= runtimes.keys():
+        return ""
+    # They are logged like `onnx-graph x2`.
+    own, base = (runtimes[name].replace(" x", ", threads: ") for name in (network, "base"))
+    return f". Both in {own}" if own == base else f". In {own}; base model in {base}"
 
 
 def _times(ratio: float, more: str, less: str) -> str:
@@ -92,17 +107,16 @@ def _plot(comparison: Comparison, commands: Mapping[str, str]) -> Plot | None:
         rows, cost = _sized(comparison), _SIZE
     if not rows:
         return None
-    table = pd.DataFrame(rows, columns=["name", "accuracy", "low", "high", "together", "apart"])
-    judged = TITLES[comparison.role]
+    table = pd.DataFrame(rows, columns=["name", "accuracy", "difference", "low", "high", "together", "apart"])
     reading = (
-        "Left is cheaper, up is more accurate. A hollow mark is the cost with a machine for each network. A bar, the 95 % "
-        f"interval of the difference from the {judged}, that crosses the dotted line leaves open which is more accurate."
+        f"Left is cheaper, up is more accurate than the {TITLES[comparison.role]}. Where a bar (95 % interval) crosses the "
+        "line at zero, it is open which is more accurate. A hollow mark is the cost with a machine for each network."
     )
     return Plot("Accuracy and cost", reading, [interactive.choices(table, cost)], table.to_csv(index=False).encode())
 
 
-# A row is name, accuracy, bounds of its bar, cost of all networks together, cost of the slowest one.
-_Row = tuple[str, float, float | None, float | None, float, float]
+# A row is name, accuracy, its difference from the judged one with both bounds, cost of all networks together, of the slowest.
+_Row = tuple[str, float, float, float | None, float | None, float, float]
 
 
 def _timed(comparison: Comparison, commands: Mapping[str, str]) -> Sequence[_Row]:
@@ -131,6 +145,5 @@ def _sized(comparison: Comparison) -> Sequence[_Row]:
 def _row(comparison: Comparison, name: str, gain: Difference | None, together: float, apart: float) -> _Row:
     accuracy = comparison.evaluation.data.metrics["accuracy"]
     if gain is None:
-        return TITLES[name], accuracy, None, None, together, apart
-    low, high = (min(max(accuracy + each, 0.0), 1.0) for each in (gain.low, gain.high))
-    return TITLES[name], accuracy + gain.difference, low, high, together, apart
+        return TITLES[name], accuracy, 0.0, None, None, together, apart
+    return TITLES[name], accuracy + gain.difference, gain.difference, gain.low, gain.high, together, apart

@@ -23,6 +23,8 @@ _POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; s
 # Plotly's buttons would cover the legend, and one of them sends the figure to another host. Zoom needs none of them.
 _PLOTLY = {"displayModeBar": False, "responsive": True}
 _SHORT_ID = 8
+# A longer table would push all else far down.
+_MOST_ROWS = 40
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,11 @@ class Table:
         """Return the columns as a reader sees them, without those that are empty."""
         shown = self.frame.dropna(axis="columns", how="all") if len(self.frame) else self.frame
         return [self._column(str(name), values) for name, values in shown.items()]
+
+    @property
+    def is_long(self) -> bool:
+        """Return True if the table scrolls by itself, under its headings."""
+        return len(self.frame) > _MOST_ROWS
 
     @property
     def rows(self) -> Iterator[Sequence[Cell]]:

@@ -140,7 +140,7 @@ def _asked(study: _Study) -> Text:
 def _space(study: _Study) -> Table:
     with study.reading(SPACE) as content:
         rows = [(name, *_described(entry)) for name, entry in json.loads(content).items()]
-    reading = "A row a parameter that the study chose, with the values among which it chose."
+    reading = "One row per parameter that the study chose, with the values among which it chose."
     return Table("What was searched", reading, pd.DataFrame(rows, columns=["parameter", "values", "when"]))
 
 
@@ -219,9 +219,7 @@ def _configuration(best: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
 
 
 def _front(study: _Study) -> Plot:
-    reading = (
-        "A mark a trial: left is cheaper, up more accurate. No trial beats those on the line; a star is the base model."
-    )
+    reading = "One mark per trial: left is cheaper, up more accurate. No trial beats those on the line; a star is the base model."
     figure = interactive_tuning.front(study.trials, study.front, study.base_accuracy, study.cost)
     return Plot("Accuracy and cost", reading, [figure], study.content(TRIALS))
 
@@ -229,7 +227,7 @@ def _front(study: _Study) -> Plot:
 def _figures(study: _Study) -> Iterator[Part]:
     """Yield the figures and tables of a study with trials."""
     trials, best = study.trials, study.front
-    reading = "A row a trial that no other beats in both accuracy and cost, the cheapest first."
+    reading = "One row per trial that no other beats in both accuracy and cost, the cheapest first."
     yield _runs_table(study, "Front", reading, best)
     reading = (
         "The gain of the front after each trial (accuracy times cost). Once the line is flat, more trials help little."
@@ -245,7 +243,7 @@ def _figures(study: _Study) -> Iterator[Part]:
         )
     low, high = trials["cost"].min(), trials["cost"].max()
     reading = (
-        "A figure a parameter, a mark a trial that has it. Dark marks are cheap, bright ones dear "
+        "One figure per parameter, one mark per trial that has it. Dark marks are cheap, bright ones dear "
         f"({low:.3g} to {high:.3g} of the base model's cost)."
     )
     yield Plot("Accuracy by parameter", reading, interactive_tuning.slices(trials), study.content(TRIALS))
@@ -255,7 +253,7 @@ def _figures(study: _Study) -> Iterator[Part]:
             "Near 1: trials of few epochs rank configurations as long ones do, and save time. Near 0: they mislead."
         )
         yield Table("Rank correlations of fidelities", reading, correlations)
-    yield _runs_table(study, "Trials", "A row a result that the study knows. Click a heading to sort.", trials)
+    yield _runs_table(study, "Trials", "One row per result that the study knows. Click a heading to sort.", trials)
 
 
 def _runs_table(study: _Study, title: str, reading: str, trials: pd.DataFrame) -> Table:

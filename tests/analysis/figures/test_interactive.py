@@ -127,26 +127,46 @@ def test_choices_are_marks_with_intervals_and_a_hollow_mark_for_machines_of_thei
         {
             "name": ["ensemble", "base model"],
             "accuracy": [0.75, 0.875],
-            "low": [None, 0.8],
-            "high": [None, 0.9],
+            "difference": [0.0, 0.125],
+            "low": [None, 0.05],
+            "high": [None, 0.15],
             "together": [4.0, 1.0],
             "apart": [0.5, 1.0],
         }
     )
     (ensemble, base), layout = content(choices(table, "ms"))
-    assert (ensemble["x"], ensemble["y"]) == ([4.0, 0.5], [0.75, 0.75])
+    assert (ensemble["x"], ensemble["y"]) == ([4.0, 0.5], [0, 0])
     assert ensemble["marker"]["symbol"] == ["circle", "circle-open"]
     assert "error_y" not in ensemble
-    assert base["x"] == [1.0]
-    assert base["error_y"]["array"] == pytest.approx([0.025])
-    assert base["error_y"]["arrayminus"] == pytest.approx([0.075])
+    # In points.
+    assert (base["x"], base["y"]) == ([1.0], [12.5])
+    assert base["text"] == ["all on this machine<br>accuracy 87.50%"]
+    assert base["error_y"]["array"] == pytest.approx([2.5])
+    assert base["error_y"]["arrayminus"] == pytest.approx([7.5])
     assert layout["xaxis"]["ticktext"] == ["0.5", "1", "2", "5"]
-    assert layout["shapes"][0]["y0"] == 0.75
+    assert layout["shapes"][0]["y0"] == 0
 
 
 def test_ticks_of_a_logarithmic_axis_are_round_numbers_around_the_values() -> None:
     assert log_ticks(0.061, 1.25) == pytest.approx([0.05, 0.1, 0.2, 0.5, 1, 2])
     assert log_ticks(3e6, 3e6) == pytest.approx([2e6, 5e6])
+
+
+def test_members_that_were_measured_together_share_a_line() -> None:
+    table = pd.DataFrame(
+        {
+            "run_id": ["a", "a", "b", "b"],
+            "classes": ["x", "x", "y", "y"],
+            "epoch": [0, 1, 0, 1],
+            "train_loss": [0.5, 0.25, 0.5, 0.25],
+            "accuracy": [0.5, 0.75, 0.5, 0.75],
+            "stopped_by": "epochs",
+        }
+    )
+    ((trace,), _) = content(learning_curves(table, "accuracy"))
+    assert (trace["name"], trace["text"][-1]) == ("all 2 members together", "<br>trained all epochs")
+    apart = table.assign(train_loss=[0.5, 0.25, 0.5, 0.125])
+    assert [each["name"] for each in content(learning_curves(apart, "accuracy"))[0]] == ["x", "y"]
 
 
 def test_learning_curves_are_marked_where_they_were_stopped() -> None:
@@ -162,7 +182,10 @@ def test_learning_curves_are_marked_where_they_were_stopped() -> None:
     )
     traces, layout = content(learning_curves(table, "accuracy"))
     assert [trace["name"] for trace in traces] == ["&lt;b&gt;", "b"]
-    assert [trace["text"] for trace in traces] == [["", "<br>stopped by plateau"], ["<br>stopped by target"]]
+    assert [trace["text"] for trace in traces] == [
+        ["", "<br>stopped early by plateau"],
+        ["<br>stopped early by target"],
+    ]
     assert [trace["marker"]["symbol"] for trace in traces] == [["circle", "x"], ["x"]]
     np.testing.assert_array_equal(decoded(traces[0]["y"]), [0.5, 0.75])
     assert layout["yaxis"]["title"]["text"] == "accuracy"
