@@ -46,6 +46,7 @@ TOGETHER = {
     "tests/analysis/test_results.py": "main",
     "tests/analysis/test_run_study.py": "main",
     "tests/analysis/test_runs.py": "main",
+    "tests/docs/test_how_to_python.py": "main",
     "tests/pipeline/test_closing.py": "main",
     "tests/pipeline/test_ui_columns.py": "main",
     "tests/registry/test_versions.py": "main",
