@@ -40,4 +40,5 @@ html_theme_options = {"navigation_with_keys": True}
 # The pages' sources are in the repository.
 html_copy_source = False
 html_show_sourcelink = False
+html_show_copyright = False
 copybutton_prompt_text = "$ "

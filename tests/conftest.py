@@ -47,6 +47,7 @@ TOGETHER = {
     "tests/analysis/test_results.py": "main",
     "tests/analysis/test_run_study.py": "main",
     "tests/analysis/test_runs.py": "main",
+    "tests/docs/test_how_to_python.py": "main",
     "tests/entrypoints/test_start.py": "main",
     "tests/pipeline/test_closing.py": "main",
     "tests/pipeline/test_ui_columns.py": "main",

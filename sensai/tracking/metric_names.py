@@ -144,16 +144,22 @@ METRICS = {
     "flops": Metric(("baseline", "member"), "FLOPs", "FLOPs of the network"),
     "bytes": Metric(("member",), "bytes", "size of the weights"),
     "params_base": Metric(("prune", "evaluate", "register", "main"), "count", "parameters of the base model"),
-    "params_max": Metric(("prune", "evaluate", "register", "main"), "count", "parameters of the largest member"),
+    "params_max": Metric(
+        ("prune", "evaluate", "register", "main", "trial"), "count", "parameters of the largest member"
+    ),
     "params_total": Metric(("prune", "evaluate", "register", "main"), "count", "parameters of all members"),
-    "flops_base": Metric(("prune", "evaluate", "register", "main", "cell"), "FLOPs", "FLOPs of the base model"),
-    "flops_max": Metric(("prune", "evaluate", "register", "main", "cell"), "FLOPs", "FLOPs of the largest member"),
-    "flops_total": Metric(("prune", "evaluate", "register", "main", "cell"), "FLOPs", "FLOPs of all members"),
+    "flops_base": Metric(
+        ("prune", "evaluate", "register", "main", "trial", "cell"), "FLOPs", "FLOPs of the base model"
+    ),
+    "flops_max": Metric(
+        ("prune", "evaluate", "register", "main", "trial", "cell"), "FLOPs", "FLOPs of the largest member"
+    ),
+    "flops_total": Metric(("prune", "evaluate", "register", "main", "trial", "cell"), "FLOPs", "FLOPs of all members"),
     "flops_share": Metric(("cell",), "fraction", "flops_max / flops_base"),
     "flops_speedup": Metric(("evaluate", "register", "main", "trial"), "ratio", "flops_base / flops_max"),
     "predicted_flops_max": Metric(("group",), "FLOPs", "predicted FLOPs of the largest member, at `ratio`"),
     "predicted_flops_total": Metric(("group",), "FLOPs", "predicted FLOPs of all members, at `ratio`"),
-    "members": Metric(("prune", "evaluate", "register", "main"), "count", "members of the ensemble"),
+    "members": Metric(("prune", "evaluate", "register", "main", "trial"), "count", "members of the ensemble"),
     "channels_kept": Metric(("prune",), "fraction", "removable channels that a member keeps, mean over members"),
     "proof_error": Metric(("prune",), "absolute", "largest difference between a member and the masked network"),
     "groups": Metric(("group",), "count", "groups of classes"),
@@ -198,6 +204,7 @@ METRICS = {
         ("baseline", "member", "retrain", "cell"), "s", "training time; of `retrain` of the slowest worker"
     ),
     "seconds_saved": Metric(("retrain",), "s", "time that stops saved against no stop"),
+    "epochs": Metric(("trial",), "count", "epochs for which its members were retrained"),
     "epochs_run": Metric(("baseline", "member"), "count", "epochs trained"),
     "epochs_saved": Metric(("retrain",), "count", "epochs of all members that stops saved"),
     "bf16_speedup": Metric(("retrain",), "ratio", "training step in float32 / in bfloat16, measured"),
