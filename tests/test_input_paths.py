@@ -6,7 +6,7 @@ import pytest
 
 from sensai import input_paths
 from sensai.data.folders import image_folder
-from sensai.data.single_images import from_files
+from sensai.data.images.single_images import from_files
 from sensai.errors import InputError
 from sensai.files import regular_file
 from sensai.input_paths import located, located_reference, look_first_in, searched

@@ -11,9 +11,9 @@ import numpy as np
 
 from sensai.data.checks import check_class_names
 from sensai.data.dataset_names import InputRule
-from sensai.data.decoding import READER_VERSION, upright_size
+from sensai.data.images.decoding import READER_VERSION, upright_size
+from sensai.data.images.resizing import target_channels, target_size
 from sensai.data.listing import entries, images_below, in_words
-from sensai.data.resizing import target_channels, target_size
 from sensai.data.sources import Arrays
 from sensai.data.streaming import ImageFiles
 from sensai.errors import InputError

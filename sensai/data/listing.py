@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field
 
-from sensai.data.decoding import image_suffixes, special_kind
+from sensai.data.images.decoding import image_suffixes, special_kind
 
 # macOS, Windows, file servers and file systems put these into folders (in lower case, beside names with a leading dot).
 _SYSTEM = {

@@ -13,7 +13,7 @@ import numpy as np
 
 from sensai.data.checks import checked
 from sensai.data.dataset_names import InputRule
-from sensai.data.resizing import fit, target_channels, target_size
+from sensai.data.images.resizing import fit, target_channels, target_size
 from sensai.data.streaming import Images, in_chunks, read_ahead
 from sensai.errors import InputError
 from sensai.plugins import factory_digest, load_factory

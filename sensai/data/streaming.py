@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sensai.data.decoding import decode
-from sensai.data.resizing import fit
+from sensai.data.images.decoding import decode
+from sensai.data.images.resizing import fit
 
 # So many batches are decoded ahead; only these are in memory beside the current one.
 _AHEAD = 2

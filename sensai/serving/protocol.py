@@ -177,7 +177,7 @@ def _header(body: bytes | bytearray) -> tuple[tuple[int, ...], bool, np.dtype, i
 
 def _decoded(body: bytearray, bundle: Bundle) -> np.ndarray:
     # Only those who send image files wait for these imports.
-    from sensai.data.single_images import from_content
+    from sensai.data.images.single_images import from_content
     from sensai.registry.image_format import ImageFormat
 
     image_format = ImageFormat.of_manifest(bundle.manifest)

@@ -21,7 +21,7 @@ import numpy as np
 
 from sensai import terminal
 from sensai.config import PredictConfig
-from sensai.data.single_images import STREAMS, Frame, Refused, from_files
+from sensai.data.images.single_images import STREAMS, Frame, Refused, from_files
 from sensai.errors import InputError
 from sensai.registry.bundle_folders import is_folder, read_folder
 from sensai.registry.bundle_reader import BundleReader, LocalEnsemble

@@ -19,8 +19,8 @@ from sensai.data import dataset, streaming
 from sensai.data.batches import Normalization, batches, training_batches
 from sensai.data.dataset import Dataset, load_dataset
 from sensai.data.dataset_names import InputRule
-from sensai.data.decoding import decode
-from sensai.data.resizing import fit
+from sensai.data.images.decoding import decode
+from sensai.data.images.resizing import fit
 from sensai.data.streaming import ImageFiles, in_chunks
 from sensai.data.transforms import Mixing
 from sensai.errors import InputError

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sensai.data.resizing import fit
+from sensai.data.images.resizing import fit
 from sensai.ensemble.calibration import RAW
 from sensai.registry.bundle import export_bundle
 from sensai.registry.image_format import ImageFormat

@@ -17,7 +17,7 @@ from safetensors.torch import save
 from sensai.config import TuneConfig
 from sensai.data.dataset_names import InputRule
 from sensai.data.folders import image_folder
-from sensai.data.single_images import Frame, Refused, from_files, from_json_lines, from_raw
+from sensai.data.images.single_images import Frame, Refused, from_files, from_json_lines, from_raw
 from sensai.errors import InputError
 from sensai.grouping.methods.groups_file import read_groups
 from sensai.models.foreign_checkpoints import adopt, read_checkpoint

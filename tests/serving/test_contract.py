@@ -15,7 +15,7 @@ import pytest
 import requests
 from PIL import Image
 
-from sensai.data.single_images import from_files
+from sensai.data.images.single_images import from_files
 from sensai.registry.image_format import ImageFormat
 from tests.helpers.asking import BAD_VALUES, ask, predictions, reason, with_value
 from tests.helpers.ensembles import NAMES, SHAPE, images, probabilities

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sensai import evaluation
 from sensai.cluster.processes import allocator_settings
-from sensai.data.decoding import decode
+from sensai.data.images.decoding import decode
 from sensai.pipeline.context import Context
 from sensai.pipeline.session import Session, dataset_of
 from sensai.stages.contention import experiment

@@ -118,7 +118,7 @@ def render(
 def _comparisons(comparison: Comparison) -> Iterator[Table]:
     networks = (
         "One row per network. An ensemble on one machine costs what its own row says; with a machine for each member an answer "
-        "takes as long as the slowest member. The row of the largest member has the most parameters, FLOPs and time of any member."
+        "takes as long as the slowest member. The row of the largest member has the most parameters, FLOPs and time of any."
     )
     hovers = {TITLES.get(name, name): meaning for name, meaning in EXPLANATIONS.items()}
     hovers["largest member"] = "the most parameters, FLOPs and time of any member, not always of the same one"

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensai.data.scaling import scaled
+from sensai.data.images.scaling import scaled
 
 # torch fails on colour images that are one pixel wide.
 sides = st.integers(2, 90)

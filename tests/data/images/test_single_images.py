@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from sensai.data.resizing import fit
-from sensai.data.single_images import Frame, Refused, from_files, from_json_lines, from_raw
+from sensai.data.images.resizing import fit
+from sensai.data.images.single_images import Frame, Refused, from_files, from_json_lines, from_raw
 from sensai.errors import InputError
 
 SHAPE = (4, 5, 3)

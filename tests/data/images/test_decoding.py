@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from sensai.data.decoding import decode, upright_size
+from sensai.data.images.decoding import decode, upright_size
 from sensai.errors import InputError
 
 # EXIF orientation -> the upright pixels of the stored ones, by the standard's table of first row and column.

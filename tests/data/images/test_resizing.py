@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from sensai.data.dataset_names import InputRule
-from sensai.data.resizing import fit, target_channels, target_size
+from sensai.data.images.resizing import fit, target_channels, target_size
 from sensai.errors import InputError
 
 

@@ -9,10 +9,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from sensai.data.decoding import decode, decode_content, one_channel
+from sensai.data.images.decoding import decode, decode_content, one_channel
+from sensai.data.images.resizing import fit
+from sensai.data.images.scaling import scaled
 from sensai.data.listing import images_below, in_words
-from sensai.data.resizing import fit
-from sensai.data.scaling import scaled
 from sensai.documents import parse_json, shown
 from sensai.errors import InputError
 from sensai.input_paths import searched
