@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from sensai.data.batches import AnySplit, Normalization
 from sensai.data.checks import check_class_names
 from sensai.data.dataset import Split
-from sensai.data.loaders import LoaderSplit, pair_of
+from sensai.data.loaders import LoaderSplit, pair_of, reproducibly
 from sensai.errors import InputError
 
 # A DataLoader of torch, another iterable of batches with a length, a data set of torch, or a pair (images, labels).
@@ -30,7 +30,7 @@ def first_batch(data: UserImages, name: str) -> Tensor:
     loader = _loader(data, name, BATCH, shuffle=False)
     if isinstance(loader, Split):
         return torch.from_numpy(loader.images[loader.rows[:BATCH]])
-    batch = next(iter(loader), None)
+    batch = next(reproducibly(loader), None)
     if batch is None:
         raise InputError(f"{name}: has no images")
     return pair_of(batch, name)[0]

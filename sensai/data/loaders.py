@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -53,25 +53,17 @@ class LoaderSplit:
         alone = size is not None and size > 1 and not getattr(self.loader, "drop_last", False) and len(self) % size == 1
         return count - alone
 
-    def batches(self, seed: Sequence[int] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, seed: Sequence[int] = (0,)) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of one pass on the CPU: images float or uint8 (N, C, H, W), labels int64 (N,).
 
         Args:
-            seed: of everything that the loader draws from the global generators of torch, NumPy and Python, which are left as
-                they were; None: it goes on drawing from them.
+            seed: of everything that the loader draws, from its own generator and from the global ones of torch, NumPy and
+                Python, which are left as they were. So even a loader that shuffles gives the same order for the same seed.
 
         Raises:
             InputError: it gives something else.
         """
-        generators = None if seed is None else _Generators(seed)
-        iterator: Iterator[Any] | None = None
-        while True:
-            # The caller draws from the same generators between two batches.
-            with generators.active() if generators else nullcontext():
-                iterator = iter(self.loader) if iterator is None else iterator
-                batch = next(iterator, None)
-            if batch is None:
-                return
+        for batch in reproducibly(self.loader, seed):
             yield self._checked(batch)
 
     def _checked(self, batch: object) -> tuple[Tensor, Tensor]:
@@ -134,36 +126,53 @@ def _known_labels(source: Any) -> Tensor | None:
     return torch.as_tensor(targets).to(torch.int64)
 
 
-class _Generators:
-    """States of the global generators of torch, NumPy and Python, which follow from a seed."""
+def reproducibly(loader: Any, seed: Sequence[int] = (0,)) -> Iterator[Any]:
+    """Yield what one pass through a loader gives, all that it draws decided by a seed (see `LoaderSplit.batches`)."""
+    generators = _Generators(seed, getattr(loader, "generator", None))
+    iterator: Iterator[Any] | None = None
+    while True:
+        # The caller draws from the same generators between two batches.
+        with generators.active():
+            iterator = iter(loader) if iterator is None else iterator
+            batch = next(iterator, None)
+        if batch is None:
+            return
+        yield batch
 
-    def __init__(self, seed: Sequence[int]) -> None:
+
+class _Generators:
+    """States of the global generators of torch, NumPy and Python, and of a loader's own, which follow from a seed."""
+
+    def __init__(self, seed: Sequence[int], own: torch.Generator | None) -> None:
         number = int(np.random.default_rng(seed).integers(2**32))
-        own = torch.Generator().manual_seed(number)
-        self._states: tuple[Any, Any, Any] = (
-            own.get_state(),
+        of_torch = torch.Generator().manual_seed(number).get_state()
+        self._own = own
+        self._states: tuple[Any, ...] = (
+            of_torch,
             np.random.RandomState(number).get_state(),
             random.Random(number).getstate(),  # noqa: S311
+            None if own is None else of_torch,
         )
 
     @contextmanager
     def active(self) -> Iterator[None]:
         """Let the block draw from these states, and give the generators back their own after it."""
-        before = _states()
-        _set_states(self._states)
+        before = self._present()
+        self._set(self._states)
         try:
             yield
         finally:
-            self._states = _states()
-            _set_states(before)
+            self._states = self._present()
+            self._set(before)
 
+    def _present(self) -> tuple[Any, ...]:
+        own = None if self._own is None else self._own.get_state()
+        return torch.get_rng_state(), np.random.get_state(), random.getstate(), own  # noqa: NPY002
 
-def _states() -> tuple[Any, Any, Any]:
-    return torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
-
-
-def _set_states(states: tuple[Any, Any, Any]) -> None:
-    of_torch, of_numpy, of_python = states
-    torch.set_rng_state(of_torch)
-    np.random.set_state(of_numpy)  # noqa: NPY002
-    random.setstate(of_python)
+    def _set(self, states: tuple[Any, ...]) -> None:
+        of_torch, of_numpy, of_python, own = states
+        torch.set_rng_state(of_torch)
+        np.random.set_state(of_numpy)  # noqa: NPY002
+        random.setstate(of_python)
+        if self._own is not None:
+            self._own.set_state(own)
