@@ -219,7 +219,10 @@ def _configuration(best: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
 
 
 def _front(study: _Study) -> Plot:
-    reading = "One mark per trial: left is cheaper, up more accurate. No trial beats those on the line; a star is the base model."
+    reading = (
+        "One mark per trial: left is cheaper, up more accurate. No trial beats those on the line; a star is the base "
+        "model."
+    )
     figure = interactive_tuning.front(study.trials, study.front, study.base_accuracy, study.cost)
     return Plot("Accuracy and cost", reading, [figure], study.content(TRIALS))
 
