@@ -27,6 +27,11 @@ class Difference:
         return Difference(0 - self.difference, 0 - self.high, 0 - self.low, self.images)
 
     @property
+    def digits(self) -> int:
+        """Return how many digits a bound in percentage points needs: one more where one would show it as zero."""
+        return 2 if any(f"{abs(100 * each):.1f}" == "0.0" for each in (self.low, self.high)) else 1
+
+    @property
     def is_gain(self) -> bool:
         """Return True if the interval lies above zero: the first accuracy is shown to be the larger one."""
         return self.low > 0

@@ -63,11 +63,12 @@ def least_difference(right_a: np.ndarray, right_b: np.ndarray) -> float:
     return float(a.statistic - b.statistic - np.hypot(below, above))
 
 
-def reliability_curve(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean largest probability and accuracy, float64 (bins,), of each bin of that probability that has images."""
+def reliability_curve(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return mean largest probability, accuracy, float64 (bins,), and images, int64 (bins,), of each bin that has images."""
     right = (probabilities.argmax(1) == labels).astype(np.int64)
     accuracy, confidence = calibration_curve(right, probabilities.max(1).clip(max=1), n_bins=_BINS)
-    return confidence, accuracy
+    images = np.bincount(np.searchsorted(np.linspace(0, 1, _BINS + 1)[1:-1], probabilities.max(1).clip(max=1)))
+    return confidence, accuracy, images[images > 0]
 
 
 def rejection_metrics(probabilities: np.ndarray, labels: np.ndarray, threshold: float) -> dict[str, float]:

@@ -222,12 +222,15 @@ def _accuracy(gain: Difference | None) -> str:
     shown = -gain if less else gain
     points = f"{100 * shown.difference:.1f}"
     words = "about as accurate" if points == "0.0" else f"{points} points {'less' if less else 'more'} accurate"
-    return f"{words} (interval {100 * shown.low:.1f} to {100 * shown.high:.1f}{_doubt(gain)})"
+    low, high = (f"{100 * each:.{shown.digits}f}" for each in (shown.low, shown.high))
+    return f"{words} (interval {low} to {high}{_doubt(gain)})"
 
 
 def _doubt(gain: Difference) -> str:
     if not gain.is_undecided:
         return ""
+    if 0 in (gain.low, gain.high):
+        return ": undecided, as it ends at zero"
     needed = gain.images_to_decide
     if needed > _MOST_IMAGES:
         return ": undecided"

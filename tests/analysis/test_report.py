@@ -134,7 +134,7 @@ def test_names_are_text_and_never_markup(nasty: str, store_uri: str) -> None:
         assert markup not in page
     assert "&lt;b&gt;bold&lt;/b&gt;+a&amp;b" in page
     assert rows(page, "Parameters")[1:] == [["dataset", "<script>alert(1)</script>", "name of the data"]]
-    assert "<span>evaluate &lt;i&gt;set&lt;/i&gt; &amp; co</span>" in page
+    assert f"<span>run {nasty}</span>" in page
 
 
 def test_the_tables_hold_the_logged_values(nasty: str, store_uri: str) -> None:
@@ -306,7 +306,7 @@ def test_the_first_screen_is_a_title_in_words_four_numbers_and_accuracy_against_
     page = render(nasty, store_uri, control=control)
     assert "<h1>Ensemble of 10 small networks in place of small_cnn on my.py:digits</h1>" in page
     assert numbers(page) == {
-        "Accuracy on test images": ("96.0 %", "base model 98.8 %: -25.0 points (-75.0 to +0.0)"),
+        "Accuracy on test images": ("96.0 %", "base model 98.8 %: -25.0 points (-75.00 to +0.00)"),
         "Answer, all on this machine": ("1.5 ms", "base model 0.512 ms: 2.9x slower"),
         "Slowest network by itself": ("0.25 ms", "base model 0.512 ms: 2.0x faster"),
         "FLOPs of the largest network": ("773 k", "base model 2.99 M: 3.9x fewer"),
@@ -341,11 +341,11 @@ def test_the_coupling_is_in_the_order_that_was_logged(logbook: Logbook, nasty: s
     def names() -> dict[str, str]:
         return figures(render(nasty, store_uri))["Coupling"]["layout"]["xaxis"]["labelalias"]
 
-    assert names() == {"0": "site (group 1)", "1": "&lt;b&gt;1&lt;/b&gt; (group 0)"}
+    assert names() == {"0": "site (in site)", "1": "&lt;b&gt;1&lt;/b&gt; (in &lt;b&gt;1&lt;/b&gt;)"}
     # Before version 3 of group there was no order.
     group = logbook.client.get_run(nasty).data.tags["sensai.upstream.group"]
     logbook.client.log_dict(group, {"groups": [[0, 1]], "class_names": ["a", "b"]}, "groups.json")
-    assert names() == {"0": "a (group 0)", "1": "b (group 0)"}
+    assert names() == {"0": "a (in a+b)", "1": "b (in a+b)"}
 
 
 def test_the_report_of_main(finished: FinishedMain) -> None:

@@ -161,7 +161,8 @@ def test_calibration_errors_and_curves_equal_a_count(sureness: float) -> None:
         -np.log(probabilities[np.arange(300), labels].clip(np.finfo(np.float64).eps)).mean()
     )
     assert found["accuracy"] == accuracies(probabilities, labels)["accuracy"]
-    confidence, accuracy = reliability_curve(probabilities, labels)
+    confidence, accuracy, images = reliability_curve(probabilities, labels)
+    assert (images.sum(), len(images)) == (len(labels), len(accuracy))
     np.testing.assert_allclose(confidence, [each[1] for each in bins])
     np.testing.assert_allclose(accuracy, [each[2] for each in bins])
 
@@ -169,7 +170,11 @@ def test_calibration_errors_and_curves_equal_a_count(sureness: float) -> None:
 def test_probabilities_of_one_are_no_logits() -> None:
     probabilities = np.array([[1 + 1e-15, 0], [0, 1 + 1e-15], [0.5, 0.5]])
     assert probability_metrics(probabilities, np.array([0, 1, 0]))["ece"] == pytest.approx(1 / 6)
-    assert [each.tolist() for each in reliability_curve(probabilities, np.array([0, 1, 0]))] == [[0.5, 1], [1, 1]]
+    assert [each.tolist() for each in reliability_curve(probabilities, np.array([0, 1, 0]))] == [
+        [0.5, 1],
+        [1, 1],
+        [1, 2],
+    ]
 
 
 def test_what_is_below_the_threshold_is_not_answered() -> None:

@@ -98,9 +98,9 @@ def test_a_difference_of_zero_is_not_decided_by_any_number_of_images() -> None:
     )
 
 
-def test_an_interval_that_ends_at_zero_is_just_undecided() -> None:
+def test_an_interval_that_ends_at_zero_says_so_and_shows_another_digit() -> None:
     touching = replace(control(0.0), gain=Difference(0.02, 0.0, 0.04, IMAGES))
-    assert "(interval 0.0 to 4.0: just undecided)" in str(verdict(ensemble(), [base(), touching]))
+    assert "(interval 0.00 to 4.00: undecided, as it ends at zero)" in str(verdict(ensemble(), [base(), touching]))
 
 
 def test_the_same_answers_are_as_accurate() -> None:

@@ -92,6 +92,7 @@ def coupling_heatmap(
     """
     of_classes = owners(groups)[:, list(order)]
     places = np.arange(len(labels))
+    together = [short("+".join(labels[label] for label in group)) for group in groups]
     traces = [
         _square(
             matrix[np.ix_(order, order)],
@@ -105,7 +106,7 @@ def coupling_heatmap(
     ]
     axis = _axis(
         [
-            f"{short(labels[label])} (group {', '.join(f'{number:g}' for number in own[~np.isnan(own)])})"
+            f"{short(labels[label])} (in {', '.join(together[int(number)] for number in own[~np.isnan(own)])})"
             for label, own in zip(order, of_classes.T, strict=True)
         ]
     )

@@ -84,18 +84,21 @@ def members(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def reliability(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figure:
+def reliability(curves: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], title: str) -> Figure:
     """Draw accuracy against largest probability, a small panel each; calibrated probabilities lie on the diagonal.
 
+    The area of a mark is its share of the images.
+
     Args:
-        curves: title -> mean largest probability and accuracy, float (bins,).
+        curves: title -> mean largest probability, accuracy, and number of images, (bins,).
         title: of the figure.
     """
     figure = Figure(figsize=(2.4 * len(curves) + 0.4, 3.2), layout="constrained")
     panels = figure.subplots(1, len(curves), squeeze=False, sharex=True, sharey=True)[0]
-    for axes, (name, (confidence, accuracy)) in zip(panels, curves.items(), strict=True):
-        axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
-        axes.plot(confidence, accuracy, marker=".")
+    for axes, (name, (confidence, accuracy, images)) in zip(panels, curves.items(), strict=True):
+        axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle="--")
+        axes.plot(confidence, accuracy, color="C0", linewidth=0.6)
+        axes.scatter(confidence, accuracy, 8 + 150 * images / images.sum(), alpha=0.7)
         axes.set_aspect("equal")
         axes.set_title(name, fontsize=9)
         axes.set_xlabel("largest probability", fontsize=8)

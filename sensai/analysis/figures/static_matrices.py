@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from sensai.analysis.figures.figure_tables import MOST_LABELS, off_diagonal, owners
+from sensai.analysis.figures.figure_tables import MOST_LABELS, off_diagonal, owners, short
 
 # Each panel takes a part of a second to draw.
 _MOST_PANELS = 20
@@ -72,7 +72,7 @@ def confusions(panels: Mapping[str, tuple[np.ndarray, Sequence[str]]], title: st
     shown = ((name, panel) for name, panel in panels.items() if name in chosen)
     for axes, (name, (matrix, labels)) in zip(grid.flat, shown, strict=False):
         _draw_confusion(axes, matrix, colours)
-        axes.set_title(name, fontsize=8)
+        axes.set_title(short(name), fontsize=8)
         _name_ticks(axes, labels if len(labels) <= _MOST_PANEL_LABELS else [], fontsize=7)
     for axes in grid.flat[len(chosen) :]:
         axes.set_axis_off()

@@ -106,7 +106,10 @@ def render(
     config = json.loads(evaluation.run.data.tags.get(tags.CONFIG, "{}"))
     return render_page(
         title(evaluation.run, comparison.role),
-        [evaluation.run.info.run_name, f"{pd.Timestamp(evaluation.run.info.start_time, unit='ms'):%Y-%m-%d %H:%M} UTC"],
+        [
+            f"evaluated {pd.Timestamp(evaluation.run.info.start_time, unit='ms'):%Y-%m-%d %H:%M} UTC",
+            f"run {evaluate_run}",
+        ],
         opening(comparison, commands),
         parts,
         links,
@@ -118,7 +121,7 @@ def render(
 def _comparisons(comparison: Comparison) -> Iterator[Table]:
     networks = (
         "One row per network. An ensemble on one machine costs what its own row says; with a machine for each member an answer "
-        "takes as long as the slowest member. The row of the largest member has the most parameters, FLOPs and time of any."
+        "takes as long as the slowest member. The largest member's row has the most parameters, FLOPs and time of any."
     )
     hovers = {TITLES.get(name, name): meaning for name, meaning in EXPLANATIONS.items()}
     hovers["largest member"] = "the most parameters, FLOPs and time of any member, not always of the same one"
@@ -291,6 +294,6 @@ _IMAGES = (
         RELIABILITY_FIGURE,
         "Reliability",
         "One panel per way to combine outputs: accuracy against the largest probability. On the grey diagonal probabilities "
-        "are honest; below it they promise too much. Marks of few images jump about.",
+        "are honest; below it they promise too much. The larger a mark, the more images it stands for; few images scatter.",
     ),
 )

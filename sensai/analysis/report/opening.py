@@ -71,7 +71,8 @@ def _numbers(run: Run, difference: Difference) -> Iterator[Number]:
     metrics, runtimes = run.data.metrics, json.loads(run.data.tags.get(tags.RUNTIME, "{}"))
     if {"accuracy", "base_accuracy"} <= metrics.keys():
         points, low, high = (100 * each for each in (difference.difference, difference.low, difference.high))
-        note = f"base model {in_percent(metrics['base_accuracy'])}: {points:+.1f} points ({low:+.1f} to {high:+.1f})"
+        bounds = " to ".join(f"{each:+.{difference.digits}f}" for each in (low, high))
+        note = f"base model {in_percent(metrics['base_accuracy'])}: {points:+.1f} points ({bounds})"
         yield Number("Accuracy on test images", in_percent(metrics["accuracy"]), note)
     times = (
         ("Answer, all on this machine", "latency_ensemble_ms", "ensemble"),

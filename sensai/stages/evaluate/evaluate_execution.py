@@ -15,7 +15,7 @@ from sensai.data.dataset import Split
 from sensai.ensemble import Ensemble
 from sensai.evaluation.combinations import Answered
 from sensai.evaluation.ensemble_metrics import accuracy_metrics, members_table, size_metrics
-from sensai.grouping.partitions import Group, is_partition
+from sensai.grouping.partitions import Group, class_label, is_partition
 from sensai.pipeline.context import Context
 from sensai.runtimes import prepare
 from sensai.stages import retrain
@@ -137,7 +137,7 @@ def _log_confusion(matrix: np.ndarray, names: tuple[str, ...], context: Context)
 def _log_group_confusion(matrix: np.ndarray, ensemble: Ensemble, context: Context) -> None:
     names, groups = ensemble.class_names, ensemble.groups
     context.run.log_metrics(evaluation.error_shares(matrix, groups))
-    labels = [f"group {number}" for number in range(len(groups))]
+    labels = [class_label(group, names) for group in groups]
     between = evaluation.confusion_between_groups(matrix, groups)
     inside = evaluation.confusion_in_groups(matrix, groups)
     context.run.log_frame(pd.DataFrame(between, columns=labels), GROUP_CONFUSION)

@@ -34,7 +34,8 @@ def test_classes_stand_in_order_under_their_names_and_groups() -> None:
     traces, layout = content(coupling_heatmap(matrix, NAMES, GROUPS, ORDER))
     np.testing.assert_array_equal(decoded(traces[0]["z"]), matrix[np.ix_(ORDER, ORDER)])
     # Names are text, and classes of one name are two.
-    told = ["crane (group 1)", "&lt;b&gt;crane&lt;/b&gt; (group 0)", "crane (group 1)", "a &amp; b (group 0)"]
+    one, two = "&lt;b&gt;crane&lt;/b&gt;+a &amp; b", "crane+crane"
+    told = [f"crane (in {two})", f"&lt;b&gt;crane&lt;/b&gt; (in {one})", f"crane (in {two})", f"a &amp; b (in {one})"]
     for axis in ("xaxis", "yaxis"):
         assert layout[axis]["labelalias"] == {str(place): name for place, name in enumerate(told)}
     assert all(part in traces[0]["hovertemplate"] for part in ("%{x}", "%{y}", "%{z} channels"))

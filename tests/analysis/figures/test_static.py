@@ -283,13 +283,19 @@ def test_runtimes_have_a_panel_a_network_and_a_bar_each_that_could_run() -> None
 
 
 def test_reliability_has_a_panel_each_with_its_curve_beside_the_diagonal() -> None:
-    curves = {"raw": (np.array([0.2, 0.9]), np.array([0.5, 0.6])), "base model": (np.array([1.0]), np.array([0.75]))}
+    curves = {
+        "raw": (np.array([0.2, 0.9]), np.array([0.5, 0.6]), np.array([1, 3])),
+        "base model": (np.array([1.0]), np.array([0.75]), np.array([4])),
+    }
     panels = drawn(static.reliability(curves, "the title"))
     assert [axes.get_title() for axes in panels] == list(curves)
-    for axes, (confidence, accuracy) in zip(panels, curves.values(), strict=True):
+    for axes, (confidence, accuracy, images) in zip(panels, curves.values(), strict=True):
         diagonal, curve = axes.get_lines()
         assert list(diagonal.get_xdata()) == list(diagonal.get_ydata()) == [0, 1]
         np.testing.assert_array_equal(curve.get_xydata(), np.column_stack([confidence, accuracy]))
+        (marks,) = axes.collections
+        # More images, a larger mark.
+        assert np.array_equal(np.argsort(marks.get_sizes()), np.argsort(images))
 
 
 def repeated(settings: list[tuple[int, float]], methods: int, repeats: int) -> tuple[pd.DataFrame, pd.DataFrame]:
