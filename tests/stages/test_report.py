@@ -57,7 +57,9 @@ def test_runs_side_by_side(pruned: Pruned) -> None:
     assert all(f">{each}</td>" in page for each in others)
     assert reported(place, compare_runs=",".join(others)) == run_id
     # Of runs on different data the page is on neither.
-    elsewhere = place.client.create_run(place.experiment, tags={"sensai.data_digest": "another"}).info.run_id
+    elsewhere = place.client.create_run(
+        place.experiment, tags={"sensai.stage": "prune", "sensai.data_digest": "another"}
+    ).info.run_id
     place.client.set_terminated(elsewhere)
     mixed = place.run(reported(place, compare_runs=f"{elsewhere},{pruned.run_id}"))
     assert "sensai.data_digest" not in mixed.data.tags
