@@ -40,5 +40,5 @@ def test_a_command_line_is_parsed_before_torch_and_mlflow_are_imported(tmp_path:
 def test_a_server_starts_without_what_trains_and_draws(tmp_path: Path) -> None:
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nimport sensai.stages.serve, sensai.serving.shards"
     modules = modules_after(code, tmp_path)
-    assert {"sensai", "mlflow", "onnxruntime"} <= modules
+    assert {"sensai", "mlflow", "ray"} <= modules
     assert not {"torch", "sklearn", "matplotlib"} & modules
