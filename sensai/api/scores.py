@@ -61,7 +61,7 @@ class ChannelStatistics:
 
     @property
     def table(self) -> pd.DataFrame:
-        """Return a row a site: its name, channels, and over all classes their mean share of zeros and mean absolute activation."""
+        """Return a row per site: its name, channels, and their mean share of zeros and mean activation over all classes."""
         everyone = range(len(self.class_names))
         rows = [
             {
