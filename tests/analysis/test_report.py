@@ -140,8 +140,10 @@ def test_names_are_text_and_never_markup(nasty: str, store_uri: str) -> None:
 def test_the_tables_hold_the_logged_values(nasty: str, store_uri: str) -> None:
     page = render(nasty, store_uri)
     summary = rows(page, "Base model and ensemble")
-    assert [row for row in summary if row[0] == "ensemble"] == [["ensemble", *summary_table(METRICS).loc["ensemble"]]]
-    assert rows(page, "Members")[1:] == [["0", "<b>bold</b>+a&b", "1,000", "0.1235", "0.5000"]]
+    assert [row for row in summary if row[0] == "ensemble"] == [
+        ["ensemble", "96.00", "99.90", "45,505", "2,241,698", "1.500"]
+    ]
+    assert rows(page, "Members")[1:] == [["0", "<b>bold</b>+a&b", "1,000", "12.35", "50.00"]]
     assert nasty in page
 
 
@@ -159,7 +161,7 @@ def test_combinations_are_shown_where_they_were_logged(logbook: Logbook, nasty: 
     logbook.client.log_text(nasty, "combine,accuracy,val_nll\nraw,0.5,1.23456\nbase model,0.75,\n", "combine.csv")
     page = render(nasty, store_uri)
     table = rows(page, "Combination of outputs")
-    assert table[1:] == [["raw", "0.5000", "1.235"], ["base model", "0.7500", ""]]
+    assert table[1:] == [["raw", "50.00", "1.235"], ["base model", "75.00", ""]]
     logbook.client.log_dict(nasty, {"method": "raw"}, "calibration.json")
     assert rows(render(nasty, store_uri), "Combination of outputs")[1][0] == "raw (in use)"
 
@@ -168,7 +170,7 @@ def test_yardsticks_stand_beside_the_ensemble(logbook: Logbook, nasty: str, stor
     control = logbook.run({"stage": "evaluate"}, {"accuracy": 0.75, "flops_total": 3.0})
     answers(logbook, control, right=3)
     page = render(nasty, store_uri, control=control)
-    assert rows(page, "Base model and ensemble")[-1] == ["control", "0.7500", "", "", "3", ""]
+    assert rows(page, "Base model and ensemble")[-1] == ["control", "75.00", "", "", "3", ""]
     assert control in page
     # Where one has timed nothing, as in an old store, there is no verdict.
     assert "There is no verdict" in page
@@ -204,7 +206,11 @@ def test_differences_in_accuracy_have_their_intervals(logbook: Logbook, nasty: s
     }
     assert Comparison.of(nasty, {}, store_uri).gains().equals(table.iloc[:1])
     page = rows(render(nasty, store_uri, control=control), "Differences in accuracy")
-    assert page[-2:] == [[str(name), *row] for name, row in zip(table.index, table.to_numpy(), strict=True)]
+    # In points.
+    assert page[-2:] == [
+        ["ensemble - base model", "-25.00", "-75.00 to +0.00"],
+        ["ensemble - control", "+50.00", "+0.00 to +100.00"],
+    ]
 
 
 def test_a_yardstick_without_answers_is_refused(logbook: Logbook, nasty: str, store_uri: str) -> None:
@@ -361,12 +367,15 @@ def test_the_report_of_main(finished: FinishedMain) -> None:
     assert "Runtimes.csv" in downloads(page)
     run = finished.place.run(finished.upstream("evaluate"))
     summary = summary_table(run.data.metrics)
-    for name, values in summary.iterrows():
-        assert [name, *values] in rows(page, "Base model and ensemble")
+    shown = rows(page, "Base model and ensemble")
+    assert [row[0] for row in shown[1:]] == list(summary.index)
+    for row, (_, values) in zip(shown[1:], summary.iterrows(), strict=True):
+        assert row[3:] == list(values[["params", "flops", "latency_ms"]])
+        assert row[1] == (f"{100 * float(values['accuracy']):.2f}" if values["accuracy"] else "")
     assert [row[1] for row in rows(page, "Members")[1:]] == ["top", "middle", "bottom"]
     # Not the negated drop, which of equal accuracies is a negative zero.
     gain = run.data.metrics["accuracy"] - run.data.metrics["base_accuracy"]
-    assert rows(page, "Differences in accuracy")[-1][:2] == ["ensemble - base model", f"{gain:+.4f}"]
+    assert rows(page, "Differences in accuracy")[-1][:2] == ["ensemble - base model", f"{100 * gain:+.2f}"]
     for stage in ("baseline", "activations", "group", "prune", "retrain", "evaluate"):
         assert [stage, finished.upstream(stage)] in rows(page, "Runs")
     assert parameters(page)["ratio"] == "0.5"

@@ -110,7 +110,7 @@ def place(finished_main: FinishedMain, tmp_path: Path) -> Iterator[Place]:
 def test_the_report_of_a_study(browser: Path, place: Place, tmp_path: Path) -> None:
     study = tune.run(place.config("tune", trials=3, epochs=0, max_accuracy_drop=1))
     page = place.artifact(report.run(place.config("report", from_run=study)), "report.html")
-    seen = look(browser, page, tmp_path, table="Trials", key="run", column="cost, share of base model")
+    seen = look(browser, page, tmp_path, table="Trials", key="run", column="cost, share of base model [%]")
     logged = place.artifact(study, "trials.csv")
     assert_sorted(seen, by_short_id(read_table(logged).set_index("run_id")["cost"]))
     assert seen.downloads["Accuracy and cost.csv"] == logged.read_text()

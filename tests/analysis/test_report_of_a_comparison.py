@@ -43,7 +43,7 @@ def test_a_row_each_with_what_differs_and_what_came_out(logbook: Logbook, store_
         ["a run", third[:8], "prune", "FINISHED", "0.5", ""],
     ]
     header, *found = rows(page, "What came out")
-    assert [row[header.index("top-1 accuracy")] for row in found] == ["0.8750", "0.9375", ""]
+    assert [row[header.index("top-1 accuracy [%]")] for row in found] == ["87.50", "93.75", ""]
     assert [row[header.index("FLOPs of the largest member")] for row in found] == ["1,000,000", "2,000,000", ""]
     header, *measures = rows(page, "All measures")
     assert header == ["measure", *(f"run {run_id[:8]}" for run_id in (first, second, third)), "logged as"]

@@ -117,7 +117,7 @@ def test_it_says_what_was_asked_and_what_came_out(logbook: Logbook, store_uri: s
     ]
     assert "3 results, 1 of them logged before; 2 on the front." in said(page)
     assert '<p class="lead">Trial 0 is the cheapest that loses at most 0.1 against the base model' in said(page)
-    assert "(calibrated_val_accuracy) is 0.5000, that of the base model 0.9375, a drop of 0.0625" in said(page)
+    assert "(calibrated_val_accuracy) is 50.0 %, that of the base model 93.8 %, a drop of 6.2 points" in said(page)
     assert "4.00 times fewer FLOPs" in said(page)
     # What the trial does not have is not said of it.
     assert f"Its configuration: epochs=0, method=singletons, ratio=0.5. Its run: {'a' * 32}." in said(page)
@@ -134,7 +134,7 @@ def test_a_study_of_an_earlier_version_is_told_by_its_raw_accuracy(logbook: Logb
     importances = content["importances.csv"].replace("calibrated_", "")
     logbook.client.log_text(run_id, importances, "importances.csv")
     page = study_page.render(run_id, store_uri, {})
-    assert "Its accuracy on validation data (val_accuracy) is 0.5000, that of the base model 0.9375" in said(page)
+    assert "Its accuracy on validation data (val_accuracy) is 50.0 %, that of the base model 93.8 %" in said(page)
     assert list(figures(page)) == FIGURES
 
 
@@ -211,8 +211,9 @@ def test_numbers_are_written_as_their_units_ask() -> None:
     )
     table = Table("t", "", frame)
     assert [column.name for column in table.columns] == ["flops", "accuracy", "own", "whole", "seed"]
+    assert table.columns[1].words.heading == "top-1 accuracy [%]"
     assert [cells(table, column) for column in range(5)] == [
-        *(["1,234,567", ""], ["0.1235", "1.0000"], ["0.1235", "1.235e+06"], ["12345", "3"], ["1", "0"]),
+        *(["1,234,567", ""], ["12.35", "100.00"], ["0.1235", "1.235e+06"], ["12345", "3"], ["1", "0"]),
     ]
 
 

@@ -421,6 +421,9 @@ def assert_groups_are_evaluated(finished: FinishedMain, groups: list[list[int]])
     answers, between, inside = table("answers.csv"), table("confusion_groups.csv"), table("confusion_in_groups.csv")
     owner = {label: number for number, group in enumerate(groups) for label in group}
     same = answers["label"].map(owner) == answers["ensemble"].map(owner)
+    assert [name.count("+") + 1 for name in between.columns] == [len(group) for group in groups], (
+        "groups have no numbers"
+    )
     assert between.to_numpy().sum() == 30
     assert inside["images"].sum() == np.trace(between.to_numpy()) == same.sum()
     metrics = finished.place.run(run_id).data.metrics

@@ -9,6 +9,7 @@ import pytest
 from sensai.config import CONFIGS
 from sensai.errors import InputError
 from sensai.evaluation.roles import YARDSTICKS
+from sensai.evaluation.verdict import read
 from sensai.pipeline.session import Session
 from sensai.stages import main, report
 from sensai.stages.evaluate import judging
@@ -100,8 +101,8 @@ def test_the_ensemble_is_judged_without_yardsticks_too(finished: FinishedMain) -
 def test_the_command_that_measures_yardsticks_names_the_same_ensemble(finished: FinishedMain) -> None:
     from sensai.cli import parse
 
-    command = finished.place.run(finished.upstream("evaluate")).data.tags["sensai.verdict"].splitlines()[-1]
-    _, _, stage, *arguments = command.split()
+    told = read(finished.place.run(finished.upstream("evaluate")).data.tags["sensai.verdict"])
+    _, stage, *arguments = told.command.split()
     config = parse(stage, arguments)
     assert config.yardsticks == ("control", "replicas")
     evaluate = CONFIGS["evaluate"]

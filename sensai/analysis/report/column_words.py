@@ -3,13 +3,14 @@
 from typing import NamedTuple
 
 from sensai.analysis.figures.figure_tables import label_of
+from sensai.analysis.rounding import rounded_accuracy
 from sensai.tracking.metric_names import METRICS, metric_entry
 
 # Floats are exact up to here.
 _MOST_DIGITS = 1e15
+_FRACTION = "fraction"
 # Unit -> how `format` writes a number of it.
 _FORMATS = {
-    "fraction": ".4f",
     "count": ",.0f",
     "FLOPs": ",.0f",
     "bytes": ",.0f",
@@ -38,8 +39,10 @@ _OWN = {
     "combine": ColumnWords("combination", "how the outputs of the members become one answer"),
     "network": ColumnWords("network", "what answers: the base model, the ensemble, its largest member, or a yardstick"),
     "compared": ColumnWords("compared", "what is compared, on the same test images"),
-    "difference": ColumnWords("difference in accuracy", "accuracy of the first less that of the second, as a fraction"),
-    "95 % interval": ColumnWords("95 % interval", "of the difference, by a paired bootstrap over test images"),
+    "difference": ColumnWords(
+        "difference [points]", "accuracy of the first less that of the second, in percentage points"
+    ),
+    "95 % interval": ColumnWords("95 % interval [points]", "of the difference, by a paired bootstrap over test images"),
     "runtime": ColumnWords("runtime", "the engine that runs the network"),
     "threads": ColumnWords("threads", "threads of the runtime", "count"),
     "median_ms": ColumnWords("median time [ms]", "from the raw image to the answer, median of the repeats", "ms"),
@@ -111,7 +114,11 @@ _HEADINGS = {
 
 def words_for(column: str) -> ColumnWords:
     """Return the words for a column of a run table: its name, or `config.<parameter>`, or `metrics.<name>`."""
-    name = column.removeprefix("metrics.")
+    words = _words(column.removeprefix("metrics."))
+    return words._replace(heading=f"{words.heading} [%]") if words.unit == _FRACTION else words
+
+
+def _words(name: str) -> ColumnWords:
     if name in _OWN:
         return _OWN[name]
     entry = metric_entry(name)
@@ -121,7 +128,12 @@ def words_for(column: str) -> ColumnWords:
 
 
 def written(value: float, unit: str) -> str:
-    """Return a number as a reader sees it: whole numbers in full, others as their unit asks, or to four digits."""
+    """Return a number as a reader sees it: whole numbers in full, others as their unit asks, or to four digits.
+
+    Fractions are written in percent, as their headings say.
+    """
+    if unit == _FRACTION:
+        return rounded_accuracy(100 * value, 2)
     if unit in _FORMATS:
         return f"{value:{_FORMATS[unit]}}"
     return f"{value:.0f}" if value % 1 == 0 and abs(value) < _MOST_DIGITS else f"{value:.4g}"

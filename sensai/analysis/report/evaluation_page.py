@@ -20,6 +20,7 @@ from sensai.analysis.report.opening import opening, title
 from sensai.analysis.report.page import Image, Part, Plot, Table, render_page
 from sensai.analysis.report.page_inputs import Logged, table_of
 from sensai.analysis.report.yardstick_comparison import Comparison
+from sensai.evaluation.accuracy_difference import Difference
 from sensai.evaluation.roles import BASE_MODEL, ENSEMBLE, EXPLANATIONS, TITLES
 from sensai.runtimes.implementations import RUNTIMES as RUNTIME_PARTS
 from sensai.tracking import tags
@@ -125,12 +126,26 @@ def _comparisons(comparison: Comparison) -> Iterator[Table]:
     )
     hovers = {TITLES.get(name, name): meaning for name, meaning in EXPLANATIONS.items()}
     hovers["largest member"] = "the most parameters, FLOPs and time of any member, not always of the same one"
-    yield Table("Base model and ensemble", networks, comparison.summary().reset_index(), hovers=hovers)
+    summary = comparison.summary().reset_index()
+    accuracies = ["accuracy", "top5_accuracy"]
+    summary[accuracies] = summary[accuracies].apply(pd.to_numeric)
+    yield Table("Base model and ensemble", networks, summary, hovers=hovers)
     differences = (
         "One row per comparison on the same test images. Above zero the first network is more accurate; an interval that "
         "includes zero leaves open which one is."
     )
-    yield Table("Differences in accuracy", differences, comparison.gains().rename_axis("compared").reset_index())
+    rows = [
+        (f"{TITLES[ENSEMBLE]} - {TITLES[name]}", f"{100 * each.difference:+.2f}", _interval(each))
+        for name, each in comparison.differences.items()
+    ]
+    frame = pd.DataFrame(rows, columns=["compared", "difference", "95 % interval"])
+    yield Table(
+        "Differences in accuracy", differences, frame, full=comparison.gains().rename_axis("compared").reset_index()
+    )
+
+
+def _interval(difference: Difference) -> str:
+    return f"{100 * difference.low:+.2f} to {100 * difference.high:+.2f}"
 
 
 def _tables(evaluation: _Evaluation) -> Iterator[Table]:
@@ -204,8 +219,8 @@ def _coupling(evaluation: _Evaluation) -> Plot:
         figure = interactive_matrices.coupling_heatmap(matrix, grouped.class_names, grouped.groups, grouped.order)
     reading = (
         "The stronger a colour, the more channels both of its classes can do without, and the better they fit into one group. "
-        "Similar classes stand beside each other; the strips have one colour per group. The colours span the cells off the "
-        "diagonal, where a class meets itself."
+        "Similar classes stand beside each other; the strips have one colour per group. The diagonal, each class with itself, "
+        "is above the scale of colours."
     )
     return Plot("Coupling", reading, [figure], content, _SQUARE)
 
@@ -279,7 +294,7 @@ _PLOTS = (
     (
         *("activations", SIMILARITY, "Similarity"),
         "The stronger a colour, the more alike two classes use the channels of the base model: the correlation of how often "
-        "each channel is zero (APoZ, the average percentage of zeros). The colours span the cells off the diagonal.",
+        "each channel is zero (APoZ, the average percentage of zeros). The diagonal is above the scale.",
         *(_similarity, _SQUARE),
     ),
 )

@@ -17,7 +17,6 @@ from sensai.analysis.figures.figure_tables import accuracy_column, parameter_col
 from sensai.analysis.report.column_words import in_percent
 from sensai.analysis.report.page import Number, Opening, Part, Plot, Table, Text, render_page
 from sensai.analysis.report.page_inputs import Logged, table_of
-from sensai.analysis.rounding import rounded_accuracy
 from sensai.tracking import tags
 from sensai.tracking.artifact_names import BEST, FIDELITIES, FRONT, HYPERVOLUME, IMPORTANCES, SPACE, TRIALS
 from sensai.tracking.tracking_store import tracking_client
@@ -199,9 +198,9 @@ def _told(best: Mapping[str, Any], study: _Study) -> Iterator[str]:
     yield f"Trial {best['trial']} {verdict}."
     yield (
         f"Its accuracy on validation data ({accuracy}) is "
-        f"{rounded_accuracy(best[accuracy])}, that of the base model "
-        f"{rounded_accuracy(best['base_val_accuracy'])}, a drop of "
-        f"{best['accuracy_drop']:.4f}; its {best['objective']} is {best['cost']:.4f} of the base model's, its largest member "
+        f"{in_percent(best[accuracy])}, that of the base model {in_percent(best['base_val_accuracy'])}, a drop of "
+        f"{100 * best['accuracy_drop']:.1f} points; its {best['objective']} is {in_percent(best['cost'])} of the base model's, "
+        "its largest member "
         f"has {best['flops_speedup']:.2f} times fewer FLOPs."
     )
     yield f"Its configuration: {', '.join(_configuration(best, study.trials))}. Its run: {best['run_id']}."
