@@ -61,7 +61,7 @@ class ChannelStatistics:
 
     @property
     def table(self) -> pd.DataFrame:
-        """Return a row a site: its name, channels, and over all classes their mean share of zeros and mean |activation|."""
+        """Return a row a site: its name and channels, and over all classes the mean share of zeros and absolute activation."""
         everyone = range(len(self.class_names))
         rows = [
             {
