@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from sensai.config import CONFIGS
 from sensai.data.dataset import load_dataset
 from sensai.data.dataset_names import InputRule
 from sensai.data.sets import DATASETS
@@ -69,3 +70,11 @@ def test_the_architecture_of_the_page_is_built_and_its_arguments_are_held(monkey
     assert len(find_sites(network.eval(), torch.zeros(2, 2, 8, 9)).sites) == 3
     with pytest.raises(InputError, match="width=8 is none of 16, 32"):
         build(NetworkSpec("plain_cnn", 5, 2, (8, 9), {"width": 8}))
+
+
+def test_the_page_of_entry_points_has_each_of_them_and_names_parameters_that_it_takes() -> None:
+    text = (ROOT / "docs/reference/entry_points.md").read_text()
+    rows = re.findall(r"^\| \[`(\w+)`\]\(parameters\.md#\w+\) \|.*\|(.*)\|$", text, flags=re.MULTILINE)
+    assert {stage for stage, _ in rows} == set(CONFIGS)
+    for stage, named in rows:
+        assert set(re.findall(r"`(\w+)`", named)) <= set(CONFIGS[stage].model_fields), stage
