@@ -28,7 +28,7 @@ from sensai.evaluation.roles import BASE_MODEL, CONTROL, ENSEMBLE, REPLICAS, TIT
 from sensai.evaluation.verdict import base_model, evaluated, verdict
 from sensai.models.live_networks import plain_copy
 from sensai.pipeline.devices import device_of
-from sensai.runtimes import compare_on_device, prepare, prepare_base
+from sensai.runtimes import Prepared, compare_on_device, prepare, prepare_base
 
 _NEXT = {
     BASE_MODEL: "sensai.prune with another target_flops or other groups, or keep the base model",
@@ -183,10 +183,12 @@ def evaluate(
     held_out = None if val is None else _answered(val, "val", ensembles, network, target)
     raw = first_batch(data, "data")[:1]
     example = raw_images(raw, ensemble.normalization)
+    # All ensembles take the same images, so one export of the base model serves them all.
+    prepared = prepare_base(network, ensemble)
     judged = []
     for number, each in enumerate(ensembles):
         own_val = None if held_out is None else _validated(each, held_out.of[number], config.combine)
-        times = _times(each, network, example, target, runtime) if latency else None
+        times = _times(each, prepared, example, target, runtime) if latency else None
         judged.append(_judge(each, network, test.of[number], own_val, times))
     main, labels = judged[0], test.of[0].outputs.labels
     answers = pd.DataFrame(
@@ -250,16 +252,14 @@ def _answered(
 
 
 def _times(
-    ensemble: Ensemble, base: nn.Module, example: np.ndarray, device: torch.device, runtime: str
+    ensemble: Ensemble, base: Prepared, example: np.ndarray, device: torch.device, runtime: str
 ) -> tuple[dict[str, float], list[float]]:
     """Return the metrics of latency, and the milliseconds of each member alone."""
 
     def combined(outputs: list[np.ndarray]) -> np.ndarray:
         return ensemble.calibration(outputs, ensemble.groups)
 
-    comparison = compare_on_device(
-        prepare_base(base, ensemble), ensemble, prepare(ensemble), combined, example, device, runtime
-    )
+    comparison = compare_on_device(base, ensemble, prepare(ensemble), combined, example, device, runtime)
     return comparison.metrics(), comparison.member_ms
 
 

@@ -32,9 +32,15 @@ from sensai.training.precision import Precision
 # These are made from pixels, which a loader has turned into floats.
 _ON_PIXELS = ("augmentation", "auto_augment")
 # Those of the entry point that mean something in one call on images in memory.
-_MORE = frozenset(RetrainConfig.model_fields) & {
-    *("initial_weights", "schedule", "decay_epochs", "weight_decay", "weight_averaging", "ema_decay", "kd_weight"),
-    *(
+_MORE = frozenset(
+    {
+        "initial_weights",
+        "schedule",
+        "decay_epochs",
+        "weight_decay",
+        "weight_averaging",
+        "ema_decay",
+        "kd_weight",
         "kd_temperature",
         "logit_standardization",
         "label_smoothing",
@@ -42,8 +48,6 @@ _MORE = frozenset(RetrainConfig.model_fields) & {
         "precision",
         "augmentation",
         "auto_augment",
-    ),
-    *(
         "mix",
         "mix_alpha",
         "stop_rules",
@@ -54,8 +58,8 @@ _MORE = frozenset(RetrainConfig.model_fields) & {
         "threads",
         "backend",
         "ray_address",
-    ),
-}
+    }
+)
 
 
 @dataclass(frozen=True)

@@ -235,7 +235,7 @@ def test_as_many_threads_decode_as_the_process_may_take(tmp_path: Path, monkeypa
         go.set()
 
     monkeypatch.setattr(streaming, "decode", held)
-    monkeypatch.setattr(streaming, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     assert len(list(images.read_ahead(rows()))) == 1
     assert len(threads) == 3
 
@@ -251,7 +251,7 @@ def test_what_is_left_early_is_not_decoded_to_its_end(tmp_path: Path, monkeypatc
         return decode(path, **more)
 
     monkeypatch.setattr(streaming, "decode", held)
-    monkeypatch.setattr(streaming, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     stream = images.read_ahead(np.split(np.arange(12), 3))
     next(stream)
     closing.set()
