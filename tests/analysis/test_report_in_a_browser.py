@@ -107,6 +107,7 @@ def place(finished_main: FinishedMain, tmp_path: Path) -> Iterator[Place]:
         yield copy
 
 
+@pytest.mark.long
 def test_the_report_of_a_study(browser: Path, place: Place, tmp_path: Path) -> None:
     study = tune.run(place.config("tune", trials=3, epochs=0, max_accuracy_drop=1))
     page = place.artifact(report.run(place.config("report", from_run=study)), "report.html")

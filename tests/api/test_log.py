@@ -45,6 +45,7 @@ def test_an_active_run_gets_everything(made: Made, store_uri: str) -> None:
     assert json.loads(run.data.tags["sensai.host"])
 
 
+@pytest.mark.long
 def test_images_of_an_unknown_normalisation_are_not_served(made: Made, store_uri: str) -> None:
     images, labels = digits()["train"]
     shifted = (images - 0.3) / 0.3

@@ -67,7 +67,7 @@ def test_a_folder_is_answered_without_torch_and_mlflow_as_the_ensemble_in_memory
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("stage", ["retrain", "register"])
+@pytest.mark.parametrize("stage", ["retrain", pytest.param("register", marks=pytest.mark.long)])
 def test_a_stage_that_the_store_answers_imports_what_mlflow_imports(
     finished: FinishedMain, stage: str, tmp_path: Path
 ) -> None:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from sensai.errors import InputError
-from sensai.models.factory import NetworkSpec, auxiliary_heads, build, input_rule, is_own
+from sensai.models.architecture_names import input_rule, is_own
+from sensai.models.factory import NetworkSpec, auxiliary_heads, build
 from sensai.models.storage import load_network, save_network
 from sensai.pruning import member_network, provable, pruning_error
 from sensai.sites import SizePrediction, count_flops, count_params, find_sites

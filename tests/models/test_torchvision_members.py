@@ -60,9 +60,12 @@ def _nothing_is_kept() -> Iterator[None]:
     prepared.cache_clear()
 
 
-# GoogLeNet and SqueezeNet concatenate too, in a third of the time.
+# Those left to `make test-long` take longest, and have siblings of their kind among the others.
+LONG = ("alexnet", "densenet121", "regnet_y_400mf", "mnasnet0_5", "efficientnet_b0")
+
+
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.long) if name == "densenet121" else name for name in NETWORKS]
+    "name", [pytest.param(name, marks=pytest.mark.long) if name in LONG else name for name in NETWORKS]
 )
 def test_members_are_exact_and_of_the_predicted_size(name: str) -> None:
     network, spec, images, sites = prepared(name)
@@ -113,6 +116,7 @@ with torch.no_grad():
 
 
 @pytest.mark.processes
+@pytest.mark.long
 def test_members_answer_the_same_in_another_process(tmp_path: Path) -> None:
     answers = {}
     threads = torch.get_num_threads()

@@ -229,7 +229,9 @@ def test_the_candidate_moves_to_the_newest_version(empty_database: Path, tmp_pat
         assert newest["none_of_them"].tolist() == [False] * 4
 
 
-@pytest.mark.parametrize("before", ["search_model_versions", "set_registered_model_alias"])
+@pytest.mark.parametrize(
+    "before", [pytest.param("search_model_versions", marks=pytest.mark.long), "set_registered_model_alias"]
+)
 def test_of_two_that_are_registered_at_once_the_newer_is_the_candidate(
     empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
 ) -> None:

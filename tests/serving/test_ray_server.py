@@ -28,7 +28,8 @@ from tests.helpers.ray_nodes import ray_nodes, raylet_of, title, workers
 from tests.helpers.server import free_port
 from tests.serving.conftest import ENSEMBLE, started, waited_for
 
-pytestmark = pytest.mark.processes
+# test_contract.py has the same on one machine.
+pytestmark = [pytest.mark.processes, pytest.mark.long]
 
 
 if TYPE_CHECKING:

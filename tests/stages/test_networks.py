@@ -185,6 +185,7 @@ def test_whole_blocks_may_go_from_plan_to_evaluation(place: Place, file: Path) -
     assert evaluated.data.metrics["flops_speedup"] > 20
 
 
+@pytest.mark.long
 def test_lazy_layers_weight_norms_slopes_and_blocks_from_training_to_evaluation(place: Place, file: Path) -> None:
     evaluated = place.run(evaluate.run(place.config("evaluate", arch=f"{file}:Modern", base_epochs=2, ratio=0.5)))
     (pruned,) = place.of("prune")
@@ -222,6 +223,7 @@ def test_networks_that_cannot_be_used_are_refused_when_adopted(
         pytest.param({"loss": "joint_kd", "cut_steps": 2, "scope": "all"}, id="joint"),
     ],
 )
+@pytest.mark.long
 def test_what_plain_pytorch_gives_a_network_it_gets_in_every_stage(
     place: Place, file: Path, how: dict[str, str]
 ) -> None:

@@ -398,7 +398,9 @@ promote.run(PromoteConfig(model_name="mine", work_dir=sys.argv[2]))
 """
 
 
-@pytest.mark.parametrize("before", ["set_registered_model_tag", "set_registered_model_alias"])
+@pytest.mark.parametrize(
+    "before", [pytest.param("set_registered_model_tag", marks=pytest.mark.long), "set_registered_model_alias"]
+)
 def test_killed_in_between_it_leaves_the_champion_and_can_be_repeated(shelf: Shelf, before: str) -> None:
     shelf.add(0.9)
     shelf.promote()

@@ -39,6 +39,7 @@ def test_a_version_that_was_deleted_is_registered_again(finished: FinishedMain, 
         assert register.run(config) == again.info.run_id
 
 
+@pytest.mark.long
 def test_a_number_that_another_model_has_now_is_no_version_of_this_run(finished: FinishedMain, tmp_path: Path) -> None:
     config = finished.config.upstream(RegisterConfig)
     place = finished.place.copy(tmp_path)

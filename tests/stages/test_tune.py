@@ -58,6 +58,7 @@ def trial_runs(place: Place) -> list[Run]:
     return sorted(place.of("trial"), key=lambda run: int(run.data.tags["sensai.trial"]))
 
 
+@pytest.mark.long
 def test_without_trials_it_recommends_what_a_person_logged(pruned: Pruned) -> None:
     place, before = pruned.place, pruned.place.runs()
     run_id = tuned(place, trials=0, register_best=True, max_accuracy_drop=1)
@@ -316,6 +317,7 @@ def test_the_pruner_ends_a_training_after_an_epoch(pruned: Pruned, monkeypatch: 
     assert not [run for run in place.runs().values() if run.info.status == "RUNNING"]
 
 
+@pytest.mark.long
 def test_latency_is_measured_once(pruned: Pruned, monkeypatch: pytest.MonkeyPatch) -> None:
     place, file = pruned.place, space(pruned.place, TWO)
     run_id = tuned(place, space=file, objective="latency", fidelities="0,1", eta=2, trials=3)

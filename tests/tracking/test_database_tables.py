@@ -131,6 +131,7 @@ def test_eight_processes_at_once(
 
 
 @pytest.mark.processes
+@pytest.mark.long
 def test_workers_of_a_study_that_come_to_an_empty_storage_at_once(tmp_path: Path) -> None:
     at_once(["study"] * 2, tmp_path, STORAGE=f"sqlite:///{tmp_path}/optuna.db")
     assert hidden(tmp_path) == []
@@ -151,6 +152,7 @@ def _survives(contact: str, variable: str, url: str, folder: Path, seconds: floa
 
 
 @pytest.mark.processes
+@pytest.mark.long
 def test_a_process_that_is_killed_while_it_makes_the_tables(tmp_path: Path) -> None:
     _survives("stage", "MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/it.db", tmp_path, 0.7)
     assert hidden(tmp_path) == []

@@ -47,6 +47,7 @@ def reader(guarded: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return guarded
 
 
+@pytest.mark.long
 def test_a_user_without_permission(reader: str, launched: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"MLFLOW_TRACKING_USERNAME='reader' has no permission .*\(403\)"):
         Store.connect()

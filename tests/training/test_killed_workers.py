@@ -50,6 +50,7 @@ def uninterrupted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 
 # Of independent members, `main` and `mlflow run` are killed: tests/entrypoints.
 @pytest.mark.parametrize("uninterrupted", ["joint"], indirect=True)
+@pytest.mark.long
 def test_sigkill_of_the_parent_leaves_no_process_and_the_next_start_goes_on(
     tmp_path: Path, uninterrupted: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -414,6 +414,7 @@ def test_joint_training_goes_back_to_the_last_epoch_that_all_have_written(tmp_pa
 
 
 @pytest.mark.processes
+@pytest.mark.long
 def test_a_budget_is_dealt_to_the_workers(tmp_path: Path, dataset: Dataset) -> None:
     results = retrain(ensemble_of([(0,), (1,), (2,)], dataset), dataset, tmp_path, jobs=2, budget=Budget(epochs=8))
     assert sum(len(result.epochs) for result in results) == 8

@@ -105,6 +105,7 @@ def test_a_node_that_is_lost_costs_only_the_epochs_since_the_last_checkpoints(
     assert files(tmp_path) == files(whole)
 
 
+@pytest.mark.long
 def test_workers_on_a_cluster_end_with_the_process_that_started_them(tmp_path: Path, cluster: "Cluster") -> None:
     # Jointly, so that neither worker ends while the other starts.
     process = start(tmp_path, "joint", 2, cluster.address)

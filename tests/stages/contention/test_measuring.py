@@ -146,6 +146,7 @@ def test_processes_do_not_take_the_threads_of_whoever_runs_the_experiment(
     assert default == at_once(folder, "naive", "scoring", [[0]]).threads
 
 
+@pytest.mark.long
 def test_a_process_that_cannot_begin_is_named(tmp_path: Path) -> None:
     folder = contention.save(tmp_path / "job", contention.split(32), members=1)
     with pytest.raises(InputError, match=r"^naive training, of 2 processes failed 1: .*'.*/7/ensemble.json'$"):
