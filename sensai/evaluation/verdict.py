@@ -113,11 +113,8 @@ def evaluated(name: str, metrics: Mapping[str, float], gain: Difference | None, 
     if base is None or together is None or slowest is None:
         return None
     # Earlier versions did not log the number of members, of which all are about as large as the largest.
-    networks = int(metrics.get("members") or round(metrics["flops_total"] / metrics["flops_max"]))
-    if networks == 1:
-        # It is timed twice, as a member and as an ensemble of one; tables show the latter.
-        slowest = together
-    return Choice(name, networks, together, slowest, base, gain, command)
+    networks = metrics.get("members") or round(metrics["flops_total"] / metrics["flops_max"])
+    return Choice(name, int(networks), together, slowest, base, gain, command)
 
 
 def base_model(judged: Choice, gain: Difference, command: str) -> Choice:
