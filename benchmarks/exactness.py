@@ -34,10 +34,10 @@ from synthetic import random_statistics
 from torch import Tensor, nn
 
 from sensai.evaluation import host
-from sensai.models import architecture_names as names
 from sensai.models.architecture_names import input_rule
 from sensai.models.architectures import ARCHITECTURES
 from sensai.models.factory import NetworkSpec, build
+from sensai.models.libraries import library_names as names
 from sensai.models.libraries import torchvision_networks
 from sensai.models.storage import load_network, save_network
 from sensai.policy.plans import ratio_plan

@@ -31,8 +31,8 @@ from sensai.ensemble.combiners import COMBINERS
 from sensai.errors import suggestion
 from sensai.evaluation.roles import YARDSTICKS
 from sensai.grouping.methods import METHODS
-from sensai.models.architecture_names import ELSEWHERE, TIMM, TORCHVISION
 from sensai.models.architectures import ARCHITECTURES
+from sensai.models.libraries.library_names import ELSEWHERE, TIMM, TORCHVISION
 from sensai.policy.criteria import CRITERIA
 from sensai.runtimes.implementations import RUNTIMES
 from sensai.training.losses import LOSSES

@@ -8,11 +8,10 @@ import torch
 from torch import nn
 
 from sensai.errors import InputError
-from sensai.models import architecture_names
 from sensai.models.architecture_names import input_rule
 from sensai.models.architectures import ARCHITECTURES
 from sensai.models.factory import NetworkSpec, build
-from sensai.models.libraries import torchvision_networks
+from sensai.models.libraries import library_names, torchvision_networks
 from sensai.models.resnet import ParameterFreeShortcut
 from tests.helpers.networks import EVERY, contract_id, images_for, make, shared
 
@@ -109,7 +108,7 @@ def test_unknown_networks_are_refused(arch: str, arch_args: dict[str, Any], mess
 
 
 def test_the_names_of_torchvision_that_are_suggested_are_all_of_them() -> None:
-    assert torchvision_networks.names() == architecture_names.TORCHVISION_NETWORKS
+    assert torchvision_networks.names() == library_names.TORCHVISION_NETWORKS
 
 
 def test_the_block_can_be_chosen() -> None:

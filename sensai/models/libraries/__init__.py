@@ -5,12 +5,13 @@ for, since that takes seconds.
 """
 
 from importlib import import_module
-from typing import Any, NamedTuple, Protocol, cast
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from sensai.data.dataset_names import InputRule
-from sensai.models.architecture_names import TIMM, TORCHVISION
+from sensai.models.libraries.library_names import TIMM, TORCHVISION
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _MODULES = {TORCHVISION: "torchvision_networks", TIMM: "timm_networks"}
 
@@ -29,7 +30,7 @@ class Library(Protocol):
 
     def build(
         self, name: str, num_classes: int, input_shape: tuple[int, int, int], arguments: dict[str, Any]
-    ) -> nn.Module:
+    ) -> "nn.Module":
         """Return a freshly initialised network for images (C, H, W); raise an InputError if that cannot be."""
 
 

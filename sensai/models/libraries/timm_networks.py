@@ -6,7 +6,7 @@ from torch import nn
 
 from sensai.data.dataset_names import InputRule
 from sensai.errors import InputError, suggestion
-from sensai.models.architecture_names import TIMM
+from sensai.models.libraries.library_names import TIMM
 
 try:
     import timm

@@ -8,7 +8,7 @@ from torchvision import models
 
 from sensai.data.dataset_names import InputRule
 from sensai.errors import InputError, suggestion
-from sensai.models.architecture_names import TORCHVISION
+from sensai.models.libraries.library_names import TORCHVISION
 
 # Only training uses these heads; without them every network returns one plain tensor (N, K).
 _WITHOUT_HEADS: dict[str, Any] = {"aux_logits": False, "init_weights": False}
