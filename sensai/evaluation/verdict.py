@@ -108,13 +108,17 @@ def evaluated(name: str, metrics: Mapping[str, float], gain: Difference | None, 
         gain: its accuracy less that of the judged ensemble; None for that ensemble itself.
         command: the next command where it is the best choice.
     """
-    times = [metrics.get(f"latency_{each}_ms") for each in ("base", "ensemble", "member_max")]
-    base, together, slowest = times
+    base, together, slowest = metrics.get("latency_base_ms"), answer_ms(metrics), metrics.get("latency_member_max_ms")
     if base is None or together is None or slowest is None:
         return None
     # Earlier versions did not log the number of members, of which all are about as large as the largest.
     networks = metrics.get("members") or round(metrics["flops_total"] / metrics["flops_max"])
     return Choice(name, int(networks), together, slowest, base, gain, command)
+
+
+def answer_ms(metrics: Mapping[str, float]) -> float | None:
+    """Return the milliseconds of an answer on this machine; a single network is timed by itself, as the base model is."""
+    return metrics.get("latency_member_max_ms" if metrics.get("members") == 1 else "latency_ensemble_ms")
 
 
 def base_model(judged: Choice, gain: Difference, command: str) -> Choice:
@@ -227,7 +231,7 @@ def _doubt(gain: Difference) -> str:
     if not gain.is_undecided:
         return ""
     if 0 in (gain.low, gain.high):
-        return ": undecided, as it ends at zero"
+        return ": undecided, as it touches zero"
     needed = gain.images_to_decide
     if needed > _MOST_IMAGES:
         return ": undecided"

@@ -177,7 +177,7 @@ def test_yardsticks_stand_beside_the_ensemble(logbook: Logbook, nasty: str, stor
 
 
 def test_the_verdict_stands_first_with_the_next_command(logbook: Logbook, nasty: str, store_uri: str) -> None:
-    control = logbook.run({"stage": "evaluate"}, METRICS | {"latency_ensemble_ms": 0.3, "members": 1.0})
+    control = logbook.run({"stage": "evaluate"}, METRICS | {"latency_member_max_ms": 0.3, "members": 1.0})
     answers(logbook, control, right=1)
     page = render(nasty, store_uri, control=control)
     assert page.index("<h2>Verdict</h2>") < page.index("<h2>Base model and ensemble</h2>")
@@ -307,7 +307,7 @@ def test_the_first_screen_is_a_title_in_words_four_numbers_and_accuracy_against_
     for name, value in {"dataset": "/data/my.py:digits", "arch": "small_cnn"}.items():
         logbook.client.set_tag(nasty, f"sensai.{name}", value)
     logbook.client.log_metric(nasty, "members", 10)
-    control = logbook.run({"stage": "evaluate"}, METRICS | {"members": 1.0, "latency_ensemble_ms": 0.3})
+    control = logbook.run({"stage": "evaluate"}, METRICS | {"members": 1.0, "latency_member_max_ms": 0.3})
     answers(logbook, control, right=1)
     page = render(nasty, store_uri, control=control)
     assert "<h1>Ensemble of 10 small networks in place of small_cnn on my.py:digits</h1>" in page

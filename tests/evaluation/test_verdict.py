@@ -100,7 +100,7 @@ def test_a_difference_of_zero_is_not_decided_by_any_number_of_images() -> None:
 
 def test_an_interval_that_ends_at_zero_says_so_and_shows_another_digit() -> None:
     touching = replace(control(0.0), gain=Difference(0.02, 0.0, 0.04, IMAGES))
-    assert "(interval 0.00 to 4.00: undecided, as it ends at zero)" in str(verdict(ensemble(), [base(), touching]))
+    assert "(interval 0.00 to 4.00: undecided, as it touches zero)" in str(verdict(ensemble(), [base(), touching]))
 
 
 def test_the_same_answers_are_as_accurate() -> None:
@@ -174,6 +174,10 @@ METRICS = {
 def test_a_choice_is_read_from_the_metrics_of_an_evaluation() -> None:
     found = evaluated("replicas", METRICS | {"members": 5.0}, points(1), "use it")
     assert found == Choice("replicas", 5, 8.0, 1.0, 4.0, points(1), "use it")
+    # A single network is timed by itself, without a combination.
+    assert evaluated("control", METRICS | {"members": 1.0}, points(1), "use it") == Choice(
+        "control", 1, 1.0, 1.0, 4.0, points(1), "use it"
+    )
     # Earlier versions did not log the number of members.
     assert evaluated(ENSEMBLE, METRICS, None, "").networks == 10
     untimed = {name: value for name, value in METRICS.items() if name != "latency_ensemble_ms"}

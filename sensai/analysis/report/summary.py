@@ -6,6 +6,7 @@ import pandas as pd
 
 from sensai.analysis.rounding import rounded_accuracy
 from sensai.evaluation.roles import BASE_MODEL, ENSEMBLE, TITLES
+from sensai.evaluation.verdict import answer_ms
 
 # Row of the summary -> its metrics of an evaluate run, in the order of `_SUMMARY_COLUMNS`. The accuracies of a single
 # member are not comparable.
@@ -32,7 +33,8 @@ def summary_numbers(
     """
     rows = {name: [metrics.get(metric or "") for metric in row] for name, row in _SUMMARY_ROWS.items()}
     for name, measured in (yardsticks or {}).items():
-        rows[TITLES[name]] = [measured.get(metric or "") for metric in _SUMMARY_ROWS[TITLES[ENSEMBLE]]]
+        *sizes, _ = _SUMMARY_ROWS[TITLES[ENSEMBLE]]
+        rows[TITLES[name]] = [*(measured.get(metric or "") for metric in sizes), answer_ms(measured)]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=list(_SUMMARY_COLUMNS), dtype="float64")
     table.index.name = "network"
     return table

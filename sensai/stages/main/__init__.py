@@ -14,7 +14,7 @@ from sensai.analysis.report.yardstick_comparison import Comparison
 from sensai.config import MainConfig, PromoteConfig
 from sensai.config.arguments import as_command
 from sensai.data.dataset import SPLITS
-from sensai.evaluation.roles import EXPLANATIONS, TITLES, YARDSTICKS
+from sensai.evaluation.roles import EXPLANATIONS, MEMBER, TITLES, YARDSTICKS
 from sensai.evaluation.verdict import read
 from sensai.pipeline.closing import Findings
 from sensai.pipeline.lineage import upstream_of, upstream_tags
@@ -98,5 +98,9 @@ def found(store: Store, run_id: str) -> Findings:
     model_name = json.loads(run.data.tags[tags.CONFIG])["model_name"]
     registered = f"registered the ensemble: models:/{model_name}/{run.data.metrics['version']:.0f}"
     tables = [each.to_string() for each in (comparison.summary(), comparison.gains())]
-    meanings = [f"{TITLES[name]}: {EXPLANATIONS[name]}" for name in yardsticks]
+    meanings = [
+        f"member: {EXPLANATIONS[MEMBER]}; this ensemble has {comparison.evaluation.data.metrics['members']:.0f}",
+        *(f"{TITLES[name]}: {EXPLANATIONS[name]}" for name in yardsticks),
+        "latency_ms: median for one image on this machine, each network in its fastest runtime",
+    ]
     return Findings([*tables, *meanings, *verdict.sentences, registered], verdict.command, verdict.purpose)
