@@ -85,7 +85,7 @@ def found(store: Store, run_id: str) -> Findings:
 
 
 stage = Stage(
-    version=9, config=ReportConfig, previous=evaluate.stage, execute=_execute, title=retrain.title, found=found
+    version=10, config=ReportConfig, previous=evaluate.stage, execute=_execute, title=retrain.title, found=found
 )
 
 
