@@ -83,7 +83,7 @@ Ask = Callable[[], object]
 
 @dataclass(frozen=True)
 class Body:
-    """What a client sends: its content, and the type of it."""
+    """Hold what a client sends: its content, and the type of it."""
 
     content: bytes
     kind: str

@@ -64,7 +64,7 @@ sys.exit(process.returncode)
 
 @dataclass(frozen=True)
 class Started:
-    """What a process took.
+    """Hold the seconds and the memory that a process took.
 
     Attributes:
         seconds: until the first line that it printed, or until its end.

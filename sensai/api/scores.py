@@ -34,7 +34,7 @@ _SLACK = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class ChannelStatistics:
-    """How often the channels of a network are zero, and how large they are, by class.
+    """Hold how often the channels of a network are zero, and how large they are, by class.
 
     Attributes:
         base: a copy of the network, with its removable channels.

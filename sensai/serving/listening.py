@@ -17,7 +17,7 @@ from sensai.serving.watched_application import WatchedApplication
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server listens.
+    """Name the host and port that a server listens on.
 
     Attributes:
         host: name or IP address.
